@@ -1,0 +1,206 @@
+"""The results folder as files: whole files appear at once, or not at all.
+
+A `Folder` is a local folder or any pyarrow/fsspec filesystem URI. `put` writes a file's bytes to a
+temporary name in the same folder, flushes them to the disk and renames; on an object store a put
+is atomic by itself. What stands under its final name is therefore complete. A temporary file that
+a killed process left behind is never read (its name starts with a dot) and `sweep` removes it.
+Every failure is a `ResultsError` that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from .schemas import ResultsError
+
+TEMPORARY = ".tmp-"
+_ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
+
+
+class Folder:
+    """A results folder.
+
+    `uri` opens it again; `address` is the same without options, as DuckDB names its files;
+    `root` its path on `filesystem`; `local` is None if it is remote.
+    """
+
+    def __init__(self, uri: str | os.PathLike[str]) -> None:
+        uri = os.fspath(uri)
+        scheme = urlsplit(uri).scheme if "://" in uri else ""
+        self.local: Path | None = None
+        self.fsspec: Any = None
+        if scheme in ("", "file"):
+            path = unquote(urlsplit(uri).path) if scheme else uri
+            self.local = Path(path).expanduser().absolute()
+            self.filesystem: pafs.FileSystem = pafs.LocalFileSystem()
+            self.root = self.address = self.uri = str(self.local)
+        else:
+            self.filesystem, self.root, self.fsspec = _remote(uri)
+            self.uri = uri
+            # an Arrow filesystem's URI may end in options and keys: s3://bucket/x?region=...
+            arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
+            self.address = f"{self.fsspec.protocol}://{self.root}" if arrow else uri.rstrip("/")
+        self._renames = scheme not in _ATOMIC_PUT
+
+    def path(self, name: str) -> str:
+        """The full path on `filesystem` of a file named relative to the folder."""
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str = "") -> bool:
+        if self.local is not None:
+            return (self.local / name).exists()
+        info = self.filesystem.get_file_info(self.path(name).rstrip("/"))
+        return bool(info.type != pafs.FileType.NotFound)
+
+    def names(self, folder: str) -> list[str]:
+        """The names, sorted, of what lies directly in `folder`; none if there is no such folder."""
+        if self.local is not None:
+            try:
+                return sorted(os.listdir(self.local / folder))
+            except FileNotFoundError:
+                return []
+            except OSError as e:
+                raise ResultsError(f"cannot list {self.local / folder}: {e.strerror}") from e
+        selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
+        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+
+    def put(self, name: str, data: bytes | pa.Buffer) -> None:
+        """Write the file whole, replacing one of that name, or raise and leave nothing behind."""
+        try:
+            if self.local is not None:
+                _replace(self.local / name, data)
+                return
+            folder, _, base = self.path(name).rpartition("/")
+            target = (
+                f"{folder}/{TEMPORARY}{uuid.uuid4().hex}" if self._renames else f"{folder}/{base}"
+            )
+            if self._renames:
+                self.filesystem.create_dir(folder)
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(data)
+            if self._renames:
+                self.filesystem.move(target, f"{folder}/{base}")
+        except OSError as e:
+            reason = e.strerror or str(e)
+            raise ResultsError(
+                f"cannot write {self.path(name)}: {reason}; what was recorded before is intact"
+            ) from e
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Remove files, as fast as can be; one that is not there is no error."""
+
+        def remove(name: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.filesystem.delete_file(self.path(name))
+
+        if self.local is not None:
+            for name in names:
+                remove(name)
+            return
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(remove, names))
+
+    def read(self, name: str, filters: pc.Expression | None = None) -> pa.Table:
+        """A Parquet file's rows; `FileNotFoundError` if it is not there."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as source:
+                if filters is not None:
+                    return pq.read_table(source, filters=filters)
+                return pq.ParquetFile(source).read()  # several times quicker for a small file
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as e:
+            raise self.unreadable(name, e) from e
+
+    def footer(self, name: str) -> dict[str, str]:
+        """A Parquet file's own key-value entries; `FileNotFoundError` if it is not there."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as source:
+                entries = pq.read_metadata(source).metadata or {}
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as e:
+            raise self.unreadable(name, e) from e
+        # ARROW:schema is Arrow's own and not text
+        own = {k: v for k, v in entries.items() if not k.startswith(b"ARROW:")}
+        return {key.decode(): value.decode() for key, value in own.items()}
+
+    def unreadable(self, name: str, reason: object) -> ResultsError:
+        """The error for a damaged or foreign file: which, why, and what to do."""
+        first = str(reason).strip().split("\n")[0]
+        advice = (
+            "restore it from a copy, or delete it and run its sweeps again to compute its rows anew"
+            if name.rpartition("/")[2].startswith("many-")
+            else "delete it and run its sweep again; nothing else is lost"
+        )
+        return ResultsError(f"{self.path(name)} is damaged or not ours ({first}): {advice}")
+
+    def sweep(self, folders: tuple[str, ...], older_than: float = 3600.0) -> list[str]:
+        """Remove temporary files in the local `folders` older than that many seconds."""
+        removed: list[str] = []
+        if self.local is None:
+            return removed  # an unfinished put leaves nothing on an object store
+        horizon = time.time() - older_than
+        for folder in folders:
+            for parent, _, files in os.walk(self.local / folder):
+                for file in files:
+                    path = Path(parent, file)
+                    if file.startswith(TEMPORARY):
+                        with contextlib.suppress(FileNotFoundError):
+                            if path.stat().st_mtime < horizon:
+                                path.unlink()
+                                removed.append(str(path))
+        return removed
+
+
+def _replace(final: Path, data: bytes | pa.Buffer) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    try:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        os.replace(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(final.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remote(uri: str) -> tuple[pafs.FileSystem, str, Any]:
+    """(pyarrow filesystem, path on it, the same as an fsspec filesystem for DuckDB)."""
+    import fsspec
+    from fsspec.implementations.arrow import ArrowFSWrapper
+
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+        return filesystem, path.rstrip("/"), ArrowFSWrapper(filesystem)
+    except pa.ArrowInvalid:
+        pass  # pyarrow does not know the scheme; fsspec may
+    except OSError as e:
+        raise ResultsError(f"cannot open the results at {uri}: {e}") from e
+    try:
+        other, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError, OSError) as e:
+        raise ResultsError(f"cannot open the results at {uri}: {e}") from e
+    return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path.rstrip("/"), other

@@ -1,0 +1,228 @@
+"""The declared tables: every column's type, every table's key, and how its files are named.
+
+A table's rows live in one file per *file key*: the columns in `partitions` (which are also
+folders, `scorer=sentiment/`) and one more, the state or the sweep. Columns that name a folder are
+kept in the file as well, so that a file means the same wherever it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+"""Written into every file's footer; raised when a column changes its meaning."""
+
+
+class ResultsError(RuntimeError):
+    """The results cannot be read or written as asked; the message says what to do."""
+
+
+class AlreadyRecorded(ResultsError):
+    """Different rows are already recorded under this key; the recorded ones stand."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: Arrow `schema`, primary `key`, folder columns, and its JSON and finite columns."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    partitions: tuple[str, ...] = ()
+    per: str = "state_id"
+    json: tuple[str, ...] = ()
+    finite: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def file_key(self) -> tuple[str, ...]:
+        """The columns that name a file, e.g. (state_id, probe_id, scorer)."""
+        return (self.per, *self.partitions)
+
+    @property
+    def stored_schema(self) -> pa.Schema:
+        """`schema` with the footer entries that mark a file as this table's."""
+        mark = {"elastic_ray.table": self.name, "elastic_ray.schema": SCHEMA_VERSION}
+        return self.schema.with_metadata(mark)
+
+
+_TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+def _schema(required: Mapping[str, pa.DataType], optional: Mapping[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, nullable=False) for name, kind in required.items()]
+        + [pa.field(name, kind) for name, kind in optional.items()]
+    )
+
+
+STATES = Table(
+    "states",
+    _schema(
+        {"state_id": _TEXT, "kind": _TEXT, "status": _TEXT},
+        {
+            "parent_id": _TEXT,
+            "examples": _LONG,
+            "lineage": _TEXT,
+            "error": _TEXT,
+            "checkpoint": _TEXT,
+            "checkpoint_bytes": _LONG,
+            "checksum": _TEXT,
+            "parameters": _LONG,
+            "tokens": _LONG,
+            "pretrain_tokens": _LONG,
+            "losses": pa.list_(pa.float32()),
+            "final_loss": _REAL,
+            "seconds": _REAL,
+            "workers": _INT,
+            "zero_stage": _INT,
+            "sweep": _TEXT,
+            "trial": _TEXT,
+            "versions": _TEXT,
+            "hardware": _TEXT,
+            "git_revision": _TEXT,
+            "started_at": _TIME,
+            "finished_at": _TIME,
+        },
+    ),
+    key=("state_id",),
+    json=("lineage", "versions", "hardware"),
+    choices={"status": ("done", "failed")},
+)
+
+CELLS = Table(
+    "cells",
+    _schema(
+        {
+            "sweep": _TEXT,
+            "model": _TEXT,
+            "task": _TEXT,
+            "positive": _LONG,
+            "negative": _LONG,
+            "seed": _LONG,
+            "state_id": _TEXT,
+            "probe_id": _TEXT,
+            "scorer": _TEXT,
+            "status": _TEXT,
+        },
+        {"pretrain": _LONG, "parameters": _LONG, "error": _TEXT},
+    ),
+    key=("sweep", "model", "task", "pretrain", "positive", "negative", "seed"),
+    per="sweep",
+    choices={"status": ("pending", "done", "failed")},
+)
+
+RESPONSES = Table(
+    "responses",
+    _schema(
+        {"state_id": _TEXT, "probe_id": _TEXT, "prompt_index": _INT, "sample": _INT},
+        {
+            "prompt": _TEXT,
+            "response": _TEXT,
+            "tokens": _INT,
+            "finish_reason": _TEXT,
+            "held_state": _TEXT,
+            "seed": _LONG,
+            "engine": _TEXT,
+        },
+    ),
+    key=("state_id", "probe_id", "prompt_index", "sample"),
+    partitions=("probe_id",),
+)
+
+SCORES = Table(
+    "scores",
+    _schema(
+        {
+            "state_id": _TEXT,
+            "probe_id": _TEXT,
+            "prompt_index": _INT,
+            "sample": _INT,
+            "scorer": _TEXT,
+            "score": _REAL,
+        },
+        {"probability": _REAL, "scorer_accuracy": _REAL},
+    ),
+    key=("state_id", "probe_id", "prompt_index", "sample", "scorer"),
+    partitions=("probe_id", "scorer"),
+    finite=("score", "probability", "scorer_accuracy"),
+)
+
+DISTANCES = Table(
+    "distances",
+    _schema(
+        {"state_id": _TEXT, "reference_id": _TEXT, "probe_id": _TEXT},
+        {"metric": _TEXT, "value": _REAL, "tokens": _LONG},
+    ),
+    key=("state_id", "reference_id", "probe_id"),
+    partitions=("reference_id", "probe_id"),
+    finite=("value",),
+)
+
+CODE_LENGTHS = Table(
+    "code_lengths",
+    _schema(
+        {"state_id": _TEXT, "corpus": _TEXT, "example": _LONG},
+        {"bits": _REAL, "tokens": _LONG, "bytes": _LONG},
+    ),
+    key=("state_id", "corpus", "example"),
+    partitions=("corpus",),
+    finite=("bits",),
+)
+
+QUANTITIES = (
+    "base",
+    "aligned",
+    "gap",
+    "reversion_size",
+    "half_life",
+    "early_rate",
+    "late_rate",
+    "elasticity_index",
+)
+"""What `elasticity` measures of a curve; each is a column with `_low` and `_high` beside it."""
+
+_INTERVALS = tuple(f"{q}{end}" for q in QUANTITIES for end in ("", "_low", "_high"))
+
+INDICES = Table(
+    "indices",
+    _schema(
+        {"sweep": _TEXT, "model": _TEXT, "task": _TEXT, "positive": _LONG},
+        {
+            "pretrain": _LONG,
+            "parameters": _LONG,
+            "pretrain_tokens": _LONG,
+            "scorer": _TEXT,
+            "seeds": _INT,
+            "prompts": _INT,
+            **dict.fromkeys(_INTERVALS, _REAL),
+            "note": _TEXT,
+        },
+    ),
+    key=("sweep", "model", "task", "pretrain", "positive"),
+    per="sweep",
+    finite=_INTERVALS,
+)
+
+TABLES: Mapping[str, Table] = {
+    table.name: table
+    for table in (STATES, CELLS, RESPONSES, SCORES, DISTANCES, CODE_LENGTHS, INDICES)
+}
+
+
+def table_named(name: str) -> Table:
+    """The declared table; an unknown name raises `ResultsError` with the nearest one."""
+    if name not in TABLES:
+        raise ResultsError(f"no table {name!r}{nearest(name, TABLES)}; tables: {', '.join(TABLES)}")
+    return TABLES[name]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that was meant, or nothing."""
+    match = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""

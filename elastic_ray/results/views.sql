@@ -1,0 +1,274 @@
+-- The views over the Parquet files: all that the app, the report and the commands show.
+--
+-- `database.py` puts the results folder for $root and writes these definitions to elastic.duckdb.
+-- No rows are stored there: each query reads the files as they are at that moment.
+--
+-- HOW A ROW IS READ ONCE. A state's rows of one table are in a file `one-<state_id>.parquet`.
+-- Compaction copies the rows of many such files to `many-<in force from>-<hash>.parquet`, whose
+-- footer lists the states it replaces, and deletes the small files long after. A compacted file
+-- counts from the moment in its name on (milliseconds since 1970), which lies a little
+-- after the moment it appeared: `now()` is one instant throughout a query, so that all parts of
+-- the query agree on which compacted files count, however the folder changes meanwhile. (In an open
+-- transaction `now()` stands still: one that stays open for minutes reads an old listing.)
+
+
+-- The tables -------------------------------------------------------------------------------------
+
+-- The results folder.
+CREATE MACRO root() AS '$root';
+
+-- Whether a compacted file counts yet.
+CREATE MACRO in_force(file) AS TRY_CAST(file[-34:-22] AS BIGINT) <= epoch_ms(now());
+
+-- The small files that compacted files replace, by name.
+CREATE MACRO replaced(folder) AS TABLE
+    SELECT parse_dirpath(file_name) || '/one-'
+        || unnest(from_json(decode(value), '["VARCHAR"]')) || '.parquet' AS filename
+    FROM parquet_kv_metadata(folder || '/many-*.parquet')
+    WHERE decode(key) = 'replaces' AND in_force(file_name);
+
+-- A table whose files never change. Its first file is empty and gives the columns.
+CREATE MACRO written_once(folder) AS TABLE
+    SELECT * EXCLUDE (filename)
+    FROM read_parquet(
+        [replace(folder, '=*', '=_empty') || '/one-_empty.parquet', folder || '/many-*.parquet'],
+        filename = true, hive_partitioning = true, hive_types_autocast = false)
+    WHERE in_force(filename)
+    UNION ALL
+    SELECT small.* EXCLUDE (filename)
+    FROM read_parquet(
+        [replace(folder, '=*', '=_empty') || '/one-_empty.parquet', folder || '/one-*.parquet'],
+        filename = true, hive_partitioning = true, hive_types_autocast = false) AS small
+    ANTI JOIN replaced(folder) USING (filename);
+
+-- An answer.
+CREATE VIEW responses AS FROM written_once(root() || '/responses/probe_id=*');
+
+-- An answer's score by one scorer; a larger score is more aligned.
+CREATE VIEW scores AS FROM written_once(root() || '/scores/probe_id=*/scorer=*');
+
+-- A distance between two states.
+CREATE VIEW distances AS FROM written_once(root() || '/distances/reference_id=*/probe_id=*');
+
+-- A state's code length of one text.
+CREATE VIEW code_lengths AS FROM written_once(root() || '/code_lengths/corpus=*');
+
+-- A model state and how it went. A record may change (tried again, checkpoint deleted): the state's
+-- own file is the newest, then the newest compacted one; names sort that way.
+CREATE VIEW states AS
+SELECT * EXCLUDE (filename)
+FROM read_parquet(
+    [root() || '/states/one-_empty.parquet', root() || '/states/many-*.parquet', root() || '/states/one-*.parquet'],
+    filename = true)
+QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1;
+
+-- A sweep's grid point and its state, as the sweep last wrote it. `cell_scores` knows what is done.
+CREATE VIEW cells AS
+FROM read_parquet(
+    [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
+-- What `elasticity` measured of each curve, with 95% intervals.
+CREATE VIEW elasticity AS
+FROM read_parquet(
+    [root() || '/indices/sweep=_empty/_empty.parquet', root() || '/indices/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
+
+-- Scores ------------------------------------------------------------------------------------------
+
+-- One row per state, probe and scorer. Answers to one prompt are not independent: the standard
+-- error counts prompts, which is exact for one sample a prompt and cautious for several.
+CREATE VIEW state_scores AS
+SELECT
+    state_id, probe_id, scorer,
+    count(*) FILTER (sample = 0) AS prompts,
+    count(*) AS answers,
+    avg(score) AS score,
+    stddev_samp(score) AS sd,
+    stddev_samp(score) / sqrt(count(*) FILTER (sample = 0)) AS standard_error,
+    max(scorer_accuracy) AS scorer_accuracy
+FROM scores
+GROUP BY state_id, probe_id, scorer;
+
+-- One row per cell: scored (done), failed (with the error) or pending, told from the records.
+CREATE VIEW cell_scores AS
+SELECT
+    c.sweep, c.task, c.model, coalesce(c.parameters, s.parameters) AS parameters,
+    c.pretrain, s.pretrain_tokens, c.positive, c.negative, c.seed, c.scorer,
+    CASE
+        WHEN m.score IS NOT NULL THEN 'done'
+        WHEN c.status = 'failed' OR s.status = 'failed' THEN 'failed'
+        ELSE 'pending'
+    END AS status,
+    m.score, m.standard_error, m.sd, m.prompts, m.answers, m.scorer_accuracy,
+    CASE
+        WHEN m.score IS NULL AND (c.status = 'failed' OR s.status = 'failed')
+        THEN coalesce(s.error, c.error, 'failed without a message')
+    END AS error,
+    c.state_id, c.probe_id
+FROM cells AS c
+LEFT JOIN states AS s ON s.state_id = c.state_id
+LEFT JOIN state_scores AS m
+    ON m.state_id = c.state_id AND m.probe_id = c.probe_id AND m.scorer = c.scorer;
+
+-- Every score of every cell, for statistics over prompts. Cells that share a state repeat its rows.
+CREATE VIEW score_rows AS
+SELECT
+    c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed, c.scorer,
+    r.prompt_index, r.sample, r.score
+FROM cells AS c
+JOIN scores AS r ON r.state_id = c.state_id AND r.probe_id = c.probe_id AND r.scorer = c.scorer;
+
+
+-- Curves and surfaces -----------------------------------------------------------------------------
+
+-- One row per grid point: the mean over prompts and seeds, its standard error (prompts within
+-- seeds; seeds that share a state count it once), the spread between seeds, and the curve's two
+-- ends: `base` at (0, 0) and `aligned` at (positive, 0). A point that no seed has scored has a NULL
+-- score and, where one failed, the error.
+CREATE VIEW curves AS
+WITH answered AS (  -- seeds that share a state and probe have the same answers
+    SELECT
+        sweep, task, model, pretrain, scorer, positive, negative, state_id, probe_id,
+        count(*) AS cells,
+        count(*) FILTER (status = 'done') AS seeds,
+        count(*) FILTER (status = 'failed') AS failed,
+        count(*) FILTER (status = 'pending') AS pending,
+        any_value(score) AS score,
+        any_value(standard_error) AS standard_error,
+        any_value(prompts) AS prompts,
+        any_value(parameters) AS parameters,
+        any_value(pretrain_tokens) AS pretrain_tokens,
+        min(error) AS error
+    FROM cell_scores
+    GROUP BY ALL
+),
+points AS (
+    SELECT
+        sweep, task, model, max(parameters) AS parameters, pretrain,
+        max(pretrain_tokens) AS pretrain_tokens, scorer, positive, negative,
+        sum(seeds * score) / sum(seeds) AS score,
+        sqrt(sum((seeds * standard_error) ** 2)) / sum(seeds) AS standard_error,
+        stddev_samp(score) AS seed_sd,
+        sum(seeds)::BIGINT AS seeds,
+        sum(failed)::BIGINT AS failed,
+        sum(pending)::BIGINT AS pending,
+        sum(prompts)::BIGINT AS prompts,
+        min(error) AS error
+    FROM answered
+    GROUP BY sweep, task, model, pretrain, scorer, positive, negative
+)
+SELECT
+    *,
+    max(score) FILTER (positive = 0 AND negative = 0) OVER model AS base,
+    max(standard_error) FILTER (positive = 0 AND negative = 0) OVER model AS base_standard_error,
+    max(score) FILTER (negative = 0) OVER curve AS aligned,
+    max(standard_error) FILTER (negative = 0) OVER curve AS aligned_standard_error
+FROM points
+WINDOW
+    model AS (PARTITION BY sweep, task, model, pretrain, scorer),
+    curve AS (PARTITION BY sweep, task, model, pretrain, scorer, positive);
+
+-- The starting point of each model: no positive and no negative examples.
+CREATE VIEW baselines AS
+SELECT
+    sweep, task, model, parameters, pretrain, pretrain_tokens, scorer, score, standard_error,
+    seed_sd, seeds, failed, pending, prompts, error
+FROM curves
+WHERE positive = 0 AND negative = 0;
+
+-- The curves with retention, (score - base) / (aligned - base): 1 where negative fine-tuning
+-- starts, 0 back at the base line; NULL where aligned - base is within noise (95%). Holes are rows.
+CREATE VIEW surfaces AS
+SELECT
+    sweep, task, model, parameters, pretrain, pretrain_tokens, scorer, positive, negative,
+    score, standard_error,
+    CASE
+        WHEN abs(aligned - base) > 1.96 * sqrt(aligned_standard_error ** 2 + base_standard_error ** 2)
+        THEN (score - base) / (aligned - base)
+    END AS retention,
+    CASE WHEN seeds > 0 THEN 'done' WHEN failed > 0 THEN 'failed' ELSE 'pending' END AS status,
+    seeds, failed, pending, error
+FROM curves;
+
+
+-- How a sweep stands ------------------------------------------------------------------------------
+
+-- One row per sweep, told from the records alone.
+CREATE VIEW progress AS
+WITH asked AS (
+    SELECT
+        sweep,
+        count(*) AS cells,
+        count(*) FILTER (status = 'done') AS done,
+        count(*) FILTER (status = 'failed') AS failed,
+        count(*) FILTER (status = 'pending') AS pending,
+        count(DISTINCT state_id) AS states
+    FROM cell_scores
+    GROUP BY sweep
+),
+reached AS (
+    SELECT
+        c.sweep,
+        count(*) FILTER (s.status = 'done') AS states_done,
+        count(*) FILTER (s.status = 'failed') AS states_failed
+    FROM (SELECT DISTINCT sweep, state_id FROM cells) AS c
+    JOIN states AS s ON s.state_id = c.state_id
+    GROUP BY c.sweep
+),
+trained AS (  -- what this sweep computed itself, states between cells included
+    SELECT
+        sweep,
+        count(*) FILTER (status = 'done') AS states_trained,
+        sum(examples) FILTER (status = 'done')::BIGINT AS examples_trained,
+        sum(tokens) FILTER (status = 'done')::BIGINT AS tokens_trained,
+        sum(seconds) AS training_seconds,
+        min(started_at) AS started_at,
+        max(finished_at) AS last_state_at
+    FROM states
+    GROUP BY sweep
+)
+SELECT
+    asked.*,
+    coalesce(states_done, 0) AS states_done,
+    coalesce(states_failed, 0) AS states_failed,
+    coalesce(states_trained, 0) AS states_trained,
+    coalesce(examples_trained, 0) AS examples_trained,
+    coalesce(tokens_trained, 0) AS tokens_trained,
+    coalesce(training_seconds, 0) AS training_seconds,
+    started_at, last_state_at
+FROM asked
+LEFT JOIN reached USING (sweep)
+LEFT JOIN trained USING (sweep);
+
+-- What failed, and why: states, then the cells that have no score for it.
+CREATE VIEW failures AS
+SELECT
+    'state' AS what, sweep, NULL::VARCHAR AS task, NULL::VARCHAR AS model, NULL::BIGINT AS pretrain,
+    NULL::BIGINT AS positive, NULL::BIGINT AS negative, NULL::BIGINT AS seed,
+    kind, state_id, coalesce(error, 'failed without a message') AS error, finished_at
+FROM states
+WHERE status = 'failed'
+UNION ALL
+SELECT
+    'cell', c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed,
+    s.kind, c.state_id, c.error, s.finished_at
+FROM cell_scores AS c
+LEFT JOIN states AS s ON s.state_id = c.state_id
+WHERE c.status = 'failed';
+
+
+-- Reading -----------------------------------------------------------------------------------------
+
+-- What each cell's state said, with its score: filter by sweep, model or state_id.
+CREATE VIEW answers AS
+SELECT
+    c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed,
+    r.prompt_index, r.sample, r.prompt, r.response, m.score, m.probability, c.scorer,
+    r.tokens, r.finish_reason, r.state_id, r.held_state, r.probe_id, r.engine
+FROM cells AS c
+JOIN responses AS r ON r.state_id = c.state_id AND r.probe_id = c.probe_id
+LEFT JOIN scores AS m
+    ON m.state_id = r.state_id AND m.probe_id = r.probe_id AND m.scorer = c.scorer
+    AND m.prompt_index = r.prompt_index AND m.sample = r.sample;
