@@ -1,0 +1,363 @@
+"""The schema of a sweep file: what may be asked, and in which words.
+
+`spec_file.load_spec` reads one. Values are frozen; nothing is corrected silently.
+
+Every field declares its role. `IDENTITY` fields can change a state's weights or its answers and
+enter the ids (see `states`); `RUNTIME` fields cannot; `GRID` fields say which cells are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class SpecError(ValueError):
+    """The sweep file asks for something that cannot be; one problem per line."""
+
+
+IDENTITY = {"role": "identity"}
+RUNTIME = {"role": "runtime"}
+GRID = {"role": "grid"}
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """A mapping of the sweep file: frozen, strict about types, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Lora(Part):
+    """Low-rank adapters (peft) instead of full fine-tuning."""
+
+    rank: int = Field(8, ge=1, le=512, json_schema_extra=IDENTITY)
+    alpha: float = Field(16.0, gt=0, json_schema_extra=IDENTITY)
+    dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=IDENTITY)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", json_schema_extra=IDENTITY
+    )
+
+
+class Recipe(Part):
+    """How one stage trains. All of it is identity: two recipes are two states."""
+
+    learning_rate: float = Field(2e-4, gt=0, le=10, json_schema_extra=IDENTITY)
+    schedule: Literal["constant", "cosine"] = Field("constant", json_schema_extra=IDENTITY)
+    """`constant` after the warm-up is a prefix of any longer run, so sizes fuse into one ladder;
+    `cosine` decays over the run, so each size is trained apart."""
+    warmup_steps: int = Field(0, ge=0, json_schema_extra=IDENTITY)
+    """Optimiser steps, not a share of the run: a share would differ between sizes."""
+    epochs: int = Field(1, ge=1, le=1000, json_schema_extra=IDENTITY)
+    global_batch: int = Field(8, ge=1, json_schema_extra=IDENTITY)
+    """Examples per optimiser step, over all workers."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.95), json_schema_extra=IDENTITY
+    )
+    epsilon: float = Field(1e-8, gt=0, json_schema_extra=IDENTITY)
+    weight_decay: float = Field(0.0, ge=0, json_schema_extra=IDENTITY)
+    max_grad_norm: float = Field(1.0, gt=0, json_schema_extra=IDENTITY)
+    precision: Literal["fp32", "bf16"] = Field("fp32", json_schema_extra=IDENTITY)
+    max_length: int = Field(256, ge=8, json_schema_extra=IDENTITY)
+    """Tokens; longer examples are cut."""
+    lora: Lora | None = Field(None, json_schema_extra=IDENTITY)
+
+
+class Runtime(Part):
+    """How the training is carried out; the states are the same whatever is chosen here."""
+
+    workers: int = Field(1, ge=1, le=4096, json_schema_extra=RUNTIME)
+    zero_stage: Literal[0, 1, 2, 3] = Field(0, json_schema_extra=RUNTIME)
+    micro_batch: int = Field(8, ge=1, json_schema_extra=RUNTIME)
+    """Sequences per forward pass and worker, at most."""
+    cpus_per_worker: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
+    gpus_per_worker: float = Field(0.0, ge=0, json_schema_extra=RUNTIME)
+
+
+STAGES = ("pretrain", "positive", "negative")
+
+
+class Training(Part):
+    """The recipe of all stages, what differs by stage, and how it is carried out.
+
+    In YAML the fields of `Recipe` and `Runtime` stand side by side, and `pretrain`, `positive`,
+    `negative` hold what differs: `{learning_rate: 1.0e-3, pretrain: {global_batch: 32}}`.
+    """
+
+    pretrain: Recipe = Field(json_schema_extra=IDENTITY)
+    positive: Recipe = Field(json_schema_extra=IDENTITY)
+    negative: Recipe = Field(json_schema_extra=IDENTITY)
+    runtime: Runtime = Field(json_schema_extra=RUNTIME)
+
+    def recipe(self, kind: str) -> Recipe:
+        """The recipe of a stage of that kind."""
+        found: Recipe = getattr(self, kind)
+        return found
+
+
+class Init(Part):
+    """A model trained from scratch: its shape, in transformers' architectures."""
+
+    architecture: Literal["qwen2", "qwen3", "llama", "mistral", "gpt2"] = Field(
+        "qwen2", json_schema_extra=IDENTITY
+    )
+    hidden_size: int = Field(ge=8, json_schema_extra=IDENTITY)
+    layers: int = Field(ge=1, json_schema_extra=IDENTITY)
+    heads: int | None = Field(None, ge=1, json_schema_extra=IDENTITY)
+    """Default: one per 32 of `hidden_size`, at least 2."""
+    kv_heads: int | None = Field(None, ge=1, json_schema_extra=IDENTITY)
+    intermediate_size: int | None = Field(None, ge=8, json_schema_extra=IDENTITY)
+    """Default: 4 x `hidden_size`."""
+    positions: int = Field(512, ge=16, json_schema_extra=IDENTITY)
+    tied: bool = Field(True, json_schema_extra=IDENTITY)
+    """Whether the input and output embeddings are one matrix."""
+    vocabulary: int | None = Field(None, ge=64, json_schema_extra=IDENTITY)
+    """Tokens, where the task's tokenizer is learnt from its text; None: the task's default."""
+    seed: int = Field(0, ge=0, json_schema_extra=IDENTITY)
+    """Of the random weights, and of the order of pre-training."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Init:
+        if self.hidden_size % self.heads_used:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads_used}"
+            )
+        if self.heads_used % (self.kv_heads or 1):
+            raise ValueError(f"heads {self.heads_used} is not a multiple of kv_heads")
+        if self.architecture == "gpt2" and self.kv_heads not in (None, self.heads_used):
+            raise ValueError("gpt2 has no kv_heads; leave it out")
+        return self
+
+    @property
+    def heads_used(self) -> int:
+        return self.heads or max(2, self.hidden_size // 32)
+
+    @property
+    def intermediate_used(self) -> int:
+        return self.intermediate_size or 4 * self.hidden_size
+
+
+class Model(Part):
+    """One model: trained from scratch (`init`), from the hub (`hub`), or from a folder (`path`)."""
+
+    name: Name = Field(json_schema_extra=GRID)
+    init: Init | None = Field(None, json_schema_extra=IDENTITY)
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", json_schema_extra=IDENTITY)
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", json_schema_extra=IDENTITY)
+    """A full commit id: a branch moves, and with it every number measured from it."""
+    path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
+    """A folder in transformers' format; its content, not its path, is the identity."""
+    pretrain: tuple[Count, ...] = Field((), json_schema_extra=GRID)
+    """Examples of pre-training; for `hub` and `path`, of continued pre-training."""
+    trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        sources = [name for name in ("init", "hub", "path") if getattr(self, name) is not None]
+        if len(sources) != 1:
+            raise ValueError(
+                f"give exactly one of init, hub, path; found {' and '.join(sources) or 'none'}"
+            )
+        if self.hub and not self.revision:
+            raise ValueError("a hub model needs its revision, a full commit id of 40 hex digits")
+        if self.revision and not self.hub:
+            raise ValueError("revision is for hub models only")
+        if self.init and not self.pretrain:
+            raise ValueError("a model from init needs pretrain: a list of sizes, e.g. [20000]")
+        if self.init and self.trust_remote_code:
+            raise ValueError("trust_remote_code is for hub and path models only")
+        check_ascending("pretrain", self.pretrain)
+        return self
+
+
+class Scorer(Part):
+    """What scores an answer. Without `hub` or `path`, a small classifier is trained on the task."""
+
+    name: Name = Field("sentiment", json_schema_extra=IDENTITY)
+    mode: Literal["share", "mean"] = Field("share", json_schema_extra=IDENTITY)
+    """`share`: 1 where the classifier calls the answer aligned, else 0; `mean`: its raw value."""
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", json_schema_extra=IDENTITY)
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", json_schema_extra=IDENTITY)
+    path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
+    label: int = Field(1, ge=0, json_schema_extra=IDENTITY)
+    """The class that counts as aligned."""
+    sign: Literal[1, -1] = Field(1, json_schema_extra=IDENTITY)
+    """-1 where a larger raw value means less aligned (a cost)."""
+    trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Scorer:
+        if self.hub and self.path:
+            raise ValueError("give hub or path, not both")
+        if bool(self.hub) != bool(self.revision):
+            raise ValueError("hub and revision (a full commit id) go together")
+        if self.mode == "share" and self.sign == -1:
+            raise ValueError("sign -1 is for mode mean; for share choose the aligned label")
+        return self
+
+
+class Task(Part):
+    """What the models are taught and asked, and what judges them."""
+
+    name: Name = Field(json_schema_extra=IDENTITY)
+    data: dict[str, Any] = Field(default_factory=dict, json_schema_extra=IDENTITY)
+    """The task's own settings; what they mean, and their content hash, is the task's to say."""
+    scorer: Scorer = Field(default_factory=Scorer, json_schema_extra=IDENTITY)
+
+
+class Generation(Part):
+    """How a state is questioned. Answers depend on all of it, so all of it is identity."""
+
+    prompts: int = Field(256, ge=2, json_schema_extra=IDENTITY)
+    samples: int = Field(1, ge=1, le=1000, json_schema_extra=IDENTITY)
+    """Answers per prompt."""
+    max_tokens: int = Field(48, ge=1, json_schema_extra=IDENTITY)
+    temperature: float = Field(1.0, ge=0, le=10, json_schema_extra=IDENTITY)
+    top_k: int = Field(30, ge=0, json_schema_extra=IDENTITY)
+    """0: all tokens."""
+    top_p: float = Field(0.9, gt=0, le=1, json_schema_extra=IDENTITY)
+    seed: int = Field(0, ge=0, json_schema_extra=IDENTITY)
+
+
+class Serving(Part):
+    """The replicas that answer, or score: what runs them and what each may use."""
+
+    engine: Literal["auto", "vllm", "transformers"] = Field("auto", json_schema_extra=RUNTIME)
+    """`auto` is vLLM where it can be imported, else transformers, and says so."""
+    replicas: int | None = Field(None, ge=1, le=4096, json_schema_extra=RUNTIME)
+    """Per architecture; default: what the cluster has room for beside the trainers."""
+    cpus: float | None = Field(None, gt=0, json_schema_extra=RUNTIME)
+    gpus: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
+    tensor_parallel: int = Field(1, ge=1, json_schema_extra=RUNTIME)
+    context: int = Field(512, ge=16, json_schema_extra=RUNTIME)
+    """Tokens a request may hold, prompt and answer; a longer one is refused, never cut."""
+    kv_cache_gib: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
+    """Key-value cache of a CPU engine, GiB."""
+    gpu_memory: float = Field(0.85, gt=0, le=1, json_schema_extra=RUNTIME)
+    """The share of a GPU's memory that vLLM may take."""
+
+
+class Resources(Part):
+    """What may be used; the defaults are derived from the cluster."""
+
+    trainers: int | None = Field(None, ge=1, json_schema_extra=RUNTIME)
+    """Ladders trained at the same time."""
+    engines: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
+    scorers: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
+
+
+class Spec(Part):
+    """A sweep: the grid models x pretrain x positive x negative x seeds, and how it is measured."""
+
+    sweep: Name = Field(json_schema_extra=GRID)
+    task: tuple[Task, ...] = Field(min_length=1, json_schema_extra=IDENTITY)
+    models: tuple[Model, ...] = Field(min_length=1, json_schema_extra=GRID)
+    positive: tuple[Count, ...] = Field(min_length=1, json_schema_extra=GRID)
+    """Examples of the aligning stage; the base line (0, 0) is always measured."""
+    negative: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, json_schema_extra=GRID)
+    """Examples of the contrary stage; 0, the start of the curve, is always measured."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, json_schema_extra=GRID
+    )
+    training: Training = Field(
+        default_factory=lambda: Training.model_validate(_training({})), json_schema_extra=IDENTITY
+    )
+    generation: Generation = Field(default_factory=Generation, json_schema_extra=IDENTITY)
+    resources: Resources = Field(default_factory=Resources, json_schema_extra=RUNTIME)
+    keep: Literal["all", "none", "base"] = Field("base", json_schema_extra=RUNTIME)
+    """Checkpoints left at the end: all, none, or the pre-trained ones."""
+
+    @model_validator(mode="after")
+    def _grid(self) -> Spec:
+        for field in ("positive", "negative", "seeds"):
+            check_ascending(field, getattr(self, field))
+        check_distinct("models", [m.name for m in self.models])
+        check_distinct("task", [t.name for t in self.task])
+        if not [n for n in self.negative if n]:
+            raise ValueError("negative: at least one size above 0 is needed for a curve")
+        for kind in STAGES:
+            recipe = self.training.recipe(kind)
+            if kind == "pretrain" and recipe.lora is not None:
+                raise ValueError("training.pretrain.lora: pre-training is full; set lora: null")
+        return self
+
+    def curve_sizes(self) -> tuple[int, ...]:
+        """The negative sizes of every curve, 0 first."""
+        return tuple(sorted({0, *self.negative}))
+
+
+def expand(data: dict[str, Any]) -> dict[str, Any]:
+    """The sweep file with its short forms written out: what `Spec` validates.
+
+    `task: reviews`, a top-level `scorer:` for every task, and the flat `training:`.
+    """
+    data = dict(data)
+    if isinstance(data.get("training", {}), dict):
+        data["training"] = _training(data.get("training", {}))
+    tasks = data.get("task")
+    if isinstance(tasks, (str, dict)):
+        tasks = [tasks]
+    if isinstance(tasks, list):
+        scorer = data.pop("scorer", None)
+        full = [{"name": t} if isinstance(t, str) else t for t in tasks]
+        data["task"] = [_with_scorer(t, scorer) for t in full]
+    return data
+
+
+def check_ascending(field: str, sizes: Sequence[int]) -> None:
+    if list(sizes) != sorted(set(sizes)):
+        raise ValueError(f"{field}: must be ascending and distinct; found {list(sizes)}")
+
+
+def check_distinct(field: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{field}: each name once; found {twice[0]!r} more than once")
+
+
+def _with_scorer(task: Any, scorer: Any) -> Any:
+    if not isinstance(task, dict):
+        return task
+    chosen = task.get("scorer", scorer)
+    if isinstance(chosen, str):
+        chosen = {"name": chosen}
+    return {**task, "scorer": chosen} if chosen is not None else task
+
+
+def _training(flat: dict[str, Any]) -> dict[str, Any]:
+    """The nested form of a flat `training:`; leaves unknown keys for pydantic to refuse."""
+    if "runtime" in flat:
+        return flat
+    everywhere = {k: v for k, v in flat.items() if k in Recipe.model_fields}
+    runtime = {k: v for k, v in flat.items() if k in Runtime.model_fields}
+    nested: dict[str, Any] = {"runtime": runtime}
+    for kind in STAGES:
+        own = flat.get(kind, {})
+        if isinstance(own, dict):
+            base = {**everywhere, "lora": None} if kind == "pretrain" else everywhere
+            nested[kind] = {**base, **own}
+        else:
+            nested[kind] = own
+    known = {*Recipe.model_fields, *Runtime.model_fields, *STAGES}
+    nested.update({k: v for k, v in flat.items() if k not in known})
+    return nested
+
+
+def parameters_in_name(name: str) -> int | None:
+    """The size that a hub name tells, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B"; else None."""
+    found = re.findall(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([BbMmKk])(?![A-Za-z])", name)
+    if not found:
+        return None
+    number, unit = found[-1]
+    return int(float(number) * {"b": 10**9, "m": 10**6, "k": 10**3}[unit.lower()])
