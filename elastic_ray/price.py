@@ -1,0 +1,83 @@
+"""What a sweep costs: parameters, checkpoint bytes, and a rough estimate of time.
+
+Sizes are exact for models trained from scratch and told by their names for the hub's. Times are
+estimates to plan by, from arithmetic (6 x parameters x tokens to train, 2 x to generate; Kaplan et
+al. 2020, section 2.1) and two rates; the recorded `seconds` of the states are the truth. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .spec import Init, Model, Recipe, parameters_in_name
+
+CPU_FLOPS = 2.5e10
+"""Training arithmetic per second of one CPU core on small models."""
+GPU_FLOPS = 1.2e14
+"""The same of one A100-class GPU in bf16: about 40% of its peak."""
+STEP_SECONDS = 0.008
+"""One optimiser step beside its arithmetic."""
+LADDER_SECONDS = 1.5
+"""Loading the parent and making the optimiser."""
+SNAPSHOT_SECONDS = 0.2
+STARTUP_SECONDS = 20.0
+"""A training run before its first step: processes, imports, the worker group."""
+UNKNOWN_PARAMETERS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one trainer computes: FLOP per second, and whether that is a GPU."""
+
+    flops: float
+    gpu: bool
+
+
+def rate(workers: int, cpus: float, gpus: float) -> Rate:
+    """The rate of a trainer of `workers`, each with that many CPUs and GPUs."""
+    return (
+        Rate(workers * gpus * GPU_FLOPS, True) if gpus else Rate(workers * cpus * CPU_FLOPS, False)
+    )
+
+
+def training_seconds(
+    size: int | None, examples: int, tokens: float, recipe: Recipe, rungs: int, at: Rate
+) -> float:
+    """Seconds of one ladder of `examples`, `tokens` per example, and `rungs` snapshots."""
+    seen = examples * recipe.epochs
+    arithmetic = 6 * (size or UNKNOWN_PARAMETERS) * seen * tokens / at.flops
+    overhead = seen / recipe.global_batch * STEP_SECONDS + rungs * SNAPSHOT_SECONDS
+    return arithmetic + overhead + LADDER_SECONDS
+
+
+def generation_seconds(size: int | None, answers: int, tokens: int, at: Rate) -> float:
+    """Seconds of generating `answers` of at most `tokens` each; memory-bound, so 5x arithmetic."""
+    return 5 * 2 * (size or UNKNOWN_PARAMETERS) * answers * tokens / at.flops
+
+
+def checkpoint_bytes(size: int | None, recipe: Recipe) -> int:
+    """Bytes of one snapshot: the weights in the recipe's precision (adapters: about 1%)."""
+    width = 4 if recipe.precision == "fp32" else 2
+    whole = (size or UNKNOWN_PARAMETERS) * width
+    return whole // 100 if recipe.lora else whole
+
+
+def parameters(model: Model, vocabulary: int | None) -> int | None:
+    """Parameters of a model, tied weights once: exact for `init`, else as its name tells."""
+    if model.init is None:
+        return parameters_in_name(model.hub or model.path or "")
+    return init_parameters(model.init, int(vocabulary or model.init.vocabulary or 4096))
+
+
+def init_parameters(init: Init, vocabulary: int) -> int:
+    """Parameters of a random init, by transformers' definitions of the architectures."""
+    h, inner = init.hidden_size, init.intermediate_used
+    embeddings = vocabulary * h * (1 if init.tied else 2)
+    if init.architecture == "gpt2":
+        layer = 4 * h * h + 4 * h + 2 * h * inner + inner + h + 4 * h
+        return embeddings + init.positions * h + init.layers * layer + 2 * h
+    head = h // init.heads_used
+    kv = (init.kv_heads or init.heads_used) * head
+    layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
+    layer += {"qwen2": h + 2 * kv, "qwen3": 2 * head}.get(init.architecture, 0)
+    return embeddings + init.layers * layer + h

@@ -1,0 +1,140 @@
+"""Packing ladders into trials: Ray Tune's unit, one start-up each (design, section 2).
+
+A training run costs `STARTUP_SECONDS` before its first step, so ladders that depend on each other
+are bundled until start-up is negligible, but never so far that one of the cluster's trainer slots
+stands idle. Within a trial ladders are in tree order: a parent before what starts from it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .plan import Ladder
+from .price import STARTUP_SECONDS
+
+WORTH = 10.0
+"""A trial is long enough at this many start-ups: overhead is then below a tenth."""
+SPREAD = 3
+"""Trials per slot at least, where there is work for them, so that slots end together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Ladders that one worker group walks, `needs` being states that must be recorded before."""
+
+    name: str
+    task: str
+    ladders: tuple[Ladder, ...]
+    needs: frozenset[str]
+    seconds: float
+    """Estimated work of its ladders."""
+    below: float
+    """Estimated work that waits for it, itself included: the longest is released first."""
+
+
+def bundle(
+    ladders: Sequence[Ladder], seconds: Callable[[Ladder], float], slots: int
+) -> tuple[Trial, ...]:
+    """The trials for these ladders on that many trainer slots; `seconds` estimates a ladder.
+
+    A ladder whose parent no other ladder here makes is a root. With one slot everything goes into
+    trials of about `WORTH` start-ups; with more, into at least `SPREAD` per slot.
+    """
+    cost = {ladder.id: seconds(ladder) for ladder in ladders}
+    made_by = {rung.state_id: ladder.id for ladder in ladders for rung in ladder.rungs}
+    children: dict[str, list[Ladder]] = defaultdict(list)
+    roots: list[Ladder] = []
+    for ladder in ladders:
+        above = made_by.get(ladder.parent_id)
+        (children[above] if above else roots).append(ladder)
+    limit = WORTH * STARTUP_SECONDS
+    if slots > 1:
+        fair = sum(cost.values()) / (slots * SPREAD)
+        limit = min(limit, max(fair, STARTUP_SECONDS))
+    groups: list[list[Ladder]] = []
+    rest: list[list[Ladder]] = []
+    # Children come after their parents in `ladders`, so this order meets every child first.
+    pending: dict[str, list[list[Ladder]]] = defaultdict(list)
+    below = dict(cost)
+    order = _parents_first(roots, children)
+    for ladder in reversed(order):
+        taken, left = _fill([ladder], pending.pop(ladder.id, []), cost, limit)
+        groups += _pack(left, cost, limit)
+        above = made_by.get(ladder.parent_id)
+        if above:
+            below[above] += below[ladder.id]
+            pending[above].append(taken)
+        else:
+            rest.append(taken)
+    by_task: dict[str, list[list[Ladder]]] = defaultdict(list)
+    for group in rest:
+        by_task[group[0].task].append(group)
+    for same in by_task.values():
+        groups += _pack(same, cost, limit)
+    place = {ladder.id: i for i, ladder in enumerate(order)}
+    trials = [_trial(group, place, cost, below) for group in groups]
+    return tuple(sorted(trials, key=lambda trial: (-trial.below, trial.name)))
+
+
+def _parents_first(
+    roots: Iterable[Ladder], children: Mapping[str, Sequence[Ladder]]
+) -> list[Ladder]:
+    order: list[Ladder] = []
+    stack = list(roots)[::-1]
+    while stack:
+        ladder = stack.pop()
+        order.append(ladder)
+        stack.extend(reversed(children.get(ladder.id, ())))
+    return order
+
+
+def _size(group: Sequence[Ladder], cost: Mapping[str, float]) -> float:
+    return sum(cost[ladder.id] for ladder in group)
+
+
+def _fill(
+    group: list[Ladder], parts: list[list[Ladder]], cost: Mapping[str, float], limit: float
+) -> tuple[list[Ladder], list[list[Ladder]]]:
+    """`group` with as many parts as fit under the limit, smallest first, and those left over."""
+    left: list[list[Ladder]] = []
+    total = _size(group, cost)
+    for part in sorted(parts, key=lambda p: _size(p, cost)):
+        if total + _size(part, cost) <= limit:
+            group = group + part
+            total += _size(part, cost)
+        else:
+            left.append(part)
+    return group, left
+
+
+def _pack(parts: list[list[Ladder]], cost: Mapping[str, float], limit: float) -> list[list[Ladder]]:
+    """Siblings gathered into groups of at most the limit; a part is never split."""
+    groups: list[list[Ladder]] = []
+    sizes: list[float] = []
+    for part in sorted(parts, key=lambda p: _size(p, cost), reverse=True):
+        size = _size(part, cost)
+        for i, filled in enumerate(sizes):
+            if filled + size <= limit:
+                groups[i] += part
+                sizes[i] += size
+                break
+        else:
+            groups.append(list(part))
+            sizes.append(size)
+    return groups
+
+
+def _trial(
+    group: list[Ladder],
+    place: Mapping[str, int],
+    cost: Mapping[str, float],
+    below: Mapping[str, float],
+) -> Trial:
+    ordered = tuple(sorted(group, key=lambda ladder: place[ladder.id]))
+    own = {rung.state_id for ladder in ordered for rung in ladder.rungs}
+    needs = frozenset(ladder.parent_id for ladder in ordered) - own
+    tops = [ladder for ladder in ordered if ladder.parent_id not in own]
+    waiting = sum(below[ladder.id] for ladder in tops)
+    return Trial(ordered[0].id, ordered[0].task, ordered, needs, _size(ordered, cost), waiting)
