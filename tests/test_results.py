@@ -174,11 +174,11 @@ def test_a_failed_state_may_be_tried_again(results: Results) -> None:
 
 def test_forgetting_a_checkpoint_keeps_the_rest(results: Results) -> None:
     done(results, STATE, checkpoint=results.checkpoint_name(STATE), checkpoint_bytes=10)
-    results.forget_checkpoint(STATE)
+    results.delete_checkpoint(STATE)
     assert results.state(STATE)["checkpoint"] is None
     assert results.state(STATE)["checkpoint_bytes"] == 10
     with pytest.raises(ResultsError, match="no state"):
-        results.forget_checkpoint(OTHER)
+        results.delete_checkpoint(OTHER)
 
 
 def test_cells_are_replaced_whole(results: Results) -> None:
@@ -407,7 +407,7 @@ def test_a_state_that_changes_after_compaction_is_read_as_it_is_now(results: Res
     done(results, STATE, checkpoint="checkpoints/a")
     done(results, OTHER, checkpoint="checkpoints/b")
     compact(results, at_least=1, delay=0)
-    results.forget_checkpoint(STATE)
+    results.delete_checkpoint(STATE)
     for _ in range(3):
         assert results.state(STATE)["checkpoint"] is None
         assert results.states()[STATE]["checkpoint"] is None
@@ -416,7 +416,7 @@ def test_a_state_that_changes_after_compaction_is_read_as_it_is_now(results: Res
         time.sleep(0.002)
         compact(results, at_least=1, delay=0, grace=0)
     assert files(results, f"one-{STATE}.parquet") == []
-    results.forget_checkpoint(OTHER)
+    results.delete_checkpoint(OTHER)
     assert results.states()[OTHER]["checkpoint"] is None
 
 

@@ -113,6 +113,11 @@ class Folder:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(remove, names))
 
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and what is in it; one that is not there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.path(name))
+
     def read(self, name: str, filters: pc.Expression | None = None) -> pa.Table:
         """A Parquet file's rows; `FileNotFoundError` if it is not there."""
         try:

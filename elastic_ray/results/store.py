@@ -107,14 +107,22 @@ class Results:
                 )
         self.folder.put(one_file(table, key), parquet(table, new))
 
-    def forget_checkpoint(self, state_id: str) -> None:
-        """Record that the state's checkpoint is deleted; call it before deleting the files."""
+    def delete_checkpoint(self, state_id: str) -> None:
+        """Delete the state's checkpoint folder; the record says so first."""
+        self._set_checkpoint(state_id, {"checkpoint": None})
+        self.folder.delete_folder(self.checkpoint_name(state_id))
+
+    def restore_checkpoint(self, state_id: str, checkpoint: str, checksum: str) -> None:
+        """Record that a deleted checkpoint is there again, with the checksum it has now."""
+        self._set_checkpoint(state_id, {"checkpoint": checkpoint, "checksum": checksum})
+
+    def _set_checkpoint(self, state_id: str, change: Mapping[str, Any]) -> None:
         row = self.state(state_id)
         if row is None:
             raise ResultsError(f"no state {state_id} is recorded")
-        if row["checkpoint"] is not None:
+        if any(row[name] != value for name, value in change.items()):
             table = TABLES["states"]
-            new = to_table(table, [{**row, "checkpoint": None}], {"state_id": state_id})
+            new = to_table(table, [{**row, **change}], {"state_id": state_id})
             self.folder.put(one_file(table, {"state_id": state_id}), parquet(table, new))
 
     def replace_cells(self, sweep: str, rows: Rows) -> None:

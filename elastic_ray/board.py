@@ -1,0 +1,116 @@
+"""The driver's live picture of a sweep: which states, answers and scores are there.
+
+Threads meet here (Tune's and the event loop's), so every change goes through a lock, and those who
+wait are told through `listen`. The board only mirrors the record: a state is marked done after its
+row is written (design, rule 2). No ray.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from .plan import Ladder, Plan
+
+
+class Board:
+    """What is done, what failed, what runs. Keys of questions are (state_id, task)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        done: Iterable[str],
+        answered: Iterable[tuple[str, str]],
+        scored: Iterable[tuple[str, str]],
+    ) -> None:
+        self.plan = plan
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[str, str], None]] = []
+        self.done = {state for state in done if state in plan.nodes}
+        self.failed: dict[str, str] = {}
+        self.answered = set(answered)
+        self.scored = set(scored)
+        self.lost: dict[tuple[str, str], str] = {}
+        """Questions that failed although their state is there: key -> error."""
+        self.already = (len(self.done), len(self.scored))
+        self.examples: dict[str, int] = {}
+        """ladder id -> examples of it trained so far, of the ladders that run."""
+        self.running: dict[str, str] = {}
+        """What runs now, for people: key -> words."""
+        self.spent: dict[str, float] = defaultdict(float)
+        """Seconds by kind of work, summed over trainers and replicas."""
+        self.started = time.monotonic()
+        self.children: dict[str, list[Ladder]] = defaultdict(list)
+        for ladder in plan.ladders:
+            self.children[ladder.parent_id].append(ladder)
+
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Call `listener(event, state_id)` after each change; from any thread."""
+        self._listeners.append(listener)
+
+    def _tell(self, event: str, state: str) -> None:
+        for listener in self._listeners:
+            listener(event, state)
+
+    def state_done(self, state: str) -> None:
+        with self._lock:
+            self.failed.pop(state, None)
+            self.done.add(state)
+        self._tell("done", state)
+
+    def state_failed(self, state: str, error: str) -> list[str]:
+        """Mark a state failed and, with it, all that would start from it; returns the latter."""
+        fell: list[str] = []
+        with self._lock:
+            if state in self.done:
+                return []
+            self.failed.setdefault(state, error)
+            stack = [state]
+            while stack:
+                parent = stack.pop()
+                for ladder in self.children[parent]:
+                    for rung in ladder.rungs:
+                        if rung.state_id not in self.done and rung.state_id not in self.failed:
+                            self.failed[rung.state_id] = f"parent {parent} failed: {error}"
+                            fell.append(rung.state_id)
+                            stack.append(rung.state_id)
+        for each in (state, *fell):
+            self._tell("failed", each)
+        return fell
+
+    def question_answered(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self.answered.add(key)
+
+    def question_scored(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self.scored.add(key)
+            self.lost.pop(key, None)
+        self._tell("scored", key[0])
+
+    def question_lost(self, key: tuple[str, str], error: str) -> None:
+        with self._lock:
+            self.lost[key] = error
+        self._tell("lost", key[0])
+
+    def trained(self, ladder: str, examples: int) -> None:
+        with self._lock:
+            self.examples[ladder] = examples
+
+    def now(self, key: str, words: str | None) -> None:
+        """Set, or with None remove, a line of what runs now."""
+        with self._lock:
+            if words is None:
+                self.running.pop(key, None)
+            else:
+                self.running[key] = words
+
+    def took(self, kind: str, seconds: float) -> None:
+        with self._lock:
+            self.spent[kind] += seconds
+
+    def finished(self, ladder: Ladder) -> bool:
+        """Whether every state of the ladder is done or failed."""
+        return all(r.state_id in self.done or r.state_id in self.failed for r in ladder.rungs)

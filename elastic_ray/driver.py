@@ -1,0 +1,402 @@
+"""Runs a plan on a Ray cluster: the process that the sweep command becomes.
+
+It joins a running cluster or starts Ray on this machine, divides what the cluster has (see
+`capacity`), and lets four things go on side by side: start states and scorers are made, Tune
+trains ladders, the prober asks and scores, the screen shows it. What is recorded is the only
+memory: stopped at any moment and started again, it goes on where the record ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import ray
+
+from . import tasks
+from .board import Board
+from .capacity import PREPARE_CPUS, Layout, lay_out
+from .keep import Keeper
+from .plan import Ladder, Plan
+from .price import Rate, generation_seconds, rate, training_seconds
+from .probing import Prober
+from .results import Results, ResultsError
+from .resume import Outstanding
+from .schedule import Failure, Release, run_trials
+from .screen import Screen
+from .serving.fleet import Fleet
+from .serving.values import ScorerConfig
+from .training.values import TrainJob
+from .trials import bundle
+
+CELLS_EVERY = 30.0
+"""Seconds between updates of the `cells` table while a sweep runs."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended: the board, whether the user stopped it, and seconds by kind of work."""
+
+    board: Board
+    interrupted: bool
+    seconds: float
+
+
+def connect(log: logging.Logger) -> bool:
+    """Join the running Ray cluster, or start Ray here; True where it was started.
+
+    A cluster is one that `RAY_ADDRESS` names, or that runs on this machine (`ray up`, `ray start`).
+    """
+    quietly: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quietly)
+        return False
+    except ConnectionError:
+        if "RAY_ADDRESS" in os.environ:
+            raise
+    log.info("no running Ray cluster found; starting Ray on this machine")
+    ray.init(address="local", include_dashboard=False, **quietly)
+    return True
+
+
+def drive(
+    plan: Plan,
+    loaded: Mapping[str, tasks.Task],
+    results: Results,
+    left: Outstanding,
+    board: Board,
+    stream: TextIO,
+) -> Outcome:
+    """Run what is left of the plan; returns when all of it is recorded, failed, or stopped."""
+    return asyncio.run(_Drive(plan, loaded, results, left, board, stream).run())
+
+
+class _Drive:
+    def __init__(
+        self,
+        plan: Plan,
+        loaded: Mapping[str, tasks.Task],
+        results: Results,
+        left: Outstanding,
+        board: Board,
+        stream: TextIO,
+    ) -> None:
+        self.plan, self.loaded, self.results = plan, loaded, results
+        self.left, self.board = left, board
+        spec = plan.spec
+        open_questions = [k for k in plan.questions() if k not in board.scored]
+        groups = {plan.nodes[state].engine for state, _ in open_questions}
+        cluster = ray.cluster_resources()
+        self.layout = lay_out(
+            cluster.get("CPU", 0.0),
+            cluster.get("GPU", 0.0),
+            spec.training.runtime,
+            spec.resources,
+            len(groups),
+            len({plan.probes[task].scorer for _, task in open_questions}),
+        )
+        at = rate(self.layout.workers, self.layout.cpus_per_worker, self.layout.gpus_per_worker)
+        cost = {
+            lad.id: ladder_seconds(plan, lad, loaded[lad.task].mean_tokens, at)
+            for lad in plan.ladders
+        }
+        self.trials = bundle(left.ladders, lambda lad: cost[lad.id], self.layout.trainers)
+        self.screen = Screen(
+            stream, board, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
+        )
+        self.release = Release(board, self.trials, self._record_failures)
+        self.keeper = Keeper(plan, board)
+        self._deleted: set[str] = set()
+        self._interrupted = False
+
+    async def run(self) -> Outcome:
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, self._interrupt)
+        self._write_cells()
+        self._work = asyncio.ensure_future(self._all())
+        ticking = asyncio.ensure_future(self._tick())
+        self.screen.start()
+        try:
+            await self._work
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+        finally:
+            ticking.cancel()
+            self.screen.stop()
+            self._write_cells()
+            for name in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(name)
+        return Outcome(self.board, self._interrupted, time.monotonic() - began)
+
+    def _interrupt(self) -> None:
+        if self._interrupted:
+            os._exit(130)  # asked twice: at once, the record stands
+        self._interrupted = True
+        self.screen.say("stopping; what is recorded stays (press Ctrl-C again to leave at once)")
+        self.release.stopped.set()
+        self._work.cancel()
+
+    async def _all(self) -> None:
+        fleet = Fleet(f"elastic_ray-{os.getpid()}")
+        scorers = {
+            task: asyncio.ensure_future(self._scorer(task)) for task in self._tasks_to_score()
+        }
+        prober = Prober(
+            self.plan,
+            self.results,
+            self.board,
+            fleet,
+            self.layout,
+            {
+                name: task.prompts(self.plan.spec.generation.prompts)
+                for name, task in self.loaded.items()
+            },
+            scorers,
+            self.screen.say,
+        )
+        if self.plan.spec.keep != "all":
+            self.board.listen(lambda event, state: self._tidy(self.keeper.may_go(state)))
+        training = asyncio.ensure_future(asyncio.to_thread(self._train))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for start in self.left.starts:
+                    group.create_task(self._start(start))
+                group.create_task(prober.run())
+                group.create_task(_await(training))
+        finally:
+            self.release.stopped.set()
+            with contextlib.suppress(Exception):
+                await asyncio.shield(training)
+            await fleet.shutdown()
+        self._tidy(s for s in self.plan.nodes if self.keeper.not_needed(s))
+
+    def _train(self) -> None:
+        if self.trials:
+            run_trials(self.release, self._jobs(), self.layout.trainers)
+
+    def _jobs(self) -> dict[str, TrainJob]:
+        runtime = self.plan.spec.training.runtime.model_copy(
+            update={"gpus_per_worker": self.layout.gpus_per_worker}
+        )
+        jobs = {}
+        for name in {trial.task for trial in self.trials}:
+            ladders = tuple(lad for lad in self.left.ladders if lad.task == name)
+            jobs[name] = TrainJob(
+                sweep=self.plan.spec.sweep,
+                trial="",
+                results=self.results.uri,
+                task=name,
+                data=next(dict(t.data) for t in self.plan.spec.task if t.name == name),
+                ladders=ladders,
+                runtime=runtime,
+                lineage={
+                    r.state_id: self.plan.lineage(r.state_id) for lad in ladders for r in lad.rungs
+                },
+                git_revision=git_revision(),
+                remade=self.left.remade,
+            )
+        return jobs
+
+    async def _start(self, state: str) -> None:
+        task = self.plan.start_task[state]
+        data = next(dict(t.data) for t in self.plan.spec.task if t.name == task)
+        self.board.now(f"start {state}", "making start states")
+        began = time.monotonic()
+        try:
+            await _prepare_start.remote(
+                self.results.uri,
+                state,
+                self.plan.starts[state],
+                task,
+                data,
+                self.plan.spec.sweep,
+                self.plan.lineage(state),
+                git_revision(),
+            )
+        except Exception as e:
+            error = _cause(e)
+            fell = self.board.state_failed(state, error)
+            self._record_failures(
+                [Failure(state, error), *(Failure(s, self.board.failed[s]) for s in fell)]
+            )
+        else:
+            self.board.state_done(state)
+        self.board.took("make starts", time.monotonic() - began)
+        self.board.now(f"start {state}", None)
+
+    def _tasks_to_score(self) -> list[str]:
+        return sorted(
+            {
+                task
+                for state, task in self.plan.questions()
+                if (state, task) not in self.board.scored
+            }
+        )
+
+    async def _scorer(self, task: str) -> tuple[ScorerConfig, float | None]:
+        """The scorer's configuration and held-out accuracy; trains it where there is none."""
+        spec = next(t for t in self.plan.spec.task if t.name == task)
+        judge, serving = spec.scorer, self.plan.spec.resources.scorers
+        name = self.plan.probes[task].scorer
+        accuracy: float | None = None
+        checkpoint = judge.hub or judge.path
+        if checkpoint is None:
+            self.board.now("classifier", f"training the scorer {name}")
+            began = time.monotonic()
+            record = await _train_scorer.remote(self.results.uri, task, dict(spec.data), name)
+            accuracy = float(record["accuracy"])
+            checkpoint = self.results.location(f"scorers/{name}")
+            self.board.took("train scorers", time.monotonic() - began)
+            self.board.now("classifier", None)
+            self.screen.say(f"scorer {name}: held-out accuracy {accuracy:.3f}")
+        return ScorerConfig(
+            name=name,
+            kind=serving.engine,
+            checkpoint=checkpoint,
+            revision=judge.revision,
+            mode=judge.mode,
+            label=judge.label,
+            sign=judge.sign,
+            max_model_len=serving.context,
+            replicas=self.layout.scorer_replicas,
+            cpus=self.layout.scorer_cpus,
+            gpus=self.layout.scorer_gpus,
+            trust_remote_code=judge.trust_remote_code,
+        ), accuracy
+
+    async def _tick(self) -> None:
+        written = time.monotonic()
+        while True:
+            self.screen.refresh()
+            if time.monotonic() - written > CELLS_EVERY:
+                written = time.monotonic()
+                await asyncio.to_thread(self._write_cells)
+            await asyncio.sleep(0.5)
+
+    def _write_cells(self) -> None:
+        self.results.replace_cells(self.plan.spec.sweep, cell_rows(self.plan, self.board))
+
+    def _record_failures(self, failures: Sequence[Failure]) -> None:
+        for failure in failures:
+            node = self.plan.nodes[failure.state_id]
+            kind = node.stage.kind if node.stage else "start"
+            row = {
+                "state_id": failure.state_id,
+                "parent_id": node.parent_id,
+                "kind": kind,
+                "examples": node.examples,
+                "lineage": self.plan.lineage(failure.state_id),
+                "status": "failed",
+                "error": failure.error,
+                "sweep": self.plan.spec.sweep,
+            }
+            # A disk that is full cannot take the row either; the cells say it at the end.
+            with contextlib.suppress(ResultsError):
+                self.results.write("states", [row])
+
+    def _tidy(self, states: Iterable[str]) -> None:
+        """Delete those checkpoints; each is deleted once, and the record says so first."""
+        for state in states:
+            if state not in self._deleted:
+                self._deleted.add(state)
+                row = self.results.state(state)
+                if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
+                    self.results.delete_checkpoint(state)
+
+
+def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+    """The `cells` table's rows as things stand."""
+    rows = []
+    for cell in plan.cells:
+        key = (cell.state_id, cell.task)
+        error = None
+        if key in board.scored:
+            status = "done"
+        else:
+            error = board.lost.get(key) or board.failed.get(cell.state_id)
+            status = "failed" if error else "pending"
+        probe = plan.probes[cell.task]
+        rows.append(
+            {
+                "sweep": plan.spec.sweep,
+                "model": cell.model,
+                "task": cell.task,
+                "pretrain": cell.pretrain,
+                "positive": cell.positive,
+                "negative": cell.negative,
+                "seed": cell.seed,
+                "state_id": cell.state_id,
+                "probe_id": probe.probe_id,
+                "scorer": probe.scorer,
+                "status": status,
+                "parameters": plan.groups[plan.nodes[cell.state_id].engine].parameters,
+                "error": error,
+            }
+        )
+    return rows
+
+
+def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:
+    """The estimated work of a ladder."""
+    size = plan.groups[ladder.engine].parameters
+    return training_seconds(
+        size, ladder.examples, tokens, ladder.stage.recipe, len(ladder.rungs), at
+    )
+
+
+def _answer_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
+    """The estimated seconds of one question over all engines, start-up of engines left out."""
+    g = plan.spec.generation
+    sizes = [group.parameters for group in plan.groups.values()]
+    each = [generation_seconds(size, g.prompts * g.samples, g.max_tokens, at) for size in sizes]
+    return sum(each) / max(len(each), 1) / (layout.open_engines * layout.replicas) + 0.5
+
+
+def git_revision() -> str | None:
+    """The commit this code was run from, with "+" where files differ from it; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
+def _prepare_start(*arguments: Any) -> None:
+    from .training.starts import prepare_start
+
+    prepare_start(*arguments)
+
+
+@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
+def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
+    from .training.classifier import train_classifier
+
+    return train_classifier(uri, task, data, name)
+
+
+def _cause(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}"[:2000]
+
+
+async def _await(future: asyncio.Future[Any]) -> None:
+    await future

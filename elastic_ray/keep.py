@@ -1,0 +1,52 @@
+"""Which checkpoints may go: those the sweep's `keep` lets go and nobody still needs (pure).
+
+A checkpoint is needed while something is still to start from it, to be asked of it, or to be laid
+over it (an adapter's base); and while its own ladder runs, whose resume point it may be. A state
+that failed below, or a question that was lost, keeps it: the next run of the sweep tries again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from .board import Board
+from .plan import Plan
+
+
+class Keeper:
+    """Answers, state by state, whether its checkpoint may be deleted now."""
+
+    def __init__(self, plan: Plan, board: Board) -> None:
+        self._plan, self._board = plan, board
+        self._own = {rung.state_id: lad for lad in plan.ladders for rung in lad.rungs}
+        self._questions: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for key in plan.questions():
+            self._questions[key[0]].append(key)
+        self._over: dict[str, list[str]] = defaultdict(list)
+        for state in plan.nodes:
+            full = plan.full_ancestor(state)
+            if full != state:
+                self._over[full].append(state)
+
+    def not_needed(self, state: str) -> bool:
+        """Whether the checkpoint of a state may go."""
+        node, board = self._plan.nodes[state], self._board
+        keep = self._plan.spec.keep
+        if keep == "all" or state not in board.done:
+            return False
+        if keep == "base" and (node.stage is None or node.stage.kind == "pretrain"):
+            return False
+        near = [rung.state_id for ladder in board.children[state] for rung in ladder.rungs]
+        if state in self._own:
+            near += [rung.state_id for rung in self._own[state].rungs]
+        over = self._over.get(state, [])
+        return all(each in board.done for each in (*near, *over)) and all(
+            key in board.scored for each in (state, *over) for key in self._questions[each]
+        )
+
+    def may_go(self, state: str) -> list[str]:
+        """Of a state that something happened to, its parent and its ladder's: which may go."""
+        near = {state, self._plan.nodes[state].parent_id}
+        if state in self._own:
+            near.update(rung.state_id for rung in self._own[state].rungs)
+        return [each for each in near if each is not None and self.not_needed(each)]

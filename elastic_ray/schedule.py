@@ -1,0 +1,175 @@
+"""When ladders train: Ray Tune, with a searcher that follows the graph.
+
+A trial is released the moment every snapshot it starts from is recorded, while the run that made
+the snapshot may still go on. A state that failed takes with it what would start from it, and
+nothing else. A trial that crashed is tried once more, from its last snapshots. Only this room
+knows Ray Tune; what is done is told by the results, never by Tune's own files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray import tune
+from ray.tune import RunConfig, TuneConfig, Tuner
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from .board import Board
+from .capacity import DRIVER_CPUS
+from .training.values import TrainJob
+from .trials import Trial
+
+ATTEMPTS = 2
+"""Tries of a trial whose process dies: spot nodes vanish, so once more; a bug fails twice."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A state that failed, as the scheduler must record it (its trainer could not)."""
+
+    state_id: str
+    error: str
+
+
+class Release(Searcher):
+    """The searcher: suggests a trial when its parents are recorded, None while none is ready."""
+
+    def __init__(
+        self,
+        board: Board,
+        trials: Sequence[Trial],
+        record_failures: Callable[[Sequence[Failure]], None],
+    ) -> None:
+        super().__init__(metric="states", mode="max")
+        self._board = board
+        self._waiting = list(trials)
+        self._running: dict[str, Trial] = {}
+        self._began: dict[str, float] = {}
+        self._tries: dict[str, int] = {}
+        self._crash: dict[str, str] = {}
+        self._record_failures = record_failures
+        self._lock = threading.Lock()
+        self.stopped = threading.Event()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.stopped.is_set():
+            return self.FINISHED
+        with self._lock:
+            for trial in list(self._waiting):
+                if not all(n in self._board.done or n in self._board.failed for n in trial.needs):
+                    continue
+                self._waiting.remove(trial)
+                left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
+                if left:
+                    self._running[trial_id] = replace(trial, ladders=left)
+                    self._began[trial_id] = time.monotonic()
+                    return {
+                        "trial": trial.name,
+                        "task": trial.task,
+                        "ladders": [ladder.id for ladder in left],
+                    }
+            return None if self._waiting or self._running else self.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        trial = self._running.get(trial_id)
+        if trial is None:
+            return
+        if "crash" in result:
+            self._crash[trial_id] = str(result["crash"])
+        for state in result.get("done", ()):
+            self._board.state_done(state)
+        for state, error in dict(result.get("failed", {})).items():
+            self._fail(state, error, recorded=True)
+        if "ladder" in result:
+            self._board.trained(result["ladder"], int(result["examples"]))
+            self._board.now(f"train {trial_id}", str(result.get("words", "")))
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        with self._lock:
+            trial = self._running.pop(trial_id, None)
+        self._board.now(f"train {trial_id}", None)
+        if trial is None:
+            return
+        self._board.took("train", time.monotonic() - self._began.pop(trial_id))
+        left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
+        if not left or self.stopped.is_set():
+            return
+        tried = self._tries.get(trial.name, 0) + 1
+        self._tries[trial.name] = tried
+        if tried < ATTEMPTS:
+            with self._lock:
+                self._waiting.insert(0, replace(trial, ladders=left))
+            return
+        why = self._crash.pop(trial_id, "its worker process ended without a word")
+        for ladder in left:
+            for rung in ladder.rungs:
+                if rung.state_id not in self._board.done | self._board.failed.keys():
+                    self._fail(rung.state_id, f"training crashed {tried} times: {why}", False)
+
+    def _fail(self, state: str, error: str, recorded: bool) -> None:
+        fell = self._board.state_failed(state, error)
+        rows = [] if recorded else [Failure(state, error)]
+        rows += [Failure(each, self._board.failed[each]) for each in fell]
+        self._record_failures(rows)
+
+    # Tune keeps no memory of its own: the results folder is the record.
+    def save(self, checkpoint_path: str) -> None: ...
+
+    def restore(self, checkpoint_path: str) -> None: ...
+
+
+class _Stop(Stopper):
+    def __init__(self, release: Release) -> None:
+        self._release = release
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._release.stopped.is_set()
+
+
+def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
+    """One trial, in its own process: a worker group that walks the trial's ladders."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from .training.run import train
+
+    job, wanted = jobs[config["task"]], set(config["ladders"])
+    ladders = tuple(ladder for ladder in job.ladders if ladder.id in wanted)
+    try:
+        train(
+            replace(job, trial=config["trial"], ladders=ladders), callbacks=[TuneReportCallback()]
+        )
+    except Exception as e:
+        tune.report({"crash": f"{type(e).__name__}: {e}"[:2000]})
+
+
+def run_trials(release: Release, jobs: Mapping[str, TrainJob], concurrent: int) -> None:
+    """Run trials until the searcher says that all are finished, or `release.stopped` is set.
+
+    `jobs` holds, by task, the job with all its ladders; a trial takes its own from it, so that
+    Tune's configs stay tiny. Blocks; may run in a thread.
+    """
+    trainable = tune.with_parameters(_trial, jobs=dict(jobs))
+    with tempfile.TemporaryDirectory(prefix="elastic_ray-tune-") as scratch:
+        Tuner(
+            tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
+            tune_config=TuneConfig(
+                search_alg=release,
+                num_samples=-1,
+                max_concurrent_trials=concurrent,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=RunConfig(
+                name="trials", storage_path=scratch, stop=_Stop(release), verbose=0
+            ),
+        ).fit()

@@ -1,0 +1,158 @@
+"""What the user sees while a sweep runs: a live panel in a terminal, plain lines elsewhere.
+
+`quiet` sends what libraries print (Ray, DeepSpeed, vLLM, and their child processes) to a log file,
+at the level of file descriptors, and keeps the real screen for this room alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .board import Board
+from .plan import Ladder
+
+LINE_EVERY = 15.0
+"""Seconds between plain progress lines."""
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[TextIO]:
+    """Descriptors 1 and 2 go to `log`; yields a stream to where stdout went before."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    out, err = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    screen = os.fdopen(os.dup(out), "w", encoding="utf-8", errors="replace", buffering=1)
+    try:
+        yield screen
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        screen.close()
+
+
+class Screen:
+    """Shows a board; `seconds` estimates each ladder's work, `slots` how many train at a time."""
+
+    def __init__(
+        self, stream: TextIO, board: Board, cost: dict[str, float], answer_cost: float, slots: int
+    ) -> None:
+        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._board, self._cost, self._slots = board, cost, slots
+        self._answer_cost = answer_cost
+        self._ladders: dict[str, Ladder] = {ladder.id: ladder for ladder in board.plan.ladders}
+        self._of = {rung.state_id: lad for lad in self._ladders.values() for rung in lad.rungs}
+        self._questions = board.plan.questions()
+        self._live: Live | None = None
+        self._last = 0.0
+        self._total = self._left()
+
+    def say(self, words: str) -> None:
+        """A line that stays."""
+        self.console.print(words, markup=False)
+
+    def start(self) -> None:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def stop(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def refresh(self) -> None:
+        """Bring the panel up to date, or print a line if the last one is old enough."""
+        if self._live:
+            self._live.update(self._panel())
+        elif time.monotonic() - self._last >= LINE_EVERY:
+            self._last = time.monotonic()
+            self.say(self._line())
+
+    def _counts(self) -> list[tuple[str, int, int, int]]:
+        """(what, done, failed, all) of ladders, states, and states questioned."""
+        board = self._board
+        ladders = list(self._ladders.values())
+        ended = [lad for lad in ladders if board.finished(lad)]
+        broken = [lad for lad in ended if any(r.state_id in board.failed for r in lad.rungs)]
+        lost = len(board.lost) + sum(1 for key in self._questions if key[0] in board.failed)
+        return [
+            ("ladders", len(ended) - len(broken), len(broken), len(ladders)),
+            ("states", len(board.done), len(board.failed), len(board.plan.nodes)),
+            ("questioned", len(board.scored), lost, len(self._questions)),
+        ]
+
+    def _left(self) -> tuple[float, float]:
+        """Estimated seconds of training and of questioning that are left."""
+        board = self._board
+        training = 0.0
+        for ladder in self._ladders.values():
+            if not board.finished(ladder):
+                share = 1 - board.examples.get(ladder.id, 0) / ladder.examples
+                training += self._cost[ladder.id] * max(0.0, share)
+        open_questions = len(self._questions) - len(board.scored) - len(board.lost)
+        return training / self._slots, open_questions * self._answer_cost
+
+    def remaining(self) -> float | None:
+        """Seconds left, by how the estimate has held so far; None while that cannot be told."""
+        elapsed = time.monotonic() - self._board.started
+        at_first, now = max(self._total), max(self._left())
+        done = at_first - now
+        if elapsed < 10 or at_first <= 0 or done / at_first < 0.03:
+            return None
+        return elapsed * now / done
+
+    def _line(self) -> str:
+        counts = ", ".join(
+            f"{what} {done}/{total}" + (f" ({failed} failed)" if failed else "")
+            for what, done, failed, total in self._counts()
+        )
+        elapsed = time.monotonic() - self._board.started
+        now = "; ".join(self._board.running.values())
+        return f"[{clock(elapsed)}] {counts}; left {self._eta()}" + (f"; {now}" if now else "")
+
+    def _eta(self) -> str:
+        left = self.remaining()
+        return "?" if left is None else f"about {clock(left)}"
+
+    def _panel(self) -> Group:
+        grid = Table.grid(padding=(0, 2))
+        for what, done, failed, total in self._counts():
+            grid.add_row(
+                what,
+                ProgressBar(total=max(total, 1), completed=done + failed, width=40),
+                f"{done}/{total}",
+                Text(f"{failed} failed", style="red") if failed else Text(""),
+            )
+        elapsed = time.monotonic() - self._board.started
+        status = Text(f"{clock(elapsed)} passed, {self._eta()} left", style="bold")
+        lines = [
+            Text("  " + words, style="dim") for words in list(self._board.running.values())[:8]
+        ]
+        return Group(grid, status, *lines)
+
+
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
