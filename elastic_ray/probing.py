@@ -134,7 +134,9 @@ class Prober:
     async def _lane(self, group: Group, opened: bool) -> None:
         while True:
             if not self._ready[group.name]:
-                if self._left[group.name] <= 0 or (self._slots.locked() and self._others_wait(group)):
+                if self._left[group.name] <= 0 or (
+                    self._slots.locked() and self._others_wait(group)
+                ):
                     return
                 await self._pause(group.name)
                 continue
