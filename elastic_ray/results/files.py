@@ -10,7 +10,10 @@ Every failure is a `ResultsError` that names the file.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -27,6 +30,8 @@ import pyarrow.parquet as pq
 from .schemas import ResultsError
 
 TEMPORARY = ".tmp-"
+SCRATCH = ".scratch"
+"""Where folders are filled before they get their names."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 
 
@@ -113,6 +118,56 @@ class Folder:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(remove, names))
 
+    def scratch(self) -> Path:
+        """A new local folder to fill for `put_folder`: beside its destination where that is local.
+
+        Made under a temporary name, which `sweep` clears away if the process dies.
+        """
+        if self.local is None:
+            return Path(tempfile.mkdtemp(prefix=TEMPORARY))
+        place = self.local / SCRATCH / f"{TEMPORARY}{uuid.uuid4().hex}"
+        place.mkdir(parents=True)
+        return place
+
+    def put_folder(self, source: Path, name: str) -> None:
+        """Move a filled scratch folder to its name, at once where the results are local.
+
+        What lies there already was never recorded (or its record was withdrawn) and is replaced.
+        """
+        if self.local is None:
+            self.delete_folder(name)
+            pafs.copy_files(str(source), self.path(name), destination_filesystem=self.filesystem)
+            shutil.rmtree(source)
+            return
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            away = self.scratch()
+            target.rename(away / "replaced")
+            shutil.rmtree(away, ignore_errors=True)
+        source.rename(target)
+
+    def discard(self, scratch: Path) -> None:
+        """Remove a scratch folder that will not be used."""
+        shutil.rmtree(scratch, ignore_errors=True)
+
+    def local_folder(self, name: str) -> Path:
+        """A folder of the results as a local path: itself, or a copy fetched once.
+
+        A name is never written twice with other content, so a copy stays good.
+        """
+        if self.local is not None:
+            return self.local / name
+        mark = hashlib.sha256(self.path(name).encode()).hexdigest()[:16]
+        copy = Path(tempfile.gettempdir(), "elastic_ray-copies", mark)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=copy.parent))
+            pafs.copy_files(self.path(name), str(fresh), source_filesystem=self.filesystem)
+            with contextlib.suppress(OSError):  # another process was quicker
+                fresh.rename(copy)
+        return copy
+
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it; one that is not there is no error."""
         with contextlib.suppress(FileNotFoundError):
@@ -159,8 +214,14 @@ class Folder:
         if self.local is None:
             return removed  # an unfinished put leaves nothing on an object store
         horizon = time.time() - older_than
-        for folder in folders:
-            for parent, _, files in os.walk(self.local / folder):
+        for name in self.names(SCRATCH):
+            folder = self.local / SCRATCH / name
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime < horizon:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed.append(str(folder))
+        for table in folders:
+            for parent, _, files in os.walk(self.local / table):
                 for file in files:
                     path = Path(parent, file)
                     if file.startswith(TEMPORARY):

@@ -1,8 +1,8 @@
 """The bundled task: film reviews from a seeded grammar, for sweeps with no network.
 
 A review opens neutrally ("i saw this old western with my brother last night ."), then says two to
-five things about aspects of the film, then may sum up. It has a mood, and each statement follows the
-mood with probability `CONSISTENCY`. Pre-training reads both moods in equal parts, so a model's own
+five things about aspects of the film, then may sum up. It has a mood, and each statement follows it
+with probability `CONSISTENCY`. Pre-training reads both moods in equal parts, so a model's own
 answers are mixed; `positive` and `negative` hold one mood each. What a sentence says depends on
 polarity, strength, aspect and negation, and the words differ in how common they are, so more
 examples and larger models keep learning.

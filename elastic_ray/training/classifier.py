@@ -1,0 +1,144 @@
+"""A task's own scorer, where there is no hub: a small RoBERTa trained once on labelled texts.
+
+It learns from the task's `scorer` pool, which shares no text with anything else, and is judged on
+a fixed tenth of it that it never saw. The folder, with its accuracy in `scorer.json`, appears at
+once when all is done; one that is there is used as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints import checkpoint_checksum
+from ..results import Results
+from ..tasks import Example, load_task, selection
+from .versions import versions
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+HIDDEN, LAYERS, HEADS = 64, 2, 2
+POSITIONS = 514
+"""RoBERTa numbers positions from the padding id + 1, so 512 tokens at most."""
+LONGEST = 256
+"""Tokens it learns from; longer texts are cut."""
+BATCH, RATE, SEED = 32, 1e-3, 0
+ENOUGH = 24_000
+"""Examples seen: few texts are read several times, many texts once or twice."""
+
+
+def train_classifier(
+    uri: str, task_name: str, data: Mapping[str, Any], scorer: str
+) -> dict[str, Any]:
+    """The record of the scorer: `accuracy` on `held_out` texts, `examples`, `checksum`, versions.
+
+    Trains it into `scorers/<scorer>` if it is not there yet.
+    """
+    results = Results(uri)
+    place = f"scorers/{scorer}"
+    if results.folder.exists(f"{place}/scorer.json"):
+        folder = results.folder.local_folder(place)
+        return dict(json.loads((folder / "scorer.json").read_text(encoding="utf-8")))
+
+    import torch
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    began = time.monotonic()
+    task = load_task(task_name, data)
+    tokenizer = task.tokenizer(None)
+    pool = task.pool("scorer")
+    shuffled = [pool[i] for i in selection(len(pool), len(pool), SEED)]
+    held, known = shuffled[: len(pool) // 10], shuffled[len(pool) // 10 :]
+    torch.manual_seed(SEED)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * HIDDEN,
+        max_position_embeddings=POSITIONS,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        num_labels=2,
+        id2label={0: "negative", 1: "positive"},
+        label2id={"negative": 0, "positive": 1},
+    )
+    model = RobertaForSequenceClassification(config)
+    _learn(model, tokenizer, known)
+    record = {
+        "accuracy": _accuracy(model, tokenizer, held),
+        "held_out": len(held),
+        "examples": len(known),
+        "seconds": time.monotonic() - began,
+        "versions": versions(),
+    }
+    scratch = results.folder.scratch()
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        record["checksum"] = checkpoint_checksum(scratch)
+        (scratch / "scorer.json").write_text(json.dumps(record), encoding="utf-8")
+        results.folder.put_folder(scratch, place)
+    except Exception:
+        results.folder.discard(scratch)
+        raise
+    return record
+
+
+def _learn(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> None:
+    import torch
+
+    epochs = max(1, round(ENOUGH / len(examples)))
+    total = epochs * (len(examples) // BATCH)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(total, 10))
+    model.train()
+    step = 0
+    for epoch in range(epochs):
+        order = selection(len(examples), len(examples), SEED + 1, epoch)
+        for start in range(0, len(order) - BATCH + 1, BATCH):
+            chosen = [examples[i] for i in order[start : start + BATCH]]
+            inputs, labels = _inputs(tokenizer, chosen)
+            loss = model(**inputs, labels=labels).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if step < total - 1:
+                schedule.step()
+            step += 1
+
+
+def _accuracy(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> float:
+    import torch
+
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, len(examples), 256):
+            inputs, labels = _inputs(tokenizer, examples[start : start + 256])
+            right += int((model(**inputs).logits.argmax(-1) == labels).sum())
+    return right / len(examples)
+
+
+def _inputs(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> tuple[dict[str, Any], torch.Tensor]:
+    import torch
+
+    texts = [f"{e.prompt} {e.response}".strip() for e in examples]
+    inputs = tokenizer(
+        texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+    )
+    inputs.pop("token_type_ids", None)
+    return dict(inputs), torch.tensor([e.label for e in examples])

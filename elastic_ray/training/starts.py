@@ -1,0 +1,163 @@
+"""Start states: random inits made and saved, hub and folder checkpoints found and recorded."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints import CheckpointError, checkpoint_bytes, checkpoint_checksum, hub_place
+from ..results import Results
+from ..spec import Init
+from ..states import Start
+from ..tasks import Task, load_task
+from . import snapshot
+from .versions import hardware, versions
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+
+def prepare_start(
+    uri: str,
+    state: str,
+    start: Start,
+    task: str,
+    data: Mapping[str, Any],
+    sweep: str,
+    lineage: Mapping[str, Any],
+    git_revision: str | None,
+) -> None:
+    """Make the start state and record it; nothing to do where it is recorded with its checkpoint.
+
+    `CheckpointError` where the hub or the folder has it not.
+    """
+    results = Results(uri)
+    row = results.state(state)
+    if row is not None and row["status"] == "done" and row["checkpoint"] is not None:
+        return
+    began = dt.datetime.now(dt.UTC)
+    if start.init is not None:
+        described = _init(results, state, start.init, load_task(task, data))
+    elif start.kind == "hub":
+        assert start.repo is not None and start.revision is not None
+        described = _hub(start.repo, start.revision, start.trust_remote_code)
+    else:
+        assert start.path is not None
+        described = _folder(start.path, start.trust_remote_code)
+    if row is not None and row["status"] == "done":
+        results.restore_checkpoint(state, described["checkpoint"], described["checksum"])
+        return
+    results.write(
+        "states",
+        [
+            {
+                "state_id": state,
+                "kind": "start",
+                "examples": 0,
+                "lineage": lineage,
+                "status": "done",
+                "tokens": 0,
+                "pretrain_tokens": 0,
+                "sweep": sweep,
+                "versions": versions(),
+                "hardware": hardware(),
+                "git_revision": git_revision,
+                "started_at": began,
+                "finished_at": dt.datetime.now(dt.UTC),
+                "seconds": (dt.datetime.now(dt.UTC) - began).total_seconds(),
+                **described,
+            }
+        ],
+    )
+
+
+def _init(results: Results, state: str, init: Init, task: Task) -> dict[str, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = task.tokenizer(init.vocabulary)
+    torch.manual_seed(init.seed)
+    model = AutoModelForCausalLM.from_config(config_of(init, tokenizer))
+    weights = snapshot.gather(model, trained_only=False)
+    snapshot.check_weights(weights, snapshot.shapes_of(model))
+    saved = snapshot.save(results, state, model, tokenizer, weights)
+    return {**saved, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def config_of(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """transformers' configuration of an `init`."""
+    from transformers import AutoConfig
+
+    tokens = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": init.tied,
+    }
+    if init.architecture == "gpt2":
+        return AutoConfig.for_model(
+            "gpt2",
+            n_embd=init.hidden_size,
+            n_layer=init.layers,
+            n_head=init.heads_used,
+            n_inner=init.intermediate_used,
+            n_positions=init.positions,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **tokens,
+        )
+    return AutoConfig.for_model(
+        init.architecture,
+        hidden_size=init.hidden_size,
+        num_hidden_layers=init.layers,
+        num_attention_heads=init.heads_used,
+        num_key_value_heads=init.kv_heads or init.heads_used,
+        head_dim=init.hidden_size // init.heads_used,
+        intermediate_size=init.intermediate_used,
+        max_position_embeddings=init.positions,
+        **tokens,
+    )
+
+
+def _hub(repo: str, revision: str, trust: bool) -> dict[str, Any]:
+    from huggingface_hub import snapshot_download
+
+    wanted = [
+        "*.safetensors",
+        "*.json",
+        "*.txt",
+        "*.model",
+        "*.jinja",
+        *(["*.py"] if trust else []),
+    ]
+    try:
+        folder = snapshot_download(repo, revision=revision, allow_patterns=wanted)
+    except Exception as e:
+        raise CheckpointError(
+            f"{repo}@{revision[:12]} cannot be had from the hub ({type(e).__name__}: {e}); "
+            "check the id, the revision and the network, or give `path:` of a local folder"
+        ) from None
+    return {**_described(folder), "checkpoint": hub_place(repo, revision)}
+
+
+def _folder(path: str, trust: bool) -> dict[str, Any]:
+    snapshot.load_tokenizer(path, None, trust)
+    return {**_described(path), "checkpoint": path}
+
+
+def _described(folder: str) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    total = 0
+    for path in snapshot.weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                total += snapshot._numel(tuple(file.get_slice(name).get_shape()))
+    return {
+        "checkpoint_bytes": checkpoint_bytes(folder),
+        "checksum": checkpoint_checksum(folder),
+        "parameters": total,
+    }

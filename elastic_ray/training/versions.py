@@ -1,0 +1,43 @@
+"""What a state was made with: versions of the libraries that matter, and the hardware."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+LIBRARIES = ("torch", "ray", "deepspeed", "transformers", "peft", "tokenizers", "safetensors")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Library name -> installed version, with Python's and this package's own."""
+    found = {"python": platform.python_version()}
+    for name in ("elastic_ray", *LIBRARIES):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def hardware() -> dict[str, Any]:
+    """CPU, cores and GPUs that this process sees."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "cpu": _cpu(), "cores": os.cpu_count(), "gpus": gpus}
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
