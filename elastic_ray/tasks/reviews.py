@@ -28,7 +28,7 @@ VERSION = 1
 """Raised when the grammar or the drawing changes."""
 SIZES = {"pretrain": 60_000, "positive": 12_000, "negative": 12_000, "scorer": 4_000}
 HELD_OUT = 3_000
-CONSISTENCY = 0.88
+CONSISTENCY = 0.92
 """The probability that a statement follows the review's mood."""
 
 _OPEN = (

@@ -27,7 +27,7 @@ POSITIONS = 514
 LONGEST = 256
 """Tokens it learns from; longer texts are cut."""
 BATCH, RATE, SEED = 32, 1e-3, 0
-ENOUGH = 24_000
+ENOUGH = 16_000
 """Examples seen: few texts are read several times, many texts once or twice."""
 
 
