@@ -1,0 +1,303 @@
+"""Score rows gathered into curves: the seeds, sizes and prompts a curve rests on, and its holes.
+
+A hole (a failed or pending cell) is never filled in. Seeds that have every size are used where
+there is one, so that all means are over the same seeds; what is left out or missing is in `notes`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Rows: TypeAlias = Any
+"""Mappings by row, a mapping of columns, or what has `to_pydict` (an Arrow table)."""
+
+CELL = ("model", "task", "positive", "negative", "seed")
+"""The columns that every row must have; `pretrain` may be null, `sweep` may be an argument."""
+
+
+class ElasticityError(ValueError):
+    """The rows, or what was asked of them, make no curve; the message says which."""
+
+
+@dataclass(frozen=True)
+class CurveKey:
+    """What a curve is of: `positive` aligning examples after `pretrain` (None: as published)."""
+
+    sweep: str
+    model: str
+    task: str
+    pretrain: int | None
+    positive: int
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The scores of one curve, prompt by prompt.
+
+    `scores` is [seeds, sizes, prompts], NaN where a seed lacks a size. `base` is [prompts], None
+    where (0, 0) has no score; seeds that share one state count once, different ones are averaged.
+    `negatives` are the sizes scored, ascending: 0 first unless (positive, 0) has no score.
+    """
+
+    key: CurveKey
+    negatives: tuple[int, ...]
+    seeds: tuple[int, ...]
+    prompts: tuple[int, ...]
+    base: Floats | None
+    scores: Floats
+    parameters: int | None = None
+    pretrain_tokens: int | None = None
+    scorer: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def by_prompt(self) -> Floats:
+        """[sizes, prompts]: means over the seeds that have the size."""
+        means: Floats = np.nanmean(self.scores, axis=0) if self.scores.size else self.scores.sum(0)
+        return means
+
+    @property
+    def mean(self) -> Floats:
+        """[sizes]: s(p, n), the mean over prompts and seeds."""
+        return _mean(self.by_prompt)
+
+    @property
+    def standard_error(self) -> Floats:
+        """[sizes]: of `mean`, over prompts with the seeds held fixed; NaN for one prompt."""
+        return _deviation(self.by_prompt, axis=1) / math.sqrt(max(len(self.prompts), 1))
+
+    @property
+    def seed_spread(self) -> Floats:
+        """[sizes]: standard deviation between the seeds' means; NaN for one seed."""
+        return _deviation(_mean(self.scores), axis=0)
+
+    @property
+    def retention(self) -> Floats:
+        """[sizes]: (s(p, n) - s0) / (s(p, 0) - s0) as it is, noise or not; NaN where undefined."""
+        if self.base is None or not self.negatives or self.negatives[0] != 0:
+            return np.full(len(self.negatives), np.nan)
+        above = _mean(self.by_prompt - self.base)
+        return above / above[0] if above[0] != 0 else np.full(len(above), np.nan)
+
+
+def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Curve]:
+    """The curves in score rows, by key; the order of the rows does not matter.
+
+    `rows` have the columns model, task, pretrain, positive, negative, seed, prompt_index, score,
+    and may have sweep (else `sweep` is it), sample (averaged), parameters, pretrain_tokens, scorer.
+    `cells` are what the sweep asked for, as the `cells` table or the `cell_scores` view has it:
+    they tell the last three columns, the sizes that are missing, and curves without any score. A
+    sweep is a product, so a size or seed seen in one of its curves is expected in all.
+
+    Raises `ElasticityError` for a column that is not there, a score that is not finite, an answer
+    given twice, and two scorers in one curve.
+    """
+    scored = _columns(rows, (*CELL, "prompt_index", "score"), sweep)
+    planned = _columns(cells, CELL, sweep)
+    told: defaultdict[CurveKey, _Told] = defaultdict(_Told)
+    asked: defaultdict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    answers: defaultdict[tuple[CurveKey, int, int], list[int]] = defaultdict(list)
+    for table in (scored, planned):
+        for row, (key, negative, seed) in enumerate(_places(table)):
+            told[key].hear(table, row, key)
+            if key.positive:
+                asked[key.sweep][0].add(negative)
+                asked[key.sweep][1].add(seed)
+            if table is scored:
+                answers[key, negative, seed].append(row)
+    points: defaultdict[CurveKey, dict[tuple[int, int], _Point]] = defaultdict(dict)
+    for (key, negative, seed), found in answers.items():
+        points[key][seed, negative] = _point(f"{key}, {negative=}, {seed=}", scored, found)
+    return [
+        _curve(
+            key, points[key], _base(points[replace(key, positive=0)]), *asked[key.sweep], told[key]
+        )
+        for key in sorted(told, key=_order)
+        if key.positive
+    ]
+
+
+def _places(table: Mapping[str, Sequence[Any]]) -> Iterator[tuple[CurveKey, int, int]]:
+    names = ("sweep", "model", "task", "pretrain", "positive", "negative", "seed")
+    # One key object per curve: a table has a row per prompt.
+    keys: dict[tuple[Any, ...], CurveKey] = {}
+    for *values, negative, seed in zip(*(table[name] for name in names), strict=True):
+        at = tuple(values)
+        if at not in keys:
+            keys[at] = CurveKey(*at)
+        yield keys[at], negative, seed
+
+
+def _order(key: CurveKey) -> tuple[str, str, str, int, int]:
+    return key.sweep, key.model, key.task, key.pretrain or 0, key.positive
+
+
+_Point: TypeAlias = tuple[Ints, Floats]
+"""The prompts that a state was scored on, ascending, and its mean score on each."""
+
+
+class _Told:
+    """What the rows say of a curve besides scores."""
+
+    def __init__(self) -> None:
+        self.parameters: int | None = None
+        self.pretrain_tokens: int | None = None
+        self.scorer: str | None = None
+
+    def hear(self, table: Mapping[str, Sequence[Any]], row: int, key: CurveKey) -> None:
+        # The largest, as in the view `curves`: a state that is not yet made tells nothing.
+        for name in ("parameters", "pretrain_tokens"):
+            value, known = table[name][row], getattr(self, name)
+            if value is not None and (known is None or value > known):
+                setattr(self, name, int(value))
+        scorer = table["scorer"][row]
+        if scorer is not None and self.scorer not in (None, scorer):
+            raise ElasticityError(f"{key} has two scorers, {self.scorer} and {scorer}; give one")
+        self.scorer = scorer or self.scorer
+
+
+def _columns(rows: Rows, needs: Sequence[str], sweep: str | None) -> Mapping[str, Sequence[Any]]:
+    """The columns by name, those that may be absent filled with None."""
+    if hasattr(rows, "to_pydict"):
+        table = dict(rows.to_pydict())
+    elif isinstance(rows, Mapping):
+        table = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in rows.items()}
+    else:
+        rows = list(rows)
+        names = dict.fromkeys(name for row in rows for name in row)
+        table = {name: [row.get(name) for row in rows] for name in names}
+    count = len(next(iter(table.values()), ()))
+    if count == 0:
+        table = {name: () for name in needs}
+    for name in needs:
+        if name not in table:
+            raise ElasticityError(f"the rows have no column {name!r}; they have {', '.join(table)}")
+        if any(value is None for value in table[name]):
+            raise ElasticityError(f"column {name!r} has a row without a value")
+    if "sweep" not in table:
+        if sweep is None and count:
+            raise ElasticityError("the rows have no column 'sweep'; give sweep=")
+        table["sweep"] = [sweep] * count
+    for name in ("pretrain", "parameters", "pretrain_tokens", "scorer"):
+        table.setdefault(name, [None] * count)
+    return table
+
+
+def _point(where: str, table: Mapping[str, Sequence[Any]], found: Sequence[int]) -> _Point:
+    scores = np.array([table["score"][i] for i in found], dtype=np.float64)
+    prompts = np.array([table["prompt_index"][i] for i in found], dtype=np.int64)
+    if not np.isfinite(scores).all():
+        i = int(np.argmin(np.isfinite(scores)))
+        raise ElasticityError(f"{where}, prompt {prompts[i]}: the score is {scores[i]}")
+    samples = table.get("sample", ())
+    answers = [(int(p), samples[i] if samples else 0) for p, i in zip(prompts, found, strict=True)]
+    if len(set(answers)) < len(answers):
+        twice = next(a for a in answers if answers.count(a) > 1)
+        raise ElasticityError(f"{where}: prompt {twice[0]}, sample {twice[1]} is scored twice")
+    # By prompt, then sample, so that sums do not depend on the order of the rows.
+    order = sorted(range(len(answers)), key=answers.__getitem__)
+    kept, which = np.unique(prompts[order], return_inverse=True)
+    return kept, np.bincount(which, weights=scores[order]) / np.bincount(which)
+
+
+def _base(points: Mapping[tuple[int, int], _Point]) -> list[_Point]:
+    """The scores of (0, 0), once for each seed that has its own: seeds may share one state."""
+    found: list[_Point] = []
+    for (_, negative), (prompts, scores) in sorted(points.items(), key=lambda item: item[0]):
+        if negative == 0 and not any(
+            np.array_equal(prompts, p) and np.array_equal(scores, s) for p, s in found
+        ):
+            found.append((prompts, scores))
+    return found
+
+
+def _curve(
+    key: CurveKey,
+    points: Mapping[tuple[int, int], _Point],
+    base: Sequence[_Point],
+    sizes_asked: set[int],
+    seeds_asked: set[int],
+    told: _Told,
+) -> Curve:
+    seeds = _seeds(points)
+    sizes = sorted({negative for seed, negative in points if seed in seeds})
+    used = {at: point for at, point in points.items() if at[0] in seeds}
+    notes = []
+    if not base:
+        notes.append("no score at (0, 0)")
+    if 0 not in sizes:
+        notes.append(f"no score at ({key.positive}, 0)")
+    if missing := sorted(sizes_asked - {0, *sizes}):
+        notes.append(f"no score at negative {_list(missing)}")
+    if seeds and (left := sorted(seeds_asked - set(seeds))):
+        notes.append(f"seeds left out, incomplete: {_list(left)}")
+    if some := [n for n in sizes if any((seed, n) not in used for seed in seeds)]:
+        notes.append(f"means not over the same seeds: some have no score at negative {_list(some)}")
+    every = [prompts for prompts, _ in (*used.values(), *base)]
+    prompts = reduce(np.intersect1d, every) if every else np.array([], dtype=np.int64)
+    if every and len(prompts) < (most := max(map(len, every))):
+        notes.append(f"only {len(prompts)} of {most} prompts have a score everywhere")
+    scores = np.full((len(seeds), len(sizes), len(prompts)), np.nan)
+    for (seed, negative), point in used.items():
+        scores[seeds.index(seed), sizes.index(negative)] = _on(prompts, point)
+    return Curve(
+        key=key,
+        negatives=tuple(sizes),
+        seeds=tuple(seeds),
+        prompts=tuple(prompts.tolist()),
+        base=np.mean([_on(prompts, point) for point in base], axis=0) if base else None,
+        scores=scores,
+        parameters=told.parameters,
+        pretrain_tokens=told.pretrain_tokens,
+        scorer=told.scorer,
+        notes=tuple(notes),
+    )
+
+
+def _seeds(points: Iterable[tuple[int, int]]) -> list[int]:
+    """Those with every size that any has; else those with a start of their own; else all.
+
+    A mean over some seeds here and others there would show their differences as a slope.
+    """
+    sizes: defaultdict[int, set[int]] = defaultdict(set)
+    for seed, negative in points:
+        sizes[seed].add(negative)
+    every = set().union(*sizes.values())
+    complete = [seed for seed in sizes if sizes[seed] == every]
+    started = [seed for seed in sizes if 0 in sizes[seed]]
+    return sorted(complete or started or sizes)
+
+
+def _on(prompts: Ints, point: _Point) -> Floats:
+    return point[1][np.searchsorted(point[0], prompts)]
+
+
+def _mean(values: Floats) -> Floats:
+    """Over the last axis; NaN where it is empty."""
+    if values.shape[-1] == 0:
+        return np.full(values.shape[:-1], np.nan)
+    means: Floats = values.mean(axis=-1)
+    return means
+
+
+def _deviation(values: Floats, axis: int) -> Floats:
+    """Sample standard deviation of what is not NaN; NaN for fewer than two values."""
+    counts = np.sum(~np.isnan(values), axis=axis)
+    total = np.nansum(values, axis=axis)
+    centre = np.expand_dims(total / np.maximum(counts, 1), axis)
+    squares = np.nansum((values - centre) ** 2, axis=axis)
+    return np.where(counts > 1, np.sqrt(squares / np.maximum(counts - 1, 1)), np.nan)
+
+
+def _list(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,227 @@
+"""An engine: holds one state's weights, answers prompts, takes other weights (vLLM's AsyncLLM).
+
+`Engine` is the seam; `VllmEngine` is one side of it, `plain_engine.PlainEngine` the other.
+`make_engine` chooses, and says so where it falls back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..checkpoints import CheckpointError
+from .values import Answer, EngineConfig, EngineError, Sampling, Weights
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput
+
+Prompts = Sequence[tuple[int, str]]
+
+
+class Engine(Protocol):
+    """What a replica needs of an engine. The caller holds a lease while it uses one."""
+
+    version: str
+    notice: str | None
+
+    async def take(self, weights: Weights) -> None:
+        """Hold the full weights of `weights`; only while no request is in flight."""
+        ...
+
+    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+        """Answers in the order of prompts, then samples."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def make_engine(config: EngineConfig) -> Engine:
+    """The engine that the configuration asks for; `EngineError` where it cannot be had."""
+    from .plain_engine import PlainEngine
+
+    if config.kind == "transformers":
+        return PlainEngine(config)
+    missing = why_no_vllm()
+    if missing is None:
+        return VllmEngine(config)
+    if config.kind == "vllm":
+        raise EngineError(f"engine {config.name}: vLLM cannot be had here: {missing}")
+    return PlainEngine(config, f"vLLM cannot be had here ({missing}); transformers steps in")
+
+
+def why_no_vllm() -> str | None:
+    """Why vLLM cannot be imported; None where it can."""
+    try:
+        import vllm  # noqa: F401
+    except Exception as e:  # an old CPU or a missing library shows in many ways
+        return f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
+    return None
+
+
+class VllmEngine:
+    """vLLM's `AsyncLLM`, swapping weights in place."""
+
+    notice: str | None = None
+
+    def __init__(self, config: EngineConfig) -> None:
+        import vllm
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._config = config
+        self.version = f"vllm {vllm.__version__}"
+        args: dict[str, Any] = {}
+        if not config.gpus:
+            # One process less than vLLM's default on CPUs; the replica sets OMP_NUM_THREADS.
+            args["distributed_executor_backend"] = "uni"
+        if config.max_lora_rank:
+            ranks = (8, 16, 32, 64, 128, 256, 320, 512)
+            args["enable_lora"] = True
+            args["max_lora_rank"] = next(r for r in ranks if r >= config.max_lora_rank)
+            args["max_loras"] = 2
+        self._llm = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                model=config.checkpoint,
+                revision=config.revision,
+                dtype=config.dtype,
+                max_model_len=config.max_model_len,
+                enforce_eager=not config.gpus,
+                tensor_parallel_size=config.tensor_parallel,
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                trust_remote_code=config.trust_remote_code,
+                worker_extension_cls="elastic_ray.serving.vllm_worker.TakesWeights",
+                load_format="safetensors",
+                seed=0,
+                disable_log_stats=True,
+                **args,
+            ),
+            enable_log_requests=False,
+        )
+        self._adapters: dict[str, int] = {}
+        self._requests = 0
+
+    async def take(self, weights: Weights) -> None:
+        folder = weights.checkpoint
+        if weights.revision is not None:
+            folder = await asyncio.to_thread(_downloaded, folder, weights.revision)
+        if not Path(folder).is_dir():
+            raise CheckpointError(f"state {weights.held}: its checkpoint is missing: {folder}")
+        await self._llm.pause_generation(mode="wait", clear_cache=True)
+        try:
+            # Until the new weights are proven, whatever answers is nobody's.
+            await self._llm.update_weight_version("none")
+            try:
+                await self._llm.collective_rpc(
+                    "take_weights", kwargs={"folder": str(folder), "checksum": weights.checksum}
+                )
+            except Exception as e:
+                raise CheckpointError(f"state {weights.held}: {_reason(e)}") from None
+            await self._llm.reset_prefix_cache()
+            await self._llm.update_weight_version(weights.held)
+        finally:
+            await self._llm.resume_generation()
+
+    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+        lora = await self._adapter(weights) if weights.adapter else None
+        jobs = [
+            self._one(index, prompt, sample, sampling, lora)
+            for index, prompt in prompts
+            for sample in range(sampling.samples)
+        ]
+        answers = await asyncio.gather(*jobs)
+        held = await self._llm.get_weight_version()
+        if held != weights.held:
+            raise EngineError(f"asked of {weights.held}, but the engine holds {held}")
+        return list(answers)
+
+    async def _one(
+        self, index: int, prompt: str, sample: int, sampling: Sampling, lora: Any
+    ) -> Answer:
+        from vllm import SamplingParams
+
+        seed = sampling.request_seed(index, sample)
+        parameters = SamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            seed=seed,
+        )
+        self._requests += 1
+        last: RequestOutput | None = None
+        async for output in self._llm.generate(
+            prompt, parameters, request_id=str(self._requests), lora_request=lora
+        ):
+            last = output
+        if last is None or not last.finished:
+            raise EngineError(f"prompt {index}: the engine gave no answer")
+        answer = last.outputs[0]
+        return Answer(
+            index,
+            sample,
+            prompt,
+            answer.text,
+            len(answer.token_ids),
+            str(answer.finish_reason),
+            _held(last, lora),
+            seed,
+            self.version,
+        )
+
+    async def _adapter(self, weights: Weights) -> Any:
+        """The adapter's request; ids are given once per state, vLLM does not check them."""
+        from vllm.lora.request import LoRARequest
+
+        assert weights.adapter is not None
+        number = self._adapters.setdefault(weights.state_id, len(self._adapters) + 1)
+        return LoRARequest(weights.state_id, number, weights.adapter)
+
+    async def close(self) -> None:
+        self._llm.shutdown()
+
+
+def _held(output: RequestOutput, lora: Any) -> str:
+    """The state that an output came from, by its weight versions and its adapter."""
+    versions = {span.weight_version for span in output.outputs[0].weight_versions or ()}
+    if len(versions) > 1:
+        raise EngineError(f"an answer spans two states: {', '.join(sorted(versions))}")
+    base = versions.pop() if versions else "none"
+    if lora is None:
+        return base
+    named = output.lora_request.lora_name if output.lora_request else "none"
+    return str(named) if base != "none" else base
+
+
+def _downloaded(repo: str, revision: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(repo, revision=revision)
+
+
+def _reason(error: BaseException) -> str:
+    """The worker's words; vLLM wraps them in its own."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[-1][-500:]
+
+
+def vllm_environment(config: Any, threads: int) -> dict[str, str]:
+    """Environment of a replica that runs vLLM; set before it is imported."""
+    found = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if not config.gpus:
+        space = max(1, round(getattr(config, "kv_cache_gib", 1.0)))
+        found |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(space),
+            # "uni" is accepted with this only; AsyncLLM keeps its engine process all the same.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(threads),
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+    return found

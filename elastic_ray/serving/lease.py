@@ -1,0 +1,83 @@
+"""Leases on the weights that a replica holds: many users of one state, or one who swaps.
+
+Serve's own multiplexing replaces a model while its requests still run; a lease does not. Users of
+the held state enter at once; a user of another state waits until nobody is in, swaps alone, and
+then lets in everyone who waits for that state. States take turns in the order they were first
+asked for, so none starves. Pure asyncio, for one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+
+class Lease:
+    """The lease of one replica. `held` is the state it holds; None before the first swap and
+    after one that failed."""
+
+    def __init__(self) -> None:
+        self.held: str | None = None
+        self._users = 0
+        self._swapping = False
+        self._turns: dict[str, int] = {}
+        """State -> how many wait for it, in order of turns."""
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def hold(self, state: str, swap: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Hold `state` for the time of the block; `swap` brings it in when it is not held.
+
+        What `swap` raises is raised to the one who ran it; the next in line tries for itself.
+        """
+        await self._enter(state, swap)
+        try:
+            yield
+        finally:
+            # Shielded: a cancelled user must still be counted out.
+            await asyncio.shield(self._leave())
+
+    async def _enter(self, state: str, swap: Callable[[], Awaitable[None]]) -> None:
+        async with self._changed:
+            # Nobody else waits: the held state may be used on.
+            if not self._turns and self.held == state and not self._swapping:
+                self._users += 1
+                return
+            self._turns[state] = self._turns.get(state, 0) + 1
+            try:
+                await self._changed.wait_for(lambda: self._may_enter(state))
+                if self.held == state:
+                    self._users += 1
+                    return
+                self._swapping, self.held = True, None
+            finally:
+                self._turns[state] -= 1
+                if not self._turns[state]:
+                    del self._turns[state]
+                self._changed.notify_all()
+        done = False
+        try:
+            await swap()
+            done = True
+        finally:
+            await asyncio.shield(self._swapped(state if done else None))
+
+    async def _swapped(self, state: str | None) -> None:
+        async with self._changed:
+            self._swapping, self.held = False, state
+            if state is not None:
+                self._users += 1
+            self._changed.notify_all()
+
+    def _may_enter(self, state: str) -> bool:
+        if self._swapping:
+            return False
+        if self.held == state:
+            return True
+        return self._users == 0 and next(iter(self._turns)) == state
+
+    async def _leave(self) -> None:
+        async with self._changed:
+            self._users -= 1
+            self._changed.notify_all()
