@@ -185,7 +185,7 @@ class VllmEngine:
 
 def _held(output: RequestOutput, lora: Any) -> str:
     """The state that an output came from, by its weight versions and its adapter."""
-    versions = {span.weight_version for span in output.outputs[0].weight_versions or ()}
+    versions = {span.version for span in output.outputs[0].weight_versions or ()}
     if len(versions) > 1:
         raise EngineError(f"an answer spans two states: {', '.join(sorted(versions))}")
     base = versions.pop() if versions else "none"

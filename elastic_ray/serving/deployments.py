@@ -1,0 +1,109 @@
+"""The Ray Serve replicas: an engine under a lease, a scorer; and how requests find them.
+
+Requests go to a replica that holds their state, if one does, else to the least busy. A replica
+takes other weights only when nobody uses those it holds (`lease`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from ray import serve
+from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
+
+from .engine import make_engine
+from .lease import Lease
+from .scorer import make_judge
+from .values import Answer, EngineConfig, Sampling, Score, ScorerConfig, Weights
+
+QUEUED = 64
+"""Requests that may wait at a deployment before callers are told to wait themselves."""
+
+
+class HeldStateRouter(FIFOMixin, RequestRouter):
+    """Prefers replicas that hold the request's state."""
+
+    async def choose_replicas(
+        self,
+        candidate_replicas: list[RunningReplica],
+        pending_request: PendingRequest | None = None,
+    ) -> list[list[RunningReplica]]:
+        weights = pending_request.kwargs.get("weights") if pending_request else None
+        wanted = getattr(weights, "held", None)
+        holding = [r for r in candidate_replicas if r.routing_stats.get("held") == wanted]
+        others = [r for r in candidate_replicas if r not in holding]
+        return [group for group in (holding, others) if group]
+
+
+def _die_with_parent() -> None:
+    """Linux: a replica whose raylet is gone ends, and with it the engine's own processes."""
+    try:
+        ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)
+    except OSError:
+        return
+
+
+@serve.deployment(max_queued_requests=QUEUED)
+class EngineReplica:
+    """One engine: every request holds a lease on the state it is about."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        _die_with_parent()
+        self._engine = make_engine(config)
+        self._lease = Lease()
+
+    async def describe(self) -> dict[str, Any]:
+        return {"engine": self._engine.version, "notice": self._engine.notice}
+
+    async def answer(
+        self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
+    ) -> list[Answer]:
+        """Answers of that state; `CheckpointError` where its weights cannot be taken."""
+
+        async def swap() -> None:
+            await self._engine.take(weights)
+
+        async with self._lease.hold(weights.held, swap):
+            return await self._engine.answer(weights, prompts, sampling)
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        return {"held": self._lease.held}
+
+    async def shut_down(self) -> None:
+        """End the engine's own processes; the replica itself is deleted after."""
+        await self._engine.close()
+
+
+@serve.deployment(max_queued_requests=QUEUED)
+class ScorerReplica:
+    """One classifier."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        _die_with_parent()
+        self._judge = make_judge(config)
+
+    async def describe(self) -> dict[str, Any]:
+        return {"engine": self._judge.version, "notice": self._judge.notice}
+
+    async def score(self, texts: Sequence[str]) -> list[Score]:
+        return await self._judge.score(texts)
+
+    async def shut_down(self) -> None:
+        await self._judge.close()
+
+
+async def shut_down_all(handle: Any, replicas: int) -> None:
+    """Ask the replicas of a deployment to end their processes, as far as they can be reached."""
+    calls = [handle.shut_down.remote() for _ in range(replicas)]
+    await asyncio.wait([asyncio.ensure_future(_quietly(call)) for call in calls], timeout=10)
+
+
+async def _quietly(call: Any) -> None:
+    try:
+        await call
+    except Exception:  # it is being deleted anyway
+        return

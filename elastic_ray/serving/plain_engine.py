@@ -1,0 +1,173 @@
+"""The engine where vLLM cannot be had: transformers, one answer's randomness apart from another's.
+
+Slower, but the same interface and the same rules: answers repeat, do not depend on what else is in
+the batch, and carry the state that was held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from ..checkpoints import CheckpointError, checkpoint_checksum
+from .engine import Prompts
+from .values import Answer, EngineConfig, EngineError, Sampling, Weights
+
+ROWS = 64
+"""Prompts in one batch."""
+
+
+class PlainEngine:
+    """transformers' forward pass with its own sampling loop."""
+
+    def __init__(self, config: EngineConfig, notice: str | None = None) -> None:
+        import torch
+        import transformers
+
+        self._config, self.notice = config, notice
+        self.version = f"transformers {transformers.__version__}"
+        self._device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+            config.checkpoint,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            padding_side="left",
+        )
+        self._models: dict[str, Any] = {}
+        self._held = "none"
+        self._lock = threading.Lock()
+
+    async def take(self, weights: Weights) -> None:
+        await asyncio.to_thread(self._take, weights)
+
+    def _take(self, weights: Weights) -> None:
+        self._models, self._held = {}, "none"
+        if weights.checksum is not None and weights.revision is None:
+            try:
+                same = checkpoint_checksum(weights.checkpoint) == weights.checksum
+            except OSError as e:
+                raise CheckpointError(f"state {weights.held}: {e}") from None
+            if not same:
+                raise CheckpointError(
+                    f"state {weights.held}: {weights.checkpoint}: its weights are not those on "
+                    "record (checksum)"
+                )
+        self._models["base"] = self._load(weights)
+        self._held = weights.held
+
+    def _load(self, weights: Weights) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                weights.checkpoint,
+                revision=weights.revision,
+                dtype=self._config.dtype,
+                use_safetensors=True,
+                trust_remote_code=self._config.trust_remote_code,
+            )
+        except Exception as e:
+            raise CheckpointError(f"state {weights.held}: {type(e).__name__}: {e}") from None
+        return model.to(self._device).eval()
+
+    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+        return await asyncio.to_thread(self._answer, weights, prompts, sampling)
+
+    def _answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+        with self._lock:
+            if self._held != weights.held:
+                raise EngineError(f"asked of {weights.held}, but the engine holds {self._held}")
+            model = self._models["base"]
+            if weights.adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, weights.adapter).eval()
+            held = weights.state_id if weights.adapter else self._held
+            rows = [(i, text, s) for i, text in prompts for s in range(sampling.samples)]
+            answers: list[Answer] = []
+            try:
+                for start in range(0, len(rows), ROWS):
+                    answers += self._batch(model, rows[start : start + ROWS], sampling, held)
+            finally:
+                if weights.adapter is not None:
+                    model.unload()
+            return answers
+
+    def _batch(
+        self, model: Any, rows: list[tuple[int, str, int]], sampling: Sampling, held: str
+    ) -> list[Answer]:
+        import torch
+
+        inputs = self._tokenizer([text for _, text, _ in rows], return_tensors="pt", padding=True)
+        longest = inputs["input_ids"].shape[1] + sampling.max_tokens
+        if longest > self._config.max_model_len:
+            raise EngineError(
+                f"prompt and answer may take {longest} tokens; the context is "
+                f"{self._config.max_model_len} (resources.engines.context)"
+            )
+        ids = inputs["input_ids"].to(self._device)
+        mask = inputs["attention_mask"].to(self._device)
+        seeds = [sampling.request_seed(index, sample) for index, _, sample in rows]
+        random = [torch.Generator().manual_seed(seed) for seed in seeds]
+        end = self._tokenizer.eos_token_id
+        drawn: list[list[int]] = [[] for _ in rows]
+        open_rows = [True] * len(rows)
+        past, step = None, ids
+        with torch.inference_mode():
+            for _ in range(sampling.max_tokens):
+                positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -step.shape[1] :]
+                out = model(
+                    input_ids=step,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=past,
+                    use_cache=True,
+                )
+                past = out.past_key_values
+                logits = out.logits[:, -1].float().cpu()
+                nexts = [
+                    draw(logits[i], sampling, random[i]) if open_rows[i] else 0
+                    for i in range(len(rows))
+                ]
+                for i, token in enumerate(nexts):
+                    if open_rows[i]:
+                        drawn[i].append(token)
+                        open_rows[i] = token != end
+                if not any(open_rows):
+                    break
+                step = torch.tensor(nexts, device=self._device)[:, None]
+                mask = torch.cat([mask, torch.ones_like(step)], dim=1)
+        return [
+            Answer(
+                index,
+                sample,
+                text,
+                self._tokenizer.decode(tokens, skip_special_tokens=True),
+                len(tokens),
+                "stop" if tokens and tokens[-1] == end else "length",
+                held,
+                seed,
+                self.version,
+            )
+            for (index, text, sample), tokens, seed in zip(rows, drawn, seeds, strict=True)
+        ]
+
+    async def close(self) -> None:
+        self._models, self._held = {}, "none"
+
+
+def draw(logits: Any, sampling: Sampling, random: Any) -> int:
+    """One token from logits of shape (vocabulary,): temperature, then top-k, then top-p."""
+    import torch
+
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    scaled, order = (logits / sampling.temperature).sort(descending=True, stable=True)
+    if sampling.top_k:
+        scaled, order = scaled[: sampling.top_k], order[: sampling.top_k]
+    chances = scaled.softmax(-1)
+    if sampling.top_p < 1:
+        before = chances.cumsum(-1) - chances
+        chances = torch.where(before < sampling.top_p, chances, torch.zeros(()))
+    return int(order[torch.multinomial(chances, 1, generator=random)])
