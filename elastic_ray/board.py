@@ -11,6 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .plan import Ladder, Plan
 
@@ -114,3 +115,35 @@ class Board:
     def finished(self, ladder: Ladder) -> bool:
         """Whether every state of the ladder is done or failed."""
         return all(r.state_id in self.done or r.state_id in self.failed for r in ladder.rungs)
+
+
+def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+    """The `cells` table's rows as things stand."""
+    rows = []
+    for cell in plan.cells:
+        key = (cell.state_id, cell.task)
+        error = None
+        if key in board.scored:
+            status = "done"
+        else:
+            error = board.lost.get(key) or board.failed.get(cell.state_id)
+            status = "failed" if error else "pending"
+        probe = plan.probes[cell.task]
+        rows.append(
+            {
+                "sweep": plan.spec.sweep,
+                "model": cell.model,
+                "task": cell.task,
+                "pretrain": cell.pretrain,
+                "positive": cell.positive,
+                "negative": cell.negative,
+                "seed": cell.seed,
+                "state_id": cell.state_id,
+                "probe_id": probe.probe_id,
+                "scorer": probe.scorer,
+                "status": status,
+                "parameters": plan.groups[plan.nodes[cell.state_id].engine].parameters,
+                "error": error,
+            }
+        )
+    return rows

@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import ray
 
 from . import tasks
-from .board import Board
+from .board import Board, cell_rows
 from .capacity import PREPARE_CPUS, Layout, lay_out
 from .keep import Keeper
 from .plan import Ladder, Plan
@@ -314,38 +314,6 @@ class _Drive:
                 row = self.results.state(state)
                 if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
                     self.results.delete_checkpoint(state)
-
-
-def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
-    """The `cells` table's rows as things stand."""
-    rows = []
-    for cell in plan.cells:
-        key = (cell.state_id, cell.task)
-        error = None
-        if key in board.scored:
-            status = "done"
-        else:
-            error = board.lost.get(key) or board.failed.get(cell.state_id)
-            status = "failed" if error else "pending"
-        probe = plan.probes[cell.task]
-        rows.append(
-            {
-                "sweep": plan.spec.sweep,
-                "model": cell.model,
-                "task": cell.task,
-                "pretrain": cell.pretrain,
-                "positive": cell.positive,
-                "negative": cell.negative,
-                "seed": cell.seed,
-                "state_id": cell.state_id,
-                "probe_id": probe.probe_id,
-                "scorer": probe.scorer,
-                "status": status,
-                "parameters": plan.groups[plan.nodes[cell.state_id].engine].parameters,
-                "error": error,
-            }
-        )
-    return rows
 
 
 def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:

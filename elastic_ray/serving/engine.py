@@ -98,7 +98,6 @@ class VllmEngine:
                 disable_log_stats=True,
                 **args,
             ),
-            enable_log_requests=False,
         )
         self._adapters: dict[str, int] = {}
         self._requests = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment
-from .values import Answer, EngineConfig, Sampling, Score, ScorerConfig, Weights
+from .values import Answer, EngineConfig, EngineError, Sampling, Score, ScorerConfig, Weights
 
 TRIES = 3
 CHUNK = 512
@@ -61,13 +61,15 @@ class Fleet:
             if not self._started:
                 await asyncio.to_thread(serve.start, proxy_location="Disabled")
                 self._started = True
-        handle = await asyncio.to_thread(
-            serve.run,
-            application,
-            name=f"{self._prefix}-{name}",
-            route_prefix=None,
-            _local_testing_mode=False,
-        )
+        application_name = f"{self._prefix}-{name}"
+        try:
+            handle = await asyncio.to_thread(
+                serve.run, application, name=application_name, route_prefix=None
+            )
+        except RuntimeError as e:
+            why = await asyncio.to_thread(_why_not, application_name)
+            await asyncio.to_thread(serve.delete, application_name)
+            raise EngineError(f"{name} cannot start: {why or e}") from None
         self._handles[name], self._replicas[name] = handle, replicas
         about = await handle.describe.remote()
         return {**about, "seconds": time.monotonic() - began}
@@ -125,6 +127,18 @@ class Fleet:
         """End every deployment of this fleet; Serve itself may be another sweep's too."""
         for name in list(self._handles):
             await self.close(name)
+
+
+def _why_not(application: str) -> str | None:
+    """The last line of what kept an application from starting, if Serve has kept it."""
+    from ray import serve
+
+    found = serve.status().applications.get(application)
+    for deployment in found.deployments.values() if found else ():
+        lines = [line for line in deployment.message.splitlines() if line.strip()]
+        if lines:
+            return lines[-1].strip()[:500]
+    return None
 
 
 def _placement(config: EngineConfig | ScorerConfig, tensor_parallel: int) -> dict[str, Any]:

@@ -81,7 +81,6 @@ class VllmJudge:
                 disable_log_stats=True,
                 **args,
             ),
-            enable_log_requests=False,
         )
         self._requests = 0
 

@@ -1,0 +1,313 @@
+"""`python -m elastic_ray.sweep SPEC`: run a sweep, or with `--dry-run` plan and price it.
+
+Exit codes: 0 all measured; 1 some cells failed, or the results cannot be written; 2 the sweep file
+or the task cannot be used; 130 stopped by the user. Whatever was recorded stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .board import Board, cell_rows
+from .checkpoints import CheckpointError, content_hash
+from .elasticity import ElasticityError, curves, index_rows
+from .plan import Plan, plan_sweep
+from .price import checkpoint_bytes, generation_seconds, rate, training_seconds
+from .results import Results, ResultsError
+from .resume import Recorded, outstanding
+from .spec import Spec, SpecError
+from .spec_file import load_spec
+from .tasks import Task, TaskError, load_task
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m elastic_ray.sweep", description="Run a sweep, or plan and price it."
+    )
+    parser.add_argument("spec", help="the sweep file, e.g. sweeps/tiny.yaml")
+    parser.add_argument("--results", default="results", metavar="URI", help="default: results")
+    parser.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="overrides",
+        help="override a field, e.g. task.data.path=imdb or seeds=[0,1]",
+    )
+    asked = parser.parse_args(arguments)
+    try:
+        spec = load_spec(asked.spec, asked.overrides)
+        loaded = {task.name: load_task(task.name, task.data) for task in spec.task}
+        plan = plan_sweep(spec, loaded, _folders(spec))
+    except (SpecError, TaskError, CheckpointError) as e:
+        return _fail(str(e), 2)
+    try:
+        if asked.dry_run:
+            _dry_run(plan, loaded, asked.results)
+            return 0
+        for task in loaded.values():
+            task.check_apart()
+        return _run(plan, loaded, asked.results)
+    except (SpecError, TaskError) as e:
+        return _fail(str(e), 2)
+    except (ResultsError, OSError) as e:
+        return _fail(str(e), 1)
+
+
+def _fail(message: str, code: int) -> int:
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def _folders(spec: Spec) -> dict[str, str]:
+    """The content hash of every folder that the spec names."""
+    paths = [m.path for m in spec.models] + [t.scorer.path for t in spec.task]
+    return {path: content_hash(path) for path in paths if path is not None}
+
+
+def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
+    began = time.monotonic()
+    results = Results(uri)
+    board, left = _record(plan, results)
+    console = Console(highlight=False)
+    name = plan.spec.sweep
+    done = sum((c.state_id, c.task) in board.scored for c in plan.cells)
+    console.print(
+        f"sweep {name}: {len(plan.cells)} cells, {len(plan.nodes)} states, "
+        f"{len(plan.ladders)} ladders; recorded already: {done} cells, {len(board.done)} states"
+    )
+    if results.notice:
+        console.print(results.notice, markup=False)
+    interrupted = False
+    open_questions = any(key not in board.scored for key in plan.questions())
+    if left.ladders or left.starts or open_questions:
+        log = Path(os.path.abspath("logs") if "://" in uri else results.log_location("")).joinpath(
+            f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
+        )
+        console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
+        interrupted = _drive(plan, loaded, results, left, board, log)
+    results.replace_cells(name, cell_rows(plan, board))
+    rows = _measure(results, name)
+    _print_results(console, rows, uri, name)
+    _print_time(console, board, time.monotonic() - began)
+    failed = _failures(plan, board)
+    for line in failed[:10]:
+        console.print(f"failed: {line}", style="red", markup=False)
+    if failed:
+        more = f" ({len(failed) - 10} more)" if len(failed) > 10 else ""
+        console.print(
+            f"{len(failed)} cells failed{more}; the same command tries again what may succeed",
+            style="red",
+        )
+    if interrupted:
+        console.print("stopped; the same command goes on from here")
+        return 130
+    return 1 if failed else 0
+
+
+def _drive(
+    plan: Plan, loaded: Mapping[str, Task], results: Results, left: Any, board: Board, log: Path
+) -> bool:
+    """Run what is left on Ray, its output in the log; whether the user stopped it."""
+    # Before ray is imported: children inherit these.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from .screen import quiet
+
+    with quiet(log) as stream:
+        import logging
+
+        import ray
+
+        from .driver import connect, drive
+
+        started = connect(logging.getLogger("elastic_ray"))
+        try:
+            outcome = drive(plan, loaded, results, left, board, stream)
+        finally:
+            if started:
+                ray.shutdown()
+    return outcome.interrupted
+
+
+def _record(plan: Plan, results: Results) -> tuple[Board, Any]:
+    """The board of what is recorded, and what is left to do."""
+    recorded = {
+        state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
+        for state, row in results.states(("status", "error", "checkpoint")).items()
+        if state in plan.nodes
+    }
+    answers, scores = results.recorded("responses"), results.recorded("scores")
+    questions = plan.questions()
+    answered = {k for k, probe in questions.items() if (k[0], probe.probe_id) in answers}
+    scored = {k for k, probe in questions.items() if (k[0], probe.probe_id, probe.scorer) in scores}
+    left = outstanding(plan, recorded, {key[0] for key in questions if key not in answered})
+    done = {s for s, row in recorded.items() if row.done and s not in left.remade}
+    board = Board(plan, done, answered, scored)
+    board.failed.update(left.failed)
+    return board, left
+
+
+def _measure(results: Results, sweep: str) -> list[dict[str, Any]]:
+    """Measure every curve of the sweep, record it, and return the rows."""
+    cells = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": sweep})
+    try:
+        rows = index_rows(curves(results.score_rows(sweep), sweep=sweep, cells=cells))
+    except ElasticityError as e:
+        raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
+    results.replace_indices(sweep, rows)
+    return rows
+
+
+def _print_results(console: Console, rows: Iterable[dict[str, Any]], uri: str, sweep: str) -> None:
+    table = Table(title=f"elasticity of {sweep} (95% intervals)", title_justify="left")
+    heads = ("model", "pretrain", "positive", "base", "aligned", "half-life", "reversion")
+    for head in (*heads, "early rate", "late rate", "index"):
+        table.add_column(head, justify="left" if head == "model" else "right")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            "" if row["pretrain"] is None else f"{row['pretrain']:,}",
+            f"{row['positive']:,}",
+            *(
+                _interval(row, name)
+                for name in (
+                    "base",
+                    "aligned",
+                    "half_life",
+                    "reversion_size",
+                    "early_rate",
+                    "late_rate",
+                    "elasticity_index",
+                )
+            ),
+        )
+    console.print(table)
+    console.print("sizes in examples; rates in score per 100 negative examples; - is undefined")
+    console.print(
+        f'next: python -m elastic_ray.query --results {uri} "FROM elasticity"; '
+        f'"FROM curves"; duckdb {uri}/elastic.duckdb',
+        markup=False,
+    )
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    shown = "-" if value is None else _short(value)
+    if low is None and high is None:
+        return shown
+    return (
+        f"{shown} [{'…' if low is None else _short(low)}, {'…' if high is None else _short(high)}]"
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _print_time(console: Console, board: Board, seconds: float) -> None:
+    from .screen import clock
+
+    spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(board.spent.items()))
+    console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))
+
+
+def _failures(plan: Plan, board: Board) -> list[str]:
+    found = []
+    for cell in plan.cells:
+        key = (cell.state_id, cell.task)
+        error = board.lost.get(key) or board.failed.get(cell.state_id)
+        if error and key not in board.scored:
+            where = f"{cell.model} pretrain {cell.pretrain}" if cell.pretrain else cell.model
+            found.append(
+                f"{where} positive {cell.positive} negative {cell.negative} "
+                f"seed {cell.seed}: {error}"
+            )
+    return found
+
+
+def _dry_run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> None:
+    """Print what the sweep is, what it trains, what it costs, what is recorded."""
+    console = Console(highlight=False)
+    spec = plan.spec
+    console.print(
+        f"sweep {spec.sweep}: {len(plan.cells):,} cells, {len(plan.nodes):,} states, "
+        f"{len(plan.ladders):,} ladders"
+    )
+    table = Table()
+    for head in ("examples", "cell by cell", "shared", "fused"):
+        table.add_column(head, justify="left" if head == "examples" else "right")
+    for kind, asked in plan.asked.items():
+        table.add_row(kind, f"{asked.cell_by_cell:,}", f"{asked.shared:,}", f"{asked.fused:,}")
+    console.print(table)
+    runtime = spec.training.runtime
+    gpu = rate(1, 0, 1)
+    tokens = seconds = answering = 0.0
+    for ladder in plan.ladders:
+        mean, size = loaded[ladder.task].mean_tokens, plan.groups[ladder.engine].parameters
+        recipe = ladder.stage.recipe
+        tokens += ladder.examples * recipe.epochs * mean
+        seconds += training_seconds(size, ladder.examples, mean, recipe, len(ladder.rungs), gpu)
+    g = spec.generation
+    questions = plan.questions()
+    for state, _ in questions:
+        size = plan.groups[plan.nodes[state].engine].parameters
+        answering += generation_seconds(size, g.prompts * g.samples, g.max_tokens, gpu)
+    written = left = 0
+    for node in plan.nodes.values():
+        if node.stage is None and plan.starts[node.state_id].kind != "init":
+            continue
+        recipe = node.stage.recipe if node.stage else spec.training.pretrain
+        size = checkpoint_bytes(plan.groups[node.engine].parameters, recipe)
+        written += size
+        base = node.stage is None or node.stage.kind == "pretrain"
+        left += size if spec.keep == "all" or (spec.keep == "base" and base) else 0
+    answers = len(questions) * g.prompts * g.samples
+    console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}")
+    console.print(
+        f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
+    )
+    hours = (seconds * max(1, runtime.workers) + answering) / 3600
+    console.print(
+        f"GPU-hours: about {hours:.2g} (training {seconds / 3600:.2g}, answers "
+        f"{answering / 3600:.2g}; one A100-class GPU, start-up left out)"
+    )
+    unknown = [g.name for g in plan.groups.values() if g.parameters is None]
+    if unknown:
+        console.print(f"size unknown, counted as 1B parameters: {', '.join(unknown)}")
+    try:
+        board, waiting = _record(plan, Results(uri, read_only=True))
+    except ResultsError:
+        console.print(f"recorded already in {uri}: nothing")
+        return
+    cells = sum((c.state_id, c.task) in board.scored for c in plan.cells)
+    console.print(
+        f"recorded already in {uri}: {cells:,} cells, {len(board.done):,} states; "
+        f"left to train: {len(waiting.ladders):,} ladders"
+    )
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
