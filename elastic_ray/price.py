@@ -79,5 +79,5 @@ def init_parameters(init: Init, vocabulary: int) -> int:
     head = h // init.heads_used
     kv = (init.kv_heads or init.heads_used) * head
     layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
-    layer += {"qwen2": h + 2 * kv, "qwen3": 2 * head}.get(init.architecture, 0)
+    layer += 2 * head if init.architecture == "qwen3" else 0
     return embeddings + init.layers * layer + h

@@ -12,6 +12,7 @@ from ..spec import Init
 from ..states import Start
 from ..tasks import Task, load_task
 from . import snapshot
+from .values import TrainingError
 from .versions import hardware, versions
 
 if TYPE_CHECKING:
@@ -82,7 +83,25 @@ def _init(results: Results, state: str, init: Init, task: Task) -> dict[str, Any
     weights = snapshot.gather(model, trained_only=False)
     snapshot.check_weights(weights, snapshot.shapes_of(model))
     saved = snapshot.save(results, state, model, tokenizer, weights)
+    _check_tokenizer(results, saved["checkpoint"], tokenizer, task)
     return {**saved, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _check_tokenizer(
+    results: Results, checkpoint: str, made: PreTrainedTokenizerBase, task: Task
+) -> None:
+    """The folder must give back the tokenizer that was made.
+
+    transformers picks the class by architecture, and some classes split texts in their own way.
+    """
+    place, _ = snapshot.local_copy(results, checkpoint)
+    loaded = snapshot.load_tokenizer(place, None, trust=False)
+    for example in task.pool("positive")[:20]:
+        if loaded(example.response).input_ids != made(example.response).input_ids:
+            raise TrainingError(
+                f"the tokenizer of {checkpoint} does not read back as it was saved "
+                f"({type(loaded).__name__}): choose another architecture"
+            )
 
 
 def config_of(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
