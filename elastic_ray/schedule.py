@@ -37,7 +37,19 @@ class Failure:
     error: str
 
 
-class Release(Searcher):
+class _StaysHere:
+    """Tune pickles its searcher and stopper to restore them later. These live in this process and
+    are never restored (the results are the record), so a copy is the thing itself, and a pickle is
+    empty."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        return (object, ())
+
+
+class Release(_StaysHere, Searcher):
     """The searcher: suggests a trial when its parents are recorded, None while none is ready."""
 
     def __init__(
@@ -46,7 +58,7 @@ class Release(Searcher):
         trials: Sequence[Trial],
         record_failures: Callable[[Sequence[Failure]], None],
     ) -> None:
-        super().__init__(metric="states", mode="max")
+        super().__init__()
         self._board = board
         self._waiting = list(trials)
         self._running: dict[str, Trial] = {}
@@ -84,7 +96,7 @@ class Release(Searcher):
             self._crash[trial_id] = str(result["crash"])
         for state in result.get("done", ()):
             self._board.state_done(state)
-        for state, error in dict(result.get("failed", {})).items():
+        for state, error in result.get("failed", ()):
             self._fail(state, error, recorded=True)
         if "ladder" in result:
             self._board.trained(result["ladder"], int(result["examples"]))
@@ -126,7 +138,7 @@ class Release(Searcher):
     def restore(self, checkpoint_path: str) -> None: ...
 
 
-class _Stop(Stopper):
+class _Stop(_StaysHere, Stopper):
     def __init__(self, release: Release) -> None:
         self._release = release
 
