@@ -1,0 +1,188 @@
+"""One real sweep, end to end: Ray, DeepSpeed, vLLM, Parquet, DuckDB; many questions to its result.
+
+The sweep is small but whole: two pre-training sizes, two positive and three negative sizes. It
+runs as a user runs it, in a process of its own, and is started again afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from elastic_ray.results import Results
+
+pytest.importorskip("ray", reason="the training extra is not installed")
+psutil = pytest.importorskip("psutil")
+
+SPEC = """
+sweep: little
+task: reviews
+models:
+  - {name: little, init: {hidden_size: 32, layers: 1}, pretrain: [640, 1280]}
+positive: [16, 64]
+negative: [0, 8, 16, 32]
+seeds: [0]
+training: {learning_rate: 2.0e-3, global_batch: 8, pretrain: {global_batch: 32}}
+generation: {prompts: 24, max_tokens: 24}
+"""
+CELLS = 2 * (1 + 2 * 4)
+
+
+def sweep(spec: Path, results: Path, *more: str, limit: float = 600) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results)]
+    return subprocess.run(
+        [*command, *more], capture_output=True, text=True, timeout=limit, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "little.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ran(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A sweep that is killed half-way and started again: (results, what the second run printed)."""
+    results = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + 300
+    while first.poll() is None and time.monotonic() < deadline:
+        if len(Results(results).recorded("states")) >= 3:
+            break
+        time.sleep(0.5)
+    family = psutil.Process(first.pid).children(recursive=True)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive, f"left running: {[p.cmdline()[:3] for p in alive]}"
+    before = {s: row["finished_at"] for s, row in Results(results).states(("finished_at",)).items()}
+    again = sweep(spec, results)
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = {s: row["finished_at"] for s, row in Results(results).states(("finished_at",)).items()}
+    assert {s: after[s] for s in before} == before, "a recorded state was trained again"
+    return results, again.stdout
+
+
+def test_every_cell_is_measured(ran: tuple[Path, str]) -> None:
+    cells = Results(ran[0], read_only=True).cells("little")
+    assert len(cells) == CELLS
+    assert {cell["status"] for cell in cells} == {"done"}
+
+
+def test_the_table_is_printed(ran: tuple[Path, str]) -> None:
+    assert "elasticity of little" in ran[1]
+    assert "half-life" in ran[1]
+
+
+def test_every_answer_came_from_its_state(ran: tuple[Path, str]) -> None:
+    results = Results(ran[0], read_only=True)
+    wrong = results.query("SELECT count(*) AS n FROM responses WHERE held_state <> state_id")
+    assert wrong["n"][0].as_py() == 0
+    counts = results.query(
+        "SELECT state_id, count(*) AS n, count(DISTINCT prompt_index) AS p FROM responses GROUP BY 1"
+    ).to_pylist()
+    assert {(row["n"], row["p"]) for row in counts} == {(24, 24)}
+    assert len(counts) == 2 * (1 + 2 * 4)
+
+
+def test_scores_carry_the_scorers_accuracy(ran: tuple[Path, str]) -> None:
+    rows = Results(ran[0], read_only=True).query(
+        "SELECT DISTINCT scorer_accuracy AS a FROM scores WHERE score IN (0, 1)"
+    )
+    assert rows.num_rows == 1
+    assert rows["a"][0].as_py() > 0.85
+
+
+def test_states_can_be_traced(ran: tuple[Path, str]) -> None:
+    for row in Results(ran[0], read_only=True).query("FROM states").to_pylist():
+        assert row["status"] == "done"
+        assert row["checksum"] and row["lineage"] and row["versions"] and row["hardware"]
+        if row["kind"] != "start":
+            assert row["tokens"] > 0
+            assert len(row["losses"]) >= 1
+
+
+def test_only_the_base_checkpoints_are_left(ran: tuple[Path, str]) -> None:
+    rows = Results(ran[0], read_only=True).states(("kind", "checkpoint"))
+    kept = {row["kind"] for row in rows.values() if row["checkpoint"] is not None}
+    assert kept == {"start", "pretrain"}
+    folders = {p.name for p in (ran[0] / "checkpoints").iterdir()}
+    assert folders == {s for s, row in rows.items() if row["checkpoint"] is not None}
+
+
+def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
+    files = {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")}
+    again = sweep(spec, ran[0], limit=60)
+    assert again.returncode == 0, again.stderr
+    assert f"recorded already: {CELLS} cells" in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")} == files
+
+
+def test_a_diverging_ladder_fails_alone(ran: tuple[Path, str], spec: Path) -> None:
+    more = ["training.negative.learning_rate=9.9", "negative=[0,400]", "positive=[16]"]
+    sets = [part for each in more for part in ("--set", each)]
+    out = sweep(spec, ran[0], *sets, "--set", "sweep=wild")
+    assert out.returncode == 1
+    assert "diverged at step" in out.stdout
+    cells = Results(ran[0], read_only=True).cells("wild")
+    assert {c["status"] for c in cells if c["negative"] == 0} == {"done"}
+    assert {c["status"] for c in cells if c["negative"] == 400} == {"failed"}
+    assert {c["status"] for c in Results(ran[0], read_only=True).cells("little")} == {"done"}
+
+
+def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
+    victim = next(iter((ran[0] / "scores").glob("probe_id=*/scorer=sent*/one-*.parquet")))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    try:
+        out = sweep(spec, ran[0], limit=60)
+        assert out.returncode == 1
+        assert victim.name in out.stderr
+    finally:
+        victim.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["positive=[1000000]"], "task reviews holds"),
+        (["task=revews"], "did you mean 'reviews'"),
+        (["task.data.sed=1"], "did you mean 'seed'"),
+        (["models.0.init.vocabulary=100"], "words are fixed"),
+        (["resources.trainers=1000", "sweep=other"], "has room for"),
+    ],
+)
+def test_what_cannot_be_run_is_said(
+    ran: tuple[Path, str], spec: Path, sets: list[str], message: str
+) -> None:
+    out = sweep(spec, ran[0], *[part for each in sets for part in ("--set", each)], limit=120)
+    assert out.returncode == 2, out.stdout
+    assert message in out.stderr
+    assert "Traceback" not in out.stderr
+
+
+def test_ctrl_c_stops_cleanly(spec: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(tmp_path)]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+    )
+    deadline = time.monotonic() + 300
+    while len(Results(tmp_path).recorded("states")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    family = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=120)
+    assert run.returncode == 130, out
+    assert "goes on from here" in out
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
