@@ -94,7 +94,7 @@ class Release(_StaysHere, Searcher):
             return
         if "crash" in result:
             self._crash[trial_id] = str(result["crash"])
-        for state in result.get("done", ()):
+        for state in result.get("recorded", ()):
             self._board.state_done(state)
         for state, error in result.get("failed", ()):
             self._fail(state, error, recorded=True)

@@ -116,7 +116,9 @@ class Climber:
         if self._workers > 1 and not at_once:
             due = self._agree("due" if due and self._rank == 0 else None) is not None
         if due:
-            self._report({**words, "done": self._done, "failed": list(self._failed.items())})
+            # "done" would tell Tune that the trial is.
+            failed = list(self._failed.items())
+            self._report({**words, "recorded": self._done, "failed": failed})
             self._done, self._failed, self._reported = [], {}, time.monotonic()
 
     def _progress(self, ladder: Ladder, step: int) -> dict[str, Any]:
