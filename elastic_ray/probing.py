@@ -61,6 +61,8 @@ class Prober:
             self._left[plan.nodes[key[0]].engine] += 1
         self._ready: dict[str, deque[Key]] = defaultdict(deque)
         self._slots = asyncio.Semaphore(layout.open_engines)
+        self._queueing: set[str] = set()
+        """Kinds that have work, but no slot."""
         self._work: dict[str, asyncio.Event] = {name: asyncio.Event() for name in self._left}
         self._scoring: set[asyncio.Task[None]] = set()
         self._open: dict[str, asyncio.Future[Any]] = {}
@@ -103,7 +105,9 @@ class Prober:
             await self._wait(group.name)
             if not self._ready[group.name]:
                 continue
+            self._queueing.add(group.name)
             async with self._slots:
+                self._queueing.discard(group.name)
                 await self._work_off(group)
 
     async def _wait(self, engine: str) -> None:
@@ -134,9 +138,7 @@ class Prober:
     async def _lane(self, group: Group, opened: bool) -> None:
         while True:
             if not self._ready[group.name]:
-                if self._left[group.name] <= 0 or (
-                    self._slots.locked() and self._others_wait(group)
-                ):
+                if self._left[group.name] <= 0 or self._queueing:
                     return
                 await self._pause(group.name)
                 continue
@@ -157,9 +159,6 @@ class Prober:
             await asyncio.wait_for(self._work[engine].wait(), timeout=2.0)
         except TimeoutError:
             return
-
-    def _others_wait(self, group: Group) -> bool:
-        return any(ready for name, ready in self._ready.items() if name != group.name)
 
     async def _open_engine(self, group: Group, state: str) -> None:
         self._board.now(f"engine {group.name}", f"engine {group.name}: starting")
