@@ -65,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(e), 1)
 
 
+def _console() -> Console:
+    """The terminal; into a file or a pipe, lines are as long as they need to be."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
 def _fail(message: str, code: int) -> int:
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
@@ -81,7 +86,7 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     began = time.monotonic()
     results = Results(uri)
     board, left = _record(plan, results)
-    console = Console(highlight=False)
+    console = _console()
     name = plan.spec.sweep
     done = sum((c.state_id, c.task) in board.scored for c in plan.cells)
     console.print(
@@ -242,7 +247,7 @@ def _failures(plan: Plan, board: Board) -> list[str]:
 
 def _dry_run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> None:
     """Print what the sweep is, what it trains, what it costs, what is recorded."""
-    console = Console(highlight=False)
+    console = _console()
     spec = plan.spec
     console.print(
         f"sweep {spec.sweep}: {len(plan.cells):,} cells, {len(plan.nodes):,} states, "
