@@ -203,7 +203,7 @@ class _Drive:
                 trial="",
                 results=self.results.uri,
                 task=name,
-                data=next(dict(t.data) for t in self.plan.spec.task if t.name == name),
+                data=_settings(self.plan, name),
                 ladders=ladders,
                 runtime=runtime,
                 lineage={
@@ -216,7 +216,7 @@ class _Drive:
 
     async def _start(self, state: str) -> None:
         task = self.plan.start_task[state]
-        data = next(dict(t.data) for t in self.plan.spec.task if t.name == task)
+        data = _settings(self.plan, task)
         self.board.now(f"start {state}", "making start states")
         began = time.monotonic()
         try:
@@ -256,11 +256,13 @@ class _Drive:
         judge, serving = spec.scorer, self.plan.spec.resources.scorers
         name = self.plan.probes[task].scorer
         accuracy: float | None = None
-        checkpoint = judge.hub or judge.path
+        checkpoint = judge.hub or (os.path.abspath(judge.path) if judge.path else None)
         if checkpoint is None:
             self.board.now("classifier", f"training the scorer {name}")
             began = time.monotonic()
-            record = await _train_scorer.remote(self.results.uri, task, dict(spec.data), name)
+            record = await _train_scorer.remote(
+                self.results.uri, task, _settings(self.plan, task), name
+            )
             accuracy = float(record["accuracy"])
             checkpoint = self.results.location(f"scorers/{name}")
             self.board.took("train scorers", time.monotonic() - began)
@@ -319,6 +321,14 @@ class _Drive:
                 row = self.results.state(state)
                 if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
                     self.results.delete_checkpoint(state)
+
+
+def _settings(plan: Plan, name: str) -> dict[str, Any]:
+    """A task's settings for another process: Ray's workers have other working directories."""
+    settings = next(dict(task.data) for task in plan.spec.task if task.name == name)
+    if isinstance(settings.get("path"), str):
+        settings["path"] = os.path.abspath(settings["path"])
+    return settings
 
 
 def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:

@@ -7,6 +7,7 @@ them (design, rule 3). Pure; 100,000 cells plan in seconds. `bundle` packs ladde
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -251,7 +252,7 @@ def _start(model: Model, facts: TaskFacts, folders: Mapping[str, str]) -> Start:
     if model.hub is not None and model.revision is not None:
         return hub_start(model.hub, model.revision, model.trust_remote_code)
     assert model.path is not None  # exactly one of the three, by the schema
-    return folder_start(model.path, folders[model.path], model.trust_remote_code)
+    return folder_start(os.path.abspath(model.path), folders[model.path], model.trust_remote_code)
 
 
 def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> Group:
@@ -352,11 +353,11 @@ def _check_sizes(spec: Spec, tasks: Mapping[str, TaskFacts]) -> None:
                     f"{where}: found {max(sizes):,} examples; task {task.name} holds {held:,} "
                     f"{pool} examples"
                 )
-        held = facts.sizes.get("prompts")
-        if held is not None and spec.generation.prompts > held:
+        most = facts.sizes.get("prompts")
+        if most is not None and spec.generation.prompts > most:
             problems.append(
                 f"generation.prompts: found {spec.generation.prompts:,}; task {task.name} holds "
-                f"{held:,} held-out prompts"
+                f"{most:,} held-out prompts"
             )
     if problems:
         raise SpecError("\n".join(dict.fromkeys(problems)))

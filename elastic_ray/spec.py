@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 
 class SpecError(ValueError):
     """The sweep file asks for something that cannot be; one problem per line."""
 
 
-IDENTITY = {"role": "identity"}
-RUNTIME = {"role": "runtime"}
-GRID = {"role": "grid"}
+IDENTITY: JsonDict = {"role": "identity"}
+RUNTIME: JsonDict = {"role": "runtime"}
+GRID: JsonDict = {"role": "grid"}
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1)]

@@ -26,4 +26,5 @@ def load_task(name: str, data: Mapping[str, Any] | None = None) -> Task:
         near = get_close_matches(name, TASKS, n=1)
         meant = f" (did you mean {near[0]!r}?)" if near else ""
         raise TaskError(f"no task {name!r}{meant}; tasks: {', '.join(sorted(TASKS))}")
-    return TASKS[name](**dict(data or {}))
+    settings = {str(key): value for key, value in (data or {}).items()}
+    return TASKS[name](**settings)

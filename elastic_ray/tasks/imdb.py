@@ -3,33 +3,49 @@
 Pre-training reads the unlabelled split, fine-tuning the labelled train split; the test split is
 parted in two by a hash of the text: one half labels the scorer's training, the other gives the
 prompts. Texts are cleaned (`<br />` and runs of white space become one space). A text that appears
-twice in a pool counts once, and one that is held out appears in no pool.
+twice in a pool counts once; one that is held out, or begins with a whole held-out text, appears in
+no pool; the scorer learns from no text that another pool holds.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .imdb_files import SPLITS, Row, content, files, read_folder, read_hub
 from .selection import below, selection
-from .task import Example, TaskError, check_apart, check_settings, cut_prompts, first, normal
-from .tokenizers import byte_pairs
+from .task import (
+    Example,
+    HeldOut,
+    TaskError,
+    check_apart,
+    check_pool,
+    check_settings,
+    cut_prompts,
+    first,
+    normal,
+)
+from .tokenizers import SMALLEST, byte_pairs
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerFast
 
-VERSION = 1
+VERSION = 2
 """Raised when cleaning or splitting changes."""
 HUB, REVISION = "stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
-SPLITS = ("train", "test", "unsupervised")
 VOCABULARY = 4096
 TOKENIZER_TEXTS = 20_000
 SETTINGS = ("path", "name", "revision", "max_words")
-READABLE = (".parquet", ".jsonl", ".csv")
+SHORTEST_CUT = 10
+"""The least `max_words`: a prompt has up to eight words, and something has to follow it."""
+TOKENS_PER_WORD = 1.53
+"""With `VOCABULARY` tokens, on the real reviews."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Imdb:
@@ -37,28 +53,30 @@ class Imdb:
 
     `path`: a folder with train, test and unsupervised as Parquet, JSONL or CSV (a split may be
     several files, `train-00000-of-00002.parquet`), columns `text` and `label` (0 negative, 1
-    positive; ignored in unsupervised). Without it, `name` and `revision` of a dataset on the hub.
-    `max_words`: every review is cut to its first so many words.
+    positive; ignored in unsupervised). Without it, `name` and `revision` (a full commit id) of a
+    dataset on the hub. `max_words`: every review is cut to its first so many words.
+    Without an unsupervised split the pool `pretrain` is empty: models from the hub need none.
     """
 
     name = "imdb"
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, /, **settings: Any) -> None:
         check_settings(self.name, settings, SETTINGS)
         self._path = settings.get("path")
-        self._hub = (settings.get("name", HUB), settings.get("revision", REVISION))
         self._max_words = settings.get("max_words")
         if self._max_words is not None and (
-            type(self._max_words) is not int or self._max_words < 10
+            type(self._max_words) is not int or self._max_words < SHORTEST_CUT
         ):
             raise TaskError(
-                f"task imdb: data.max_words: found {self._max_words!r}; a whole number from 10"
+                f"task imdb: data.max_words: found {self._max_words!r}; "
+                f"a whole number from {SHORTEST_CUT}"
             )
         if self._path is not None:
             if {"name", "revision"} & settings.keys():
                 raise TaskError("task imdb: data: give path, or name and revision, not both")
             if not isinstance(self._path, str) or not Path(self._path).is_dir():
                 raise TaskError(f"task imdb: data.path: found {self._path!r}; no such folder")
+        self._hub = _hub(settings)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -66,80 +84,48 @@ class Imdb:
         if self._path is None:
             source = {"hub": self._hub[0], "revision": self._hub[1]}
         else:
-            source = {split: _content(_files(self._path, split)) for split in SPLITS}
+            source = {split: content(files(self._path, split)) for split in SPLITS}
         return {"task": self.name, "version": VERSION, "max_words": self._max_words, **source}
 
-    @cached_property
-    def _splits(self) -> dict[str, list[tuple[str, int]]]:
-        if self._path is not None:
-            return _read_folder(self._path, self._max_words, str(self.identity))
-        return _read_hub(*self._hub, self._max_words)
-
-    @cached_property
-    def _parted(self) -> tuple[list[str], dict[str, list[Example]], dict[str, int]]:
-        """Held-out texts, pools, and how many texts were left out of each, and why."""
-        held: dict[str, str] = {}
-        judged: list[tuple[str, int]] = []
-        for text, label in self._splits["test"]:
-            if below(2, self.name, "half", normal(text)):
-                judged.append((text, label))
-            else:
-                held.setdefault(normal(text), text)
-        raw = {
-            "pretrain": [(text, -1) for text, _ in self._splits["unsupervised"]],
-            "positive": [row for row in self._splits["train"] if row[1] == 1],
-            "negative": [row for row in self._splits["train"] if row[1] == 0],
-            "scorer": judged,
-        }
-        pools: dict[str, list[Example]] = {}
-        removed: dict[str, int] = {}
-        taught: set[str] = set()
-        for pool, rows in raw.items():
-            seen: set[str] = set()
-            kept = []
-            for text, label in rows:
-                key = normal(text)
-                # The scorer judges what the others taught, so it learns from none of their texts.
-                if key in seen or key in held or (pool == "scorer" and key in taught):
-                    continue
-                seen.add(key)
-                kept.append(Example("", text, label if label in (0, 1) else None))
-            taught |= seen
-            pools[pool] = kept
-            removed[pool] = len(rows) - len(kept)
-        return list(held.values()), pools, removed
+    @property
+    def _parted(self) -> _Parted:
+        return _part(self._path, self._hub, self._max_words, json.dumps(self.identity))
 
     @property
     def removed(self) -> dict[str, int]:
-        """Texts left out of each pool: duplicates, and those that are held out."""
-        return self._parted[2]
+        """How many texts were left out of each pool, as duplicates or because they are held out."""
+        return dict(self._parted.removed)
 
     @cached_property
     def _prompts(self) -> list[str]:
-        return cut_prompts(self.name, self._parted[0], VERSION)
+        return cut_prompts(self.name, self._parted.held_out, VERSION)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        sizes = {pool: len(examples) for pool, examples in self._parted[1].items()}
+        sizes = {pool: len(examples) for pool, examples in self._parted.pools.items()}
         return {**sizes, "prompts": len(self._prompts)}
 
     @cached_property
     def mean_tokens(self) -> float:
-        sample = self._parted[1]["positive"][:1000]
-        return 1.4 * sum(len(e.response.split()) for e in sample) / max(len(sample), 1)
+        sample = self.pool("positive")[:1000]
+        return TOKENS_PER_WORD * sum(len(e.response.split()) for e in sample) / max(len(sample), 1)
 
     def pool(self, name: str) -> Sequence[Example]:
-        return self._parted[1][name]
+        check_pool(self.name, name)
+        return self._parted.pools[name]
 
     def prompts(self, count: int) -> list[str]:
         return first(self._prompts, count, self.name)
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
-        pool = self.pool("pretrain") or self.pool("positive")
+        self._check_vocabulary(vocab_size)
+        # Without unlabelled text only a scorer needs this: it then sees what the models are taught.
+        pool = self.pool("pretrain") or [*self.pool("positive"), *self.pool("negative")]
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
         return byte_pairs((pool[i].response for i in chosen), vocab_size or VOCABULARY)
 
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
+        self._check_vocabulary(vocab_size)
         return {
             "algorithm": "byte-level bpe",
             "version": VERSION,
@@ -148,111 +134,69 @@ class Imdb:
         }
 
     def check_apart(self) -> None:
-        check_apart(self.name, self._parted[0], self._parted[1])
+        check_apart(self.name, self._parted.held_out, self._parted.pools)
+
+    def _check_vocabulary(self, vocab_size: int | None) -> None:
+        if vocab_size is not None and vocab_size < SMALLEST:
+            raise TaskError(
+                f"task imdb: init.vocabulary: found {vocab_size}; at least {SMALLEST} "
+                "(every byte has a token)"
+            )
 
 
-def clean(text: str, max_words: int | None) -> str:
-    """Without line-break tags and runs of white space, cut to `max_words`."""
-    words = text.replace("<br />", " ").split()
-    return " ".join(words[:max_words] if max_words else words)
-
-
-def _files(folder: str, split: str) -> list[Path]:
-    found = [
-        path
-        for path in sorted(Path(folder).iterdir())
-        if path.suffix in READABLE and path.stem.split("-")[0] == split
-    ]
-    if not found and split != "unsupervised":
+def _hub(settings: dict[str, Any]) -> tuple[str, str]:
+    """The dataset's name and commit; the default commit belongs to the default name."""
+    name = settings.get("name", HUB)
+    if not isinstance(name, str) or not name:
+        raise TaskError(f"task imdb: data.name: found {name!r}; a dataset's name, such as {HUB!r}")
+    revision = settings.get("revision", REVISION if name == HUB else None)
+    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
         raise TaskError(
-            f"task imdb: {folder}: no file of the split {split!r}; "
-            f"expected {split}{', '.join(READABLE)}, or {split}-*"
+            f"task imdb: data.revision: found {revision!r} for {name}; a full commit id is needed "
+            "(40 hexadecimal digits): branches and tags move"
         )
-    return found
+    return name, revision
 
 
-def _content(files: Iterable[Path]) -> list[str]:
-    found = []
-    for path in files:
-        with path.open("rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return found
+@dataclass(frozen=True, slots=True)
+class _Parted:
+    """What the splits were made into; `removed`: texts left out of each pool."""
 
-
-@lru_cache(maxsize=4)
-def _read_folder(
-    folder: str, max_words: int | None, identity: str
-) -> dict[str, list[tuple[str, int]]]:
-    """The splits of a folder; `identity` keys the cache by the files' content."""
-    return {
-        split: [row for path in _files(folder, split) for row in _read_file(path, split, max_words)]
-        for split in SPLITS
-    }
-
-
-def _read_file(path: Path, split: str, max_words: int | None) -> list[tuple[str, int]]:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
-
-    try:
-        if path.suffix == ".parquet":
-            table = pa.parquet.read_table(path)
-        elif path.suffix == ".jsonl":
-            table = pa.json.read_json(path)
-        else:
-            options = pa.csv.ParseOptions(newlines_in_values=True)
-            table = pa.csv.read_csv(path, parse_options=options)
-    except (pa.ArrowException, OSError) as e:
-        raise TaskError(f"task imdb: {path}: cannot be read: {e}") from None
-    return _rows(table, str(path), split, max_words)
-
-
-def _rows(table: pa.Table, where: str, split: str, max_words: int | None) -> list[tuple[str, int]]:
-    needed = ("text",) if split == "unsupervised" else ("text", "label")
-    for column in needed:
-        if column not in table.column_names:
-            raise TaskError(
-                f"task imdb: {where}: no column {column!r}; it has {', '.join(table.column_names)}"
-            )
-    texts = table.column("text").to_pylist()
-    labels = [-1] * len(texts) if split == "unsupervised" else table.column("label").to_pylist()
-    rows = []
-    for i, (text, label) in enumerate(zip(texts, labels, strict=True)):
-        if not isinstance(text, str) or not text.strip():
-            raise TaskError(f"task imdb: {where}: row {i}: text: found {text!r}; a text is needed")
-        if split != "unsupervised" and label not in (0, 1):
-            raise TaskError(
-                f"task imdb: {where}: row {i}: label: found {label!r}; allowed: 0 and 1"
-            )
-        rows.append((clean(text, max_words), label))
-    return rows
+    held_out: list[str]
+    pools: dict[str, list[Example]]
+    removed: dict[str, int]
 
 
 @lru_cache(maxsize=2)
-def _read_hub(name: str, revision: str, max_words: int | None) -> dict[str, list[tuple[str, int]]]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise TaskError(
-            "task imdb: reading from the hub needs the `datasets` package (extra `train`); "
-            "or give data.path, a local folder"
-        ) from None
-    try:
-        loaded = load_dataset(name, revision=revision)
-    except Exception as e:
-        raise TaskError(
-            f"task imdb: {name}@{revision[:12]} cannot be had from the hub "
-            f"({type(e).__name__}: {str(e).splitlines()[0][:200]}); give data.path, a local "
-            "folder, e.g. --set task.data.path=FOLDER"
-        ) from None
-    missing = [split for split in SPLITS[:2] if split not in loaded]
-    if missing:
-        raise TaskError(f"task imdb: {name}: no split {missing[0]!r}; it has {', '.join(loaded)}")
-    return {
-        split: _rows(loaded[split].data.table, f"{name} {split}", split, max_words)
-        if split in loaded
-        else []
-        for split in SPLITS
+def _part(path: str | None, hub: tuple[str, str], max_words: int | None, identity: str) -> _Parted:
+    """Reads and parts the splits, once per process; `identity` says what the files held."""
+    splits = read_hub(*hub, max_words) if path is None else read_folder(path, max_words)
+    held_out: dict[str, str] = {}
+    judged: list[Row] = []
+    for text, label in splits["test"]:
+        key = normal(text)
+        if below(2, "imdb", "half", key):
+            judged.append((text, label))
+        else:
+            held_out.setdefault(key, text)
+    raw = {
+        "pretrain": splits["unsupervised"],
+        "positive": [row for row in splits["train"] if row[1] == 1],
+        "negative": [row for row in splits["train"] if row[1] == 0],
+        "scorer": judged,
     }
+    apart = HeldOut(held_out.values())
+    taught: set[str] = set()
+    pools: dict[str, list[Example]] = {}
+    for pool, rows in raw.items():
+        # The scorer judges what the others taught, so it learns from none of their texts.
+        seen = set(taught) if pool == "scorer" else set()
+        pools[pool] = []
+        for text, label in rows:
+            key = normal(text)
+            if key not in seen and not apart.begins(text):
+                seen.add(key)
+                pools[pool].append(Example("", text, None if label == -1 else label))
+        taught |= seen
+    removed = {pool: len(rows) - len(pools[pool]) for pool, rows in raw.items()}
+    return _Parted(list(held_out.values()), pools, removed)

@@ -35,6 +35,7 @@ def selection(size: int, count: int, seed: int, epoch: int = 0) -> NDArray[np.in
     chosen = _permutation(size, f"selection {seed}")[:count]
     if epoch:
         chosen = chosen[_permutation(count, f"order {seed} {epoch}")]
+        chosen.setflags(write=False)
     return chosen
 
 

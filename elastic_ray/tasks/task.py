@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 POOLS = ("pretrain", "positive", "negative", "scorer")
 SHORTEST, LONGEST = 2, 8
-"""Tokens of a prompt cut from a held-out review (paper, section 5.1 and appendix)."""
+"""Tokens of a prompt cut from a held-out review (paper, section 3.4.1)."""
 
 
 class TaskError(ValueError):
@@ -61,7 +61,7 @@ class Task(Protocol):
         ...
 
     def check_apart(self) -> None:
-        """`TaskError` if a held-out text is also a training or scorer text."""
+        """`TaskError` if a training or scorer text is a held-out one, or begins with one."""
         ...
 
 
@@ -70,15 +70,43 @@ def normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+class HeldOut:
+    """Held-out texts, to ask of other texts whether they are, or begin with, one of them.
+
+    A text of no more than `LONGEST` words is a common opening: only its equal counts.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._whole = {normal(text) for text in texts}
+        starts: dict[str, list[str]] = {}
+        for text in self._whole:
+            words = text.split(" ")
+            if len(words) > LONGEST:  # the space ends it at a whole word
+                starts.setdefault(" ".join(words[:LONGEST]), []).append(f"{text} ")
+        self._starting = {start: tuple(found) for start, found in starts.items()}
+
+    def begins(self, text: str) -> bool:
+        """Whether `text` is a held-out text, or begins with a whole one."""
+        known = normal(text)
+        start = " ".join(known.split(" ", LONGEST)[:LONGEST])
+        return known in self._whole or known.startswith(self._starting.get(start, ()))
+
+
 def check_apart(name: str, held_out: Iterable[str], pools: Mapping[str, Sequence[Example]]) -> None:
-    """`TaskError`, with the text, if a held-out text is also in a pool."""
-    apart = {normal(text) for text in held_out}
+    """`TaskError`, with the text, if a text of a pool is, or begins with, a held-out one."""
+    apart = HeldOut(held_out)
     for pool, examples in pools.items():
         for i, example in enumerate(examples):
-            if normal(f"{example.prompt} {example.response}") in apart:
+            if apart.begins(f"{example.prompt} {example.response}"):
                 raise TaskError(
                     f"task {name}: {pool} example {i} is also held out: {example.response[:60]!r}"
                 )
+
+
+def check_pool(task: str, name: str) -> None:
+    """`TaskError` for a pool that no task has."""
+    if name not in POOLS:
+        raise TaskError(f"task {task}: no pool {name!r}; pools: {', '.join(POOLS)}")
 
 
 def cut_prompts(name: str, texts: Iterable[str], seed: int) -> list[str]:
@@ -94,7 +122,7 @@ def cut_prompts(name: str, texts: Iterable[str], seed: int) -> list[str]:
 
 def first(prompts: Sequence[str], count: int, name: str) -> list[str]:
     """The first `count` prompts, or `TaskError`."""
-    if count > len(prompts):
+    if not 0 <= count <= len(prompts):
         raise TaskError(f"task {name} holds {len(prompts):,} held-out prompts; asked for {count:,}")
     return list(prompts[:count])
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 SPECIAL = ("<bos>", "<pad>", "<eos>", "<unk>")
 """Ids 0 to 3. The padding is 1, as RoBERTa's position numbering has it."""
+SMALLEST = 256 + len(SPECIAL)
+"""The least byte-level vocabulary: a token for every byte, and the special ones."""
 LONGEST = 100_000
 """`model_max_length`: the model's own limit counts, not the tokenizer's."""
 
@@ -26,7 +28,10 @@ def words(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def byte_pairs(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocab_size` tokens learnt from the texts, in their order."""
+    """Byte-level BPE of `vocab_size` tokens (from `SMALLEST`) learnt from the texts.
+
+    Fewer than `vocab_size` where the texts hold fewer pairs.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
