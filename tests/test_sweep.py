@@ -24,7 +24,7 @@ SPEC = """
 sweep: little
 task: reviews
 models:
-  - {name: little, init: {hidden_size: 32, layers: 1}, pretrain: [640, 1280]}
+  - {name: little, init: {hidden_size: 64, layers: 1}, pretrain: [640, 1280]}
 positive: [16, 64]
 negative: [0, 8, 16, 32]
 seeds: [0]
