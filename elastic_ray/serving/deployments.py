@@ -70,6 +70,10 @@ class EngineReplica:
         async with self._lease.hold(weights.held, swap):
             return await self._engine.answer(weights, prompts, sampling)
 
+    async def check_health(self) -> None:
+        """Serve replaces the replica where this raises: an engine's process may die alone."""
+        await self._engine.check()
+
     def record_routing_stats(self) -> dict[str, Any]:
         return {"held": self._lease.held}
 

@@ -35,6 +35,10 @@ class Engine(Protocol):
         """Answers in the order of prompts, then samples."""
         ...
 
+    async def check(self) -> None:
+        """Raises if the engine can answer no more."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -177,6 +181,9 @@ class VllmEngine:
         assert weights.adapter is not None
         number = self._adapters.setdefault(weights.state_id, len(self._adapters) + 1)
         return LoRARequest(weights.state_id, number, weights.adapter)
+
+    async def check(self) -> None:
+        await self._llm.check_health()
 
     async def close(self) -> None:
         self._llm.shutdown()

@@ -153,6 +153,9 @@ class PlainEngine:
             for (index, text, sample), tokens, seed in zip(rows, drawn, seeds, strict=True)
         ]
 
+    async def check(self) -> None:
+        return None
+
     async def close(self) -> None:
         self._models, self._held = {}, "none"
 
