@@ -211,6 +211,9 @@ class _Drive:
                 },
                 git_revision=git_revision(),
                 remade=self.left.remade,
+                trusted=frozenset(
+                    group.name for group in self.plan.groups.values() if group.trust_remote_code
+                ),
             )
         return jobs
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-from .engine import make_engine
+from .engine import Engine, make_engine
 from .lease import Lease
-from .scorer import make_judge
+from .scorer import Judge, make_judge
 from .values import Answer, EngineConfig, Sampling, Score, ScorerConfig, Weights
 
 QUEUED = 64
@@ -47,6 +48,15 @@ def _die_with_parent() -> None:
         return
 
 
+async def _end_if_dead(part: Engine | Judge) -> None:
+    """End this replica if its engine can answer no more: Serve starts another, and callers, who
+    see an actor that died, try again there. Without it they would fail until the next check."""
+    try:
+        await part.check()
+    except Exception:
+        os._exit(1)
+
+
 @serve.deployment(max_queued_requests=QUEUED)
 class EngineReplica:
     """One engine: every request holds a lease on the state it is about."""
@@ -67,8 +77,12 @@ class EngineReplica:
         async def swap() -> None:
             await self._engine.take(weights)
 
-        async with self._lease.hold(weights.held, swap):
-            return await self._engine.answer(weights, prompts, sampling)
+        try:
+            async with self._lease.hold(weights.held, swap):
+                return await self._engine.answer(weights, prompts, sampling)
+        except Exception:
+            await _end_if_dead(self._engine)
+            raise
 
     async def check_health(self) -> None:
         """Serve replaces the replica where this raises: an engine's process may die alone."""
@@ -94,7 +108,14 @@ class ScorerReplica:
         return {"engine": self._judge.version, "notice": self._judge.notice}
 
     async def score(self, texts: Sequence[str]) -> list[Score]:
-        return await self._judge.score(texts)
+        try:
+            return await self._judge.score(texts)
+        except Exception:
+            await _end_if_dead(self._judge)
+            raise
+
+    async def check_health(self) -> None:
+        await self._judge.check()
 
     async def shut_down(self) -> None:
         await self._judge.close()

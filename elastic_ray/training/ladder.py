@@ -215,7 +215,7 @@ class _Run:
             ladder.stage.seed,
             trust,
         )
-        place, revision = adapters._place(results, self._base)
+        place, revision = adapters.place_of(results, self._base)
         self._tokenizer = snapshot.load_tokenizer(place, revision, trust)
         self.vocabulary = int(model.config.vocab_size)
         self.parameters = sum(p.numel() for p in model.parameters())
