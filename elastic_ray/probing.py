@@ -216,7 +216,6 @@ class Prober:
         probe = self._questions[key]
         try:
             if key not in self._board.answered:
-                began = time.monotonic()
                 weights = await asyncio.to_thread(self._weights, state)
                 generation = self._plan.spec.generation
                 sampling = Sampling(
@@ -228,7 +227,8 @@ class Prober:
                     generation.seed,
                 )
                 prompts = list(enumerate(self._prompts[task]))
-                answers = await self._fleet.ask(group.name, weights, prompts, sampling)
+                reply = await self._fleet.ask(group.name, weights, prompts, sampling)
+                answers = reply.items
                 wrong = sorted({a.held_state for a in answers} - {state})
                 if wrong:
                     raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")
@@ -236,7 +236,8 @@ class Prober:
                 await asyncio.to_thread(
                     self._results.write, "responses", rows, state_id=state, probe_id=probe.probe_id
                 )
-                self._board.took("generate", time.monotonic() - began)
+                self._board.took("generate", reply.seconds)
+                self._board.took("swap weights", reply.swapping)
                 self._board.question_answered(key)
             else:
                 answers = await asyncio.to_thread(self._recorded, state, probe.probe_id)
@@ -259,15 +260,14 @@ class Prober:
             if config.name not in self._open:
                 self._open[config.name] = asyncio.ensure_future(self._open_scorer(config))
             await asyncio.shield(self._open[config.name])
-            began = time.monotonic()
-            scores = await self._fleet.score(config.name, [_text(a) for a in answers])
+            reply = await self._fleet.score(config.name, [_text(a) for a in answers])
             rows = [
                 _score_row(answer, score, accuracy)
-                for answer, score in zip(answers, scores, strict=True)
+                for answer, score in zip(answers, reply.items, strict=True)
             ]
             names = {"state_id": state, "probe_id": probe.probe_id, "scorer": probe.scorer}
             await asyncio.to_thread(self._results.write, "scores", rows, **names)
-            self._board.took("score", time.monotonic() - began)
+            self._board.took("score", reply.seconds)
             self._board.question_scored(key)
         except Exception as e:
             self._board.question_lost(key, f"scoring failed: {_words(e)}")
@@ -276,7 +276,7 @@ class Prober:
         began = time.monotonic()
         self._board.now(f"scorer {config.name}", f"scorer {config.name}: starting")
         about = await self._fleet.open_scorer(config)
-        self._board.took("start engines", time.monotonic() - began)
+        self._board.took("start scorers", time.monotonic() - began)
         if about.get("notice"):
             self._say(f"scorer {config.name}: {about['notice']}")
         self._board.now(f"scorer {config.name}", f"scorer {config.name}: {about['engine']}")

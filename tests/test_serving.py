@@ -149,38 +149,44 @@ async def serve_all(root: Path) -> Served:
         # Every state is asked several times, all at once: swaps happen under load.
         turns = [name for _ in range(4) for name in (*STATES, "lora")]
         answers = await asyncio.gather(
-            *(fleet.ask("engine", weights[name], PROMPTS, GREEDY, chunk=5) for name in turns)
+            *(ask(fleet, weights[name], GREEDY, chunk=5) for name in turns)
         )
         served.greedy = list(zip(turns, answers, strict=True))
         for name in ("b", "lora"):
-            alone = await fleet.ask("engine", weights[name], PROMPTS, DRAWN)
+            alone = await ask(fleet, weights[name], DRAWN)
             crowd = await asyncio.gather(
-                fleet.ask("engine", weights[name], PROMPTS, DRAWN, chunk=1),
-                fleet.ask("engine", weights["c"], PROMPTS, DRAWN),
-                fleet.ask("engine", weights[name], PROMPTS, GREEDY),
+                ask(fleet, weights[name], DRAWN, chunk=1),
+                ask(fleet, weights["c"], DRAWN),
+                ask(fleet, weights[name], GREEDY),
             )
             served.drawn[name] = [alone, crowd[0]]
         for name in ("truncated", "other", "missing"):
             served.refused[name] = await refusal(fleet, weights[name], GREEDY)
-            served.again.append(("b", await fleet.ask("engine", weights["b"], PROMPTS, GREEDY)))
+            served.again.append(("b", await ask(fleet, weights["b"], GREEDY)))
         served.refused["too long"] = await refusal(
             fleet, weights["a"], Sampling(1, 62, 0.0, 0, 1.0, 0)
         )
         kill_engine()
-        served.after_death = await fleet.ask("engine", weights["c"], PROMPTS, GREEDY)
+        served.after_death = await ask(fleet, weights["c"], GREEDY)
         await fleet.close("engine")
         classifier(root)
         share = judge(root, "share", "vllm")
         await fleet.open_scorer(share)
-        served.scores["share"] = await fleet.score(share.name, TEXTS, chunk=7)
+        served.scores["share"] = (await fleet.score(share.name, TEXTS, chunk=7)).items
     finally:
         await fleet.shutdown()
     return served
 
 
+async def ask(fleet: Fleet, weights: Weights, sampling: Sampling, chunk: int = 512) -> list[Answer]:
+    reply = await fleet.ask("engine", weights, PROMPTS, sampling, chunk)
+    assert reply.seconds > 0
+    return reply.items
+
+
 async def refusal(fleet: Fleet, weights: Weights, sampling: Sampling) -> str:
     try:
-        await fleet.ask("engine", weights, PROMPTS, sampling)
+        await ask(fleet, weights, sampling)
     except Exception as e:
         return str(e)
     return "answered"

@@ -126,8 +126,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     def walk_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
-        import ray.train
-
         from elastic_ray.training.ladder import Climber, walk
 
         for job in config["jobs"]:

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 from .engine import Engine, make_engine
 from .lease import Lease
 from .scorer import Judge, make_judge
-from .values import Answer, EngineConfig, Sampling, Score, ScorerConfig, Weights
+from .values import Answer, EngineConfig, Reply, Sampling, Score, ScorerConfig, Weights
 
 QUEUED = 64
 """Requests that may wait at a deployment before callers are told to wait themselves."""
@@ -71,15 +72,21 @@ class EngineReplica:
 
     async def answer(
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
-    ) -> list[Answer]:
+    ) -> Reply[Answer]:
         """Answers of that state; `CheckpointError` where its weights cannot be taken."""
+        swapping = 0.0
 
         async def swap() -> None:
+            nonlocal swapping
+            began = time.monotonic()
             await self._engine.take(weights)
+            swapping = time.monotonic() - began
 
         try:
             async with self._lease.hold(weights.held, swap):
-                return await self._engine.answer(weights, prompts, sampling)
+                began = time.monotonic()
+                answers = await self._engine.answer(weights, prompts, sampling)
+                return Reply(answers, time.monotonic() - began, swapping)
         except Exception:
             await _end_if_dead(self._engine)
             raise
@@ -107,9 +114,11 @@ class ScorerReplica:
     async def describe(self) -> dict[str, Any]:
         return {"engine": self._judge.version, "notice": self._judge.notice}
 
-    async def score(self, texts: Sequence[str]) -> list[Score]:
+    async def score(self, texts: Sequence[str]) -> Reply[Score]:
+        began = time.monotonic()
         try:
-            return await self._judge.score(texts)
+            scores = await self._judge.score(texts)
+            return Reply(scores, time.monotonic() - began)
         except Exception:
             await _end_if_dead(self._judge)
             raise
