@@ -73,7 +73,7 @@ class Served:
 def checkpoints(root: Path) -> dict[str, Weights]:
     """Three states of one architecture, an adapter over the first, and three that are damaged."""
     tokenizer = load_task("reviews").tokenizer(None)
-    shape = config_of(Init(hidden_size=64, layers=2, tied=False), tokenizer)
+    shape = config_of(Init(hidden_size=64, layers=2), tokenizer)
     shape.initializer_range = 0.3  # wide, so that greedy answers differ between states
     found = {}
     for seed, name in enumerate(STATES):

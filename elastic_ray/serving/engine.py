@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -128,6 +128,8 @@ class VllmEngine:
         )
         self._adapters: dict[str, int] = {}
         self._requests = 0
+        self.checked: list[dict[str, int]] = []
+        """What each worker checked at the last swap (`vllm_worker.take_weights`)."""
 
     async def take(self, weights: Weights) -> None:
         folder = weights.checkpoint
@@ -135,12 +137,25 @@ class VllmEngine:
             folder = await asyncio.to_thread(_downloaded, folder, weights.revision)
         if not Path(folder).is_dir():
             raise CheckpointError(f"state {weights.held}: its checkpoint is missing: {folder}")
+        await self._watched(self._swap(weights, folder))
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`, unless the engine's process dies: its calls would never return then."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await asyncio.wait({task}, timeout=1.0)
+            if not task.done() and self._llm.errored:
+                task.cancel()
+                raise self._llm.dead_error
+        task.result()
+
+    async def _swap(self, weights: Weights, folder: str) -> None:
         await self._llm.pause_generation(mode="wait", clear_cache=True)
         try:
             # Until the new weights are proven, whatever answers is nobody's.
             await self._llm.update_weight_version("none")
             try:
-                await self._llm.collective_rpc(
+                self.checked = await self._llm.collective_rpc(
                     "take_weights", kwargs={"folder": str(folder), "checksum": weights.checksum}
                 )
             except Exception as e:

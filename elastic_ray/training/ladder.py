@@ -402,7 +402,7 @@ def walk(config: Mapping[str, Any]) -> None:
     import torch
 
     job: TrainJob = config["job"]
-    torch.set_num_threads(max(1, int(job.runtime.cpus_per_worker)))
+    torch.set_num_threads(math.ceil(job.runtime.cpus_per_worker))
     context = ray.train.get_context()
     climber = Climber(
         job, context.get_world_rank(), context.get_world_size(), lambda said: ray.train.report(said)
