@@ -25,7 +25,7 @@ from .price import checkpoint_bytes, generation_seconds, rate, training_seconds
 from .results import Results, ResultsError
 from .resume import Recorded, outstanding
 from .spec import Spec, SpecError
-from .spec_file import load_spec
+from .spec_file import load_spec, placed
 from .tasks import Task, TaskError, load_task
 
 
@@ -48,18 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         spec = load_spec(asked.spec, asked.overrides)
-        loaded = {task.name: load_task(task.name, task.data) for task in spec.task}
-        plan = plan_sweep(spec, loaded, _folders(spec))
-    except (SpecError, TaskError, CheckpointError) as e:
+    except SpecError as e:
         return _fail(str(e), 2)
     try:
+        loaded, folders = _tasks_and_folders(spec)
+        plan = plan_sweep(spec, loaded, folders)
         if asked.dry_run:
             _dry_run(plan, loaded, asked.results)
             return 0
         for task in loaded.values():
             task.check_apart()
         return _run(plan, loaded, asked.results)
-    except (SpecError, TaskError) as e:
+    except SpecError as e:
+        return _fail(str(placed(e, asked.spec, asked.overrides)), 2)
+    except TaskError as e:
         return _fail(str(e), 2)
     except (ResultsError, OSError) as e:
         return _fail(str(e), 1)
@@ -76,10 +78,29 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _folders(spec: Spec) -> dict[str, str]:
-    """The content hash of every folder that the spec names."""
-    paths = [m.path for m in spec.models] + [t.scorer.path for t in spec.task]
-    return {path: content_hash(path) for path in paths if path is not None}
+def _tasks_and_folders(spec: Spec) -> tuple[dict[str, Task], dict[str, str]]:
+    """The tasks by name, and the content hash of every folder that the spec names."""
+    tasks: dict[str, Task] = {}
+    problems: list[str] = []
+    paths = {f"models.{i}.path": model.path for i, model in enumerate(spec.models)}
+    for i, task in enumerate(spec.task):
+        paths[f"task.{i}.scorer.path"] = task.scorer.path
+        try:
+            tasks[task.name] = load_task(task.name, task.data)
+        except TaskError as e:
+            problem = str(e).removeprefix(f"task {task.name}: ")
+            below = "." if problem.startswith("data.") else ": "
+            problems.append(f"task.{i}{below}{problem}")
+    folders: dict[str, str] = {}
+    for field, path in paths.items():
+        try:
+            if path is not None:
+                folders[path] = content_hash(path)
+        except CheckpointError as e:
+            problems.append(f"{field}: {e}")
+    if problems:
+        raise SpecError("\n".join(problems))
+    return tasks, folders
 
 
 def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
