@@ -45,7 +45,7 @@ def print_price(console: Console, plan: Plan, tasks: Mapping[str, TaskFacts]) ->
     )
     training, answering = _gpu_seconds(plan, tasks)
     console.print(
-        f"GPU-hours: about {_hours(training + answering)} (training {_hours(training)}, answers "
+        f"GPU-hours: {_hours(training + answering)} (training {_hours(training)}, answers "
         f"{_hours(answering)}; A100-class GPUs, start-up left out)"
     )
     unknown = [g.name for g in plan.groups.values() if g.parameters is None]
@@ -137,7 +137,9 @@ def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts]) -> tuple[float, flo
 
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}" if hours >= 0.01 else "<0.01"
+    if hours < 0.01:
+        return "below 0.01"
+    return f"about {hours:,.0f}" if hours >= 100 else f"about {hours:.2g}"
 
 
 def _bytes(size: float) -> str:
