@@ -72,7 +72,8 @@ def outstanding(
         states = [rung.state_id for rung in ladder.rungs]
         if any(s not in failed and not _done(recorded, s) for s in states):
             train(ladder)
-    todo += [s for state in unanswered for s in (state, plan.full_ancestor(state))]
+    asked = [state for state in unanswered if state not in failed]
+    todo += [s for state in asked for s in (state, plan.full_ancestor(state))]
     seen: set[str] = set()
     while todo:
         state = todo.pop()
