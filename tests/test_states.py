@@ -32,7 +32,6 @@ from elastic_ray.states import (
     scorer_id,
     state_id,
 )
-from elastic_ray.tasks import load_task
 
 ROOT = Path(__file__).parents[1]
 TESTS = Path(__file__).parent
@@ -129,8 +128,6 @@ GOLDEN = {
     "probe": "0c04c42c75fa810db66a",
     "scorer": "sentiment-1accb4b1",
     "hub scorer": "s-0b5ba871",
-    "reviews": "ee26766e3f08d66ebc6a",
-    "words": "49b28dd139bff28310e3",
 }
 
 
@@ -148,8 +145,6 @@ def test_golden_ids() -> None:
         "probe": probe_id(Facts().identity, Generation(), "float32"),
         "scorer": scorer_id(Scorer(), {"trained_on": Facts().identity}),
         "hub scorer": scorer_id(Scorer(name="s", hub="a/b", revision=COMMIT), {}),
-        "reviews": digest(load_task("reviews").identity),
-        "words": digest(load_task("reviews").tokenizer_identity(None)),
     }
     assert found == GOLDEN
 
