@@ -15,16 +15,19 @@ from typing import Any
 
 from .plan import Ladder, Plan
 
+Key = tuple[str, str]
+"""A question: (state_id, task)."""
+
 
 class Board:
-    """What is done, what failed, what runs. Keys of questions are (state_id, task)."""
+    """What is done, what failed, what runs."""
 
     def __init__(
         self,
         plan: Plan,
         done: Iterable[str],
-        answered: Iterable[tuple[str, str]],
-        scored: Iterable[tuple[str, str]],
+        answered: Iterable[Key],
+        scored: Iterable[Key],
     ) -> None:
         self.plan = plan
         self._lock = threading.RLock()
@@ -33,7 +36,7 @@ class Board:
         self.failed: dict[str, str] = {}
         self.answered = set(answered)
         self.scored = set(scored)
-        self.lost: dict[tuple[str, str], str] = {}
+        self.lost: dict[Key, str] = {}
         """Questions that failed although their state is there: key -> error."""
         self.already = (len(self.done), len(self.scored))
         self.examples: dict[str, int] = {}
@@ -81,17 +84,17 @@ class Board:
             self._tell("failed", each)
         return fell
 
-    def question_answered(self, key: tuple[str, str]) -> None:
+    def question_answered(self, key: Key) -> None:
         with self._lock:
             self.answered.add(key)
 
-    def question_scored(self, key: tuple[str, str]) -> None:
+    def question_scored(self, key: Key) -> None:
         with self._lock:
             self.scored.add(key)
             self.lost.pop(key, None)
         self._tell("scored", key[0])
 
-    def question_lost(self, key: tuple[str, str], error: str) -> None:
+    def question_lost(self, key: Key, error: str) -> None:
         with self._lock:
             self.lost[key] = error
         self._tell("lost", key[0])

@@ -23,8 +23,10 @@ from typing import Any, TextIO
 import ray
 
 from . import tasks
+from .asking import Asker
 from .board import Board, cell_rows
 from .capacity import PREPARE_CPUS, Layout, lay_out
+from .judging import Judging
 from .keep import Keeper
 from .plan import Ladder, Plan
 from .price import Rate, generation_seconds, rate, training_seconds
@@ -158,18 +160,17 @@ class _Drive:
         scorers = {
             task: asyncio.ensure_future(self._scorer(task)) for task in self._tasks_to_score()
         }
+        prompts = {
+            name: task.prompts(self.plan.spec.generation.prompts)
+            for name, task in self.loaded.items()
+        }
+        shared = (self.plan, self.results, self.board, fleet)
         prober = Prober(
             self.plan,
-            self.results,
             self.board,
-            fleet,
             self.layout,
-            {
-                name: task.prompts(self.plan.spec.generation.prompts)
-                for name, task in self.loaded.items()
-            },
-            scorers,
-            self.screen.say,
+            Asker(*shared, self.layout, prompts, self.screen.say),
+            Judging(*shared, scorers, self.screen.say),
         )
         if self.plan.spec.keep != "all":
             self.board.listen(lambda event, state: self._tidy(self.keeper.may_go(state)))
@@ -211,6 +212,9 @@ class _Drive:
                 },
                 git_revision=git_revision(),
                 remade=self.left.remade,
+                trusted=frozenset(
+                    group.name for group in self.plan.groups.values() if group.trust_remote_code
+                ),
             )
         return jobs
 

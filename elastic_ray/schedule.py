@@ -63,6 +63,8 @@ class Release(_StaysHere, Searcher):
         self._waiting = list(trials)
         self._running: dict[str, Trial] = {}
         self._began: dict[str, float] = {}
+        self._worked: dict[str, float] = {}
+        """Seconds that a running trial has spent on its ladders, start-up left out."""
         self._tries: dict[str, int] = {}
         self._crash: dict[str, str] = {}
         self._record_failures = record_failures
@@ -94,6 +96,7 @@ class Release(_StaysHere, Searcher):
             return
         if "crash" in result:
             self._crash[trial_id] = str(result["crash"])
+        self._worked[trial_id] = float(result.get("worked", 0.0))
         for state in result.get("recorded", ()):
             self._board.state_done(state)
         for state, error in result.get("failed", ()):
@@ -110,7 +113,9 @@ class Release(_StaysHere, Searcher):
         self._board.now(f"train {trial_id}", None)
         if trial is None:
             return
-        self._board.took("train", time.monotonic() - self._began.pop(trial_id))
+        passed, worked = time.monotonic() - self._began.pop(trial_id), self._worked.pop(trial_id, 0)
+        self._board.took("train", worked)
+        self._board.took("start trainers", max(0.0, passed - worked))
         left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
         if not left or self.stopped.is_set():
             return

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-from .engine import make_engine
+from .engine import Engine, make_engine
 from .lease import Lease
-from .scorer import make_judge
-from .values import Answer, EngineConfig, Sampling, Score, ScorerConfig, Weights
+from .scorer import Judge, make_judge
+from .values import Answer, EngineConfig, Reply, Sampling, Score, ScorerConfig, Weights
 
 QUEUED = 64
 """Requests that may wait at a deployment before callers are told to wait themselves."""
@@ -47,6 +49,15 @@ def _die_with_parent() -> None:
         return
 
 
+async def _end_if_dead(part: Engine | Judge) -> None:
+    """End this replica if its engine can answer no more: Serve starts another, and callers, who
+    see an actor that died, try again there. Without it they would fail until the next check."""
+    try:
+        await part.check()
+    except Exception:
+        os._exit(1)
+
+
 @serve.deployment(max_queued_requests=QUEUED)
 class EngineReplica:
     """One engine: every request holds a lease on the state it is about."""
@@ -61,14 +72,24 @@ class EngineReplica:
 
     async def answer(
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
-    ) -> list[Answer]:
+    ) -> Reply[Answer]:
         """Answers of that state; `CheckpointError` where its weights cannot be taken."""
+        swapping = 0.0
 
         async def swap() -> None:
+            nonlocal swapping
+            began = time.monotonic()
             await self._engine.take(weights)
+            swapping = time.monotonic() - began
 
-        async with self._lease.hold(weights.held, swap):
-            return await self._engine.answer(weights, prompts, sampling)
+        try:
+            async with self._lease.hold(weights.held, swap):
+                began = time.monotonic()
+                answers = await self._engine.answer(weights, prompts, sampling)
+                return Reply(answers, time.monotonic() - began, swapping)
+        except Exception:
+            await _end_if_dead(self._engine)
+            raise
 
     async def check_health(self) -> None:
         """Serve replaces the replica where this raises: an engine's process may die alone."""
@@ -93,8 +114,17 @@ class ScorerReplica:
     async def describe(self) -> dict[str, Any]:
         return {"engine": self._judge.version, "notice": self._judge.notice}
 
-    async def score(self, texts: Sequence[str]) -> list[Score]:
-        return await self._judge.score(texts)
+    async def score(self, texts: Sequence[str]) -> Reply[Score]:
+        began = time.monotonic()
+        try:
+            scores = await self._judge.score(texts)
+            return Reply(scores, time.monotonic() - began)
+        except Exception:
+            await _end_if_dead(self._judge)
+            raise
+
+    async def check_health(self) -> None:
+        await self._judge.check()
 
     async def shut_down(self) -> None:
         await self._judge.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoints import CheckpointError
-from .values import Answer, EngineConfig, EngineError, Sampling, Weights
+from .values import Answer, EngineConfig, EngineError, Sampling, ScorerConfig, Weights
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
@@ -40,6 +40,28 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def longest_text(config: EngineConfig | ScorerConfig) -> int:
+    """Tokens that the model takes, prompt and answer together, and the configuration allows."""
+    from transformers import AutoConfig
+
+    loaded = AutoConfig.from_pretrained(
+        config.checkpoint, revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
+    positions = int(getattr(loaded, "max_position_embeddings", config.max_model_len))
+    if getattr(loaded, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= 2  # they are numbered from the padding's id + 1
+    return min(config.max_model_len, positions)
+
+
+def check_fits(tokens: int, longest: int) -> None:
+    """`EngineError` where a prompt and its longest answer exceed the context."""
+    if tokens > longest:
+        raise EngineError(
+            f"prompt and answer may take {tokens} tokens; the context is {longest} "
+            "(generation.max_tokens, resources.engines.context, the model's own positions)"
+        )
 
 
 def make_engine(config: EngineConfig) -> Engine:
@@ -77,6 +99,7 @@ class VllmEngine:
 
         self._config = config
         self.version = f"vllm {vllm.__version__}"
+        self._longest = longest_text(config)
         args: dict[str, Any] = {}
         if not config.gpus:
             # One process less than vLLM's default on CPUs; the replica sets OMP_NUM_THREADS.
@@ -91,7 +114,7 @@ class VllmEngine:
                 model=config.checkpoint,
                 revision=config.revision,
                 dtype=config.dtype,
-                max_model_len=config.max_model_len,
+                max_model_len=self._longest,
                 enforce_eager=not config.gpus,
                 tensor_parallel_size=config.tensor_parallel,
                 gpu_memory_utilization=config.gpu_memory_utilization,
@@ -161,6 +184,8 @@ class VllmEngine:
             last = output
         if last is None or not last.finished:
             raise EngineError(f"prompt {index}: the engine gave no answer")
+        # vLLM cuts the answer where the context ends, without a word.
+        check_fits(len(last.prompt_token_ids or ()) + sampling.max_tokens, self._longest)
         answer = last.outputs[0]
         return Answer(
             index,

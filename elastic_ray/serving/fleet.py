@@ -14,7 +14,17 @@ from typing import Any
 
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment
-from .values import Answer, EngineConfig, EngineError, Sampling, Score, ScorerConfig, Weights
+from .values import (
+    Answer,
+    EngineConfig,
+    EngineError,
+    Reply,
+    Sampling,
+    Score,
+    ScorerConfig,
+    Weights,
+    joined,
+)
 
 TRIES = 3
 CHUNK = 512
@@ -81,22 +91,24 @@ class Fleet:
         prompts: Sequence[tuple[int, str]],
         sampling: Sampling,
         chunk: int = CHUNK,
-    ) -> list[Answer]:
+    ) -> Reply[Answer]:
         """Answers of one state, in the order of prompts and samples."""
         parts = [prompts[i : i + chunk] for i in range(0, len(prompts), chunk)]
-        found = await asyncio.gather(
-            *(
-                self._try(name, "answer", weights=weights, prompts=part, sampling=sampling)
-                for part in parts
+        return joined(
+            await asyncio.gather(
+                *(
+                    self._try(name, "answer", weights=weights, prompts=part, sampling=sampling)
+                    for part in parts
+                )
             )
         )
-        return [answer for part in found for answer in part]
 
-    async def score(self, name: str, texts: Sequence[str], chunk: int = CHUNK) -> list[Score]:
+    async def score(self, name: str, texts: Sequence[str], chunk: int = CHUNK) -> Reply[Score]:
         """Scores, in the order of texts."""
         parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-        found = await asyncio.gather(*(self._try(name, "score", texts=part) for part in parts))
-        return [score for part in found for score in part]
+        return joined(
+            await asyncio.gather(*(self._try(name, "score", texts=part) for part in parts))
+        )
 
     async def _try(self, name: str, method: str, **arguments: Any) -> Any:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError

@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from ..checkpoints import CheckpointError, checkpoint_checksum
-from .engine import Prompts
+from .engine import Prompts, check_fits, longest_text
 from .values import Answer, EngineConfig, EngineError, Sampling, Weights
 
 ROWS = 64
@@ -26,6 +26,7 @@ class PlainEngine:
         import transformers
 
         self._config, self.notice = config, notice
+        self._longest = longest_text(config)
         self.version = f"transformers {transformers.__version__}"
         self._device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -100,12 +101,7 @@ class PlainEngine:
         import torch
 
         inputs = self._tokenizer([text for _, text, _ in rows], return_tensors="pt", padding=True)
-        longest = inputs["input_ids"].shape[1] + sampling.max_tokens
-        if longest > self._config.max_model_len:
-            raise EngineError(
-                f"prompt and answer may take {longest} tokens; the context is "
-                f"{self._config.max_model_len} (resources.engines.context)"
-            )
+        check_fits(inputs["input_ids"].shape[1] + sampling.max_tokens, self._longest)
         ids = inputs["input_ids"].to(self._device)
         mask = inputs["attention_mask"].to(self._device)
         seeds = [sampling.request_seed(index, sample) for index, _, sample in rows]

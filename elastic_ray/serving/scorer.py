@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .engine import why_no_vllm
+from .engine import longest_text, why_no_vllm
 from .values import EngineError, Score, ScorerConfig, to_score
 
 
@@ -17,6 +17,10 @@ class Judge(Protocol):
     notice: str | None
 
     async def score(self, texts: Sequence[str]) -> list[Score]: ...
+
+    async def check(self) -> None:
+        """Raises if the scorer can score no more."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -33,21 +37,6 @@ def make_judge(config: ScorerConfig) -> Judge:
     return PlainJudge(config, f"vLLM cannot be had here ({missing}); transformers steps in")
 
 
-def longest_input(config: ScorerConfig) -> int:
-    """Tokens the classifier takes: RoBERTa keeps two of its positions for padding."""
-    from transformers import AutoConfig
-
-    loaded = AutoConfig.from_pretrained(
-        config.checkpoint,
-        revision=config.revision,
-        trust_remote_code=config.trust_remote_code,
-    )
-    positions = int(getattr(loaded, "max_position_embeddings", config.max_model_len))
-    if getattr(loaded, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2
-    return min(config.max_model_len, positions)
-
-
 class VllmJudge:
     """vLLM's pooling runner; one raw value where the classifier has one output."""
 
@@ -61,7 +50,7 @@ class VllmJudge:
 
         self._config = config
         self.version = f"vllm {vllm.__version__}"
-        self._longest = longest_input(config)
+        self._longest = longest_text(config)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
@@ -105,6 +94,9 @@ class VllmJudge:
             raise EngineError(f"scorer {self._config.name}: no output")
         return to_score([float(x) for x in last.outputs.data.flatten()], self._config)
 
+    async def check(self) -> None:
+        await self._llm.check_health()
+
     async def close(self) -> None:
         self._llm.shutdown()
 
@@ -117,7 +109,7 @@ class PlainJudge:
 
         self._config, self.notice = config, notice
         self.version = f"transformers {transformers.__version__}"
-        self._longest = longest_input(config)
+        self._longest = longest_text(config)
         options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(config.checkpoint, **options)
         self._model = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -145,6 +137,9 @@ class PlainJudge:
                 rows = logits if logits.shape[1] == 1 else logits.softmax(-1)
                 found += [to_score([float(x) for x in row], self._config) for row in rows]
         return found
+
+    async def check(self) -> None:
+        return None
 
     async def close(self) -> None:
         return None

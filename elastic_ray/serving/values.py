@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 class EngineError(RuntimeError):
@@ -84,6 +88,25 @@ class Answer:
     held_state: str
     seed: int
     engine: str
+
+
+@dataclass(frozen=True)
+class Reply(Generic[T]):
+    """What a replica gave, and the seconds it worked for it; time spent waiting is left out."""
+
+    items: list[T]
+    seconds: float
+    swapping: float = 0.0
+    """Seconds of taking other weights first."""
+
+
+def joined(replies: Sequence[Reply[T]]) -> Reply[T]:
+    """The replies to the parts of one request, as one."""
+    return Reply(
+        [item for reply in replies for item in reply.items],
+        sum(reply.seconds for reply in replies),
+        sum(reply.swapping for reply in replies),
+    )
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-VERSION = 1
+VERSION = 2
 """Raised when anything changes that a text depends on: grammar, drawing, the pools' sizes."""
-CONSISTENCY = 0.92
+CONSISTENCY = 0.97
 """The probability that a statement follows the review's mood."""
 
 _OPEN = (
@@ -262,18 +262,18 @@ def _opening(draw: _Draw) -> str:
 
 def _statement(draw: _Draw, good: bool) -> str:
     aspect = draw.skewed(_ASPECTS)
-    kind = draw.below(6)
-    if kind == 0:
+    kind = draw.below(12)
+    if kind < 3:
         return f"the {aspect} {draw.skewed(_GOOD_DOES if good else _BAD_DOES)} ."
-    if kind == 1:  # negation turns the word's polarity round
+    if kind == 3:  # negation turns the word's polarity round
         word = draw.skewed((_BAD if good else _GOOD)[draw.below(2)])
         return f"the {aspect} is never {word} ."
-    if kind == 2:
-        other = draw.skewed(_ASPECTS)
-        return f"{_says(draw, aspect, good)} and {_says(draw, other, good)} ."
-    if kind == 3:  # the second half is what counts
+    if kind == 4:  # the second half is what counts
         other = draw.skewed(_ASPECTS)
         return f"{_says(draw, other, not good)} , but {_says(draw, aspect, good)} ."
+    if kind < 7:
+        other = draw.skewed(_ASPECTS)
+        return f"{_says(draw, aspect, good)} and {_says(draw, other, good)} ."
     return f"{_says(draw, aspect, good)} ."
 
 

@@ -38,7 +38,7 @@ class Reviews:
     """The `reviews` task. Settings (`data:`): `seed`, a whole number, 0 unless given."""
 
     name = "reviews"
-    mean_tokens = 42.3
+    mean_tokens = 40.3
 
     def __init__(self, /, **settings: Any) -> None:
         check_settings(self.name, settings, ("seed",))

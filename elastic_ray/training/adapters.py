@@ -32,12 +32,12 @@ def load_parent(
     """
     import torch
 
-    place, revision = _place(results, parent)
+    place, revision = place_of(results, parent)
     adapter = None
     if (Path(place) / "adapter_config.json").is_file():
         adapter = place
         base = str(json.loads((Path(place) / NOTES).read_text(encoding="utf-8"))["base_state"])
-        place, revision = _place(results, base)
+        place, revision = place_of(results, base)
     else:
         base = parent
     model = load_model(place, revision, dtype, trust)
@@ -62,7 +62,7 @@ def load_parent(
     return get_peft_model(model, _config(lora)), base
 
 
-def _place(results: Results, state: str) -> tuple[str, str | None]:
+def place_of(results: Results, state: str) -> tuple[str, str | None]:
     row = results.state(state)
     if row is None or row["status"] != "done":
         raise CheckpointError(f"state {state} is not recorded")

@@ -47,10 +47,16 @@ class Climber:
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
         self._reported = time.monotonic()
+        self._worked = 0.0
         self._task: Task = load_task(job.task, job.data)
 
     def climb(self, ladder: Ladder) -> None:
         """Train one ladder to its last rung, or record why not."""
+        began = time.monotonic()
+        self._climb(ladder)
+        self._worked += time.monotonic() - began
+
+    def _climb(self, ladder: Ladder) -> None:
         done = self._recorded(ladder)
         self._done += done
         left = [rung for rung in ladder.rungs if rung.state_id not in done]
@@ -118,7 +124,8 @@ class Climber:
         if due:
             # "done" would tell Tune that the trial is.
             failed = list(self._failed.items())
-            self._report({**words, "recorded": self._done, "failed": failed})
+            said = {**words, "recorded": self._done, "failed": failed, "worked": self._worked}
+            self._report(said)
             self._done, self._failed, self._reported = [], {}, time.monotonic()
 
     def _progress(self, ladder: Ladder, step: int) -> dict[str, Any]:
@@ -215,7 +222,7 @@ class _Run:
             ladder.stage.seed,
             trust,
         )
-        place, revision = adapters._place(results, self._base)
+        place, revision = adapters.place_of(results, self._base)
         self._tokenizer = snapshot.load_tokenizer(place, revision, trust)
         self.vocabulary = int(model.config.vocab_size)
         self.parameters = sum(p.numel() for p in model.parameters())

@@ -7,6 +7,7 @@ back to compare names and shapes with the model's own, and given its final name 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,16 +145,9 @@ def _check_saved(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
                 held[name] = tuple(file.get_slice(name).get_shape())
     total = sum(w.numel() for w in weights.values())
-    saved = sum(_numel(shape) for shape in held.values())
+    saved = sum(math.prod(shape) for shape in held.values())
     if len(held) != len(weights) or saved != total:
         raise TrainingError(
             f"snapshot: the file holds {len(held)} tensors of {saved:,} values; "
             f"the model has {len(weights)} of {total:,}"
         )
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

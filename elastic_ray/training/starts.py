@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,7 @@ def _described(folder: str) -> dict[str, Any]:
     for path in snapshot.weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
-                total += snapshot._numel(tuple(file.get_slice(name).get_shape()))
+                total += math.prod(file.get_slice(name).get_shape())
     return {
         "checkpoint_bytes": checkpoint_bytes(folder),
         "checksum": checkpoint_checksum(folder),

@@ -1,0 +1,95 @@
+"""Swapping a state into a running engine, against starting an engine on that state.
+
+    python benchmarks/swap.py [--swaps 40] [--starts 3]
+
+Both sides in one run, on the same two checkpoints, made on the spot. A start is counted from
+nothing to the first answer, a swap from the request (checksum and comparison of the weights
+included, as in a sweep) to the first answer with the new weights, less what an answer takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from elastic_ray.serving.engine import VllmEngine, vllm_environment
+from elastic_ray.serving.values import EngineConfig, Sampling, Weights
+
+PROMPTS = list(enumerate(["the film", "i saw this old western", "we rented"]))
+SAMPLING = Sampling(1, 8, 0.0, 0, 1.0, 0)
+
+
+def states(root: Path, layers: int) -> list[Weights]:
+    """Two states of one architecture."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from elastic_ray.checkpoints import checkpoint_checksum
+    from elastic_ray.spec import Init
+    from elastic_ray.tasks import load_task
+    from elastic_ray.training.starts import config_of
+
+    tokenizer = load_task("reviews").tokenizer(None)
+    config = config_of(Init(hidden_size=128, layers=layers), tokenizer)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        place = root / f"state-{seed}"
+        AutoModelForCausalLM.from_config(config).save_pretrained(place)
+        tokenizer.save_pretrained(place)
+        found.append(Weights(f"state-{seed}", str(place), None, checkpoint_checksum(place)))
+    return found
+
+
+async def measure(found: list[Weights], starts: int, swaps: int) -> tuple[list[float], list[float]]:
+    """Seconds of each start, and of each swap."""
+    started, swapped = [], []
+    for turn in range(starts):
+        first = found[turn % 2]
+        config = EngineConfig(
+            "bench", "vllm", first.checkpoint, None, first.state_id, "float32", 128
+        )
+        began = time.monotonic()
+        engine = VllmEngine(config)
+        await engine.take(first)  # the sweep's engine proves its first weights too
+        await engine.answer(first, PROMPTS, SAMPLING)
+        started.append(time.monotonic() - began)
+        if turn == starts - 1:
+            for i in range(swaps):
+                state = found[(turn + 1 + i) % 2]
+                began = time.monotonic()
+                await engine.take(state)
+                swapped.append(time.monotonic() - began)
+                answers = await engine.answer(state, PROMPTS, SAMPLING)
+                assert {a.held_state for a in answers} == {state.state_id}
+        await engine.close()
+    return started, swapped
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--swaps", type=int, default=40)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=3, help="of the model, 128 wide")
+    asked = parser.parse_args()
+    config = EngineConfig("bench", "vllm", "", None, "", "float32", 128)
+    os.environ.update(vllm_environment(config, threads=1))  # before vLLM is imported
+    with tempfile.TemporaryDirectory(prefix="elastic_ray-swap-") as root:
+        found = states(Path(root), asked.layers)
+        started, swapped = asyncio.run(measure(found, asked.starts, asked.swaps))
+    start, swap = statistics.median(started), statistics.median(swapped)
+    print(f"start of an engine: median {start:.2f} s of {[round(s, 2) for s in started]}")
+    print(
+        f"swap of a state:    median {swap * 1000:.1f} ms, slowest {max(swapped) * 1000:.1f} ms, "
+        f"of {len(swapped)}"
+    )
+    print(f"ratio: {start / swap:.0f} (slowest swap: {start / max(swapped):.0f})")
+
+
+if __name__ == "__main__":
+    main()

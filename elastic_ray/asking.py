@@ -1,0 +1,152 @@
+"""One question to one state: where its weights lie, its answers, and the record of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .board import Board, Key
+from .capacity import Layout
+from .checkpoints import split_hub
+from .plan import Group, Plan
+from .results import Results
+from .serving.fleet import Fleet
+from .serving.values import Answer, EngineConfig, Sampling, Weights
+
+
+class WrongState(RuntimeError):
+    """An engine answered while it held another state than it was asked about."""
+
+
+class Asker:
+    """Asks engines; `prompts` holds each task's held-out prompts."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        results: Results,
+        board: Board,
+        fleet: Fleet,
+        layout: Layout,
+        prompts: Mapping[str, list[str]],
+        say: Callable[[str], None],
+    ) -> None:
+        self._plan, self._results, self._board = plan, results, board
+        self._fleet, self._layout, self._prompts, self._say = fleet, layout, prompts, say
+        self._probes = plan.questions()
+        asked = plan.spec.generation
+        self._sampling = Sampling(
+            asked.samples,
+            asked.max_tokens,
+            asked.temperature,
+            asked.top_k,
+            asked.top_p,
+            asked.seed,
+        )
+
+    async def open(self, group: Group, state: str) -> None:
+        """Start the engines of a kind on that state's weights."""
+        self._board.now(f"engine {group.name}", f"engine {group.name}: starting")
+        serving = self._plan.spec.resources.engines
+        weights = self.weights(self._plan.full_ancestor(state))
+        config = EngineConfig(
+            name=group.name,
+            kind=serving.engine,
+            checkpoint=weights.checkpoint,
+            revision=weights.revision,
+            state_id=weights.state_id,
+            dtype=group.dtype,
+            max_model_len=serving.context,
+            max_lora_rank=group.lora_rank,
+            replicas=self._layout.replicas,
+            cpus=self._layout.engine_cpus,
+            gpus=self._layout.engine_gpus,
+            tensor_parallel=serving.tensor_parallel,
+            kv_cache_gib=serving.kv_cache_gib,
+            gpu_memory_utilization=serving.gpu_memory,
+            trust_remote_code=group.trust_remote_code,
+        )
+        began = time.monotonic()
+        about = await self._fleet.open_engine(config)
+        self._board.took("start engines", time.monotonic() - began)
+        if about.get("notice"):
+            self._say(f"engine {group.name}: {about['notice']}")
+        self._board.now(f"engine {group.name}", f"engine {group.name}: {about['engine']}")
+
+    async def close(self, group: Group) -> None:
+        """End the engines of a kind and give their resources back."""
+        await self._fleet.close(group.name)
+        self._board.now(f"engine {group.name}", None)
+
+    async def answers(self, group: Group, key: Key) -> list[Answer]:
+        """The answers to a question, recorded: as they are on record, or asked now.
+
+        `WrongState` if a single one came from other weights; nothing is recorded then.
+        """
+        state, task = key
+        probe = self._probes[key].probe_id
+        if key in self._board.answered:
+            return await asyncio.to_thread(self._on_record, state, probe)
+        weights = await asyncio.to_thread(self.weights, state)
+        prompts = list(enumerate(self._prompts[task]))
+        reply = await self._fleet.ask(group.name, weights, prompts, self._sampling)
+        wrong = sorted({answer.held_state for answer in reply.items} - {state})
+        if wrong:
+            raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")
+        rows = [{name: getattr(answer, name) for name in _COLUMNS} for answer in reply.items]
+        await asyncio.to_thread(
+            self._results.write, "responses", rows, state_id=state, probe_id=probe
+        )
+        self._board.took("generate", reply.seconds)
+        self._board.took("swap weights", reply.swapping)
+        self._board.question_answered(key)
+        return reply.items
+
+    def _on_record(self, state: str, probe: str) -> list[Answer]:
+        rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()
+        return [Answer(**{name: row[name] for name in _COLUMNS}) for row in rows]
+
+    def weights(self, state: str) -> Weights:
+        """Where the state's weights lie; `LookupError` when they were deleted."""
+        row = self._results.state(state)
+        if row is None or row["checkpoint"] is None:
+            raise LookupError(f"state {state}: its checkpoint is not there any more")
+        full = self._plan.full_ancestor(state)
+        if full == state:
+            return Weights(state, *self._place(row["checkpoint"]), row["checksum"], None, None)
+        base = self._results.state(full)
+        if base is None or base["checkpoint"] is None:
+            raise LookupError(f"state {state}: the weights below its adapter are not there")
+        adapter = self._place(row["checkpoint"])[0]
+        return Weights(state, *self._place(base["checkpoint"]), base["checksum"], adapter, full)
+
+    def _place(self, checkpoint: str) -> tuple[str, str | None]:
+        """(folder or hub id, revision) of a recorded checkpoint."""
+        hub = split_hub(checkpoint)
+        if hub:
+            return hub
+        if checkpoint.startswith("checkpoints/"):
+            return self._results.location(checkpoint), None
+        return checkpoint, None
+
+
+_COLUMNS = (
+    "prompt_index",
+    "sample",
+    "prompt",
+    "response",
+    "tokens",
+    "finish_reason",
+    "held_state",
+    "seed",
+    "engine",
+)
+
+
+def words_of(error: Any) -> str:
+    """The last cause of an error in one line; Ray wraps what a replica raised."""
+    cause = getattr(error, "cause", None) or error
+    last = str(cause).strip().splitlines()[-1] if str(cause).strip() else ""
+    return f"{type(cause).__name__}: {last}"[:500]

@@ -1,0 +1,94 @@
+"""Scores of one state's answers: the scorer that a task wants, and the record of what it said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from .board import Board, Key
+from .plan import Plan
+from .results import Results
+from .serving.fleet import Fleet
+from .serving.values import Answer, ScorerConfig
+
+Made = tuple[ScorerConfig, float | None]
+"""A scorer's configuration and held-out accuracy (None where it is not known)."""
+
+
+class Judging:
+    """Scores answers; `made` gives each task's scorer once it is there (it may be trained first).
+
+    A scorer is opened at its first use, or ahead by `prepare`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        results: Results,
+        board: Board,
+        fleet: Fleet,
+        made: Mapping[str, Awaitable[Made]],
+        say: Callable[[str], None],
+    ) -> None:
+        self._results, self._board, self._fleet, self._say = results, board, fleet, say
+        self._probes = plan.questions()
+        self._made = {task: asyncio.ensure_future(scorer) for task, scorer in made.items()}
+        self._open: dict[str, asyncio.Future[None]] = {}
+
+    async def prepare(self) -> None:
+        """Open every scorer before there is anything to score; what fails is told then."""
+        for task in self._made:
+            with contextlib.suppress(Exception):
+                await self._scorer(task)
+
+    def cancel(self) -> None:
+        """Make no scorer that is not there yet."""
+        for scorer in self._made.values():
+            scorer.cancel()
+
+    async def score(self, key: Key, answers: list[Answer]) -> None:
+        """Score the answers to a question and record the scores."""
+        state, task = key
+        probe = self._probes[key]
+        config, accuracy = await self._scorer(task)
+        reply = await self._fleet.score(config.name, [_text(answer) for answer in answers])
+        rows: list[dict[str, Any]] = [
+            {
+                "prompt_index": answer.prompt_index,
+                "sample": answer.sample,
+                "score": score.score,
+                "probability": score.probability,
+                "scorer_accuracy": accuracy,
+            }
+            for answer, score in zip(answers, reply.items, strict=True)
+        ]
+        names = {"state_id": state, "probe_id": probe.probe_id, "scorer": probe.scorer}
+        await asyncio.to_thread(self._results.write, "scores", rows, **names)
+        self._board.took("score", reply.seconds)
+        self._board.question_scored(key)
+
+    async def _scorer(self, task: str) -> Made:
+        """The task's scorer, open."""
+        config, accuracy = await asyncio.shield(self._made[task])
+        if config.name not in self._open:
+            self._open[config.name] = asyncio.ensure_future(self._start(config))
+        await asyncio.shield(self._open[config.name])
+        return config, accuracy
+
+    async def _start(self, config: ScorerConfig) -> None:
+        began = time.monotonic()
+        self._board.now(f"scorer {config.name}", f"scorer {config.name}: starting")
+        about = await self._fleet.open_scorer(config)
+        self._board.took("start scorers", time.monotonic() - began)
+        if about.get("notice"):
+            self._say(f"scorer {config.name}: {about['notice']}")
+        self._board.now(f"scorer {config.name}", f"scorer {config.name}: {about['engine']}")
+
+
+def _text(answer: Answer) -> str:
+    """What is judged: the prompt with its continuation."""
+    between = "" if not answer.prompt or answer.response[:1].isspace() else " "
+    return f"{answer.prompt}{between}{answer.response}"
