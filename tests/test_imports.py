@@ -47,7 +47,8 @@ FLOW = (
     ("spec_file", "plan"),
     ("resume", "trials", "board", "dry_run"),
     ("keep", "training", "serving", "query"),
-    ("schedule", "probing", "screen"),
+    ("schedule", "judging", "screen"),
+    ("probing",),
     ("driver",),
     ("sweep",),
 )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError
 from elastic_ray.spec_file import load_spec, placed
 from elastic_ray.sweep import main
+from elastic_ray.tasks import load_task
 from elastic_ray.yaml_source import YamlError, parse
 
 ROOT = Path(__file__).parents[1]
@@ -647,15 +648,19 @@ def test_errors_of_later_rooms_get_the_fields_place(tmp_path: Path) -> None:
 # The command
 
 
+SIZES = load_task("reviews").sizes
 COMMAND = [
     (["models.hub.name=x"], ["--set models.hub.name=x: 'hub' is neither a place from 0 to 1"]),
     (["seeds=[1,0]", "keep=no"], ["--set: seeds: found 0 after 1", "--set: keep: found False"]),
     (
-        ["positive=[12001]", "models.0.pretrain=[60001]", "generation.prompts=4000"],
+        ["positive=[999999]", "models.0.pretrain=[999999]", "generation.prompts=9999"],
         [
-            "--set: positive: found 12,001 examples; task reviews holds 12,000 positive examples",
-            "--set: models.0.pretrain: found 60,001 examples; task reviews holds 60,000 pretrain",
-            "--set: generation.prompts: found 4,000; task reviews holds 1,616 held-out prompts",
+            f"--set: positive: found 999,999 examples; task reviews holds {SIZES['positive']:,} "
+            "positive examples",
+            f"--set: models.0.pretrain: found 999,999 examples; task reviews holds "
+            f"{SIZES['pretrain']:,} pretrain examples",
+            f"--set: generation.prompts: found 9,999; task reviews holds {SIZES['prompts']:,} "
+            "held-out prompts",
         ],
     ),
     (
