@@ -63,7 +63,6 @@ def outstanding(
         if ladder.id not in wanted:
             wanted[ladder.id] = ladder
             todo.append(ladder.parent_id)
-            todo.append(plan.full_ancestor(ladder.parent_id))
 
     def kept(state: str) -> bool:
         return _done(recorded, state) and recorded[state].kept
@@ -72,11 +71,11 @@ def outstanding(
         states = [rung.state_id for rung in ladder.rungs]
         if any(s not in failed and not _done(recorded, s) for s in states):
             train(ladder)
-    asked = [state for state in unanswered if state not in failed]
-    todo += [s for state in asked for s in (state, plan.full_ancestor(state))]
+    todo += unanswered
     seen: set[str] = set()
     while todo:
         state = todo.pop()
+        # Adapters are of use with the weights below them only.
         if state in seen or state in failed or (kept(state) and kept(plan.full_ancestor(state))):
             continue
         seen.add(state)

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "elastic_ray"
 HEAVY = ("ray", "torch", "vllm", "streamlit", "transformers", "deepspeed", "peft", "datasets")
-LIGHT = (
+PURE = (
     "spec",
     "yaml_source",
     "short_forms",
@@ -34,18 +34,16 @@ LIGHT = (
     "checkpoints",
     "tasks",
     "elasticity",
-    "results",
     "dry_run",
-    "query",
-    "sweep",
 )
+LIGHT = (*PURE, "results", "query", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
-    ("yaml_source", "spec", "checkpoints", "tasks", "elasticity", "results"),
+    ("yaml_source", "spec", "checkpoints", "tasks", "elasticity"),
     ("short_forms", "states", "price", "capacity"),
     ("spec_file", "plan"),
-    ("resume", "trials", "board", "dry_run"),
+    ("resume", "trials", "board", "dry_run", "results"),
     ("keep", "training", "serving", "query"),
     ("schedule", "judging", "screen"),
     ("probing",),
@@ -160,12 +158,17 @@ def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_light_rooms_load_nothing_heavy() -> None:
+@pytest.mark.parametrize(
+    ("rooms", "unwanted"), [(PURE, (*HEAVY, "duckdb", "pyarrow")), (LIGHT, HEAVY)]
+)
+def test_the_light_rooms_load_nothing_heavy(
+    rooms: tuple[str, ...], unwanted: tuple[str, ...]
+) -> None:
     code = f"""
 import importlib, sys
-for name in {LIGHT}:
+for name in {rooms}:
     importlib.import_module(f"elastic_ray.{{name}}")
-    for heavy in {HEAVY}:
+    for heavy in {unwanted}:
         if heavy in sys.modules:
             print(f"{{name}} loads {{heavy}}")
             del sys.modules[heavy]

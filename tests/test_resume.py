@@ -232,6 +232,8 @@ class Simulation:
         self.keeper = Keeper(plan, self.board)
         self.left = left
         self.made: set[str] = set()
+        self.points: dict[str, str] = {}
+        """Where a ladder that is not at its end goes on, if it is interrupted: a rung."""
         self.board.listen(lambda event, state: self.tidy(self.keeper.may_go(state)))
 
     def tidy(self, states: Iterable[str]) -> None:
@@ -270,6 +272,7 @@ class Simulation:
         for kind, what in steps:
             read = what.parent_id if kind == "train" else what[0] if kind == "ask" else None
             assert read is None or self.whole(read), f"{kind} {what}: its checkpoint is gone"
+        assert all(self.whole(s) for s in self.points.values()), "a run could not go on"
         kind, what = self.dice.choice(steps)
         fails = failures and self.dice.random() < 0.1
         if kind == "start":
@@ -289,7 +292,10 @@ class Simulation:
                     self.board.state_failed(rung.state_id, "no space left")
             else:
                 self.there.add(state)
+                self.points[what.id] = state
                 self.board.state_done(state)
+                if not self.next_rung(what):
+                    del self.points[what.id]
         return True
 
     def end(self) -> None:
@@ -320,6 +326,7 @@ def test_no_checkpoint_goes_that_something_still_needs(
     # Some answers may be asked for anew (other sampling), which needs checkpoints that went.
     scored = some(first.board.scored, dice) if dice.random() < 0.5 else first.board.scored
     again = Simulation(plan, first.recorded(), scored, dice)
+    again.points = first.points
     while again.step(failures=False):
         pass
     again.end()

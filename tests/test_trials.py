@@ -156,6 +156,12 @@ def test_the_longest_way_is_released_first() -> None:
     assert below == sorted(below, reverse=True) and below[0] == 450
 
 
+def test_children_that_do_not_fit_beside_their_parent_go_together() -> None:
+    ladders = [ladder("root", "start"), *(ladder(f"child {i}", "root") for i in range(10))]
+    trials = bundle(ladders, lambda la: 190.0 if la.id == "root" else 15.0, slots=1)
+    assert [len(trial.ladders) for trial in trials] == [1, 10]
+
+
 def test_work_shorter_than_a_start_is_not_spread() -> None:
     ladders = [ladder(f"{i}", "start") for i in range(10)]
     (trial,) = bundle(ladders, lambda la: 1.0, slots=16)
