@@ -264,7 +264,7 @@ def _finite(data: dict[str, Any]) -> dict[str, Any]:
     """The settings, or `ValueError` for NaN and infinity: they have no stable form."""
     for key, value in data.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"found {value} for {key}; must be a finite number")
+            raise ValueError(f"found {value} for {key!r}; must be a finite number")
     return data
 
 

@@ -61,36 +61,37 @@ def override(data: Any, text: str) -> tuple[Any, str]:
     on the way (`task: imdb`) is written out.
     """
     path, equals, value = text.partition("=")
+    shown = _on_one_line(text)
     steps = [step.strip() for step in path.split(".")]
     if not equals or not all(steps):
-        raise SpecError(f"--set {text}: give PATH=VALUE, e.g. training.learning_rate=1e-3")
+        raise SpecError(f"--set {shown}: give PATH=VALUE, e.g. training.learning_rate=1e-3")
     try:
         parsed, _ = parse(value)
     except YamlError as e:
-        raise SpecError(f"--set {text}: the value is not valid YAML: {e}") from None
+        raise SpecError(f"--set {shown}: the value is not valid YAML: {e}") from None
     place: list[str] = []
-    return _put(data, steps, parsed, text, place), ".".join(place)
+    return _put(data, steps, parsed, shown, place), ".".join(place)
 
 
-def _put(data: Any, path: list[str], value: Any, text: str, place: list[str]) -> Any:
+def _put(data: Any, path: list[str], value: Any, shown: str, place: list[str]) -> Any:
     if not path:
         return value
     first, rest = path[0], path[1:]
     if isinstance(data, list):
-        at = _index(data, first, text)
+        at = _index(data, first, shown)
         place.append(str(at))
-        return [_put(e, rest, value, text, place) if i == at else e for i, e in enumerate(data)]
+        return [_put(e, rest, value, shown, place) if i == at else e for i, e in enumerate(data)]
     place.append(first)
     if isinstance(data, str):  # `task: imdb` on the way to task.data.path
         data = {"name": data}
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise SpecError(f"--set {text}: {first!r} lies below a plain value, {unlike(data)}")
-    return {**data, first: _put(data.get(first), rest, value, text, place)}
+        raise SpecError(f"--set {shown}: {first!r} lies below a plain value, {unlike(data)}")
+    return {**data, first: _put(data.get(first), rest, value, shown, place)}
 
 
-def _index(elements: list[Any], wanted: str, text: str) -> int:
+def _index(elements: list[Any], wanted: str, shown: str) -> int:
     """The place of a list's element that is called by its number or its name."""
     if wanted.isdecimal() and int(wanted) < len(elements):
         return int(wanted)
@@ -99,9 +100,14 @@ def _index(elements: list[Any], wanted: str, text: str) -> int:
     if wanted in names:
         return names[wanted]
     raise SpecError(
-        f"--set {text}: {wanted!r} is neither a place from 0 to {len(elements) - 1} "
-        f"nor one of the names {', '.join(names) or '(none)'}{_meant(wanted, names)}"
+        f"--set {shown}: {wanted!r} is neither a place from 0 to {len(elements) - 1} "
+        f"nor one of the names {_on_one_line(', '.join(names)) or '(none)'}{_meant(wanted, names)}"
     )
+
+
+def _on_one_line(text: str) -> str:
+    shown = text if text.isprintable() else repr(text)[1:-1]
+    return shown if len(shown) <= 100 else shown[:97] + "..."
 
 
 def unlike(value: Any) -> str:
@@ -202,7 +208,7 @@ def _told(file: _Overridden, error: Any) -> list[str]:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return [_line(file, loc, line) for line in message.splitlines()]
-    place, field = file.place(loc), ".".join(loc)
+    place, field = file.place(loc), _on_one_line(".".join(loc))
     if not loc:
         return [f"{place}: {_plain(message)}"]
     if error["type"] == "extra_forbidden":
@@ -221,7 +227,7 @@ def _line(file: _Overridden, loc: Sequence[str], text: str) -> str:
     inner = field.split(".")
     if colon and " " not in field and inner[0] in Spec.model_fields:
         loc, text = _as_written(inner, file.data), rest
-    field = ".".join(loc)
+    field = _on_one_line(".".join(loc))
     return f"{file.place(loc)}: {field}: {text}" if field else f"{file.place(loc)}: {text}"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -365,7 +368,7 @@ BAD = [
     (
         "task: reviews",
         "task: {name: reviews, data: {seed: .inf}}",
-        ["s.yaml:2: task.data: found inf for seed; must be a finite number"],
+        ["s.yaml:2: task.data: found inf for 'seed'; must be a finite number"],
     ),
     (
         "scorer: sentiment",
@@ -716,3 +719,83 @@ def test_the_process_ends_without_a_traceback(tmp_path: Path) -> None:
     assert len(told) == 2 and all(line.startswith("error: ") for line in told), done.stderr
     assert f"s.yaml:8: positive: found 200 after 1000; {UP}" in told[0]
     assert list(tmp_path.iterdir()) == [tmp_path / "s.yaml"]
+
+
+# Whatever is written
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["reviews", "imdb", "constant", "a b", "name", "models"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "init", "hub", "x", "a\nb: c"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def places(data: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values in the data."""
+    inner = (
+        data.items()
+        if isinstance(data, dict)
+        else enumerate(data)
+        if isinstance(data, list)
+        else ()
+    )
+    return [above, *(place for key, value in inner for place in places(value, (*above, key)))]
+
+
+def put(data: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copied = dict(data) if isinstance(data, dict) else list(data)
+    copied[path[0]] = put(data[path[0]], path[1:], value)
+    return copied
+
+
+WHOLE, _ = parse(GOOD)
+
+
+@given(st.lists(st.tuples(st.sampled_from(places(WHOLE)[1:]), JUNK), min_size=1, max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_junk_in_any_field_is_told_by_line_and_field(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[tuple[Any, ...], Any]]
+) -> None:
+    data = WHOLE
+    for path, value in changes:
+        if path in places(data):
+            data = put(data, path, value)
+    folder = tmp_path_factory.getbasetemp()
+    try:
+        spec = read(folder, yaml.safe_dump(data, sort_keys=False, allow_unicode=False))
+    except SpecError as e:
+        for line in str(e).splitlines():
+            assert re.match(r".*s\.yaml:\d+: [\w.\\: -]+: ", line), line
+    else:
+        assert Spec.model_validate_json(spec.model_dump_json(), strict=True) == spec
+
+
+@given(
+    st.lists(
+        st.sampled_from(["models", "small", "0", "task", "training", "lora", "x", "name", ""])
+    ),
+    JUNK,
+)
+@settings(max_examples=300, deadline=None)
+def test_junk_on_the_command_line_is_told(
+    tmp_path_factory: pytest.TempPathFactory, path: list[str], value: Any
+) -> None:
+    text = f"{'.'.join(path)}={yaml.safe_dump(value, default_flow_style=True, width=10**6)}"
+    try:
+        read(tmp_path_factory.getbasetemp(), GOOD, text)
+    except SpecError as e:
+        for line in str(e).splitlines():
+            assert line.startswith("--set") or "s.yaml:" in line, line
