@@ -29,17 +29,14 @@ UNKNOWN_PARAMETERS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one trainer computes: FLOP per second, and whether that is a GPU."""
+    """What one trainer computes: FLOP per second."""
 
     flops: float
-    gpu: bool
 
 
 def rate(workers: int, cpus: float, gpus: float) -> Rate:
     """The rate of a trainer of `workers`, each with that many CPUs and GPUs."""
-    return (
-        Rate(workers * gpus * GPU_FLOPS, True) if gpus else Rate(workers * cpus * CPU_FLOPS, False)
-    )
+    return Rate(workers * (gpus * GPU_FLOPS if gpus else cpus * CPU_FLOPS))
 
 
 def training_seconds(

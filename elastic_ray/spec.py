@@ -367,6 +367,23 @@ class Spec(Part):
     """Checkpoints left at the end: all, none, or the pre-trained ones."""
 
     @model_validator(mode="after")
+    def _trust(self) -> Spec:
+        """One checkpoint is trusted or not, whatever it is called."""
+        trusted: dict[tuple[str | None, ...], tuple[int, bool]] = {}
+        problems = []
+        for i, model in enumerate(self.models):
+            if model.init is None:
+                source = (model.hub, model.revision, model.path)
+                first, trust = trusted.setdefault(source, (i, model.trust_remote_code))
+                if trust != model.trust_remote_code:
+                    problems.append(
+                        f"models.{i}.trust_remote_code: found {model.trust_remote_code}; of the "
+                        f"same checkpoint models.{first} says {trust}"
+                    )
+        _refuse(problems)
+        return self
+
+    @model_validator(mode="after")
     def _lengths(self) -> Spec:
         """Texts and answers fit the models: a longer one would fail hours into the sweep."""
         context, answer = self.resources.engines.context, self.generation.max_tokens

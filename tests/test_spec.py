@@ -253,6 +253,15 @@ BAD = [
         "name: small",
         ["s.yaml:3: models: found 'small' more than once; each name once"],
     ),
+    (
+        "positive: [200",
+        f"  - {{name: again, hub: some/large-1B, revision: {COMMIT}, trust_remote_code: yes}}\n"
+        "positive: [200",
+        [
+            "s.yaml:8: models.2.trust_remote_code: found True; of the same checkpoint models.1 "
+            "says False"
+        ],
+    ),
     # Training
     (
         "2.0e-4",
