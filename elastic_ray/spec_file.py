@@ -142,7 +142,10 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
 def placed(error: SpecError, path: str | Path, overrides: Sequence[str] = ()) -> SpecError:
     """An error about the fields of a spec that was loaded, each line with the field's place."""
-    file = _Overridden.read(path, overrides)
+    try:
+        file = _Overridden.read(path, overrides)
+    except SpecError:  # a pipe is read once, and a file may have gone
+        return error
     lines = [_line(file, [], line) for line in str(error).splitlines()]
     return SpecError("\n".join(lines))
 

@@ -657,6 +657,11 @@ def test_errors_of_later_rooms_get_the_fields_place(tmp_path: Path) -> None:
     )
 
 
+def test_errors_of_later_rooms_stand_alone_where_the_file_has_gone(tmp_path: Path) -> None:
+    error = SpecError("seeds: too few")
+    assert placed(error, tmp_path / "gone.yaml") is error
+
+
 # The command
 
 
