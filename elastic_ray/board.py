@@ -38,7 +38,6 @@ class Board:
         self.scored = set(scored)
         self.lost: dict[Key, str] = {}
         """Questions that failed although their state is there: key -> error."""
-        self.already = (len(self.done), len(self.scored))
         self.examples: dict[str, int] = {}
         """ladder id -> examples of it trained so far, of the ladders that run."""
         self.running: dict[str, str] = {}

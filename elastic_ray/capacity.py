@@ -63,7 +63,8 @@ def lay_out(
 ) -> Layout:
     """Divide `cpus` and `gpus` among trainers, `groups` kinds of engines, and `scorers`.
 
-    Raises `SpecError` naming the field where even one of each has no room.
+    Raises `SpecError` naming the field where even one of each, or what the spec asks for, has no
+    room.
     """
     engines, judges = resources.engines, resources.scorers
     groups, scorers = max(groups, 1), max(scorers, 1)
@@ -96,7 +97,7 @@ def lay_out(
     least = [fixed[i] + trainer[i] + replicas * one[i] for i in (0, 1)]
     if least[0] > cpus + 1e-9 or least[1] > gpus + 1e-9:
         raise SpecError(
-            f"resources: one trainer, one engine and {scorers} scorer(s) need "
+            f"resources: one trainer, {replicas} engine(s) and {scorers} scorer(s) need "
             f"{least[0]:.2f} CPUs and {least[1]:g} GPUs; the cluster has {cpus:g} and {gpus:g} "
             "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
         )
@@ -105,9 +106,16 @@ def lay_out(
         need = [fixed[i] + trainers * trainer[i] + opened * replicas * one[i] for i in (0, 1)]
         return need[0] <= cpus + 1e-9 and need[1] <= gpus + 1e-9
 
-    # Each grows in its turn while there is room, so both sides of the pipeline get their share.
-    trainers, opened, growing = 1, 1, True
-    wanted = resources.trainers or 10**6
+    # What is asked for goes first.
+    trainers, opened = resources.trainers or 1, 1
+    if not fits(trainers, opened, replicas):
+        room = max(n for n in range(1, trainers) if fits(n, opened, replicas))
+        raise SpecError(
+            f"resources.trainers: found {trainers}; beside {replicas} engine(s) and {scorers} "
+            f"scorer(s) the cluster has room for {room}"
+        )
+    # The rest grows in turns while there is room, so both sides of the pipeline get their share.
+    growing = True
     while growing:
         growing = False
         if opened < groups and fits(trainers, opened + 1, replicas):
@@ -115,13 +123,8 @@ def lay_out(
         crowded = trainers >= TRAINERS_PER_ENGINE * opened * replicas
         if engines.replicas is None and crowded and fits(trainers, opened, replicas + 1):
             replicas, growing = replicas + 1, True
-        if trainers < wanted and fits(trainers + 1, opened, replicas):
+        if resources.trainers is None and fits(trainers + 1, opened, replicas):
             trainers, growing = trainers + 1, True
-    if resources.trainers and trainers < resources.trainers:
-        raise SpecError(
-            f"resources.trainers: found {resources.trainers}; beside the engines the cluster "
-            f"has room for {trainers}"
-        )
     return Layout(
         trainers,
         runtime.workers,

@@ -36,17 +36,21 @@ class Keeper:
             return False
         if keep == "base" and (node.stage is None or node.stage.kind == "pretrain"):
             return False
-        near = [rung.state_id for ladder in board.children[state] for rung in ladder.rungs]
+        users = [state, *self._over.get(state, ())]
+        near = [r.state_id for user in users for lad in board.children[user] for r in lad.rungs]
         if state in self._own:
             near += [rung.state_id for rung in self._own[state].rungs]
-        over = self._over.get(state, [])
-        return all(each in board.done for each in (*near, *over)) and all(
-            key in board.scored for each in (state, *over) for key in self._questions[each]
+        return all(each in board.done for each in (*near, *users)) and all(
+            key in board.scored for user in users for key in self._questions.get(user, ())
         )
 
     def may_go(self, state: str) -> list[str]:
-        """Of a state that something happened to, its parent and its ladder's: which may go."""
-        near = {state, self._plan.nodes[state].parent_id}
+        """Of a state that something happened to, those it started from and its ladder's: which may
+        go."""
+        near = {state: None}  # in one order, whatever the process
         if state in self._own:
-            near.update(rung.state_id for rung in self._own[state].rungs)
-        return [each for each in near if each is not None and self.not_needed(each)]
+            ladder = self._own[state]
+            near.update(dict.fromkeys(rung.state_id for rung in ladder.rungs))
+            near[ladder.parent_id] = None
+            near[self._plan.full_ancestor(ladder.parent_id)] = None
+        return [each for each in near if self.not_needed(each)]

@@ -1,8 +1,9 @@
-"""From a spec to states, ladders and probes, and what they cost.
+"""From a spec to states, ladders and probes.
 
-`plan_sweep(spec, tasks)` gives a `Plan`: every cell with its state, every state once however many
-cells share it, and the states fused into *ladders*, the training runs that pass through several of
-them (design, rule 3). Pure; 100,000 cells plan in seconds. `bundle` packs ladders into trials.
+`plan_sweep(spec, tasks, folders)` gives a `Plan`: every cell with its state, every state once
+however many cells share it, and the states fused into *ladders*, the training runs that pass
+through several of them (design, rule 3). Pure; 100,000 cells plan in seconds. `trials` packs
+ladders into trials, `price` says what they cost.
 """
 
 from __future__ import annotations
@@ -262,7 +263,8 @@ def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> Group:
     shape: dict[str, Any] = dict(start.identity)
     if model.init is not None:
         shape["init"] = {k: v for k, v in shape["init"].items() if k != "seed"}
-    kind = model.init.architecture if model.init else model.name
+    kind = model.init.architecture if model.init else start.repo or "folder"
+    kind = kind.rpartition("/")[2]
     name = f"{kind}-{digest([shape, dtype], 6)}"
     vocabulary = facts.tokenizer_identity(model.init.vocabulary) if model.init else {}
     size = parameters(model, vocabulary.get("vocab_size"))
@@ -317,7 +319,7 @@ def _fuse(nodes: Mapping[str, Node], task_of: Mapping[str, str]) -> Iterator[Lad
 
 
 def _asked(spec: Spec, nodes: Mapping[str, Node], ladders: Sequence[Ladder]) -> dict[str, Asked]:
-    """Examples trained, for fine-tuning and for pre-training."""
+    """Examples trained, for fine-tuning and for pre-training; further epochs are not counted."""
     starts = sum(max(1, len(model.pretrain)) for model in spec.models) * len(spec.task)
     curves = starts * len(spec.seeds)
     curve = spec.curve_sizes()

@@ -7,9 +7,11 @@ al. 2020, section 2.1) and two rates; the recorded `seconds` of the states are t
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 
-from .spec import Init, Model, Recipe, parameters_in_name
+from .spec import Init, Model, Recipe
 
 CPU_FLOPS = 2.5e10
 """Training arithmetic per second of one CPU core on small models."""
@@ -27,17 +29,14 @@ UNKNOWN_PARAMETERS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one trainer computes: FLOP per second, and whether that is a GPU."""
+    """What one trainer computes: FLOP per second."""
 
     flops: float
-    gpu: bool
 
 
 def rate(workers: int, cpus: float, gpus: float) -> Rate:
     """The rate of a trainer of `workers`, each with that many CPUs and GPUs."""
-    return (
-        Rate(workers * gpus * GPU_FLOPS, True) if gpus else Rate(workers * cpus * CPU_FLOPS, False)
-    )
+    return Rate(workers * (gpus * GPU_FLOPS if gpus else cpus * CPU_FLOPS))
 
 
 def training_seconds(
@@ -65,8 +64,23 @@ def checkpoint_bytes(size: int | None, recipe: Recipe) -> int:
 def parameters(model: Model, vocabulary: int | None) -> int | None:
     """Parameters of a model, tied weights once: exact for `init`, else as its name tells."""
     if model.init is None:
-        return parameters_in_name(model.hub or model.path or "")
+        folder = os.path.basename(os.path.abspath(model.path or ""))
+        return parameters_in_name(model.hub or folder)
     return init_parameters(model.init, int(vocabulary or model.init.vocabulary or 4096))
+
+
+def parameters_in_name(name: str) -> int | None:
+    """The size that a model's name tells, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B"; else None.
+
+    The largest number of billions or millions: of "Qwen2.5-7B-Instruct-1M" the 1M is a context
+    length. Of a mixture ("8x7B") all experts count, though they share some weights.
+    """
+    found = re.findall(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z])", name)
+    scale = {"b": 10**9, "m": 10**6}
+    return max(
+        (int(int(e or 1) * float(number) * scale[unit.lower()]) for e, number, unit in found),
+        default=None,
+    )
 
 
 def init_parameters(init: Init, vocabulary: int) -> int:

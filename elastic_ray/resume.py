@@ -29,8 +29,9 @@ class Recorded:
 class Outstanding:
     """What must be done: `starts` to make, `ladders` to train, in the plan's order.
 
-    `remade` are states that are recorded and pass by again for their checkpoint's sake; `failed`
-    are those that failed for good, with their errors.
+    `remade` are states that are recorded and pass by again because their checkpoint, or the one
+    that their adapters lie on, must be made again first; `failed` are those that failed for good,
+    with their errors.
     """
 
     starts: tuple[str, ...]
@@ -62,21 +63,23 @@ def outstanding(
         if ladder.id not in wanted:
             wanted[ladder.id] = ladder
             todo.append(ladder.parent_id)
-            todo.append(plan.full_ancestor(ladder.parent_id))
+
+    def kept(state: str) -> bool:
+        return _done(recorded, state) and recorded[state].kept
 
     for ladder in plan.ladders:
         states = [rung.state_id for rung in ladder.rungs]
         if any(s not in failed and not _done(recorded, s) for s in states):
             train(ladder)
-    todo += [s for state in unanswered for s in (state, plan.full_ancestor(state))]
+    todo += unanswered
     seen: set[str] = set()
     while todo:
         state = todo.pop()
-        row = recorded.get(state)
-        if state in seen or state in failed or (row and row.done and row.kept):
+        # Adapters are of use with the weights below them only.
+        if state in seen or state in failed or (kept(state) and kept(plan.full_ancestor(state))):
             continue
         seen.add(state)
-        if row and row.done:
+        if _done(recorded, state):
             remade.add(state)
         if state in plan.starts:
             starts.add(state)

@@ -8,24 +8,40 @@ enter the ids (see `states`); `RUNTIME` fields cannot; `GRID` fields say which c
 
 from __future__ import annotations
 
-import re
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 
 class SpecError(ValueError):
-    """The sweep file asks for something that cannot be; one problem per line."""
+    """The sweep file asks for something that cannot be; one problem per line.
+
+    A line begins with the field's dotted path and a colon; `spec_file` puts the place before it.
+    """
 
 
 IDENTITY: JsonDict = {"role": "identity"}
 RUNTIME: JsonDict = {"role": "runtime"}
 GRID: JsonDict = {"role": "grid"}
 
+
+def ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes, or `ValueError` where one is not above the one before it."""
+    for before, size in itertools.pairwise(sizes):
+        if size <= before:
+            raise ValueError(f"found {size} after {before}; must be ascending and distinct")
+    return sizes
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[tuple[Count, ...], AfterValidator(ascending)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+"""torch and vLLM take 64 bits; what is made from a seed and a step must fit them too."""
 
 
 class Part(BaseModel):
@@ -40,15 +56,24 @@ class Part(BaseModel):
     )
 
 
+def _modules(value: Any) -> Any:
+    """One message for both forms, where a union would have two."""
+    if value == "all-linear":
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(e, str) for e in value):
+        return tuple(value)
+    raise ValueError(f"found {value!r}; must be all-linear or a list of module names")
+
+
 class Lora(Part):
     """Low-rank adapters (peft) instead of full fine-tuning."""
 
     rank: int = Field(8, ge=1, le=512, json_schema_extra=IDENTITY)
     alpha: float = Field(16.0, gt=0, json_schema_extra=IDENTITY)
     dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=IDENTITY)
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear", json_schema_extra=IDENTITY
-    )
+    target_modules: Annotated[
+        Literal["all-linear"] | tuple[str, ...], BeforeValidator(_modules)
+    ] = Field("all-linear", json_schema_extra=IDENTITY)
 
 
 class Recipe(Part):
@@ -93,14 +118,28 @@ STAGES = ("pretrain", "positive", "negative")
 class Training(Part):
     """The recipe of all stages, what differs by stage, and how it is carried out.
 
-    In YAML the fields of `Recipe` and `Runtime` stand side by side, and `pretrain`, `positive`,
-    `negative` hold what differs: `{learning_rate: 1.0e-3, pretrain: {global_batch: 32}}`.
+    A sweep file writes it flat: see `short_forms`.
     """
 
     pretrain: Recipe = Field(json_schema_extra=IDENTITY)
     positive: Recipe = Field(json_schema_extra=IDENTITY)
     negative: Recipe = Field(json_schema_extra=IDENTITY)
     runtime: Runtime = Field(json_schema_extra=RUNTIME)
+
+    @model_validator(mode="after")
+    def _adapters(self) -> Training:
+        if self.pretrain.lora is not None:
+            raise ValueError("training.pretrain.lora: pre-training is full; leave it out")
+        first, second = self.positive.lora, self.negative.lora
+        if first is not None and second is not None:
+            for field in ("rank", "alpha", "target_modules"):
+                one, other = getattr(first, field), getattr(second, field)
+                if one != other:
+                    raise ValueError(
+                        f"training.negative.lora.{field}: found {other!r}; negative goes on with "
+                        f"the adapters of positive, whose {field} is {one!r}"
+                    )
+        return self
 
     def recipe(self, kind: str) -> Recipe:
         """The recipe of a stage of that kind."""
@@ -128,19 +167,26 @@ class Init(Part):
     """Whether the input and output embeddings are one matrix."""
     vocabulary: int | None = Field(None, ge=64, json_schema_extra=IDENTITY)
     """Tokens, where the task's tokenizer is learnt from its text; None: the task's default."""
-    seed: int = Field(0, ge=0, json_schema_extra=IDENTITY)
+    seed: Seed = Field(0, json_schema_extra=IDENTITY)
     """Of the random weights, and of the order of pre-training."""
 
     @model_validator(mode="after")
     def _divides(self) -> Init:
-        if self.hidden_size % self.heads_used:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads_used}"
+        problems = []
+        heads = self.heads_used
+        if self.hidden_size % heads:
+            told = "" if self.heads else " (one per 32, as heads is not given)"
+            problems.append(f"hidden_size {self.hidden_size} is no multiple of heads {heads}{told}")
+        elif self.architecture != "gpt2" and self.hidden_size // heads % 2:
+            problems.append(
+                f"hidden_size {self.hidden_size} over heads {heads} is odd; rotary positions need "
+                "an even number"
             )
-        if self.heads_used % (self.kv_heads or 1):
-            raise ValueError(f"heads {self.heads_used} is not a multiple of kv_heads")
-        if self.architecture == "gpt2" and self.kv_heads not in (None, self.heads_used):
-            raise ValueError("gpt2 has no kv_heads; leave it out")
+        if self.architecture == "gpt2" and self.kv_heads not in (None, heads):
+            problems.append(f"found kv_heads {self.kv_heads}; gpt2 has none, leave it out")
+        elif heads % (self.kv_heads or 1):
+            problems.append(f"heads {heads} is no multiple of kv_heads {self.kv_heads}")
+        _refuse(problems)
         return self
 
     @property
@@ -162,26 +208,27 @@ class Model(Part):
     """A full commit id: a branch moves, and with it every number measured from it."""
     path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
     """A folder in transformers' format; its content, not its path, is the identity."""
-    pretrain: tuple[Count, ...] = Field((), json_schema_extra=GRID)
+    pretrain: Counts = Field((), json_schema_extra=GRID)
     """Examples of pre-training; for `hub` and `path`, of continued pre-training."""
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
+        problems = []
         sources = [name for name in ("init", "hub", "path") if getattr(self, name) is not None]
         if len(sources) != 1:
-            raise ValueError(
+            problems.append(
                 f"give exactly one of init, hub, path; found {' and '.join(sources) or 'none'}"
             )
         if self.hub and not self.revision:
-            raise ValueError("a hub model needs its revision, a full commit id of 40 hex digits")
+            problems.append("a hub model needs its revision, a full commit id of 40 hex digits")
         if self.revision and not self.hub:
-            raise ValueError("revision is for hub models only")
+            problems.append("revision is for hub models only")
         if self.init and not self.pretrain:
-            raise ValueError("a model from init needs pretrain: a list of sizes, e.g. [20000]")
+            problems.append("a model from init needs pretrain: a list of sizes, e.g. [20000]")
         if self.init and self.trust_remote_code:
-            raise ValueError("trust_remote_code is for hub and path models only")
-        check_ascending("pretrain", self.pretrain)
+            problems.append("trust_remote_code is for hub and path models only")
+        _refuse(problems)
         return self
 
 
@@ -202,20 +249,32 @@ class Scorer(Part):
 
     @model_validator(mode="after")
     def _one_source(self) -> Scorer:
+        problems = []
         if self.hub and self.path:
-            raise ValueError("give hub or path, not both")
+            problems.append("give hub or path, not both")
         if bool(self.hub) != bool(self.revision):
-            raise ValueError("hub and revision (a full commit id) go together")
+            problems.append("hub and revision (a full commit id) go together")
         if self.mode == "share" and self.sign == -1:
-            raise ValueError("sign -1 is for mode mean; for share choose the aligned label")
+            problems.append("sign -1 is for mode mean; for share choose the aligned label")
+        _refuse(problems)
         return self
+
+
+def _finite(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings, or `ValueError` for NaN and infinity: they have no stable form."""
+    for key, value in data.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"found {value} for {key!r}; must be a finite number")
+    return data
 
 
 class Task(Part):
     """What the models are taught and asked, and what judges them."""
 
     name: Name = Field(json_schema_extra=IDENTITY)
-    data: dict[str, Any] = Field(default_factory=dict, json_schema_extra=IDENTITY)
+    data: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
+        default_factory=dict, json_schema_extra=IDENTITY
+    )
     """The task's own settings; what they mean, and their content hash, is the task's to say."""
     scorer: Scorer = Field(default_factory=Scorer, json_schema_extra=IDENTITY)
 
@@ -231,7 +290,7 @@ class Generation(Part):
     top_k: int = Field(30, ge=0, json_schema_extra=IDENTITY)
     """0: all tokens."""
     top_p: float = Field(0.9, gt=0, le=1, json_schema_extra=IDENTITY)
-    seed: int = Field(0, ge=0, json_schema_extra=IDENTITY)
+    seed: Seed = Field(0, json_schema_extra=IDENTITY)
 
 
 class Serving(Part):
@@ -261,21 +320,46 @@ class Resources(Part):
     scorers: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
 
 
+def _each_once(parts: tuple[Model, ...] | tuple[Task, ...]) -> Any:
+    names = [part.name for part in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"found {twice[0]!r} more than once; each name once")
+    return parts
+
+
+def _some_above_zero(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if sizes and not any(sizes):
+        raise ValueError("found [0]; at least one size above 0 is needed for a curve")
+    return sizes
+
+
 class Spec(Part):
     """A sweep: the grid models x pretrain x positive x negative x seeds, and how it is measured."""
 
     sweep: Name = Field(json_schema_extra=GRID)
-    task: tuple[Task, ...] = Field(min_length=1, json_schema_extra=IDENTITY)
-    models: tuple[Model, ...] = Field(min_length=1, json_schema_extra=GRID)
-    positive: tuple[Count, ...] = Field(min_length=1, json_schema_extra=GRID)
+    task: Annotated[tuple[Task, ...], AfterValidator(_each_once)] = Field(
+        min_length=1, json_schema_extra=IDENTITY
+    )
+    models: Annotated[tuple[Model, ...], AfterValidator(_each_once)] = Field(
+        min_length=1, json_schema_extra=GRID
+    )
+    positive: Counts = Field(min_length=1, json_schema_extra=GRID)
     """Examples of the aligning stage; the base line (0, 0) is always measured."""
-    negative: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, json_schema_extra=GRID)
+    negative: Annotated[
+        tuple[Annotated[int, Field(ge=0)], ...],
+        AfterValidator(ascending),
+        AfterValidator(_some_above_zero),
+    ] = Field(min_length=1, json_schema_extra=GRID)
     """Examples of the contrary stage; 0, the start of the curve, is always measured."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(ascending)] = Field(
         (0,), min_length=1, json_schema_extra=GRID
     )
     training: Training = Field(
-        default_factory=lambda: Training.model_validate(_training({})), json_schema_extra=IDENTITY
+        default_factory=lambda: Training(
+            pretrain=Recipe(), positive=Recipe(), negative=Recipe(), runtime=Runtime()
+        ),
+        json_schema_extra=IDENTITY,
     )
     generation: Generation = Field(default_factory=Generation, json_schema_extra=IDENTITY)
     resources: Resources = Field(default_factory=Resources, json_schema_extra=RUNTIME)
@@ -283,17 +367,47 @@ class Spec(Part):
     """Checkpoints left at the end: all, none, or the pre-trained ones."""
 
     @model_validator(mode="after")
-    def _grid(self) -> Spec:
-        for field in ("positive", "negative", "seeds"):
-            check_ascending(field, getattr(self, field))
-        check_distinct("models", [m.name for m in self.models])
-        check_distinct("task", [t.name for t in self.task])
-        if not [n for n in self.negative if n]:
-            raise ValueError("negative: at least one size above 0 is needed for a curve")
-        for kind in STAGES:
-            recipe = self.training.recipe(kind)
-            if kind == "pretrain" and recipe.lora is not None:
-                raise ValueError("training.pretrain.lora: pre-training is full; set lora: null")
+    def _trust(self) -> Spec:
+        """One checkpoint is trusted or not, whatever it is called."""
+        trusted: dict[tuple[str | None, ...], tuple[int, bool]] = {}
+        problems = []
+        for i, model in enumerate(self.models):
+            if model.init is None:
+                source = (model.hub, model.revision, model.path)
+                first, trust = trusted.setdefault(source, (i, model.trust_remote_code))
+                if trust != model.trust_remote_code:
+                    problems.append(
+                        f"models.{i}.trust_remote_code: found {model.trust_remote_code}; of the "
+                        f"same checkpoint models.{first} says {trust}"
+                    )
+        _refuse(problems)
+        return self
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Spec:
+        """Texts and answers fit the models: a longer one would fail hours into the sweep."""
+        context, answer = self.resources.engines.context, self.generation.max_tokens
+        problems = []
+        if answer >= context:
+            problems.append(
+                f"generation.max_tokens: found {answer}; must be below resources.engines.context, "
+                f"{context}, which holds the prompt too"
+            )
+        for i, model in enumerate(self.models):
+            if model.init is None:
+                continue
+            held = model.init.positions
+            wanted = [("resources.engines.context", context)]
+            wanted += [
+                (f"training.{kind}.max_length", self.training.recipe(kind).max_length)
+                for kind in STAGES
+            ]
+            problems += [
+                f"{field}: found {length}; models.{i}.init.positions is {held}, at most so many"
+                for field, length in wanted
+                if length > held
+            ]
+        _refuse(problems)
         return self
 
     def curve_sizes(self) -> tuple[int, ...]:
@@ -301,67 +415,7 @@ class Spec(Part):
         return tuple(sorted({0, *self.negative}))
 
 
-def expand(data: dict[str, Any]) -> dict[str, Any]:
-    """The sweep file with its short forms written out: what `Spec` validates.
-
-    `task: reviews`, a top-level `scorer:` for every task, and the flat `training:`.
-    """
-    data = dict(data)
-    if isinstance(data.get("training", {}), dict):
-        data["training"] = _training(data.get("training", {}))
-    tasks = data.get("task")
-    if isinstance(tasks, (str, dict)):
-        tasks = [tasks]
-    if isinstance(tasks, list):
-        scorer = data.pop("scorer", None)
-        full = [{"name": t} if isinstance(t, str) else t for t in tasks]
-        data["task"] = [_with_scorer(t, scorer) for t in full]
-    return data
-
-
-def check_ascending(field: str, sizes: Sequence[int]) -> None:
-    if list(sizes) != sorted(set(sizes)):
-        raise ValueError(f"{field}: must be ascending and distinct; found {list(sizes)}")
-
-
-def check_distinct(field: str, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{field}: each name once; found {twice[0]!r} more than once")
-
-
-def _with_scorer(task: Any, scorer: Any) -> Any:
-    if not isinstance(task, dict):
-        return task
-    chosen = task.get("scorer", scorer)
-    if isinstance(chosen, str):
-        chosen = {"name": chosen}
-    return {**task, "scorer": chosen} if chosen is not None else task
-
-
-def _training(flat: dict[str, Any]) -> dict[str, Any]:
-    """The nested form of a flat `training:`; leaves unknown keys for pydantic to refuse."""
-    if "runtime" in flat:
-        return flat
-    everywhere = {k: v for k, v in flat.items() if k in Recipe.model_fields}
-    runtime = {k: v for k, v in flat.items() if k in Runtime.model_fields}
-    nested: dict[str, Any] = {"runtime": runtime}
-    for kind in STAGES:
-        own = flat.get(kind, {})
-        if isinstance(own, dict):
-            base = {**everywhere, "lora": None} if kind == "pretrain" else everywhere
-            nested[kind] = {**base, **own}
-        else:
-            nested[kind] = own
-    known = {*Recipe.model_fields, *Runtime.model_fields, *STAGES}
-    nested.update({k: v for k, v in flat.items() if k not in known})
-    return nested
-
-
-def parameters_in_name(name: str) -> int | None:
-    """The size that a hub name tells, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B"; else None."""
-    found = re.findall(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([BbMmKk])(?![A-Za-z])", name)
-    if not found:
-        return None
-    number, unit = found[-1]
-    return int(float(number) * {"b": 10**9, "m": 10**6, "k": 10**3}[unit.lower()])
+def _refuse(problems: Sequence[str]) -> None:
+    """`ValueError` with one problem per line, if there are any."""
+    if problems:
+        raise ValueError("\n".join(dict.fromkeys(problems)))

@@ -19,13 +19,13 @@ from rich.table import Table
 
 from .board import Board, cell_rows
 from .checkpoints import CheckpointError, content_hash
+from .dry_run import print_price
 from .elasticity import ElasticityError, curves, index_rows
 from .plan import Plan, plan_sweep
-from .price import checkpoint_bytes, generation_seconds, rate, training_seconds
 from .results import Results, ResultsError
 from .resume import Recorded, outstanding
 from .spec import Spec, SpecError
-from .spec_file import load_spec
+from .spec_file import load_spec, placed
 from .tasks import Task, TaskError, load_task
 
 
@@ -48,18 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         spec = load_spec(asked.spec, asked.overrides)
-        loaded = {task.name: load_task(task.name, task.data) for task in spec.task}
-        plan = plan_sweep(spec, loaded, _folders(spec))
-    except (SpecError, TaskError, CheckpointError) as e:
+    except SpecError as e:
         return _fail(str(e), 2)
     try:
+        loaded, folders = _tasks_and_folders(spec)
+        plan = plan_sweep(spec, loaded, folders)
         if asked.dry_run:
-            _dry_run(plan, loaded, asked.results)
+            console = _console()
+            print_price(console, plan, loaded)
+            _print_recorded(console, plan, asked.results)
             return 0
         for task in loaded.values():
             task.check_apart()
         return _run(plan, loaded, asked.results)
-    except (SpecError, TaskError) as e:
+    except SpecError as e:
+        return _fail(str(placed(e, asked.spec, asked.overrides)), 2)
+    except TaskError as e:
         return _fail(str(e), 2)
     except (ResultsError, OSError) as e:
         return _fail(str(e), 1)
@@ -76,10 +80,29 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _folders(spec: Spec) -> dict[str, str]:
-    """The content hash of every folder that the spec names."""
-    paths = [m.path for m in spec.models] + [t.scorer.path for t in spec.task]
-    return {path: content_hash(path) for path in paths if path is not None}
+def _tasks_and_folders(spec: Spec) -> tuple[dict[str, Task], dict[str, str]]:
+    """The tasks by name, and the content hash of every folder that the spec names."""
+    tasks: dict[str, Task] = {}
+    problems: list[str] = []
+    paths = {f"models.{i}.path": model.path for i, model in enumerate(spec.models)}
+    for i, task in enumerate(spec.task):
+        paths[f"task.{i}.scorer.path"] = task.scorer.path
+        try:
+            tasks[task.name] = load_task(task.name, task.data)
+        except TaskError as e:
+            problem = str(e).removeprefix(f"task {task.name}: ")
+            below = "." if problem.startswith("data.") else ": "
+            problems.append(f"task.{i}{below}{problem}")
+    folders: dict[str, str] = {}
+    for field, path in paths.items():
+        try:
+            if path is not None:
+                folders[path] = content_hash(path)
+        except CheckpointError as e:
+            problems.append(f"{field}: {e}")
+    if problems:
+        raise SpecError("\n".join(problems))
+    return tasks, folders
 
 
 def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
@@ -245,73 +268,20 @@ def _failures(plan: Plan, board: Board) -> list[str]:
     return found
 
 
-def _dry_run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> None:
-    """Print what the sweep is, what it trains, what it costs, what is recorded."""
-    console = _console()
-    spec = plan.spec
-    console.print(
-        f"sweep {spec.sweep}: {len(plan.cells):,} cells, {len(plan.nodes):,} states, "
-        f"{len(plan.ladders):,} ladders"
-    )
-    table = Table()
-    for head in ("examples", "cell by cell", "shared", "fused"):
-        table.add_column(head, justify="left" if head == "examples" else "right")
-    for kind, asked in plan.asked.items():
-        table.add_row(kind, f"{asked.cell_by_cell:,}", f"{asked.shared:,}", f"{asked.fused:,}")
-    console.print(table)
-    runtime = spec.training.runtime
-    gpu = rate(1, 0, 1)
-    tokens = seconds = answering = 0.0
-    for ladder in plan.ladders:
-        mean, size = loaded[ladder.task].mean_tokens, plan.groups[ladder.engine].parameters
-        recipe = ladder.stage.recipe
-        tokens += ladder.examples * recipe.epochs * mean
-        seconds += training_seconds(size, ladder.examples, mean, recipe, len(ladder.rungs), gpu)
-    g = spec.generation
-    questions = plan.questions()
-    for state, _ in questions:
-        size = plan.groups[plan.nodes[state].engine].parameters
-        answering += generation_seconds(size, g.prompts * g.samples, g.max_tokens, gpu)
-    written = left = 0
-    for node in plan.nodes.values():
-        if node.stage is None and plan.starts[node.state_id].kind != "init":
-            continue
-        recipe = node.stage.recipe if node.stage else spec.training.pretrain
-        size = checkpoint_bytes(plan.groups[node.engine].parameters, recipe)
-        written += size
-        base = node.stage is None or node.stage.kind == "pretrain"
-        left += size if spec.keep == "all" or (spec.keep == "base" and base) else 0
-    answers = len(questions) * g.prompts * g.samples
-    console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}")
-    console.print(
-        f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
-    )
-    hours = (seconds * max(1, runtime.workers) + answering) / 3600
-    console.print(
-        f"GPU-hours: about {hours:.2g} (training {seconds / 3600:.2g}, answers "
-        f"{answering / 3600:.2g}; one A100-class GPU, start-up left out)"
-    )
-    unknown = [g.name for g in plan.groups.values() if g.parameters is None]
-    if unknown:
-        console.print(f"size unknown, counted as 1B parameters: {', '.join(unknown)}")
+def _print_recorded(console: Console, plan: Plan, uri: str) -> None:
+    """What a run would find recorded, and what it would train."""
     try:
-        board, waiting = _record(plan, Results(uri, read_only=True))
-    except ResultsError:
-        console.print(f"recorded already in {uri}: nothing")
+        results = Results(uri, read_only=True)
+    except ResultsError as e:
+        console.print(f"recorded already: nothing ({e})", markup=False)
         return
+    board, left = _record(plan, results)
     cells = sum((c.state_id, c.task) in board.scored for c in plan.cells)
     console.print(
         f"recorded already in {uri}: {cells:,} cells, {len(board.done):,} states; "
-        f"left to train: {len(waiting.ladders):,} ladders"
+        f"left to train: {len(left.ladders):,} ladders",
+        markup=False,
     )
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.3g} TB"
 
 
 if __name__ == "__main__":

@@ -55,11 +55,10 @@ def bundle(
         limit = min(limit, max(fair, STARTUP_SECONDS))
     groups: list[list[Ladder]] = []
     rest: list[list[Ladder]] = []
-    # Children come after their parents in `ladders`, so this order meets every child first.
     pending: dict[str, list[list[Ladder]]] = defaultdict(list)
     below = dict(cost)
     order = _parents_first(roots, children)
-    for ladder in reversed(order):
+    for ladder in reversed(order):  # every child before its parent
         taken, left = _fill([ladder], pending.pop(ladder.id, []), cost, limit)
         groups += _pack(left, cost, limit)
         above = made_by.get(ladder.parent_id)

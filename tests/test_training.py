@@ -24,7 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from elastic_ray.plan import Ladder, Plan, Rung, plan_sweep
 from elastic_ray.results import Results
-from elastic_ray.spec import Runtime, Spec, expand
+from elastic_ray.short_forms import expand
+from elastic_ray.spec import Runtime, Spec
 from elastic_ray.tasks import load_task
 from elastic_ray.training.batches import learning_rate, order, steps, tokenize
 from elastic_ray.training.starts import prepare_start

@@ -1,0 +1,150 @@
+"""What `--dry-run` prints of a plan: how large it is, what it trains, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from .plan import Plan, TaskFacts
+from .price import checkpoint_bytes, generation_seconds, rate, training_seconds
+from .spec import Recipe, Spec
+
+NEAR = 4
+"""Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
+
+
+def print_price(console: Console, plan: Plan, tasks: Mapping[str, TaskFacts]) -> None:
+    """Print what the sweep is, what it trains and what it costs; `tasks` by name."""
+    spec = plan.spec
+    console.print(
+        f"sweep {spec.sweep}: {len(plan.cells):,} cells, {len(plan.nodes):,} states, "
+        f"{len(plan.ladders):,} ladders"
+    )
+    table = Table()
+    for head in ("examples", "cell by cell", "shared", "fused"):
+        table.add_column(head, justify="left" if head == "examples" else "right")
+    for kind, asked in plan.asked.items():
+        table.add_row(kind, f"{asked.cell_by_cell:,}", f"{asked.shared:,}", f"{asked.fused:,}")
+    console.print(table)
+    for line in dict.fromkeys(unfused(spec)):
+        console.print(line, markup=False)
+    questions = plan.questions()
+    g = spec.generation
+    answers = len(questions) * g.prompts * g.samples
+    tokens = sum(
+        ladder.examples * ladder.stage.recipe.epochs * tasks[ladder.task].mean_tokens
+        for ladder in plan.ladders
+    )
+    console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}")
+    written, left = _checkpoints(plan)
+    console.print(
+        f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
+    )
+    training, answering = _gpu_seconds(plan, tasks)
+    console.print(
+        f"GPU-hours: {_hours(training + answering)} (training {_hours(training)}, answers "
+        f"{_hours(answering)}; A100-class GPUs, start-up left out)"
+    )
+    unknown = [g.name for g in plan.groups.values() if g.parameters is None]
+    if unknown:
+        console.print(f"size unknown, counted as 1B parameters: {', '.join(unknown)}", markup=False)
+
+
+def unfused(spec: Spec) -> Iterator[str]:
+    """A line for each list of sizes that cannot lie on one run, with why, and what would help."""
+    lists = [(f"{model.name} pretrain", "pretrain", model.pretrain) for model in spec.models]
+    lists += [("positive", "positive", spec.positive), ("negative", "negative", spec.negative)]
+    for name, kind, asked in lists:
+        sizes = [size for size in asked if size]
+        recipe = spec.training.recipe(kind)
+        if len(sizes) < 2:
+            continue
+        why = _never(recipe)
+        if why:
+            yield f"not fused: {name}: {why}, so each of the {len(sizes)} sizes is a run of its own"
+            continue
+        batch = recipe.global_batch
+        apart = [f"{size:,}" for size in sizes[:-1] if size % batch]
+        if apart:
+            yield (
+                f"not fused: {name} {', '.join(apart)}: no whole number of global batches of "
+                f"{batch}; all sizes would lie on one run with a global_batch of "
+                f"{_fitting(sizes, batch)}"
+            )
+
+
+def _never(recipe: Recipe) -> str | None:
+    """Why no size of a recipe is a prefix of a larger one, if so."""
+    if recipe.schedule != "constant":
+        return f"the {recipe.schedule} schedule spans the whole run"
+    return f"{recipe.epochs} epochs each see all examples" if recipe.epochs > 1 else None
+
+
+def _fitting(sizes: Sequence[int], batch: int) -> str:
+    """The batch sizes near the one asked for that divide all sizes but the largest."""
+    common = math.gcd(*sizes[:-1])
+    all_of_them = [n for n in range(1, common + 1) if common % n == 0]
+    near = [n for n in all_of_them if batch <= n * NEAR and n <= batch * NEAR]
+    *first, last = map(str, near or all_of_them[-1:])
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _checkpoints(plan: Plan) -> tuple[int, int]:
+    """Bytes written over the sweep, and left at its end; a start from elsewhere stays there."""
+    spec = plan.spec
+    written = left = 0
+    for node in plan.nodes.values():
+        if node.stage is None and plan.starts[node.state_id].kind != "init":
+            continue
+        recipe = node.stage.recipe if node.stage else spec.training.pretrain
+        size = checkpoint_bytes(plan.groups[node.engine].parameters, recipe)
+        written += size
+        base = node.stage is None or node.stage.kind == "pretrain"
+        left += size if spec.keep == "all" or (spec.keep == "base" and base) else 0
+    return written, left
+
+
+def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts]) -> tuple[float, float]:
+    """Seconds of training and of answering, times the GPUs that each holds: one per worker."""
+    workers = plan.spec.training.runtime.workers
+    training = sum(
+        workers
+        * training_seconds(
+            plan.groups[ladder.engine].parameters,
+            ladder.examples,
+            tasks[ladder.task].mean_tokens,
+            ladder.stage.recipe,
+            len(ladder.rungs),
+            rate(workers, 0, 1),
+        )
+        for ladder in plan.ladders
+    )
+    g = plan.spec.generation
+    answering = sum(
+        generation_seconds(
+            plan.groups[plan.nodes[state].engine].parameters,
+            g.prompts * g.samples,
+            g.max_tokens,
+            rate(1, 0, 1),
+        )
+        for state, _ in plan.questions()
+    )
+    return training, answering
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    if hours < 0.01:
+        return "below 0.01"
+    return f"about {hours:,.0f}" if hours >= 100 else f"about {hours:.2g}"
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"

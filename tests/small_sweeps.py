@@ -1,0 +1,111 @@
+"""Small sweeps for the tests of planning: specs as a file would give them, and a task's facts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from elastic_ray.plan import Plan, plan_sweep
+from elastic_ray.short_forms import expand
+from elastic_ray.spec import Spec
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What planning needs to know of a task (`plan.TaskFacts`)."""
+
+    name: str = "reviews"
+    most: int = 10**9
+    mean_tokens: float = 40.0
+    identity: dict[str, Any] = field(init=False)
+    sizes: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", {"task": self.name, "version": 1})
+        pools = ("pretrain", "positive", "negative", "scorer", "prompts")
+        object.__setattr__(self, "sizes", dict.fromkeys(pools, self.most))
+
+    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
+        return {"of": self.name, "vocab_size": vocab_size or 100}
+
+
+def spec_of(**changes: Any) -> Spec:
+    """A spec from a sweep file's fields, with defaults for those left out."""
+    written = {
+        "sweep": "small",
+        "task": "reviews",
+        "models": [{"name": "m", "init": {"hidden_size": 64, "layers": 1}, "pretrain": [64]}],
+        "positive": [16],
+        "negative": [8, 16],
+        **changes,
+    }
+    return Spec.model_validate_json(json.dumps(expand(written)), strict=True)
+
+
+def plan_of(spec: Spec, most: int = 10**9) -> Plan:
+    """The plan, with tasks that hold `most` examples, and folders hashed by their names."""
+    tasks = {task.name: Facts(task.name, most) for task in spec.task}
+    paths = [model.path for model in spec.models] + [task.scorer.path for task in spec.task]
+    return plan_sweep(spec, tasks, {path: f"content of {path}" for path in paths if path})
+
+
+def sizes(most: int, count: int, least: int = 1) -> st.SearchStrategy[list[int]]:
+    """Ascending distinct sizes."""
+    return st.sets(st.integers(least, most), min_size=1, max_size=count).map(sorted)
+
+
+_INIT = {"hidden_size": 64, "layers": 1}
+_SOURCES = st.one_of(
+    st.builds(
+        lambda seed, pretrain: {"init": {**_INIT, "seed": seed}, "pretrain": pretrain},
+        st.integers(0, 1),
+        sizes(60, 3),
+    ),
+    st.builds(
+        lambda pretrain: {"hub": "some/model-1b", "revision": COMMIT, "pretrain": pretrain},
+        st.just([]) | sizes(60, 2),
+    ),
+    st.just({"path": "some/folder"}),
+)
+
+
+def recipes(lora: bool = True) -> st.SearchStrategy[dict[str, Any]]:
+    """What a stage may say of its training; `lora`: of adapters too."""
+    return st.fixed_dictionaries(
+        {
+            "global_batch": st.sampled_from([1, 2, 4, 5, 8]),
+            "schedule": st.sampled_from(["constant", "constant", "cosine"]),
+            "epochs": st.sampled_from([1, 1, 2]),
+            "lora": st.sampled_from([None, {"rank": 4}] if lora else [None]),
+        }
+    )
+
+
+def specs() -> st.SearchStrategy[Spec]:
+    """Specs of up to three models (which may be one under several names) and two tasks."""
+    return st.builds(
+        lambda sources, tasks, positive, negative, zero, seeds, pretrain, up, down, keep: spec_of(
+            task=tasks,
+            models=[{"name": f"m{i}", **source} for i, source in enumerate(sources)],
+            positive=positive,
+            negative=[0, *negative] if zero else negative,
+            seeds=seeds,
+            training={"pretrain": pretrain, "positive": up, "negative": down},
+            keep=keep,
+        ),
+        st.lists(_SOURCES, min_size=1, max_size=3),
+        st.sampled_from([["reviews"], ["imdb", "reviews"]]),
+        sizes(40, 3),
+        sizes(40, 4),
+        st.booleans(),
+        sizes(3, 2, least=0),
+        recipes(lora=False),
+        recipes(),
+        recipes(),
+        st.sampled_from(["all", "none", "base"]),
+    )

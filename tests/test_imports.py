@@ -1,0 +1,216 @@
+"""The house's one-way flow: who may import whom, and what planning needs installed.
+
+Imports are read from the source, also those inside functions, so that a lazy import is no way
+around.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "elastic_ray"
+HEAVY = ("ray", "torch", "vllm", "streamlit", "transformers", "deepspeed", "peft", "datasets")
+PURE = (
+    "spec",
+    "yaml_source",
+    "short_forms",
+    "spec_file",
+    "states",
+    "price",
+    "plan",
+    "resume",
+    "trials",
+    "capacity",
+    "board",
+    "keep",
+    "checkpoints",
+    "tasks",
+    "elasticity",
+    "dry_run",
+)
+LIGHT = (*PURE, "results", "query", "sweep")
+"""What can be imported without training or serving installed; of the command, the module."""
+
+FLOW = (
+    ("yaml_source", "spec", "checkpoints", "tasks", "elasticity"),
+    ("short_forms", "states", "price", "capacity"),
+    ("spec_file", "plan"),
+    ("resume", "trials", "board", "dry_run", "results"),
+    ("keep", "training", "serving", "query"),
+    ("schedule", "asking", "judging", "screen"),
+    ("probing",),
+    ("driver",),
+    ("sweep",),
+)
+"""From below to above: a room imports from lower rows only."""
+
+ONLY = {
+    "ray.tune": {"schedule"},
+    "ray.train": {"training"},
+    "deepspeed": {"training"},
+    "ray.serve": {"serving"},
+    "vllm": {"serving"},
+    "duckdb": {"results"},
+    # A query's rows are an Arrow table; a task's data may be Parquet files.
+    "pyarrow": {"results", "query", "tasks"},
+    "torch": {"training", "serving"},
+    # A task makes the tokenizer of models trained from scratch on it.
+    "transformers": {"training", "serving", "tasks"},
+    "ray": {"driver", "schedule", "training", "serving", "sweep"},
+}
+"""Who may import a library, or a part of it."""
+
+
+def imported(file: Path) -> Iterator[str]:
+    """The full names that a file imports, wherever in it: `ray.tune`, `elastic_ray.plan`."""
+    package = list(file.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def room(file: Path) -> str:
+    """The module or folder of the package that a file belongs to."""
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
+IMPORTS = [(room(file), name) for file in FILES for name in imported(file)]
+ROOMS = {room(file) for file in FILES}
+WITHIN = {
+    (source, name.split(".")[1])
+    for source, name in IMPORTS
+    if name.startswith("elastic_ray.") and name.split(".")[1] != source
+}
+
+
+def test_the_source_is_read() -> None:
+    """Of each kind of import there is one, so that the tests below see something."""
+    assert ("plan", "states") in WITHIN
+    assert ("sweep", "driver") in WITHIN, "inside a function"
+    assert ("training", "results") in WITHIN, "from a folder"
+    assert ("driver", "tasks") in WITHIN, "from . import tasks"
+    assert ("schedule", "ray.tune") in IMPORTS, "from ray import tune"
+    assert {target for _, target in WITHIN} <= ROOMS
+
+
+def test_rooms_import_lower_rooms_only() -> None:
+    height = {name: i for i, row in enumerate(FLOW) for name in row}
+    wrong = [
+        f"{source} imports {target}"
+        for source, target in sorted(WITHIN)
+        if source in height and target in height and height[target] >= height[source]
+    ]
+    assert not wrong
+    assert set(height) <= ROOMS, "a room that is no more"
+
+
+def test_rooms_never_import_each_other() -> None:
+    """Also those that the list above does not name."""
+    left = set(WITHIN)
+    while True:
+        bottom = {target for _, target in left} - {source for source, _ in left}
+        fewer = {(source, target) for source, target in left if target not in bottom}
+        if fewer == left:
+            break
+        left = fewer
+    assert not left, f"a circle among {sorted({source for source, _ in left})}"
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_a_library_is_known_in_its_rooms_only(library: str) -> None:
+    # The callback that hands Ray Train's reports to Tune is Tune's.
+    users = {
+        source
+        for source, name in IMPORTS
+        if f"{name}.".startswith(f"{library}.")
+        and not (library == "ray.train" and name.startswith("ray.tune."))
+    }
+    assert users <= ONLY[library]
+    if library not in ("torch", "transformers"):
+        assert users, f"nothing imports {library}: the test looks for the wrong name"
+
+
+def test_streamlit_is_the_apps_alone() -> None:
+    assert not [source for source, name in IMPORTS if name.startswith("streamlit")]
+
+
+def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rooms", "unwanted"), [(PURE, (*HEAVY, "duckdb", "pyarrow")), (LIGHT, HEAVY)]
+)
+def test_the_light_rooms_load_nothing_heavy(
+    rooms: tuple[str, ...], unwanted: tuple[str, ...]
+) -> None:
+    code = f"""
+import importlib, sys
+for name in {rooms}:
+    importlib.import_module(f"elastic_ray.{{name}}")
+    for heavy in {unwanted}:
+        if heavy in sys.modules:
+            print(f"{{name}} loads {{heavy}}")
+            del sys.modules[heavy]
+"""
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+WITHOUT = f"""
+import runpy, sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {HEAVY}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Without())
+module, *sys.argv[1:] = sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_sweep_is_planned_where_neither_training_nor_serving_is_installed(
+    tmp_path: Path,
+) -> None:
+    command = ("elastic_ray.sweep", str(ROOT / "sweeps" / "tiny.yaml"), "--dry-run")
+    done = python("-c", WITHOUT, *command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "sweep tiny:" in done.stdout and "GPU-hours" in done.stdout
+    blocked = python("-c", WITHOUT, "torch", cwd=tmp_path)
+    assert "No module named 'torch'" in blocked.stderr, "the environment hides what it should"
+
+
+def test_results_are_read_where_neither_training_nor_serving_is_installed(tmp_path: Path) -> None:
+    from elastic_ray.results import Results
+
+    Results(tmp_path / "results")
+    done = python(
+        *("-c", WITHOUT, "elastic_ray.query", "--format", "csv"),
+        *("--results", str(tmp_path / "results"), "SELECT count(*) AS n FROM curves"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["n", "0"]

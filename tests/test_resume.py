@@ -1,0 +1,392 @@
+"""What is left to do, and which checkpoints may go: told from the record alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_sweeps import COMMIT, plan_of, spec_of, specs
+
+from elastic_ray.board import Board, cell_rows
+from elastic_ray.keep import Keeper
+from elastic_ray.plan import Ladder, Plan
+from elastic_ray.resume import Outstanding, Recorded, outstanding
+from elastic_ray.spec import Spec
+
+DONE, DELETED = Recorded(True, None, True), Recorded(True, None, False)
+DIVERGED = Recorded(False, "diverged at step 3 of 9: loss nan", False)
+CRASHED = Recorded(False, "OSError: no space left", False)
+HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
+KINDS = (None, DONE, DELETED, DIVERGED, CRASHED)
+
+
+def records(plan: Plan, dice: random.Random) -> dict[str, Recorded]:
+    """A record as interrupted sweeps may leave it: nothing is done whose parent was never done."""
+    weights = [dice.random() + 0.05 for _ in KINDS]
+    found: dict[str, Recorded] = {}
+    for state, node in plan.nodes.items():
+        (row,) = dice.choices(KINDS, weights)
+        parent = found.get(node.parent_id or "")
+        if row and row.done and node.parent_id and not (parent and parent.done):
+            row = None
+        if row:
+            found[state] = row
+    return found
+
+
+def some(things: Iterable[Any], dice: random.Random) -> list[Any]:
+    share = dice.random()
+    return [thing for thing in things if dice.random() < share]
+
+
+def carried_out(
+    plan: Plan, recorded: dict[str, Recorded], left: Outstanding
+) -> tuple[set[str], set[str]] | None:
+    """(states done, checkpoints there) after what is left was done; None where it cannot be."""
+    done = {state for state, row in recorded.items() if row.done}
+    there = {state for state in done if recorded[state].kept} | set(left.starts)
+    done |= set(left.starts)
+    for ladder in left.ladders:
+        if not {ladder.parent_id, plan.full_ancestor(ladder.parent_id)} <= there:
+            return None
+        for rung in ladder.rungs:
+            if rung.state_id not in done or rung.state_id in left.remade:
+                done.add(rung.state_id)
+                there.add(rung.state_id)
+    return done, there
+
+
+def complete(plan: Plan, recorded: dict[str, Recorded], left: Outstanding, asked: set[str]) -> bool:
+    """Whether doing what is left does all that can be done, with a checkpoint for each question."""
+    outcome = carried_out(plan, recorded, left)
+    if outcome is None:
+        return False
+    done, there = outcome
+    trained = {s for s in plan.nodes if s not in plan.starts}
+    return trained - set(left.failed) <= done and all(
+        {state, plan.full_ancestor(state)} <= there for state in asked - set(left.failed)
+    )
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=150, deadline=None)
+def test_all_that_is_left_is_done_and_nothing_else(spec: Spec, seed: int) -> None:
+    plan, dice = plan_of(spec), random.Random(seed)
+    recorded = records(plan, dice)
+    asked = set(some({state for state, _ in plan.questions()}, dice))
+    left = outstanding(plan, recorded, asked)
+    assert complete(plan, recorded, left, asked)
+    for ladder in left.ladders:
+        fewer = replace(left, ladders=tuple(la for la in left.ladders if la is not ladder))
+        # One whose adapters are there passes by again when the weights below are made again.
+        waits = any(
+            recorded.get(r.state_id) == DONE for r in ladder.rungs if r.state_id in left.remade
+        )
+        assert waits or not complete(plan, recorded, fewer, asked)
+    for start in left.starts:
+        fewer = replace(left, starts=tuple(s for s in left.starts if s != start))
+        assert not complete(plan, recorded, fewer, asked)
+    for state in left.remade:
+        assert recorded[state].done
+        fewer = replace(left, remade=left.remade - {state})
+        if recorded[state].kept:
+            assert plan.full_ancestor(state) in left.remade - {state}
+        elif state not in plan.starts:
+            assert not complete(plan, recorded, fewer, asked)
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_nothing_is_left_where_all_is_recorded_and_answered(spec: Spec, seed: int) -> None:
+    plan, dice = plan_of(spec), random.Random(seed)
+    recorded = {state: dice.choice((DONE, DELETED)) for state in plan.nodes}
+    assert outstanding(plan, recorded, []) == Outstanding((), (), frozenset(), {})
+
+
+@given(specs())
+@settings(max_examples=50, deadline=None)
+def test_all_is_left_where_nothing_is_recorded(spec: Spec) -> None:
+    plan = plan_of(spec)
+    left = outstanding(plan, {}, {state for state, _ in plan.questions()})
+    assert left == Outstanding(tuple(plan.starts), plan.ladders, frozenset(), {})
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_what_diverged_stays_failed_and_takes_along_what_starts_from_it(
+    spec: Spec, seed: int
+) -> None:
+    plan, dice = plan_of(spec), random.Random(seed)
+    recorded = records(plan, dice)
+    left = outstanding(plan, recorded, [])
+    for state, node in plan.nodes.items():
+        row, parent = recorded.get(state), node.parent_id
+        if row == DIVERGED:
+            assert left.failed[state] == DIVERGED.error
+        elif parent in left.failed and not (row and row.done):
+            assert left.failed[state] == f"parent {parent} failed: {left.failed[parent]}"
+        else:
+            assert state not in left.failed
+    assert not {la.parent_id for la in left.ladders} & set(left.failed)
+
+
+# By hand
+
+
+def small(**changes: Any) -> Plan:
+    """One base, positive 8 and 16 on one run, and negative 8 of each."""
+    return plan_of(spec_of(models=[HUB], positive=[8, 16], negative=[8], **changes))
+
+
+def state(plan: Plan, positive: int, negative: int) -> str:
+    (found,) = [c for c in plan.cells if (c.positive, c.negative) == (positive, negative)]
+    return found.state_id
+
+
+def runs(plan: Plan, left: Outstanding) -> list[list[tuple[int, int]]]:
+    """The cells on each ladder that is left."""
+    points = {c.state_id: (c.positive, c.negative) for c in plan.cells}
+    return [[points[rung.state_id] for rung in ladder.rungs] for ladder in left.ladders]
+
+
+def test_a_deleted_parent_is_made_again_for_a_new_child() -> None:
+    plan = small()
+    recorded = {s: DELETED for s in plan.nodes}
+    del recorded[state(plan, 16, 8)]
+    left = outstanding(plan, recorded, [])
+    assert left.starts == (state(plan, 0, 0),)
+    assert left.remade == {state(plan, 0, 0), state(plan, 16, 0)}
+    assert runs(plan, left) == [[(8, 0), (16, 0)], [(16, 8)]]
+    # With the positive state's checkpoint, only the child is trained.
+    recorded[state(plan, 16, 0)] = DONE
+    left = outstanding(plan, recorded, [])
+    assert (left.starts, left.remade, runs(plan, left)) == ((), frozenset(), [[(16, 8)]])
+
+
+def test_a_new_question_of_a_deleted_state_makes_it_again() -> None:
+    plan = small()
+    recorded = {s: DELETED for s in plan.nodes} | {state(plan, 0, 0): DONE}
+    left = outstanding(plan, recorded, [state(plan, 8, 0)])
+    assert left.remade == {state(plan, 8, 0)}
+    assert runs(plan, left) == [[(8, 0), (16, 0)]]
+
+
+def test_an_adapter_needs_the_weights_below() -> None:
+    plan = small(training={"positive": {"lora": {}}})
+    recorded = {s: DONE for s in plan.nodes} | {state(plan, 0, 0): DELETED}
+    left = outstanding(plan, recorded, [state(plan, 8, 0)])
+    assert left.starts == (state(plan, 0, 0),)
+    # It waits for them: its run passes by, and finds its checkpoint.
+    assert left.remade == {state(plan, 0, 0), state(plan, 8, 0)}
+    # A full state of its own weights needs nothing.
+    left = outstanding(plan, recorded, [state(plan, 8, 8)])
+    assert left == Outstanding((), (), frozenset(), {})
+
+
+@pytest.mark.parametrize("row", [CRASHED, None])
+def test_other_failures_are_tried_again(row: Recorded | None) -> None:
+    plan = small()
+    recorded = {s: DONE for s in plan.nodes}
+    recorded.pop(state(plan, 8, 8))
+    if row:
+        recorded[state(plan, 8, 8)] = row
+    left = outstanding(plan, recorded, [])
+    assert runs(plan, left) == [[(8, 8)]] and not left.failed
+
+
+def test_a_run_that_diverged_is_not_tried_again_for_a_child() -> None:
+    plan = small()
+    recorded = {state(plan, 0, 0): DONE, state(plan, 8, 0): DONE, state(plan, 16, 0): DIVERGED}
+    left = outstanding(plan, recorded, {s for s, _ in plan.questions()})
+    assert runs(plan, left) == [[(8, 8)]]
+    assert set(left.failed) == {state(plan, 16, 0), state(plan, 16, 8)}
+
+
+# Which checkpoints may go
+
+
+class Simulation:
+    """A sweep in some order: each step makes a start or a rung, or scores an answer, and lets go
+    the checkpoints that the keeper lets go."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        recorded: dict[str, Recorded],
+        scored: Iterable[tuple[str, str]],
+        dice: random.Random,
+    ) -> None:
+        self.plan, self.dice = plan, dice
+        questions = plan.questions()
+        scored = {key for key in scored if key in questions}
+        left = outstanding(plan, recorded, {key[0] for key in questions if key not in scored})
+        done = {s for s, row in recorded.items() if row.done and s in plan.nodes}
+        self.there = {s for s in done if recorded[s].kept}
+        self.board = Board(plan, done - left.remade, scored, scored)
+        self.board.failed.update(left.failed)
+        self.keeper = Keeper(plan, self.board)
+        self.left = left
+        self.made: set[str] = set()
+        self.points: dict[str, str] = {}
+        """Where a ladder that is not at its end goes on, if it is interrupted: a rung."""
+        self.board.listen(lambda event, state: self.tidy(self.keeper.may_go(state)))
+
+    def tidy(self, states: Iterable[str]) -> None:
+        self.there -= set(states)
+
+    def whole(self, state: str) -> bool:
+        """Whether the checkpoint can be loaded."""
+        return {state, self.plan.full_ancestor(state)} <= self.there
+
+    def next_rung(self, ladder: Ladder) -> str | None:
+        for rung in ladder.rungs:
+            state = rung.state_id
+            if state not in self.board.done and state not in self.board.failed:
+                return state
+        return None
+
+    def steps(self) -> list[tuple[str, Any]]:
+        """What can be done now, as the scheduler sees it: by the board alone."""
+        board = self.board
+        found: list[tuple[str, Any]] = [
+            ("start", s) for s in self.left.starts if s not in self.made
+        ]
+        for ladder in self.left.ladders:
+            if ladder.parent_id in board.done and self.next_rung(ladder):
+                found.append(("train", ladder))
+        for key in self.plan.questions():
+            if key[0] in board.done and key not in board.scored and key not in board.lost:
+                found.append(("ask", key))
+        return found
+
+    def step(self, failures: bool) -> bool:
+        """One step; False where there is none. Every checkpoint that it reads must be there."""
+        steps = self.steps()
+        if not steps:
+            return False
+        for kind, what in steps:
+            read = what.parent_id if kind == "train" else what[0] if kind == "ask" else None
+            assert read is None or self.whole(read), f"{kind} {what}: its checkpoint is gone"
+        assert all(self.whole(s) for s in self.points.values()), "a run could not go on"
+        kind, what = self.dice.choice(steps)
+        fails = failures and self.dice.random() < 0.1
+        if kind == "start":
+            self.made.add(what)
+            self.there.add(what)
+            self.board.state_done(what)
+        elif kind == "ask":
+            if fails:
+                self.board.question_lost(what, "the engine died")
+            else:
+                self.board.question_scored(what)
+        else:
+            state = self.next_rung(what)
+            assert state is not None
+            if fails:
+                for rung in what.rungs:
+                    self.board.state_failed(rung.state_id, "no space left")
+            else:
+                self.there.add(state)
+                self.points[what.id] = state
+                self.board.state_done(state)
+                if not self.next_rung(what):
+                    del self.points[what.id]
+        return True
+
+    def end(self) -> None:
+        """The last look over all states."""
+        self.tidy([s for s in self.plan.nodes if self.keeper.not_needed(s)])
+
+    def recorded(self) -> dict[str, Recorded]:
+        found = {s: Recorded(True, None, s in self.there) for s in self.board.done}
+        return {**{s: Recorded(False, e, False) for s, e in self.board.failed.items()}, **found}
+
+
+@given(specs(), st.integers(0, 2**32), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_checkpoint_goes_that_something_still_needs(
+    spec: Spec, seed: int, failures: bool
+) -> None:
+    """A sweep that is interrupted, perhaps changed to keep other checkpoints, and started again."""
+    dice = random.Random(seed)
+    plan = plan_of(spec)
+    first = Simulation(plan, {}, [], dice)
+    for _ in range(dice.randrange(3 * len(plan.nodes))):
+        if not first.step(failures):
+            first.end()
+            break
+    plan = plan_of(
+        spec.model_copy(update={"keep": dice.choice(["all", "none", "base", spec.keep])})
+    )
+    # Some answers may be asked for anew (other sampling), which needs checkpoints that went.
+    scored = some(first.board.scored, dice) if dice.random() < 0.5 else first.board.scored
+    again = Simulation(plan, first.recorded(), scored, dice)
+    again.points = first.points
+    while again.step(failures=False):
+        pass
+    again.end()
+    assert again.board.done | set(plan.starts) >= set(plan.nodes)
+    assert again.board.scored == set(plan.questions())
+    kept = {s for s in again.there if s in plan.nodes}
+    if plan.spec.keep == "none":
+        assert not kept
+    elif plan.spec.keep == "base":
+        bases = {s for s, n in plan.nodes.items() if not n.stage or n.stage.kind == "pretrain"}
+        assert kept <= bases
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_what_is_kept_is_all_there_at_the_end(spec: Spec, seed: int) -> None:
+    plan = plan_of(spec)
+    run = Simulation(plan, {}, [], random.Random(seed))
+    while run.step(failures=False):
+        pass
+    run.end()
+    bases = {s for s, n in plan.nodes.items() if not n.stage or n.stage.kind == "pretrain"}
+    expected = {"all": set(plan.nodes), "base": bases, "none": set[str]()}
+    assert run.there == expected[spec.keep]
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> None:
+    """The next run of the sweep tries again, and need not make the parents again."""
+    plan = plan_of(spec)
+    run = Simulation(plan, {}, [], random.Random(seed))
+    while run.step(failures=True):
+        pass
+    run.end()
+    for state in run.board.failed:
+        parent = plan.nodes[state].parent_id
+        assert parent is None or parent not in run.board.done or run.whole(parent)
+    for key in run.board.lost:
+        assert run.whole(key[0])
+    # Run again, it makes nothing twice.
+    left = outstanding(plan, run.recorded(), {key[0] for key in run.board.lost})
+    assert not left.remade
+
+
+def test_cells_tell_how_they_went() -> None:
+    plan = small()
+    board = Board(plan, [], [], [])
+    board.state_done(state(plan, 0, 0))
+    board.question_scored((state(plan, 0, 0), "reviews"))
+    board.state_failed(state(plan, 16, 0), "diverged")
+    board.state_done(state(plan, 8, 0))
+    board.question_lost((state(plan, 8, 0), "reviews"), "the engine died")
+    rows = {
+        (r["positive"], r["negative"]): (r["status"], r["error"]) for r in cell_rows(plan, board)
+    }
+    assert rows == {
+        (0, 0): ("done", None),
+        (8, 0): ("failed", "the engine died"),
+        (8, 8): ("pending", None),
+        (16, 0): ("failed", "diverged"),
+        (16, 8): ("failed", f"parent {state(plan, 16, 0)} failed: diverged"),
+    }

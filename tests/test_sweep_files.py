@@ -1,0 +1,99 @@
+"""Every shipped sweep file loads and plans, and asks for what its comment says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from elastic_ray.plan import Plan, plan_sweep
+from elastic_ray.spec_file import load_spec
+from elastic_ray.sweep import main
+from elastic_ray.tasks import load_task
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
+WORDS = ("film", "actor", "plot", "scene", "song", "end", "camera", "joke", "story", "town")
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the schema of the IMDb reviews, as large as the shipped sweeps ask for."""
+    folder = tmp_path_factory.mktemp("imdb")
+    splits = {"train": (5000, (0, 1)), "test": (2000, (0, 1)), "unsupervised": (40_000, (-1,))}
+    for split, (count, labels) in splits.items():
+        with (folder / f"{split}.jsonl").open("w") as file:
+            for i in range(count):
+                # The lowest digit first: prompts are the first few words, and have to differ.
+                digits = " ".join(WORDS[int(digit)] for digit in f"{i:08}"[::-1])
+                row = {"text": f"{digits} in the {split} set", "label": labels[i % len(labels)]}
+                file.write(json.dumps(row) + "\n")
+    return folder
+
+
+def overrides(file: Path, folder: Path | None) -> list[str]:
+    """Where the task reads from the hub, the folder in its place."""
+    spec = load_spec(file)
+    names = [task.name for task in spec.task if task.name == "imdb" and "path" not in task.data]
+    where = "task" if len(spec.task) == 1 else "task.imdb"
+    return [f"{where}.data.path={folder}" for _ in names]
+
+
+def planned(file: Path, folder: Path | None) -> Plan:
+    spec = load_spec(file, overrides(file, folder))
+    tasks = {task.name: load_task(task.name, task.data) for task in spec.task}
+    return plan_sweep(spec, tasks, {m.path: m.path for m in spec.models if m.path})
+
+
+def test_there_are_files() -> None:
+    assert {"tiny.yaml", "imdb_small.yaml"} <= {file.name for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_shipped_file_plans(file: Path, reviews: Path) -> None:
+    plan = planned(file, reviews)
+    assert plan.spec.sweep == file.stem, "a file is called like its sweep"
+    assert plan.cells and plan.ladders
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_shipped_file_is_priced(
+    file: Path, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = [part for each in overrides(file, reviews) for part in ("--set", each)]
+    code = main([str(file), "--dry-run", "--results", str(tmp_path / "none"), *sets])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    assert f"sweep {file.stem}: " in out
+    assert "no whole number of global batches" not in out
+
+
+def test_the_bundled_sweep_shows_what_elasticity_is_about() -> None:
+    """At least two model sizes, two pre-training sizes of one, and curves with repetitions."""
+    plan = planned(ROOT / "sweeps" / "tiny.yaml", None)
+    spec = plan.spec
+    assert len({group.parameters for group in plan.groups.values()}) >= 2
+    assert max(len(model.pretrain) for model in spec.models) >= 2
+    assert len(spec.positive) >= 2
+    assert len([size for size in spec.negative if size]) >= 5
+    assert len(spec.seeds) >= 2
+    assert {task.name for task in spec.task} == {"reviews"}
+
+
+def test_the_models_of_the_imdb_sweep_are_of_the_size_they_are_called(reviews: Path) -> None:
+    plan = planned(ROOT / "sweeps" / "imdb_small.yaml", reviews)
+    small, large = sorted(group.parameters or 0 for group in plan.groups.values())
+    assert small >= 900_000 and large >= 2_500_000
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if "imdb" in file.read_text()], ids=lambda file: file.name
+)
+def test_the_real_reviews_are_enough(file: Path) -> None:
+    folder = os.environ.get("ELASTIC_RAY_IMDB")
+    if not folder:
+        pytest.skip("set ELASTIC_RAY_IMDB to a folder with IMDb's train, test and unsupervised")
+    plan = planned(file, Path(folder))
+    assert plan.cells

@@ -1,0 +1,178 @@
+"""Bundling: ladders go into trials until start-up is negligible, and no slot stands idle for it."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_sweeps import plan_of, spec_of, specs
+
+from elastic_ray.plan import Ladder, Rung
+from elastic_ray.price import STARTUP_SECONDS
+from elastic_ray.spec import Recipe, Spec
+from elastic_ray.states import Stage
+from elastic_ray.trials import SPREAD, WORTH, Trial, bundle
+
+Seconds = Callable[[Ladder], float]
+slot_counts = st.sampled_from([1, 2, 3, 8, 64])
+spans = st.sampled_from([1, 10, 100, 1000])
+
+
+def spread(span: int) -> Seconds:
+    """Seconds of a ladder from 1 to `span`, by its id."""
+    return lambda ladder: 1 + zlib.crc32(ladder.id.encode()) % span
+
+
+def some(ladders: Sequence[Ladder], left: int) -> list[Ladder]:
+    """About a half, a quarter, ... of the ladders (`left` 0: all), as a resumed sweep has left."""
+    return [la for la in ladders if zlib.crc32(la.id[::-1].encode()) % (left + 1) == 0]
+
+
+def limit(cost: dict[str, float], slots: int) -> float:
+    """What a trial of more than one ladder may take."""
+    fair = sum(cost.values()) / (slots * SPREAD)
+    most = WORTH * STARTUP_SECONDS
+    return most if slots == 1 else min(most, max(fair, STARTUP_SECONDS))
+
+
+@given(specs(), slot_counts, spans, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_no_ladder_is_lost_or_repeated(spec: Spec, slots: int, span: int, left: int) -> None:
+    ladders = some(plan_of(spec).ladders, left)
+    trials = bundle(ladders, spread(span), slots)
+    found = Counter(ladder.id for trial in trials for ladder in trial.ladders)
+    assert found == Counter(ladder.id for ladder in ladders)
+    assert len({trial.name for trial in trials}) == len(trials)
+    for trial in trials:
+        assert {ladder.task for ladder in trial.ladders} == {trial.task}
+        assert trial.seconds == pytest.approx(sum(map(spread(span), trial.ladders)))
+
+
+@given(specs(), slot_counts, spans, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_a_parent_comes_before_what_starts_from_it(
+    spec: Spec, slots: int, span: int, left: int
+) -> None:
+    ladders = some(plan_of(spec).ladders, left)
+    made = {rung.state_id for ladder in ladders for rung in ladder.rungs}
+    for trial in bundle(ladders, spread(span), slots):
+        own = {rung.state_id for ladder in trial.ladders for rung in ladder.rungs}
+        before: set[str] = set()
+        for ladder in trial.ladders:
+            parent = ladder.parent_id
+            assert parent in before or parent in trial.needs
+            assert (parent in trial.needs) == (parent not in own)
+            before |= {rung.state_id for rung in ladder.rungs}
+        assert trial.needs == {la.parent_id for la in trial.ladders} - own
+        assert all(need in made or left or need in plan_of(spec).starts for need in trial.needs)
+
+
+@given(specs(), slot_counts, spans, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_trials_never_wait_for_each_other_in_a_circle(
+    spec: Spec, slots: int, span: int, left: int
+) -> None:
+    ladders = some(plan_of(spec).ladders, left)
+    made_here = {rung.state_id for ladder in ladders for rung in ladder.rungs}
+    done: set[str] = set()
+    # In the order given, each trial finds what it needs: the longest that waits goes first.
+    for trial in bundle(ladders, spread(span), slots):
+        assert trial.needs & made_here <= done
+        done |= {rung.state_id for ladder in trial.ladders for rung in ladder.rungs}
+
+
+@given(specs(), slot_counts, spans, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_a_trial_is_no_longer_than_pays(spec: Spec, slots: int, span: int, left: int) -> None:
+    ladders = some(plan_of(spec).ladders, left)
+    cost = {ladder.id: spread(span)(ladder) for ladder in ladders}
+    for trial in bundle(ladders, spread(span), slots):
+        assert len(trial.ladders) == 1 or trial.seconds <= limit(cost, slots) + 1e-6
+
+
+@given(specs(), spans)
+@settings(max_examples=100, deadline=None)
+def test_with_one_slot_trials_are_few(spec: Spec, span: int) -> None:
+    """Of those that start from one ladder, or from none, at most one is less than half full."""
+    ladders = plan_of(spec).ladders
+    trials = bundle(ladders, spread(span), 1)
+    most = WORTH * STARTUP_SECONDS
+    parents = {la.parent_id for la in ladders} & {r.state_id for la in ladders for r in la.rungs}
+    above = {la.id for la in ladders if any(r.state_id in parents for r in la.rungs)}
+    sets = len(above) + len({la.task for la in ladders})
+    total = sum(map(spread(span), ladders))
+    assert len(trials) <= 2 * total / most + sets
+    if total <= most:
+        assert len(trials) == len({la.task for la in ladders})
+
+
+@given(specs(), st.sampled_from([2, 3, 8]), spans, st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_with_many_slots_there_are_trials_for_all_of_them(
+    spec: Spec, slots: int, span: int, left: int
+) -> None:
+    ladders = some(plan_of(spec).ladders, left)
+    cost = {ladder.id: spread(span)(ladder) for ladder in ladders}
+    total, trials = sum(cost.values()), bundle(ladders, spread(span), slots)
+    # Where work is at least a start-up per slot, and no single ladder is most of it.
+    if total >= slots * STARTUP_SECONDS and max(cost.values()) <= limit(cost, slots):
+        assert len(trials) >= slots
+    if total >= slots * SPREAD * STARTUP_SECONDS and max(cost.values()) <= limit(cost, slots):
+        assert len(trials) >= slots * SPREAD
+
+
+def ladder(name: str, parent: str) -> Ladder:
+    stage = Stage("positive", "positive", 0, Recipe(), "data")
+    return Ladder(parent, stage, (Rung(name, 8),), "reviews", "engine")
+
+
+def names(trials: Sequence[Trial]) -> list[list[str]]:
+    return [[la.id for la in trial.ladders] for trial in trials]
+
+
+def test_a_wide_tree_keeps_every_slot_busy_once_its_root_is_there() -> None:
+    ladders = [ladder("root", "start"), *(ladder(f"child {i}", "root") for i in range(16))]
+    seconds: dict[str, float] = {"root": 10.0}
+    trials = bundle(ladders, lambda la: seconds.get(la.id, 100.0), slots=4)
+    ready = [trial for trial in trials if trial.needs == {"root"}]
+    assert len(ready) >= 4 * SPREAD
+    assert max(trial.seconds for trial in ready) <= 1610 / 4
+
+
+def test_the_longest_way_is_released_first() -> None:
+    ladders = [
+        ladder("short", "start"),
+        ladder("long", "start"),
+        ladder("longer", "long"),
+        ladder("longest", "longer"),
+    ]
+    trials = bundle(ladders, lambda la: 150.0, slots=4)
+    assert names(trials) == [["long"], ["longer"], ["longest"], ["short"]]
+    below = [trial.below for trial in trials]
+    assert below == sorted(below, reverse=True) and below[0] == 450
+
+
+def test_children_that_do_not_fit_beside_their_parent_go_together() -> None:
+    ladders = [ladder("root", "start"), *(ladder(f"child {i}", "root") for i in range(10))]
+    trials = bundle(ladders, lambda la: 190.0 if la.id == "root" else 15.0, slots=1)
+    assert [len(trial.ladders) for trial in trials] == [1, 10]
+
+
+def test_work_shorter_than_a_start_is_not_spread() -> None:
+    ladders = [ladder(f"{i}", "start") for i in range(10)]
+    (trial,) = bundle(ladders, lambda la: 1.0, slots=16)
+    assert trial.seconds == 10 and trial.needs == {"start"}
+
+
+def test_a_tasks_ladders_are_not_mixed_with_anothers() -> None:
+    plan = plan_of(spec_of(task=["reviews", "imdb"]))
+    trials = bundle(plan.ladders, lambda la: 0.1, slots=1)
+    assert sorted(trial.task for trial in trials) == ["imdb", "reviews"]
+
+
+def test_nothing_to_do_is_no_trial() -> None:
+    assert bundle([], lambda la: 1.0, slots=4) == ()
