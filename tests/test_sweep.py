@@ -1,16 +1,19 @@
 """One real sweep, end to end: Ray, DeepSpeed, vLLM, Parquet, DuckDB; many questions to its result.
 
 The sweep is small but whole: two pre-training sizes, two positive and three negative sizes. It
-runs as a user runs it, in a process of its own, and is started again afterwards.
+runs as a user runs it, in a process of its own: once undisturbed, and once killed at three
+different moments and started again.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,11 +37,54 @@ generation: {prompts: 24, max_tokens: 24}
 CELLS = 2 * (1 + 2 * 4)
 
 
+ALONE = {**os.environ, "RAY_ADDRESS": "local"}
+"""Not in a Ray cluster that may run on this machine."""
+
+
+def command(spec: Path, results: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results), *more
+    ]  # fmt: skip
+
+
 def sweep(spec: Path, results: Path, *more: str, limit: float = 600) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results)]
     return subprocess.run(
-        [*command, *more], capture_output=True, text=True, timeout=limit, check=False
+        command(spec, results, *more),
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        check=False,
+        env=ALONE,
     )
+
+
+def start(spec: Path, results: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(spec, results),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ALONE,
+    )
+
+
+def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 300) -> None:
+    """Wait for a moment of the run; it must come before the run ends."""
+    deadline = time.monotonic() + limit
+    while not reached():
+        assert run.poll() is None, f"the run ended before: {run.communicate()[0]}"
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.1)
+
+
+def kill(run: subprocess.Popen) -> None:
+    """SIGKILL to the command alone; all that it started must end by itself."""
+    family = psutil.Process(run.pid).children(recursive=True)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    # Ray's own agents look for their raylet every few seconds before they end.
+    _, alive = psutil.wait_procs(family, timeout=180)
+    assert not alive, f"left running: {[p.cmdline()[:3] for p in alive]}"
 
 
 @pytest.fixture(scope="module")
@@ -50,28 +96,55 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A sweep that is killed half-way and started again: (results, what the second run printed)."""
+    """A sweep that nothing disturbs: (results, what it printed)."""
     results = tmp_path_factory.mktemp("results")
-    command = [sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results)]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    family: list[psutil.Process] = []
-    deadline = time.monotonic() + 300
-    while first.poll() is None and time.monotonic() < deadline:
-        if len(Results(results).recorded("states")) >= 3:
-            break
-        time.sleep(0.5)
-    family = psutil.Process(first.pid).children(recursive=True)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    # Ray's own agents look for their raylet every few seconds before they end.
-    _, alive = psutil.wait_procs(family, timeout=180)
-    assert not alive, f"left running: {[p.cmdline()[:3] for p in alive]}"
-    before = {s: row["finished_at"] for s, row in Results(results).states(("finished_at",)).items()}
-    again = sweep(spec, results)
-    assert again.returncode == 0, again.stdout + again.stderr
-    after = {s: row["finished_at"] for s, row in Results(results).states(("finished_at",)).items()}
-    assert {s: after[s] for s in before} == before, "a recorded state was trained again"
-    return results, again.stdout
+    out = sweep(spec, results)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return results, out.stdout
+
+
+MOMENTS: tuple[tuple[str, int], ...] = (("states", 2), ("states", 9), ("scores", 3))
+"""Killed when so many are recorded: before the first snapshot, half-way, while answers come."""
+
+
+@pytest.fixture(scope="module")
+def killed(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sweep, killed at each of the moments, then run to its end."""
+    results = tmp_path_factory.mktemp("killed")
+    seen: dict[Path, int] = {}
+    for table, count in MOMENTS:
+        run = start(spec, results)
+        until(run, lambda: len(Results(results).recorded(table)) >= count)  # noqa: B023
+        kill(run)
+        for path, written in seen.items():
+            assert path.stat().st_mtime_ns == written, f"{path.name} was recorded twice"
+        seen = {p: p.stat().st_mtime_ns for p in results.glob("[rs]*/**/one-*.parquet")}
+        # A state's record is rewritten when its checkpoint is deleted, and only then.
+        seen = {p: at for p, at in seen.items() if p.parent.name != "states"}
+    out = sweep(spec, results)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return results
+
+
+MEASURED = {
+    "states": "SELECT state_id, parent_id, kind, examples, status, tokens, losses, checksum "
+    "FROM states ORDER BY ALL",
+    "cells": "SELECT * FROM cells ORDER BY ALL",
+    "responses": "SELECT * FROM responses ORDER BY ALL",
+    "scores": "SELECT * FROM scores ORDER BY ALL",
+    "elasticity": "SELECT * FROM elasticity ORDER BY ALL",
+}
+
+
+@pytest.mark.parametrize("table", MEASURED)
+def test_a_sweep_that_was_killed_ends_with_the_same_rows(
+    ran: tuple[Path, str], killed: Path, table: str
+) -> None:
+    one, other = (
+        Results(at, read_only=True).query(MEASURED[table]).to_pylist() for at in (ran[0], killed)
+    )
+    assert len(one) > 0
+    assert one == other
 
 
 def test_every_cell_is_measured(ran: tuple[Path, str]) -> None:
@@ -161,7 +234,7 @@ def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
         (["task=revews"], "did you mean 'reviews'"),
         (["task.data.sed=1"], "did you mean 'seed'"),
         (["models.0.init.vocabulary=100"], "words are fixed"),
-        (["resources.trainers=1000", "sweep=other"], "has room for"),
+        (["resources.trainers=1000", "seeds=[7]"], "has room for"),
     ],
 )
 def test_what_cannot_be_run_is_said(
@@ -173,14 +246,60 @@ def test_what_cannot_be_run_is_said(
     assert "Traceback" not in out.stderr
 
 
-def test_ctrl_c_stops_cleanly(spec: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(tmp_path)]
-    run = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
+def test_a_missing_checkpoint_is_named(ran: tuple[Path, str], spec: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(ran[0], results)
+    rows = Results(results).states(("kind", "checkpoint"))
+    lost = [state for state, row in rows.items() if row["kind"] == "pretrain"]
+    for state in lost:
+        shutil.rmtree(results / "checkpoints" / state)
+    out = sweep(spec, results, "--set", "positive=[16,40]", "--set", "sweep=more")
+    assert out.returncode == 1, out.stdout
+    assert "is missing" in out.stdout
+    assert all(state in out.stdout for state in lost)
+    cells = Results(results).cells("more")
+    assert {c["status"] for c in cells if c["positive"] in (0, 16)} == {"done"}
+    assert {c["status"] for c in cells if c["positive"] == 40} == {"failed"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that can be made larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True
     )
-    deadline = time.monotonic() + 300
-    while len(Results(tmp_path).recorded("states")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.5)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(
+    ran: tuple[Path, str], spec: Path, small_disk: Path
+) -> None:
+    results = small_disk / "results"
+    shutil.copytree(ran[0] / "scorers", results / "scorers")
+    out = sweep(spec, results)
+    assert out.returncode == 1, out.stdout
+    assert "No space left on device" in out.stdout + out.stderr
+    assert "Traceback" not in out.stdout + out.stderr
+    before = Results(results, read_only=True).recorded("states")
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    again = sweep(spec, results)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert before <= Results(results, read_only=True).recorded("states")
+    scores = MEASURED["scores"]
+    one, other = (Results(at, read_only=True).query(scores) for at in (ran[0], results))
+    assert one.to_pylist() == other.to_pylist()
+
+
+def test_ctrl_c_stops_cleanly(spec: Path, tmp_path: Path) -> None:
+    run = start(spec, tmp_path)
+    until(run, lambda: len(Results(tmp_path).recorded("states")) >= 2)
     family = psutil.Process(run.pid).children(recursive=True)
     run.send_signal(signal.SIGINT)
     out, _ = run.communicate(timeout=120)
