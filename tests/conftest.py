@@ -1,8 +1,25 @@
-"""Property tests judge what is computed, not how long a busy machine took to draw an example."""
+"""What all tests share: patience with a busy machine, and where the real reviews are."""
 
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
+# Property tests judge what is computed, not how long an example took to draw.
 settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("busy machine")
+
+
+@pytest.fixture(scope="session")
+def imdb_folder() -> Path:
+    """IMDb's train, test and unsupervised as files; tests of them skip where they are not."""
+    beside = Path(__file__).parents[2] / "shared" / "data" / "imdb"
+    folder = Path(os.environ.get("ELASTIC_RAY_IMDB", beside))
+    if not folder.is_dir():
+        pytest.skip(f"the real reviews are not in {folder}: set ELASTIC_RAY_IMDB to their folder")
+    return folder

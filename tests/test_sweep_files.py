@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -91,9 +90,6 @@ def test_the_models_of_the_imdb_sweep_are_of_the_size_they_are_called(reviews: P
 @pytest.mark.parametrize(
     "file", [file for file in FILES if "imdb" in file.read_text()], ids=lambda file: file.name
 )
-def test_the_real_reviews_are_enough(file: Path) -> None:
-    folder = os.environ.get("ELASTIC_RAY_IMDB")
-    if not folder:
-        pytest.skip("set ELASTIC_RAY_IMDB to a folder with IMDb's train, test and unsupervised")
-    plan = planned(file, Path(folder))
+def test_the_real_reviews_are_enough(file: Path, imdb_folder: Path) -> None:
+    plan = planned(file, imdb_folder)
     assert plan.cells
