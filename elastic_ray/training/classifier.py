@@ -1,15 +1,16 @@
 """A task's own scorer, where there is no hub: a small RoBERTa trained once on labelled texts.
 
-It learns from the task's `scorer` pool, which shares no text with anything else, and is judged on
-a fixed tenth of it that it never saw. The folder, with its accuracy in `scorer.json`, appears at
+It learns from the task's `scorer` pool, which shares no text with anything else, for as long as it
+gets better on a tenth of it, and is judged on another tenth that it never saw. The folder, with its accuracy in `scorer.json`, appears at
 once when all is done; one that is there is used as it is.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints import checkpoint_checksum
@@ -27,8 +28,12 @@ POSITIONS = 514
 LONGEST = 256
 """Tokens it learns from; longer texts are cut."""
 BATCH, RATE, SEED = 32, 1e-3, 0
-ENOUGH = 16_000
-"""Examples seen: few texts are read several times, many texts once or twice."""
+WARM_UP = 50
+"""Steps of growing rate."""
+ROUND = 4_000
+"""Examples between two looks at how good it has become."""
+ROUNDS, PATIENCE = 20, 3
+"""Rounds at most, and rounds without getting better after which it stops."""
 
 
 def train_classifier(
@@ -52,7 +57,8 @@ def train_classifier(
     tokenizer = task.tokenizer(None)
     pool = task.pool("scorer")
     shuffled = [pool[i] for i in selection(len(pool), len(pool), SEED)]
-    held, known = shuffled[: len(pool) // 10], shuffled[len(pool) // 10 :]
+    tenth = len(pool) // 10
+    held, watched, known = shuffled[:tenth], shuffled[tenth : 2 * tenth], shuffled[2 * tenth :]
     torch.manual_seed(SEED)
     config = RobertaConfig(
         vocab_size=len(tokenizer),
@@ -70,7 +76,7 @@ def train_classifier(
         label2id={"negative": 0, "positive": 1},
     )
     model = RobertaForSequenceClassification(config)
-    _learn(model, tokenizer, known)
+    _learn(model, tokenizer, known, watched)
     record = {
         "accuracy": _accuracy(model, tokenizer, held),
         "held_out": len(held),
@@ -92,29 +98,46 @@ def train_classifier(
 
 
 def _learn(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    known: Sequence[Example],
+    watched: Sequence[Example],
 ) -> None:
+    """Train on `known`; the weights are those that were best on `watched`."""
     import torch
 
-    epochs = max(1, round(ENOUGH / len(examples)))
-    total = epochs * (len(examples) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(total, 10))
-    model.train()
+    batches = _batches(known)
+    best, since, kept = -1.0, 0, {}
     step = 0
-    for epoch in range(epochs):
-        order = selection(len(examples), len(examples), SEED + 1, epoch)
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            chosen = [examples[i] for i in order[start : start + BATCH]]
-            inputs, labels = _inputs(tokenizer, chosen)
-            loss = model(**inputs, labels=labels).loss
-            loss.backward()
+    for _ in range(ROUNDS):
+        model.train()
+        for _ in range(ROUND // BATCH):
+            step += 1
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * min(1.0, step / WARM_UP)
+            inputs, labels = _inputs(tokenizer, next(batches))
+            model(**inputs, labels=labels).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            if step < total - 1:
-                schedule.step()
-            step += 1
+        reached = _accuracy(model, tokenizer, watched)
+        since += 1
+        if reached > best:
+            best, since = reached, 0
+            kept = {name: value.clone() for name, value in model.state_dict().items()}
+        if since >= PATIENCE:
+            break
+    model.load_state_dict(kept)
+
+
+def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """Batches without end, epoch after epoch; what is left over of an epoch is left out."""
+    for epoch in itertools.count():
+        order = selection(len(examples), len(examples), SEED + 1, epoch)
+        size = min(BATCH, len(order))
+        for start in range(0, len(order) - size + 1, size):
+            yield [examples[i] for i in order[start : start + size]]
 
 
 def _accuracy(
