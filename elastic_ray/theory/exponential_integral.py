@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import zeta
+from scipy.special import zeta  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 
@@ -51,9 +51,11 @@ def _series(p: float, x: Floats) -> Floats:
         # far from a whole order: Gamma(1-p) x^(p-1) and the term of m = 0 are both harmless
         return total + math.gamma(1 - p) * np.exp((p - 1) * log_x) - 1 / (1 - p)
     # Gamma(1-p) x^(p-1) = -(-x)^(n-1) / (n-1)! / eps * exp(z): joined with the term of m = n-1
-    z = eps * log_x + _log_gamma_1m(eps) - sum(math.log1p(eps / i) for i in range(1, n))
-    harmonic = sum(1 / i for i in range(1, n))
-    joined = np.expm1(z) / eps if eps else log_x + np.euler_gamma - harmonic
+    if eps:
+        z = eps * log_x + _log_gamma_1m(eps) - sum(math.log1p(eps / i) for i in range(1, n))
+        joined = np.expm1(z) / eps
+    else:
+        joined = log_x + np.euler_gamma - sum(1 / i for i in range(1, n))
     with np.errstate(invalid="ignore"):
         term = np.where(singular == 0, 0.0, singular * joined)
     return np.asarray(total - term)

@@ -68,40 +68,34 @@ def normalised_rates(trees: Sequence[ResponseTree], sizes: Sequence[float]) -> F
     return normalised
 
 
-def rates_on_trees(
-    trees: Sequence[ResponseTree], sizes: Sequence[float], perturbed: int = -1
-) -> Rates:
+def rates_on_trees(trees: Sequence[ResponseTree], sizes: Floats, perturbed: int = -1) -> Rates:
     """Savings, normalised rates and their exact derivatives in the size of one data set.
 
-    For trees of one depth with all weight on the leaves (Assumption A.3); derivatives are per
-    unit of `sizes`, in the size of data set `perturbed`. The errors are 0: on given trees
-    everything is exact, to rounding.
+    For trees of one depth with all weight on the leaves (Assumption A.3); `sizes` is [..., N], the
+    derivatives are per unit of it, in the size of data set `perturbed`. The errors are 0: on given
+    trees everything is exact, to rounding.
     """
-    shares = _shares(trees, sizes)
-    leaves = []
+    first = trees[0].eos.size // 2
     for tree in trees:
-        if tree.depth != trees[0].depth or tree.eos[: tree.eos.size // 2].any():
+        if tree.depth != trees[0].depth or tree.eos[:first].any():
             raise TreeError("trees of one depth are needed, with all weight on the leaves")
-        leaves.append(tree.probabilities[tree.eos.size // 2 :])
-    count = leaves[0].size
-    joint = sum((share * p for share, p in zip(shares, leaves, strict=True)), np.zeros(count))
-    used = joint > 0
-    log_ratio = np.log(joint[used] * count)
-    with np.errstate(divide="ignore"):
-        saving = np.array([_cross(p, used, log_ratio) for p in leaves])
-    # d log p / d|D_m| = (p_m / p - 1) / sum |D|
-    lean = leaves[perturbed][used] / joint[used] - 1
-    slope = np.array([_cross(p, used, lean) for p in leaves]) / float(sum(sizes))
-    return normalise(np.asarray(sizes, np.float64), saving, slope, perturbed)
+    leaves = np.array([tree.probabilities[first:] for tree in trees])
+    sizes = np.asarray(sizes, np.float64)
+    saving, slope = np.empty(sizes.shape), np.empty(sizes.shape)
+    for row in np.ndindex(sizes.shape[:-1]):
+        joint = _shares(trees, sizes[row]) @ leaves
+        used = joint > 0
+        if not used.all():
+            if leaves[:, ~used].any():
+                raise TreeError("a data set of size 0 has leaves that no other has")
+            joint = np.where(used, joint, 1)
+        saving[row] = leaves @ np.log(joint * first)
+        # d log p / d|D_m| = (p_m / p - 1) / sum |D|
+        slope[row] = (leaves @ (leaves[perturbed] / joint) - 1) / sizes[row].sum()
+    return normalise(sizes, saving, slope, perturbed)
 
 
-def _cross(p: Floats, used: np.ndarray[tuple[int], np.dtype[np.bool_]], of: Floats) -> float:
-    if p[~used].any():
-        raise TreeError("a data set of size 0 has leaves that no other has: its rate is infinite")
-    return float(p[used] @ of)
-
-
-def _shares(trees: Sequence[ResponseTree], sizes: Sequence[float]) -> Floats:
+def _shares(trees: Sequence[ResponseTree], sizes: Sequence[float] | Floats) -> Floats:
     weights = np.asarray(sizes, np.float64)
     if not trees or weights.shape != (len(trees),):
         raise TreeError(f"{len(trees)} trees need as many sizes, not {weights.shape}")

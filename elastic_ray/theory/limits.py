@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import hyp2f1
+from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.special import hyp2f1  # type: ignore[import-untyped]
 
 from .pareto import Pareto
 from .quadrature import rates_by_quadrature
@@ -28,9 +28,7 @@ def rates_without_perturbation(law: Pareto, k: float) -> Rates:
     a, c = law.alpha, law.scale
     base = math.log(c) - math.log1p(1 / k)
     # X1, X2 or neither drawn by mass: the rates of the exponentials of log X1 and log X2
-    saving = [
-        base + 1 / r1 + _mean_log1p(r1, r2, k) for r1, r2 in ((a - 1, a), (a, a - 1), (a, a))
-    ]
+    saving = [base + 1 / r1 + _mean_log1p(r1, r2, k) for r1, r2 in ((a - 1, a), (a, a - 1), (a, a))]
     second = _mean_share(a, a, k) - 1 / (k + 1)
     if a > 2:
         # E[1 / (k X1 + X2)], 1/X1 taken into the law of X1
@@ -62,12 +60,14 @@ def _beta(a: float, z: float) -> float:
 
 @dataclass(frozen=True)
 class LargeK:
-    """What the quantities tend to as k grows, at every fixed l: the Pareto law of `alpha`.
+    """What the quantities tend to as k grows: the Pareto law of `alpha`.
 
     `k_gamma1_slope`: k d gamma1/dl, (h - g) / h. `k_gamma2_slope`: k d gamma2/dl, the sum of the
-    two terms that equation 101 weighs, ((E[1/X] - 1) h + (h - g) g) / h^2. `k2_saving1_slope`:
-    k^2 dS_1/dl, -(E[1/X] - 1). `k_saving2_slope`: k dS_2/dl, E[1/X] - 1. `k_total_slope`: k dH/dl,
-    g - h. `gamma2`: g / h; gamma1 tends to 1.
+    two terms that equation 101 weighs, ((E[1/X] - 1) h + (h - g) g) / h^2. `k_saving2_slope`:
+    k dS_2/dl, E[1/X] - 1. `k_total_slope`: k dH/dl, g - h. `gamma2`: g / h; gamma1 tends to 1.
+    These hold at every fixed l. `k2_saving1_slope`: k^2 dS_1/dl, -(E[1/X] - 1), holds at l = 0:
+    a fixed l adds -l (E[X^2] E[1/X] - 1) to it, and for alpha < 2, where X has no variance, makes
+    it grow like k^(2 - alpha).
     """
 
     alpha: float
@@ -132,7 +132,7 @@ def light_tail_rates(sizes: Floats) -> tuple[Floats, Floats]:
     square = (sizes**2).sum(axis=-1, keepdims=True)
     gamma = 2 * sizes * whole / square - 1
     own = np.zeros(sizes.shape[-1])
-    own[-1] = 1
+    own[-1] = 1  # the derivative of |D_j| in |D_N|
     slope = 2 * (own * whole + sizes) / square - 4 * sizes * whole * sizes[..., -1:] / square**2
     return gamma, slope
 
@@ -142,7 +142,7 @@ def critical_alpha() -> float:
     return float(brentq(lambda a: LargeK.of(Pareto(a)).k_gamma2_slope, 2, 4, xtol=1e-13))
 
 
-def sign_change(alpha: float, l: float = 0.0) -> float | None:  # noqa: E741 - the paper's l
+def sign_change(alpha: float, l: float = 0.0) -> float | None:
     """The k > 1 at which d gamma2/dl turns negative, by quadrature; None where it does not.
 
     It is looked for up to k = 10^8.
@@ -150,7 +150,8 @@ def sign_change(alpha: float, l: float = 0.0) -> float | None:  # noqa: E741 - t
 
     def slope(log_k: float) -> float:
         sizes = np.array([math.exp(log_k), 1.0, l])
-        return float(rates_by_quadrature([Pareto(alpha)] * 3, sizes).gamma_slope[1]) * sizes[0]
+        rates = rates_by_quadrature([Pareto(alpha)] * 3, sizes)
+        return float(rates.gamma_slope[1] * sizes[0])
 
     ends = 0.1, 8 * math.log(10)
     if slope(ends[1]) >= 0 or slope(ends[0]) <= 0:

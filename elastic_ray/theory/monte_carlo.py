@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import qmc, t
+from scipy.stats import qmc, t  # type: ignore[import-untyped]
 
 from .pareto import Pareto
 from .rates import Floats, Rates, normalise
@@ -47,9 +47,7 @@ def rates_by_monte_carlo(
     return estimate(sizes, np.array(savings), np.array(slopes), m)
 
 
-def _means(
-    laws: Sequence[Pareto], upper: Floats, sizes: Floats, m: int
-) -> tuple[Floats, Floats]:
+def _means(laws: Sequence[Pareto], upper: Floats, sizes: Floats, m: int) -> tuple[Floats, Floats]:
     plain = [law.quantile(u) for law, u in zip(laws, upper, strict=True)]
     biased = [law.biased_quantile(u) for law, u in zip(laws, upper, strict=True)]
     saving, slope = np.empty(sizes.shape), np.empty(sizes.shape)

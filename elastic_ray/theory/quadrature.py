@@ -83,9 +83,7 @@ def _nodes(laws: Sequence[Pareto]) -> tuple[Floats, float]:
     return np.exp(last - STEP * np.arange(count)[::-1]), decay
 
 
-def _transforms(
-    laws: Sequence[Pareto], nodes: Floats, shares: Floats, power: int
-) -> list[Floats]:
+def _transforms(laws: Sequence[Pareto], nodes: Floats, shares: Floats, power: int) -> list[Floats]:
     """Of each law, [combinations, nodes]: E[X^power exp(-s a X)], each distinct a computed once."""
     tables = []
     for law, share in zip(laws, shares.T, strict=True):
@@ -104,9 +102,7 @@ def _integral(first: Floats, less: Floats | None, decay: float) -> tuple[Floats,
     return fine, abs(fine - coarse) + tails + _ROUNDING * STEP * size.sum(axis=1)
 
 
-def _largest_by_identity(
-    sizes: Floats, slope: Floats, error: Floats
-) -> tuple[Floats, Floats]:
+def _largest_by_identity(sizes: Floats, slope: Floats, error: Floats) -> tuple[Floats, Floats]:
     """The largest data set's slope from sum |D_j| dS_j = 0.
 
     It falls like 1/k^2 and the integral gives it as a difference of terms that fall like 1/k: at

@@ -32,7 +32,7 @@ class Rates:
     `saving`: S_j, nats. `saving_slope`: dS_j/d|D_m|. `gamma`: S_j / H (Definition 3.12, no unit).
     `gamma_slope`: d gamma_j / d|D_m|, with D_m the perturbed data set: with sizes (k, 1, l) and
     m the last this is d gamma_j / dl. Each `*_error` says how far it may be off: a bound
-    (quadrature) or a 99.9% half-width (Monte Carlo, trees). `total` is H.
+    (quadrature) or a 99.9% half-width (Monte Carlo, trees).
     """
 
     saving: Floats
@@ -71,14 +71,7 @@ def normalise(
     gamma = saving / h
     gamma_slope = (slope - h_slope * gamma) / h
     gamma_error = (e + abs(gamma) * h_error) / h
-    return Rates(
-        saving,
-        slope,
-        gamma,
-        gamma_slope,
-        e,
-        f,
-        gamma_error,
-        (f + abs(gamma) * h_slope_error + abs(h_slope) * gamma_error + abs(gamma_slope) * h_error)
-        / h,
-    )
+    with np.errstate(invalid="ignore"):  # a slope that is infinite has no error
+        gamma_slope_error = f + abs(gamma) * h_slope_error + abs(h_slope) * gamma_error
+        gamma_slope_error = (gamma_slope_error + abs(gamma_slope) * h_error) / h
+    return Rates(saving, slope, gamma, gamma_slope, e, f, gamma_error, gamma_slope_error)

@@ -64,7 +64,8 @@ class Responses:
         if not 0 <= tokens <= HEAD:
             raise ResponseError(f"a code keeps {HEAD} tokens; {tokens} were asked for")
         beyond = np.minimum(self.lengths, HEAD) - tokens
-        return self.codes >> np.maximum(beyond, 0).astype(np.uint64)
+        cut: Codes = self.codes >> np.maximum(beyond, 0).astype(np.uint64)
+        return cut
 
     def complement(self) -> Responses:
         """The same responses with 0 and 1 exchanged."""

@@ -106,7 +106,7 @@ class ResponseTree:
         _check_depth(depth)
         if depth >= self.depth:
             return self
-        kept = self.eos[: 1 << depth].copy()
+        kept: Weights = self.eos[: 1 << depth].copy()
         kept[1 << (depth - 1) :] = self.node_weights()[1 << (depth - 1) : 1 << depth]
         return ResponseTree(kept)
 
@@ -115,7 +115,8 @@ class ResponseTree:
         _check_depth(depth)
         if depth <= self.depth:
             return self
-        return ResponseTree(np.pad(self.eos, (0, (1 << depth) - self.eos.size)))
+        grown: Weights = np.pad(self.eos, (0, (1 << depth) - self.eos.size))  # type: ignore[assignment]
+        return ResponseTree(grown)
 
     def complement(self) -> ResponseTree:
         """The tree with 0 and 1 exchanged: every layer reversed."""
