@@ -7,7 +7,8 @@ how a language model drives it. Only integers enter the code, so it decodes wher
 tables can be made again.
 
 The length is within 8 bits (the rounding to bytes) of the ideal, sum log2(total / frequency), but
-for 2^-23 bits a symbol from the finite range. A table loses at most log2(total / (total - n)) bits
+for 2^-23 bits a symbol from the finite range; it may fall short of it, since zeros at the end are
+not written. A table loses at most log2(total / (total - n)) bits
 a symbol against its probabilities. The code does not say where it ends: the message has a known
 number of symbols, or a symbol that ends it.
 """

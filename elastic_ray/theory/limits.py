@@ -143,17 +143,20 @@ def critical_alpha() -> float:
 
 
 def sign_change(alpha: float, l: float = 0.0) -> float | None:
-    """The k > 1 at which d gamma2/dl turns negative, by quadrature; None where it does not.
+    """The k beyond which d gamma2/dl stays negative, by quadrature; None where it does not.
 
-    It is looked for up to k = 10^8.
+    It is looked for between k = 1 and 10^8.
     """
 
-    def slope(log_k: float) -> float:
-        sizes = np.array([math.exp(log_k), 1.0, l])
-        rates = rates_by_quadrature([Pareto(alpha)] * 3, sizes)
-        return float(rates.gamma_slope[1] * sizes[0])
+    def slopes(log_k: Floats) -> Floats:
+        k = np.exp(log_k)
+        sizes = np.stack([k, np.ones_like(k), np.full_like(k, l)], axis=-1)
+        return k * rates_by_quadrature([Pareto(alpha)] * 3, sizes).gamma_slope[..., 1]
 
-    ends = 0.1, 8 * math.log(10)
-    if slope(ends[1]) >= 0 or slope(ends[0]) <= 0:
+    steps = np.linspace(0.1, 8 * math.log(10), 60)
+    rising = np.flatnonzero(slopes(steps) >= 0)
+    if not rising.size or rising[-1] == steps.size - 1:
         return None
-    return math.exp(float(brentq(slope, *ends, xtol=1e-10)))
+    last = int(rising[-1])
+    root = brentq(lambda at: float(slopes(np.array(at))), steps[last], steps[last + 1], xtol=1e-10)
+    return math.exp(float(root))
