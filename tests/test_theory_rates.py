@@ -89,6 +89,8 @@ class TestPareto:
     @given(ALPHA, st.integers(0, 14))
     def test_equal_bins_are_probabilities_that_hold_its_mass(self, alpha, depth):
         bins = Pareto(alpha).equal_bins(1 << depth)
+        half = Pareto(alpha, 0.5).equal_bins(2 << depth)
+        np.testing.assert_allclose(half, np.concatenate([bins, np.zeros_like(bins)]), rtol=1e-9)
         assert bins.sum() == pytest.approx(1, rel=1e-12)
         assert (np.diff(bins) <= 0).all()
         wanted = (np.arange(1, bins.size + 1) / bins.size) ** (1 - 1 / alpha)
@@ -98,6 +100,14 @@ class TestPareto:
     def test_shapes_without_a_mean_are_refused(self, alpha):
         with pytest.raises(LawError, match="mean one"):
             Pareto(alpha)
+
+    def test_shares_and_closed_forms_that_are_none_are_refused(self):
+        for absent in (-0.1, 1, math.nan):
+            with pytest.raises(LawError, match="share of leaves"):
+                Pareto(3, absent)
+        for closed in (LargeK.of, lambda law: rates_without_perturbation(law, 10)):
+            with pytest.raises(LawError, match="every leaf"):
+                closed(Pareto(3, 0.1))
 
 
 class TestQuadrature:
@@ -219,6 +229,17 @@ class TestThreeMethods:
                 apart = np.abs(getattr(found, name) - getattr(exact, name))
                 assert (apart <= getattr(found, f"{name}_error") + 1e-9).all(), (method, name)
 
+    @pytest.mark.parametrize(("alpha", "absent"), [(1.5, 0.1), (3, 0.001), (3, 0.5), (8, 0.01)])
+    def test_they_agree_where_leaves_are_absent(self, alpha, absent):
+        sizes = np.array([[k, 1, l] for k in (10, 1e3, 1e6) for l in (1e-3, 1)])
+        exact = rates_by_quadrature([Pareto(alpha, absent)] * 3, sizes)
+        for method in (rates_by_monte_carlo, rates_on_finite_trees):
+            found = method([Pareto(alpha, absent)] * 3, sizes)
+            for name in Rates.QUANTITIES:
+                apart = np.abs(getattr(found, name) - getattr(exact, name))[:, :2]
+                error = getattr(found, f"{name}_error") + getattr(exact, f"{name}_error")
+                assert (apart <= error[:, :2]).all(), (method, name)
+
 
 class TestLimits:
     @given(st.floats(2.3, 20), L)
@@ -299,6 +320,18 @@ class TestTheorem:
         found = rates(alpha, k + l, 1, perturbed=0)
         assert found.saving_slope[1] < 0 < found.saving_slope[0]
         assert found.saving_slope[1] == pytest.approx(-(k + l) * found.saving_slope[0], rel=1e-9)
+
+    @settings(max_examples=40)
+    @given(ALPHA.filter(lambda a: a >= 1.5), st.floats(0.01, 0.5), st.floats(-4, -2))
+    def test_where_leaves_are_absent_equation_9_holds_but_for_log_k(self, alpha, absent, log_l):
+        sizes = np.array([[1e6, 1, 10**log_l], [1e12, 1, 10**log_l]])
+        found = rates_by_quadrature([Pareto(alpha, absent)] * 3, sizes)
+        k, slopes = sizes[:, 0], found.gamma_slope
+        assert (slopes[:, :2] > 0).all()
+        # 1 / ratio is affine in log k, with slope 1 / (1 - absent) as l falls to 0
+        inverse = k * slopes[:, 0] / slopes[:, 1]
+        rise = (inverse[1] - inverse[0]) / math.log(1e6)
+        assert rise == pytest.approx(1 / (1 - absent), rel=0.25)
 
 
 def test_a_grid_point_says_what_the_rates_say():

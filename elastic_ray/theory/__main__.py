@@ -1,7 +1,7 @@
 """`python -m elastic_ray.theory COMMAND`: the paper's compression theory, in numbers.
 
     verdict [--out DIR] [--figures DIR | --no-figures]    Theorem 3.13 on the grid; docs/theory.md
-    rates --alpha A --k K --l L                           one point of it, by all methods
+    rates --alpha A --k K --l L [--absent P]              one point of it, by all methods
     tree [FILE] [--depth D] [--responses N]               code lengths of a response tree
 
 Exit code 2 and one line on stderr where what is asked cannot be done.
@@ -26,7 +26,7 @@ from .rates import Rates
 from .responses import MarkovSource, ResponseError, Responses
 from .summary import summary
 from .tree import ResponseTree, TreeError
-from .verdict import METHODS, columns, comparisons, grid, limits
+from .verdict import ABSENT, ABSENT_ALPHAS, METHODS, columns, comparisons, grid, limits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     rates = commands.add_parser("rates", help="gamma and its slopes at one point, by all methods")
     rates.add_argument("--alpha", type=float, default=3.0, help="shape of the masses (default 3)")
     rates.add_argument("--k", type=float, default=1000.0, help="|D1| / |D2| (default 1000)")
+    rates.add_argument("--absent", type=float, default=0.0, help="share of leaves without mass")
     rates.add_argument("--l", type=float, default=0.01, help="|D3| / |D2| (default 0.01)")
     rates.set_defaults(run=_rates)
 
@@ -72,16 +73,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _verdict(asked: argparse.Namespace) -> None:
     points, compared, limiting = grid(), comparisons(), limits()
-    for line in summary(points, compared, limiting):
+    absent = grid(ABSENT_ALPHAS, absents=ABSENT)
+    for line in summary(points, compared, limiting, absent):
         print(line)
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
-        for name, rows in (("grid", points), ("agreement", compared), ("limits", limiting)):
+        for name, rows in (
+            ("grid", points),
+            ("absent", absent),
+            ("agreement", compared),
+            ("limits", limiting),
+        ):
             _write(asked.out / f"{name}.csv", rows)
             print(f"wrote {asked.out / name}.csv")
     folder = asked.figures or asked.out
     if folder is not None and not asked.no_figures:
-        for path in draw(folder, points, compared):
+        for path in draw(folder, points, compared, absent):
             print(f"wrote {path}")
 
 
@@ -94,7 +101,7 @@ def _write(path: Path, rows: Sequence[Any]) -> None:
 
 
 def _rates(asked: argparse.Namespace) -> None:
-    laws = [Pareto(asked.alpha)] * 3
+    laws = [Pareto(asked.alpha, asked.absent)] * 3
     sizes = np.array([[asked.k, 1.0, asked.l]])
     found = {name: method(laws, sizes) for name, method in METHODS.items()}
     print(f"{'':14}{'':8}" + "".join(f"{name.replace('_', ' '):>36}" for name in found))

@@ -5,6 +5,7 @@ Text stays text, ids are fixed and no date is written, so that the same numbers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,12 @@ class FigureError(RuntimeError):
     """The figures cannot be drawn here; the message says what to install."""
 
 
-def draw(folder: Path, points: Sequence[GridPoint], compared: Sequence[Comparison]) -> list[Path]:
+def draw(
+    folder: Path,
+    points: Sequence[GridPoint],
+    compared: Sequence[Comparison],
+    absent: Sequence[GridPoint],
+) -> list[Path]:
     """Draw all figures into `folder`; returns their paths. Raises `FigureError`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -41,6 +47,7 @@ def draw(folder: Path, points: Sequence[GridPoint], compared: Sequence[Compariso
         ("theory_ratio", _ratio(points)),
         ("theory_signs", _signs(points)),
         ("theory_fixed", _fixed(points)),
+        ("theory_absent", _absent(points, absent)),
         ("theory_agreement", _agreement(compared)),
     ):
         path = folder / f"{name}.svg"
@@ -93,9 +100,11 @@ def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]
         return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+_COLOURS = ("#b2182b", "#ef8a62", "#f0b400", "#67a9cf", "#2166ac", "#333333")
+
+
 def _colour(alpha: float) -> str:
-    colours = ("#b2182b", "#ef8a62", "#f0b400", "#67a9cf", "#2166ac", "#333333")
-    return colours[SHOWN.index(alpha)]
+    return _COLOURS[SHOWN.index(alpha)]
 
 
 def _curve(points: Sequence[GridPoint], alpha: float, l: float = AT_L) -> list[GridPoint]:
@@ -195,6 +204,25 @@ def _fixed(points: Sequence[GridPoint]) -> Any:
     ax.axhline(1, color="black", linewidth=0.8)
     ax.set(xscale="log", xlabel="l = |D3| / |D2|", ylabel=f"dS2/dl / ({MINUS}k · dS1/dl)")
     ax.set_title(f"dotted: k = {ks[0]:g}, full: k = {ks[-1]:g}", fontsize=9)
+    ax.legend(fontsize=8)
+    return figure
+
+
+def _absent(points: Sequence[GridPoint], absent: Sequence[GridPoint]) -> Any:
+    figure, axes = _axes(1, 1, (5.6, 3.4))
+    ax = axes[0, 0]
+    shares = sorted({p.absent for p in absent})
+    for share, colour in zip([0.0, *shares], _COLOURS, strict=False):
+        curve = [p for p in _curve([*points, *absent], 3) if p.absent == share]
+        for sign, style in ((1, "-"), (-1, "--")):
+            values = [abs(p.ratio) if p.ratio * sign > 0 else float("nan") for p in curve]
+            label = f"{share:g} of the leaves absent" if sign == 1 else None
+            ax.plot([p.k for p in curve], values, style, color=colour, label=label)
+    ks = sorted({p.k for p in points})
+    ax.plot(ks, [1 / math.log(k) for k in ks], ":", color="black", label="1 / log k")
+    ax.set(xscale="log", yscale="log", xlabel="k = |D1| / |D2|", ylim=(1e-8, 2))
+    ax.set_ylabel(f"|{SLOPES[1]}| / (k · {SLOPES[0]})")
+    ax.set_title(f"{ALPHA} = 3, l = {AT_L:g}; dashed: {SLOPES[1]} < 0", fontsize=9)
     ax.legend(fontsize=8)
     return figure
 

@@ -61,19 +61,22 @@ def _unresolved(law: Pareto, sizes: Floats, m: int, leaves: int) -> Floats:
     """[B, N]: a bound of how far E[X_j X_m / W] moves as X_m takes its mean on the heaviest leaf.
 
     Only the part that is not linear in X_m moves: X_j X_m / (c A) min(1, X_m / b) at most, with
-    A = sum |D| and b = c A / |D_m|; for j = m, X_m / |D_m| min(1, X_m / b).
+    A = sum |D| and b = c A / |D_m|; for j = m, X_m / |D_m| min(1, X_m / b). Where leaves may be
+    absent, W has no such least value: X_m / |D_j| then.
     """
     a, c = law.alpha, law.scale
-    q = c * leaves ** (1 / a)
+    q = float(law.quantile(np.array(1 / leaves)))
     reach = c * sizes.sum(axis=1)
     with np.errstate(divide="ignore"):
+        if law.absent:
+            alone: Floats = law.present * a / (a - 1) * c**a * q ** (1 - a) / sizes
+            return alone
         b = np.maximum(reach / sizes[:, m], q)
-    # E[X^2 / b; q < X < b] + E[X; X > b], the first with z = (2 - alpha) log(b / q)
-    z = (2 - a) * np.log(b / q)
-    part = np.where(z == 0, np.log(b / q), np.expm1(z) / (2 - a) if a != 2 else np.log(b / q))
-    above = a * c**a * q ** (2 - a) * part / b + (c / b) ** (a - 1)
-    bound = np.repeat((above / reach)[:, None], sizes.shape[1], axis=1)
-    with np.errstate(divide="ignore"):
+        # E[X^2 / b; q < X < b] + E[X; X > b], the first with z = (2 - alpha) log(b / q)
+        span = np.log(b / q)
+        part = np.expm1((2 - a) * span) / (2 - a) if a != 2 else span
+        above = a * c**a * q ** (2 - a) * part / b + (c / b) ** (a - 1)
+        bound = np.repeat((above / reach)[:, None], sizes.shape[1], axis=1)
         bound[:, m] = above / sizes[:, m]
     return bound
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 from scipy.special import hyp2f1  # type: ignore[import-untyped]
 
-from .pareto import Pareto
+from .pareto import LawError, Pareto
 from .quadrature import rates_by_quadrature
 from .rates import Floats, Rates, normalise
 
@@ -23,8 +23,10 @@ def rates_without_perturbation(law: Pareto, k: float) -> Rates:
 
     log(X2 / X1) is the difference of two exponential variables, so that all expectations are
     single integrals of u^a / (1 + k u) over (0, 1), which are 2F1(1, a+1; a+2; -k) / (a+1).
-    The perturbation's own slope is infinite for alpha <= 2.
+    The perturbation's own slope is infinite for alpha <= 2. Raises `LawError` for a law with
+    absent leaves, where S_3 is infinite.
     """
+    _check_complete(law)
     a, c = law.alpha, law.scale
     base = math.log(c) - math.log1p(1 / k)
     # X1, X2 or neither drawn by mass: the rates of the exponentials of log X1 and log X2
@@ -38,6 +40,11 @@ def rates_without_perturbation(law: Pareto, k: float) -> Rates:
         third = math.inf
     sizes = np.array([k, 1.0, 0.0])
     return normalise(sizes, np.array(saving), np.array([-second / k, second, third]))
+
+
+def _check_complete(law: Pareto) -> None:
+    if law.absent:
+        raise LawError("closed forms are for laws with mass at every leaf")
 
 
 def _mean_share(r1: float, r2: float, k: float) -> float:
@@ -80,7 +87,8 @@ class LargeK:
 
     @classmethod
     def of(cls, law: Pareto) -> LargeK:
-        """These limits, of `law`."""
+        """These limits, of `law`. Raises `LawError` if it has absent leaves: they are infinite."""
+        _check_complete(law)
         h, g, r = law.mean_x_log_x, law.mean_log, law.mean_inverse - 1
         return cls(
             alpha=law.alpha,

@@ -45,8 +45,8 @@ def rates_by_quadrature(laws: Sequence[Pareto], sizes: Floats, perturbed: int = 
     scale = flat.max(axis=1, keepdims=True)
     if not (np.isfinite(scale).all() and (scale > 0).all()):
         raise LawError("sizes must be finite and not all zero")
-    nodes, decay = _nodes(laws)
     shares = flat / scale
+    nodes, decay = _nodes(laws, shares)
     whole = shares.sum(axis=1)
     plain, once = _transforms(laws, nodes, shares, 0), _transforms(laws, nodes, shares, 1)
     twice = _transforms(laws[m : m + 1], nodes, shares[:, m : m + 1], 2)[0]
@@ -74,10 +74,14 @@ def rates_by_quadrature(laws: Sequence[Pareto], sizes: Floats, perturbed: int = 
     )
 
 
-def _nodes(laws: Sequence[Pareto]) -> tuple[Floats, float]:
+def _nodes(laws: Sequence[Pareto], shares: Floats) -> tuple[Floats, float]:
     """s at equal steps of log s, and the power of s with which the integrands vanish at 0."""
     decay = min(1.0, *(law.alpha - 1 for law in laws))
-    last = np.log(45 / min(law.scale for law in laws))
+    # exp(-s W) must have vanished: W is never below the largest data set's least mass, or, where
+    # that may be absent, any data set's
+    absent = any(law.absent for law in laws)
+    least = shares[shares > 0].min() if absent else 1.0
+    last = np.log(45 / (least * min(law.scale for law in laws)))
     first = max(-40 / decay, -650.0)
     count = 2 * int(np.ceil((last - first) / STEP / 2)) + 1
     return np.exp(last - STEP * np.arange(count)[::-1]), decay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from .limits import critical_alpha
@@ -18,7 +19,10 @@ READINGS = (
 
 
 def summary(
-    points: Sequence[GridPoint], compared: Sequence[Comparison], limits: Sequence[Limit]
+    points: Sequence[GridPoint],
+    compared: Sequence[Comparison],
+    limits: Sequence[Limit],
+    absent: Sequence[GridPoint],
 ) -> Iterator[str]:
     """The lines of the report."""
     yield f"signs at the {len(points)} points of the grid, error bounds considered"
@@ -32,6 +36,8 @@ def summary(
     yield from _limits(limits)
     yield ""
     yield from _fixed(points)
+    yield ""
+    yield from _absent(absent)
     yield ""
     yield from _agreement(compared)
 
@@ -95,6 +101,33 @@ def _fixed(points: Sequence[GridPoint]) -> Iterator[str]:
             yield (
                 f"  dS_2/dl < 0 at alpha {p.alpha:g}, k {p.k:g}, l {p.l:g}: {p.saving2_slope:.6f}"
             )
+
+
+def _absent(points: Sequence[GridPoint]) -> Iterator[str]:
+    """With leaves that a data set lacks; the limit of ratio * log k is 1 - absent."""
+    alpha, l = 3, 0.001
+    line = [p for p in points if p.alpha == alpha and p.l == l]
+    ks = sorted({p.k for p in line})[::5]
+    yield f"with leaves absent: ratio of equation 9 times log k at alpha = {alpha}, l = {l:g}, by k"
+    yield (
+        f"  {'absent':>7}"
+        + "".join(f"{k:>10g}" for k in ks)
+        + f"{'limit':>8}{'gamma1 > 0':>12}{'< 0':>6}{'gamma2 > 0':>12}{'< 0':>6}"
+    )
+    for absent in dict.fromkeys(p.absent for p in points):
+        own = [p for p in points if p.absent == absent]
+        ratios = [p.ratio * math.log(p.k) for p in line if p.absent == absent and p.k in ks]
+        counts = signs(own, "gamma1_slope")[:2], signs(own, "gamma2_slope")[:2]
+        yield (
+            f"  {absent:7g}"
+            + "".join(f"{ratio:10.5f}" for ratio in ratios)
+            + f"{1 - absent:8.3f}"
+            + "".join(f"{plus:12}{minus:6}" for plus, minus in counts)
+        )
+    for p in points:
+        if p.gamma1_slope < 0:
+            at = f"alpha {p.alpha:g}, absent {p.absent:g}, k {p.k:g}, l {p.l:g}"
+            yield f"  d gamma1/dl < 0 at {at}"
 
 
 def _agreement(compared: Sequence[Comparison]) -> Iterator[str]:

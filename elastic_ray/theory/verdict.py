@@ -6,6 +6,7 @@ Sizes are (k, 1, l): k = |D1| / |D2|, l = |D3| / |D2|; slopes are derivatives in
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +24,11 @@ from .rates import Floats, Rates
 ALPHAS = (1.5, 1.75, 2, 2.25, 2.5, 2.75, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20)
 KS = tuple(float(f"{10 ** (1 + n / 5):.4g}") for n in range(26))
 LS = tuple(float(f"{10 ** (-4 + n / 4):.4g}") for n in range(17))
-"""The grid of issue and paper: alpha 1.5 to 20, k 10 to 10^6 (5 a decade), l 10^-4 to 1 (4)."""
+"""The grid: alpha 1.5 to 20, k 10 to 10^6 (5 a decade), l 10^-4 to 1 (4 a decade)."""
+
+ABSENT = (0.001, 0.01, 0.1, 0.5)
+ABSENT_ALPHAS = (1.5, 3, 8, 20)
+"""The same k and l, for data sets that have no mass at such a share of the leaves."""
 
 AGREEMENT = tuple(
     (alpha, k, l) for alpha in (1.5, 2.5, 4, 8, 20) for k in (10, 1e3, 1e5) for l in (1e-3, 0.1, 1)
@@ -39,7 +44,7 @@ METHODS: dict[str, Callable[[Sequence[Pareto], Floats], Rates]] = {
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One (alpha, k, l), by quadrature; every slope with its error bound.
+    """One (alpha, absent, k, l), by quadrature; every slope with its error bound.
 
     `ratio` is gamma2_slope / (k gamma1_slope), which equation 9 says is of order one.
     `saving_ratio` is saving2_slope / (-k saving1_slope): the same with the denominator of
@@ -48,6 +53,7 @@ class GridPoint:
     """
 
     alpha: float
+    absent: float
     k: float
     l: float
     gamma1: float
@@ -69,18 +75,22 @@ class GridPoint:
 
 
 def grid(
-    alphas: Iterable[float] = ALPHAS, ks: Iterable[float] = KS, ls: Iterable[float] = LS
+    alphas: Iterable[float] = ALPHAS,
+    ks: Iterable[float] = KS,
+    ls: Iterable[float] = LS,
+    absents: Iterable[float] = (0.0,),
 ) -> list[GridPoint]:
-    """The grid's points, l running fastest."""
+    """The grid's points, l running fastest, then k, then alpha."""
     points = []
     k, l = (axis.ravel() for axis in np.meshgrid(list(ks), list(ls), indexing="ij"))
-    for alpha in alphas:
-        law = Pareto(alpha)
+    for absent, alpha in itertools.product(absents, alphas):
+        law = Pareto(alpha, absent)
         own = rates_by_quadrature([law] * 3, np.stack([k, np.ones_like(k), l], axis=1))
         # D3 with the distribution of D1 makes D1 larger: two data sets, the first perturbed
         back = rates_by_quadrature([law] * 2, np.stack([k + l, np.ones_like(k)], axis=1), 0)
         columns = [
             np.full_like(k, alpha),
+            np.full_like(k, absent),
             k,
             l,
             own.gamma[:, 0],
@@ -227,7 +237,7 @@ def limits(alphas: Iterable[float] = ALPHAS, k: float = 1e6) -> list[Limit]:
 
 
 def exponent(points: Sequence[GridPoint], name: str) -> float:
-    """The power of k by which `name` changes over the last decade of `points` (one alpha, l)."""
+    """The power of k by which `name` changes over the last decade of `points` (one law and l)."""
     last = max(points, key=lambda p: p.k)
     before = min(points, key=lambda p: abs(math.log(p.k * 10 / last.k)))
     return math.log(abs(getattr(last, name) / getattr(before, name))) / math.log(last.k / before.k)
