@@ -85,6 +85,7 @@ class TestPareto:
         biased = np.log(law.biased_quantile(upper))
         assert (biased * share).sum() == pytest.approx(law.mean_x_log_x, rel=1e-4)
         assert law.transform(np.zeros(1), 1)[0] == pytest.approx(1, rel=1e-14)
+        assert law.transform(np.zeros(1), 2)[0] == pytest.approx(law.mean_square, rel=1e-12)
 
     @given(ALPHA, st.integers(0, 14))
     def test_equal_bins_are_probabilities_that_hold_its_mass(self, alpha, depth):
@@ -258,6 +259,26 @@ class TestLimits:
         assert k * (still.saving[2] - total) / (k + 1) == pytest.approx(
             limit.k_total_slope, rel=1e-4
         )
+
+    @given(st.floats(3, 20), L)
+    def test_a_perturbation_of_some_size_in_savings(self, alpha, l):
+        """(k + l) dS_1 + dS_2 = 0 loses its second term to D3's own: the ratio of page and grid."""
+        law = Pareto(alpha)
+        own, third = law.mean_inverse - 1, law.mean_square * law.mean_inverse - 1
+        found, k = rates(alpha, 1e6, 1, l), 1e6
+        ratio = found.saving_slope[1] / (-k * found.saving_slope[0])
+        assert ratio == pytest.approx(own / (own + l * third), rel=1e-2)
+
+    @given(st.floats(3.5, 20))
+    def test_data_like_d1_s_in_normalised_rates(self, alpha):
+        law, k = Pareto(alpha), 1e4
+        h, g = law.mean_x_log_x, law.mean_log
+        found = rates(alpha, k, 1, perturbed=0)
+        first = -(h - g) / h
+        second = -(law.mean_square * law.mean_inverse - 1) / h - g * (h - g) / h**2
+        assert first < 0 and second < 0
+        assert k**2 * found.gamma_slope[0] == pytest.approx(first, rel=1e-2)
+        assert k**2 * found.gamma_slope[1] == pytest.approx(second, rel=5e-2)
 
     def test_light_tails(self):
         """gamma's distance from its limit halves as alpha doubles."""

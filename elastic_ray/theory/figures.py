@@ -220,10 +220,10 @@ def _absent(points: Sequence[GridPoint], absent: Sequence[GridPoint]) -> Any:
             ax.plot([p.k for p in curve], values, style, color=colour, label=label)
     ks = sorted({p.k for p in points})
     ax.plot(ks, [1 / math.log(k) for k in ks], ":", color="black", label="1 / log k")
-    ax.set(xscale="log", yscale="log", xlabel="k = |D1| / |D2|", ylim=(1e-8, 2))
+    ax.set(xscale="log", yscale="log", xlabel="k = |D1| / |D2|", ylim=(1e-11, 2))
     ax.set_ylabel(f"|{SLOPES[1]}| / (k · {SLOPES[0]})")
     ax.set_title(f"{ALPHA} = 3, l = {AT_L:g}; dashed: {SLOPES[1]} < 0", fontsize=9)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower left")
     return figure
 
 

@@ -35,7 +35,7 @@ def rates_without_perturbation(law: Pareto, k: float) -> Rates:
     if a > 2:
         # E[1 / (k X1 + X2)], 1/X1 taken into the law of X1
         inverse = law.mean_inverse * (1 - _mean_share(a + 1, a, k)) / k
-        third = a * c**2 / (a - 2) * inverse - 1 / (k + 1)
+        third = law.mean_square * inverse - 1 / (k + 1)
     else:
         third = math.inf
     sizes = np.array([k, 1.0, 0.0])

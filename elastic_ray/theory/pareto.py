@@ -82,6 +82,13 @@ class Pareto:
         """E[1 / X] = alpha^2 / (alpha^2 - 1); infinite if leaves are absent."""
         return math.inf if self.absent else self.alpha**2 / (self.alpha**2 - 1)
 
+    @property
+    def mean_square(self) -> float:
+        """E[X^2] = alpha c^2 / (alpha - 2) where present; infinite for alpha <= 2."""
+        if self.alpha <= 2:
+            return math.inf
+        return self.present * self.alpha * self.scale**2 / (self.alpha - 2)
+
     def equal_bins(self, leaves: int) -> Floats:
         """[leaves]: the probabilities of the leaves of the tree that is this law best, descending.
 
