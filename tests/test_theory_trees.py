@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import math
 from collections import Counter
 from fractions import Fraction
@@ -26,6 +27,7 @@ from elastic_ray.theory import (
     joint_tree,
     normalised_rates,
     rates_on_trees,
+    read_responses,
     segmented_code_length,
 )
 from elastic_ray.theory.responses import HEAD
@@ -99,6 +101,28 @@ class TestTree:
         assert [tree.layer(i).tolist() for i in (1, 2, 3)] == [[1], [1, 1], [0, 0, 0, 3]]
         with pytest.raises(TreeError, match="layers 1 to 3"):
             tree.layer(4)
+
+    @given(st.lists(st.text("01", max_size=80), min_size=1, max_size=30), st.integers(1, 200))
+    def test_a_file_of_lines_is_read_in_blocks(self, texts, block):
+        text = "".join(f"{line}\n" for line in texts).encode()
+        wanted = Responses.from_strings(texts)
+        # also without the last newline, unless the last line is empty
+        for data in [text, text.removesuffix(b"\n")] if texts[-1] else [text]:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("elastic_ray.theory.responses.BLOCK", block)
+                chunks = list(read_responses(io.BytesIO(data)))
+            codes = np.concatenate([chunk.codes for chunk in chunks])
+            lengths = np.concatenate([chunk.lengths for chunk in chunks])
+            assert codes.tolist() == wanted.codes.tolist()
+            assert lengths.tolist() == wanted.lengths.tolist()
+
+    def test_an_empty_file_has_no_responses_and_a_wrong_line_is_named(self):
+        assert len(Responses.from_lines(b"")) == 0
+        assert Responses.from_lines(b"\n\n").codes.tolist() == [1, 1]
+        with pytest.raises(ResponseError, match="line 2 is"):
+            Responses.from_lines(b"01\n0 1\n")
+        with pytest.raises(TreeError, match="not all zero"):
+            ResponseTree.from_responses(read_responses(io.BytesIO()), 3)
 
     def test_bytes_are_eight_tokens_the_highest_bit_first(self):
         assert Responses.from_bytes([b"\x81"]).codes.tolist() == [0b110000001]
@@ -265,7 +289,10 @@ class TestJoint:
         above = compression_rates(trees, sizes)[-1] - (depth - 1) / depth
         if abs(above) > 1e-6:  # else the normalised rates are 0 / 0
             np.testing.assert_allclose(
-                normalised_rates(mirrored, sizes), normalised_rates(trees, sizes), rtol=1e-6
+                normalised_rates(mirrored, sizes),
+                normalised_rates(trees, sizes),
+                rtol=1e-6,
+                atol=1e-6,
             )
 
     @given(st.integers(0, 2**32), st.integers(5, 8), st.integers(2, 4))

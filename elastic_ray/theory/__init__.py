@@ -4,7 +4,7 @@ Pure: numpy and scipy only (the figures need matplotlib, imported when they are 
 
 | to compute | use |
 |---|---|
-| a response tree, its pruning (3.4, 3.5) | `Responses`, `MarkovSource`, `ResponseTree` |
+| a response tree, its pruning (3.4, 3.5) | `Responses`, `read_responses`, `MarkovSource`, `ResponseTree` |
 | code lengths: ideal, Huffman, arithmetic (3.7, 3.8) | `code_lengths`, `huffman_code`, `ideal_code_length`, `segmented_code_length` |
 | joint trees and rates (3.10-3.12) | `joint_tree`, `compression_rates`, `normalised_rates`, `rates_on_trees` |
 | the continuum (A.6) under Pareto masses (A.8) | `rates_by_quadrature`, `rates_by_monte_carlo`, `rates_on_finite_trees` |
@@ -32,7 +32,7 @@ from .monte_carlo import rates_by_monte_carlo
 from .pareto import LawError, Pareto
 from .quadrature import rates_by_quadrature
 from .rates import Rates, normalise
-from .responses import MarkovSource, ResponseError, Responses
+from .responses import MarkovSource, ResponseError, Responses, read_responses
 from .tree import ResponseTree, TreeError
 
 __all__ = [
@@ -64,5 +64,6 @@ __all__ = [
     "rates_by_quadrature",
     "rates_on_finite_trees",
     "rates_on_trees",
+    "read_responses",
     "segmented_code_length",
 ]

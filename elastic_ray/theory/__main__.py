@@ -23,7 +23,7 @@ from .code_length import code_lengths
 from .figures import FigureError, draw
 from .pareto import LawError, Pareto
 from .rates import Rates
-from .responses import MarkovSource, ResponseError, Responses
+from .responses import MarkovSource, ResponseError, read_responses
 from .summary import summary
 from .tree import ResponseTree, TreeError
 from .verdict import ABSENT, ABSENT_ALPHAS, METHODS, columns, comparisons, grid, limits
@@ -117,9 +117,8 @@ def _rates(asked: argparse.Namespace) -> None:
 
 def _tree(asked: argparse.Namespace) -> None:
     if asked.file is not None:
-        text = asked.file.read_text(encoding="ascii", errors="replace")
-        responses = Responses.from_strings(text.splitlines())
-        tree = ResponseTree.from_responses(responses, asked.depth)
+        with asked.file.open("rb") as file:
+            tree = ResponseTree.from_responses(read_responses(file), asked.depth)
     else:
         chunks = MarkovSource().chunks(asked.responses, asked.seed)
         tree = ResponseTree.from_responses(chunks, asked.depth)

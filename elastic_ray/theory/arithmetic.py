@@ -4,7 +4,7 @@ A probability vector becomes a `FrequencyTable`, all of whose symbols can be cod
 takes symbols, each with the table in force, and a `Decoder` takes the same tables and gives the
 symbols back. Tables may change with every symbol and may depend on the symbols before it, which is
 how a language model drives it. Only integers enter the code, so it decodes wherever the same
-tables can be made again.
+tables can be made again: probabilities that differ in their last bit may give another table.
 
 The length is within 8 bits (the rounding to bytes) of the ideal, sum log2(total / frequency), but
 for 2^-23 bits a symbol from the finite range; it may fall short of it, since zeros at the end are
@@ -121,7 +121,7 @@ class Encoder:
             self._range <<= 8
 
     def finish(self) -> bytes:
-        """The code: the fewest bytes that, followed by zeros, lie in the interval."""
+        """The code, at the end: the fewest bytes that, followed by zeros, lie in the interval."""
         for kept in range(9):
             unit = 1 << (8 * (8 - kept))
             candidate = -(-self._low // unit) * unit

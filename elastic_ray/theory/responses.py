@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,11 @@ HEAD = 62
 
 CHUNK = 1 << 20
 """Responses drawn at once, so that ten million of them need no more memory than one million."""
+
+BLOCK = 1 << 24
+"""Bytes of a file read at once."""
+
+_NONE = np.zeros(0, np.int64)
 
 
 class ResponseError(ValueError):
@@ -55,6 +60,28 @@ class Responses:
         return cls(np.array(codes, np.uint64), np.array(lengths, np.int64))
 
     @classmethod
+    def from_lines(cls, text: bytes) -> Responses:
+        """From lines of "0" and "1", as in a file, an empty line being the empty response.
+
+        Vectorised, for millions of lines. Raises `ResponseError` on any other byte.
+        """
+        characters = np.frombuffer(text.removesuffix(b"\n"), np.uint8)
+        breaks = np.flatnonzero(characters == ord("\n"))
+        wrong = (characters & 0xFE) != ord("0")
+        wrong[breaks] = False
+        if wrong.any():
+            line = int(np.searchsorted(breaks, np.argmax(wrong)))
+            raise ResponseError(f"line {line + 1} is not made of 0 and 1")
+        starts = np.concatenate([[0], breaks + 1]).astype(np.int64) if text else _NONE
+        lengths = np.append(breaks, characters.size).astype(np.int64) - starts if text else _NONE
+        codes = np.ones(len(starts), np.uint64)
+        for token in range(min(int(lengths.max(initial=0)), HEAD)):
+            here = np.flatnonzero(lengths > token)
+            bits = (characters[starts[here] + token] & 1).astype(np.uint64)
+            codes[here] = (codes[here] << np.uint64(1)) | bits
+        return cls(codes, lengths)
+
+    @classmethod
     def from_bytes(cls, texts: Iterable[bytes]) -> Responses:
         """From byte strings, a byte being eight tokens, the highest bit first."""
         return cls.from_strings("".join(f"{byte:08b}" for byte in text) for text in texts)
@@ -72,6 +99,24 @@ class Responses:
         held = np.minimum(self.lengths, HEAD).astype(np.uint64)
         tokens = (np.uint64(1) << held) - np.uint64(1)
         return Responses(self.codes ^ tokens, self.lengths)
+
+
+def read_responses(file: BinaryIO) -> Iterator[Responses]:
+    """The responses of a file, a line each, a block of lines at a time.
+
+    Raises `ResponseError` on a line that is not made of 0 and 1.
+    """
+    rest, lines = b"", 0
+    while block := file.read(BLOCK):
+        whole, newline, rest = (rest + block).rpartition(b"\n")
+        try:
+            chunk = Responses.from_lines(whole + newline)
+        except ResponseError as e:
+            raise ResponseError(f"after line {lines}: {e}" if lines else str(e)) from e
+        lines += len(chunk)
+        yield chunk
+    if rest:
+        yield Responses.from_lines(rest)
 
 
 @dataclass(frozen=True)
