@@ -25,6 +25,7 @@ from elastic_ray.theory import (
     huffman_code,
     ideal_code_length,
     joint_tree,
+    normalise_rates,
     normalised_rates,
     rates_on_trees,
     read_responses,
@@ -328,6 +329,12 @@ class TestJoint:
     def test_a_uniform_union_has_no_normalised_rates(self):
         trees = [ResponseTree.from_leaves([1, 1]), ResponseTree.from_leaves([2, 2])]
         assert np.isnan(normalised_rates(trees, [1, 1])).all()
+        assert np.isnan(rates_on_trees(trees, np.ones(2)).gamma).all()
+
+    def test_measured_rates_are_normalised_by_the_union_s(self):
+        """Three texts of 2, 5 and 3 bits a token against 6 uniform; the union takes 3."""
+        found = normalise_rates([2, 5, 3], [6, 3, 1], uniform=6)
+        np.testing.assert_allclose(found, [4 / 3, 1 / 3, 3 / 3])
 
     def test_sizes_that_fit_no_trees_are_refused(self):
         tree = ResponseTree.from_leaves([1, 2])

@@ -6,7 +6,7 @@ Pure: numpy and scipy only (the figures need matplotlib, imported when they are 
 |---|---|
 | a response tree, its pruning (3.4, 3.5) | `Responses`, `read_responses`, `MarkovSource`, `ResponseTree` |
 | code lengths: ideal, Huffman, arithmetic (3.7, 3.8) | `code_lengths`, `huffman_code`, `ideal_code_length`, `segmented_code_length` |
-| joint trees and rates (3.10-3.12) | `joint_tree`, `compression_rates`, `normalised_rates`, `rates_on_trees` |
+| joint trees and rates (3.10-3.12) | `joint_tree`, `compression_rates`, `normalised_rates`, `rates_on_trees`; `normalise_rates` for measured ones |
 | the continuum (A.6) under Pareto masses (A.8) | `rates_by_quadrature`, `rates_by_monte_carlo`, `rates_on_finite_trees` |
 | closed forms and the paper's limits (57-93) | `limits` |
 | Theorem 3.13 on a grid | `verdict`, and `python -m elastic_ray.theory verdict` |
@@ -25,6 +25,7 @@ from .joint import (
     compression_rates,
     cross_entropies,
     joint_tree,
+    normalise_rates,
     normalised_rates,
     rates_on_trees,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "ideal_code_length",
     "joint_tree",
     "normalise",
+    "normalise_rates",
     "normalised_rates",
     "rates_by_monte_carlo",
     "rates_by_quadrature",

@@ -55,16 +55,28 @@ def compression_rates(trees: Sequence[ResponseTree], sizes: Sequence[float]) -> 
 
 
 def normalised_rates(trees: Sequence[ResponseTree], sizes: Sequence[float]) -> Floats:
-    """[N]: (gamma_k - uniform) / (gamma - uniform), uniform = log2(2^(d-1)) / d (equation 8).
-
-    Undefined, NaN, if the joint tree compresses no better and no worse than a uniform one.
-    """
-    rates = compression_rates(trees, sizes)
+    """[N]: each data set's rate, normalised (equation 8) by that of the union, on trees."""
     depth = max(tree.depth for tree in trees)
-    above = rates - (depth - 1) / depth
-    if above[-1] == 0:
-        return np.full(len(trees), np.nan)
-    normalised: Floats = above[:-1] / above[-1]
+    rates = compression_rates(trees, sizes)[:-1]
+    return normalise_rates(rates, sizes, uniform=(depth - 1) / depth)
+
+
+def normalise_rates(
+    rates: Sequence[float] | Floats, sizes: Sequence[float] | Floats, uniform: float
+) -> Floats:
+    """[N]: (gamma_k - uniform) / (gamma - uniform), equation 8, for rates from wherever.
+
+    `rates` are bits per token of each data set under one model, `uniform` what a uniform code
+    takes (log2(2^(d-1)) / d on trees, log2 of the vocabulary for a language model's tokens). The
+    union's rate is the mean by size, as its texts are those of its parts. NaN where it is
+    `uniform`.
+    """
+    above = np.asarray(rates, np.float64) - uniform
+    weights = np.asarray(sizes, np.float64)
+    union = float(above @ weights / weights.sum())
+    if union == 0:
+        return np.full(above.shape, np.nan)
+    normalised: Floats = above / union
     return normalised
 
 

@@ -58,7 +58,8 @@ def normalise(
     """`Rates` from savings S_j and dS_j/d|D_m| (all [..., N]); absolute errors are carried along.
 
     gamma_j' = (S_j' H - H' S_j) / H^2 (equations 38, 39), with H' = (S_m - H) / sum |D| by the
-    second identity. Errors propagate to first order, each at its worst sign.
+    second identity. Errors propagate to first order, each at its worst sign. All is NaN or infinite
+    where H is 0: a union as good as uniform has no normalised rates.
     """
     e = np.zeros_like(saving) if saving_error is None else saving_error
     f = np.zeros_like(slope) if slope_error is None else slope_error
@@ -68,10 +69,10 @@ def normalise(
     m = [perturbed]
     h_slope = (saving[..., m] - h) / size
     h_slope_error = (e[..., m] + h_error) / size
-    gamma = saving / h
-    gamma_slope = (slope - h_slope * gamma) / h
-    gamma_error = (e + abs(gamma) * h_error) / h
-    with np.errstate(invalid="ignore"):  # a slope that is infinite has no error
+    with np.errstate(divide="ignore", invalid="ignore"):  # also: an infinite slope has no error
+        gamma = saving / h
+        gamma_slope = (slope - h_slope * gamma) / h
+        gamma_error = (e + abs(gamma) * h_error) / h
         gamma_slope_error = f + abs(gamma) * h_slope_error + abs(h_slope) * gamma_error
         gamma_slope_error = (gamma_slope_error + abs(gamma_slope) * h_error) / h
     return Rates(saving, slope, gamma, gamma_slope, e, f, gamma_error, gamma_slope_error)
