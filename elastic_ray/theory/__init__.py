@@ -1,0 +1,71 @@
+"""The paper's compression theory, by numbers (sections 2.2, 3.1, 3.2 and appendix A).
+
+Pure: numpy and scipy only (the figures need matplotlib, imported when they are drawn).
+
+| to compute | use |
+|---|---|
+| a response tree, its pruning (3.4, 3.5) | `Responses`, `read_responses`, `MarkovSource`, `ResponseTree` |
+| code lengths: ideal, Huffman, arithmetic (3.7, 3.8) | `code_lengths`, `huffman_code`, `ideal_code_length`, `segmented_code_length` |
+| joint trees and rates (3.10-3.12) | `joint_tree`, `compression_rates`, `normalised_rates`, `rates_on_trees`; `normalise_rates` for measured ones |
+| the continuum (A.6) under Pareto masses (A.8) | `rates_by_quadrature`, `rates_by_monte_carlo`, `rates_on_finite_trees` |
+| closed forms and the paper's limits (57-93) | `limits` |
+| Theorem 3.13 on a grid | `verdict`, and `python -m elastic_ray.theory verdict` |
+| a lossless code from any sequence of probabilities | `FrequencyTable`, `Encoder`, `Decoder`, `encode`, `decode` |
+
+Code lengths are in bits; savings in the continuum are in nats; normalised rates have no unit.
+"""  # noqa: E501 - a table's rows are lines
+
+from __future__ import annotations
+
+from .arithmetic import CodingError, Decoder, Encoder, FrequencyTable, decode, encode
+from .code_length import CodeLengths, code_lengths, ideal_code_length, segmented_code_length
+from .finite_tree import rates_on_finite_trees
+from .huffman import HuffmanCode, huffman_code
+from .joint import (
+    compression_rates,
+    cross_entropies,
+    joint_tree,
+    normalise_rates,
+    normalised_rates,
+    rates_on_trees,
+)
+from .monte_carlo import rates_by_monte_carlo
+from .pareto import LawError, Pareto
+from .quadrature import rates_by_quadrature
+from .rates import Rates, normalise
+from .responses import MarkovSource, ResponseError, Responses, read_responses
+from .tree import ResponseTree, TreeError
+
+__all__ = [
+    "CodeLengths",
+    "CodingError",
+    "Decoder",
+    "Encoder",
+    "FrequencyTable",
+    "HuffmanCode",
+    "LawError",
+    "MarkovSource",
+    "Pareto",
+    "Rates",
+    "ResponseError",
+    "ResponseTree",
+    "Responses",
+    "TreeError",
+    "code_lengths",
+    "compression_rates",
+    "cross_entropies",
+    "decode",
+    "encode",
+    "huffman_code",
+    "ideal_code_length",
+    "joint_tree",
+    "normalise",
+    "normalise_rates",
+    "normalised_rates",
+    "rates_by_monte_carlo",
+    "rates_by_quadrature",
+    "rates_on_finite_trees",
+    "rates_on_trees",
+    "read_responses",
+    "segmented_code_length",
+]

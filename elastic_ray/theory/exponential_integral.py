@@ -1,0 +1,86 @@
+"""The generalised exponential integral E_p(x) = int_1^inf t^-p exp(-x t) dt for real p > 0.
+
+scipy has it for whole p only (`scipy.special.expn`), and its incomplete gamma function stops at
+positive orders. Here: for x <= 1 the series of DLMF 8.19.10, its two terms that grow without
+bound as p nears a whole number joined into one that does not; for x > 1 the continued fraction of
+DLMF 8.19.17 by the modified Lentz method. Relative error about 1e-14, for x
+below 1e-100 about 1e-13.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import zeta  # type: ignore[import-untyped]
+
+Floats = NDArray[np.float64]
+
+_TERMS = 24  # x^24 / 24! < 1e-23 for x <= 1
+_STEPS = 200  # the fraction needs about 60 at x = 1
+_TINY = 1e-300
+
+
+def exponential_integral(p: float, x: Floats) -> Floats:
+    """E_p(x), elementwise, for 0 < p <= 100 and x >= 0; infinite at x = 0 if p <= 1."""
+    if not 0 < p <= 100:
+        raise ValueError(f"p must lie above 0 and up to 100, not {p}")
+    found = np.empty_like(x, dtype=np.float64)
+    small = x <= 1
+    found[small] = _series(p, x[small])
+    found[~small] = _fraction(p, x[~small])
+    return found
+
+
+def _series(p: float, x: Floats) -> Floats:
+    n = max(round(p), 1)
+    eps = p - n
+    with np.errstate(divide="ignore"):
+        log_x = np.log(x)
+    power = np.ones_like(x)  # (-x)^m / m!
+    total = np.zeros_like(x)
+    singular = np.ones_like(x)  # (-x)^(n-1) / (n-1)!
+    for m in range(max(_TERMS, n)):
+        if m == n - 1:
+            singular = power
+        else:
+            total -= power / (1 - p + m)
+        power = power * (-x / (m + 1))
+    if n == 1 and eps < -0.25:
+        # far from a whole order: Gamma(1-p) x^(p-1) and the term of m = 0 are both harmless
+        return total + math.gamma(1 - p) * np.exp((p - 1) * log_x) - 1 / (1 - p)
+    # Gamma(1-p) x^(p-1) = -(-x)^(n-1) / (n-1)! / eps * exp(z): joined with the term of m = n-1
+    if eps:
+        z = eps * log_x + _log_gamma_1m(eps) - sum(math.log1p(eps / i) for i in range(1, n))
+        joined = np.expm1(z) / eps
+    else:
+        joined = log_x + np.euler_gamma - sum(1 / i for i in range(1, n))
+    with np.errstate(invalid="ignore"):
+        term = np.where(singular == 0, 0.0, singular * joined)
+    return np.asarray(total - term)
+
+
+def _log_gamma_1m(eps: float) -> float:
+    """log Gamma(1 - eps) for |eps| <= 1/2, exact to relative rounding where eps is small."""
+    total = np.euler_gamma * eps
+    for i in range(2, 60):
+        total += float(zeta(i)) * eps**i / i
+    return total
+
+
+def _fraction(p: float, x: Floats) -> Floats:
+    b = x + p
+    c = np.full_like(x, 1 / _TINY)
+    d = 1 / b
+    h = d.copy()
+    for i in range(1, _STEPS):
+        a = -i * (p - 1 + i)
+        b = b + 2
+        d = 1 / (a * d + b)
+        c = b + a / c
+        step = c * d
+        h *= step
+        if np.all(np.abs(step - 1) < 1e-16):
+            break
+    return np.asarray(h * np.exp(-x))
