@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from .price import parameters
 from .spec import Model, Scorer, Spec, SpecError, Task
 from .states import (
+    CLASSIFIER_VERSION,
     Stage,
     Start,
     digest,
@@ -289,7 +290,7 @@ def _origin(scorer: Scorer, facts: TaskFacts, folders: Mapping[str, str]) -> dic
         return {}
     if scorer.path:
         return {"content": folders[scorer.path]}
-    return {"trained_on": facts.identity}
+    return {"trained_on": facts.identity, "classifier": CLASSIFIER_VERSION}
 
 
 def _fuse(nodes: Mapping[str, Node], task_of: Mapping[str, str]) -> Iterator[Ladder]:

@@ -20,6 +20,8 @@ from typing import Any
 from .spec import Generation, Init, Part, Recipe, Scorer
 
 IDENTITY_VERSION = 1
+CLASSIFIER_VERSION = 2
+"""Of the scorer that a task trains for itself: raised when `training.classifier` changes."""
 ID_LENGTH = 20
 """Hex digits, 80 bits: among a billion states a clash has a chance of about 4e-7."""
 

@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from elastic_ray.theory import CodingError, Decoder, Encoder, FrequencyTable, decode, encode
 
-settings.register_profile("no deadline", deadline=None)  # the machine may be busy
-settings.load_profile("no deadline")
-
 VECTOR = st.lists(
     st.one_of(st.floats(0, 1), st.just(0.0), st.floats(1e-300, 1e-6)), min_size=1, max_size=30
 ).filter(lambda p: sum(p) > 0)

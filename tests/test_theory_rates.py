@@ -31,9 +31,6 @@ from elastic_ray.theory.limits import (
 )
 from elastic_ray.theory.verdict import AGREEMENT, METHODS, comparisons, grid, signs
 
-settings.register_profile("no deadline", deadline=None)  # the machine may be busy
-settings.load_profile("no deadline")
-
 ALPHA = st.floats(1.3, 25)
 K = st.floats(0, 6).map(lambda x: 10**x)
 L = st.floats(-4, 0).map(lambda x: 10**x)

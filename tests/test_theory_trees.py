@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from elastic_ray.theory import (
@@ -32,9 +32,6 @@ from elastic_ray.theory import (
     segmented_code_length,
 )
 from elastic_ray.theory.responses import HEAD
-
-settings.register_profile("no deadline", deadline=None)  # the machine may be busy
-settings.load_profile("no deadline")
 
 RESPONSE = st.text("01", max_size=9)
 DATA = st.lists(RESPONSE, min_size=1, max_size=40)

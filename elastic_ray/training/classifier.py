@@ -1,8 +1,8 @@
 """A task's own scorer, where there is no hub: a small RoBERTa trained once on labelled texts.
 
 It learns from the task's `scorer` pool, which shares no text with anything else, for as long as it
-gets better on a tenth of it, and is judged on another tenth that it never saw. The folder, with its accuracy in `scorer.json`, appears at
-once when all is done; one that is there is used as it is.
+gets better on a tenth of it, and is judged on another tenth that it never saw. The folder, with its
+accuracy in `scorer.json`, appears at once when all is done; one that is there is used as it is.
 """
 
 from __future__ import annotations
