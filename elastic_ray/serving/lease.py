@@ -1,8 +1,8 @@
 """Leases on the weights that a replica holds: many users of one state, or one who swaps.
 
 Serve's own multiplexing replaces a model while its requests still run; a lease does not. Users of
-the held state enter at once; a user of another state waits until nobody is in, swaps alone, and
-then lets in everyone who waits for that state. States take turns in the order they were first
+the held state enter at once while nobody waits; a user of another state waits until nobody is in,
+swaps alone, and then lets in everyone who waits for that state. States take turns in the order they were first
 asked for, so none starves. Pure asyncio, for one event loop.
 """
 
@@ -71,11 +71,9 @@ class Lease:
             self._changed.notify_all()
 
     def _may_enter(self, state: str) -> bool:
-        if self._swapping:
-            return False
-        if self.held == state:
-            return True
-        return self._users == 0 and next(iter(self._turns)) == state
+        if self._swapping or next(iter(self._turns)) != state:
+            return False  # the held state too takes its turn, once another waits
+        return self.held == state or self._users == 0
 
     async def _leave(self) -> None:
         async with self._changed:
