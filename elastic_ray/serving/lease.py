@@ -2,8 +2,8 @@
 
 Serve's own multiplexing replaces a model while its requests still run; a lease does not. Users of
 the held state enter at once while nobody waits; a user of another state waits until nobody is in,
-swaps alone, and then lets in everyone who waits for that state. States take turns in the order they were first
-asked for, so none starves. Pure asyncio, for one event loop.
+swaps alone, and lets in with it everyone who came for that state before it was there. States take
+turns in the order they were first asked for, so none starves. Pure asyncio, for one event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Lease:
     def __init__(self) -> None:
         self.held: str | None = None
         self._users = 0
-        self._swapping = False
+        self._coming: str | None = None
+        """The state that is being swapped in."""
         self._turns: dict[str, int] = {}
         """State -> how many wait for it, in order of turns."""
         self._changed = asyncio.Condition()
@@ -41,16 +42,17 @@ class Lease:
     async def _enter(self, state: str, swap: Callable[[], Awaitable[None]]) -> None:
         async with self._changed:
             # Nobody else waits: the held state may be used on.
-            if not self._turns and self.held == state and not self._swapping:
+            if not self._turns and self.held == state and self._coming is None:
                 self._users += 1
                 return
             self._turns[state] = self._turns.get(state, 0) + 1
+            joins = self._coming == state
             try:
-                await self._changed.wait_for(lambda: self._may_enter(state))
+                await self._changed.wait_for(lambda: self._may_enter(state, joins))
                 if self.held == state:
                     self._users += 1
                     return
-                self._swapping, self.held = True, None
+                self._coming, self.held = state, None
             finally:
                 self._turns[state] -= 1
                 if not self._turns[state]:
@@ -65,14 +67,16 @@ class Lease:
 
     async def _swapped(self, state: str | None) -> None:
         async with self._changed:
-            self._swapping, self.held = False, state
+            self._coming, self.held = None, state
             if state is not None:
                 self._users += 1
             self._changed.notify_all()
 
-    def _may_enter(self, state: str) -> bool:
-        if self._swapping or next(iter(self._turns)) != state:
-            return False  # the held state too takes its turn, once another waits
+    def _may_enter(self, state: str, joins: bool) -> bool:
+        if self._coming is not None:
+            return False
+        if next(iter(self._turns)) != state:
+            return joins and self.held == state
         return self.held == state or self._users == 0
 
     async def _leave(self) -> None:
