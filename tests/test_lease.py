@@ -110,18 +110,21 @@ def test_a_state_in_constant_demand_does_not_starve_another() -> None:
     assert order.index(("b", 5)) < 20
 
 
-@pytest.mark.parametrize("when", ["waiting", "using", "swapping"])
-def test_one_who_is_cancelled_leaves_the_lease_to_others(when: str) -> None:
+@pytest.mark.parametrize("after", range(16))
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_who_is_cancelled_leaves_the_lease_to_others(after: int, victim: int) -> None:
+    """At every moment of waiting, swapping, being counted in, using, and being counted out."""
+
     async def all_of_them() -> str:
         lease, weights = Lease(), Weights()
-        first = asyncio.create_task(use(lease, weights, "a", 0, (4, 4), False))
-        await asyncio.sleep(0)
-        second = asyncio.create_task(use(lease, weights, "b", 1, (4, 4), False))
-        for _ in range(2 if when == "swapping" else 9):
+        both = [
+            asyncio.create_task(use(lease, weights, "a", 0, (4, 4), False)),
+            asyncio.create_task(use(lease, weights, "b", 1, (4, 4), False)),
+        ]
+        for _ in range(after):
             await asyncio.sleep(0)
-        victim = second if when == "waiting" else first
-        victim.cancel()
-        await asyncio.gather(victim, return_exceptions=True)
+        both[victim].cancel()
+        await asyncio.gather(*both, return_exceptions=True)
         weights.users = 0  # a cancelled user did not count itself out of the watch
         return await asyncio.wait_for(use(lease, weights, "c", 2, (1, 1), False), timeout=20)
 

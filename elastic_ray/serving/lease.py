@@ -63,7 +63,14 @@ class Lease:
             await swap()
             done = True
         finally:
-            await asyncio.shield(self._swapped(state if done else None))
+            counted = asyncio.ensure_future(self._swapped(state if done else None))
+            try:
+                await asyncio.shield(counted)
+            except asyncio.CancelledError:
+                await counted
+                if done:
+                    await self._leave()
+                raise
 
     async def _swapped(self, state: str | None) -> None:
         async with self._changed:
