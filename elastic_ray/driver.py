@@ -13,25 +13,24 @@ import contextlib
 import logging
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 import ray
 
 from . import tasks
-from .asking import Asker
+from .asking import Asker, words_of
 from .board import Board, cell_rows
-from .capacity import PREPARE_CPUS, Layout, lay_out
+from .capacity import Layout, lay_out
 from .judging import Judging
 from .keep import Keeper
 from .plan import Ladder, Plan
+from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate, training_seconds
 from .probing import Prober
-from .results import Results, ResultsError
+from .results import Results, ResultsError, compact
 from .resume import Outstanding
 from .schedule import Failure, Release, run_trials
 from .screen import Screen
@@ -42,6 +41,8 @@ from .trials import bundle
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""
+COMPACT_EVERY = 300.0
+"""Seconds between looks for small files to gather."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,10 @@ class _Drive:
     async def _all(self) -> None:
         fleet = Fleet(f"elastic_ray-{os.getpid()}")
         scorers = {
-            task: asyncio.ensure_future(self._scorer(task)) for task in self._tasks_to_score()
+            task: asyncio.ensure_future(self._scorer(task))
+            for task in sorted(
+                {task for _, task in self.plan.questions().keys() - self.board.scored}
+            )
         }
         prompts = {
             name: task.prompts(self.plan.spec.generation.prompts)
@@ -204,7 +208,7 @@ class _Drive:
                 trial="",
                 results=self.results.uri,
                 task=name,
-                data=_settings(self.plan, name),
+                data=settings_of(self.plan, name),
                 ladders=ladders,
                 runtime=runtime,
                 lineage={
@@ -219,82 +223,42 @@ class _Drive:
         return jobs
 
     async def _start(self, state: str) -> None:
-        task = self.plan.start_task[state]
-        data = _settings(self.plan, task)
-        self.board.now(f"start {state}", "making start states")
-        began = time.monotonic()
         try:
-            await _prepare_start.remote(
-                self.results.uri,
-                state,
-                self.plan.starts[state],
-                task,
-                data,
-                self.plan.spec.sweep,
-                self.plan.lineage(state),
-                git_revision(),
-            )
+            await make_start(self.plan, self.results, self.board, state)
         except Exception as e:
-            error = _cause(e)
-            fell = self.board.state_failed(state, error)
-            self._record_failures(
-                [Failure(state, error), *(Failure(s, self.board.failed[s]) for s in fell)]
-            )
+            fell = self.board.state_failed(state, words_of(e))
+            failed = [Failure(each, self.board.failed[each]) for each in (state, *fell)]
+            self._record_failures(failed)
         else:
             self.board.state_done(state)
-        self.board.took("make starts", time.monotonic() - began)
-        self.board.now(f"start {state}", None)
-
-    def _tasks_to_score(self) -> list[str]:
-        return sorted(
-            {
-                task
-                for state, task in self.plan.questions()
-                if (state, task) not in self.board.scored
-            }
-        )
 
     async def _scorer(self, task: str) -> tuple[ScorerConfig, float | None]:
-        """The scorer's configuration and held-out accuracy; trains it where there is none."""
-        spec = next(t for t in self.plan.spec.task if t.name == task)
-        judge, serving = spec.scorer, self.plan.spec.resources.scorers
-        name = self.plan.probes[task].scorer
-        accuracy: float | None = None
-        checkpoint = judge.hub or (os.path.abspath(judge.path) if judge.path else None)
-        if checkpoint is None:
-            self.board.now("classifier", f"training the scorer {name}")
-            began = time.monotonic()
-            record = await _train_scorer.remote(
-                self.results.uri, task, _settings(self.plan, task), name
-            )
-            accuracy = float(record["accuracy"])
-            checkpoint = self.results.location(f"scorers/{name}")
-            self.board.took("train scorers", time.monotonic() - began)
-            self.board.now("classifier", None)
-            self.screen.say(f"scorer {name}: held-out accuracy {accuracy:.3f}")
-        return ScorerConfig(
-            name=name,
-            kind=serving.engine,
-            checkpoint=checkpoint,
-            revision=judge.revision,
-            mode=judge.mode,
-            label=judge.label,
-            sign=judge.sign,
-            max_model_len=serving.context,
-            replicas=self.layout.scorer_replicas,
-            cpus=self.layout.scorer_cpus,
-            gpus=self.layout.scorer_gpus,
-            trust_remote_code=judge.trust_remote_code,
-        ), accuracy
+        config, accuracy = await make_scorer(self.plan, self.results, self.board, self.layout, task)
+        if accuracy is not None:
+            self.screen.say(f"scorer {config.name}: held-out accuracy {accuracy:.3f}")
+        return config, accuracy
 
     async def _tick(self) -> None:
-        written = time.monotonic()
+        written = compacted = time.monotonic()
         while True:
             self.screen.refresh()
             if time.monotonic() - written > CELLS_EVERY:
                 written = time.monotonic()
-                await asyncio.to_thread(self._write_cells)
+                with contextlib.suppress(ResultsError):  # said when it matters: at the end
+                    await asyncio.to_thread(self._write_cells)
+            if time.monotonic() - compacted > COMPACT_EVERY:
+                compacted = time.monotonic()
+                await asyncio.to_thread(self._compact)
             await asyncio.sleep(0.5)
+
+    def _compact(self) -> None:
+        """Gather small files; a remote store has no lock, so there it is left to a person."""
+        if self.results.folder.local is None:
+            return
+        try:
+            compact(self.results)
+        except (ResultsError, OSError) as e:
+            self.screen.say(f"small files stay as they are for now: {e}")
 
     def _write_cells(self) -> None:
         self.results.replace_cells(self.plan.spec.sweep, cell_rows(self.plan, self.board))
@@ -324,15 +288,9 @@ class _Drive:
                 self._deleted.add(state)
                 row = self.results.state(state)
                 if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
-                    self.results.delete_checkpoint(state)
-
-
-def _settings(plan: Plan, name: str) -> dict[str, Any]:
-    """A task's settings for another process: Ray's workers have other working directories."""
-    settings = next(dict(task.data) for task in plan.spec.task if task.name == name)
-    if isinstance(settings.get("path"), str):
-        settings["path"] = os.path.abspath(settings["path"])
-    return settings
+                    # A disk that is full may refuse the record: then the checkpoint stays.
+                    with contextlib.suppress(ResultsError):
+                        self.results.delete_checkpoint(state)
 
 
 def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:
@@ -349,40 +307,6 @@ def _answer_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
     sizes = [group.parameters for group in plan.groups.values()]
     each = [generation_seconds(size, g.prompts * g.samples, g.max_tokens, at) for size in sizes]
     return sum(each) / max(len(each), 1) / (layout.open_engines * layout.replicas) + 0.5
-
-
-def git_revision() -> str | None:
-    """The commit this code was run from, with "+" where files differ from it; None outside git."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
-def _prepare_start(*arguments: Any) -> None:
-    from .training.starts import prepare_start
-
-    prepare_start(*arguments)
-
-
-@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
-def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
-    from .training.classifier import train_classifier
-
-    return train_classifier(uri, task, data, name)
-
-
-def _cause(error: BaseException) -> str:
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}"[:2000]
 
 
 async def _await(future: asyncio.Future[Any]) -> None:

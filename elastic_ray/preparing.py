@@ -1,0 +1,112 @@
+"""What must be there before anything trains or is judged: start states, and tasks' own scorers.
+
+Both are made by short Ray tasks, wherever there is room, once: what is there is used as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from .board import Board
+from .capacity import PREPARE_CPUS, Layout
+from .plan import Plan
+from .results import Results
+from .serving.values import ScorerConfig
+
+
+def settings_of(plan: Plan, task: str) -> dict[str, Any]:
+    """A task's settings for another process: Ray's workers have other working directories."""
+    settings = next(dict(each.data) for each in plan.spec.task if each.name == task)
+    if isinstance(settings.get("path"), str):
+        settings["path"] = os.path.abspath(settings["path"])
+    return settings
+
+
+async def make_start(plan: Plan, results: Results, board: Board, state: str) -> None:
+    """Make and record a start state; raises what kept it from being made."""
+    task = plan.start_task[state]
+    board.now(f"start {state}", "making start states")
+    began = time.monotonic()
+    try:
+        await _prepare_start.remote(
+            results.uri,
+            state,
+            plan.starts[state],
+            task,
+            settings_of(plan, task),
+            plan.spec.sweep,
+            plan.lineage(state),
+            git_revision(),
+        )
+    finally:
+        board.took("make starts", time.monotonic() - began)
+        board.now(f"start {state}", None)
+
+
+async def make_scorer(
+    plan: Plan, results: Results, board: Board, layout: Layout, task: str
+) -> tuple[ScorerConfig, float | None]:
+    """The task's scorer: its configuration, and its held-out accuracy where it is the task's own,
+    which is trained here if it is not there."""
+    judge = next(each.scorer for each in plan.spec.task if each.name == task)
+    serving = plan.spec.resources.scorers
+    name = plan.probes[task].scorer
+    accuracy: float | None = None
+    checkpoint = judge.hub or (os.path.abspath(judge.path) if judge.path else None)
+    if checkpoint is None:
+        board.now("classifier", f"training the scorer {name}")
+        began = time.monotonic()
+        record = await _train_scorer.remote(results.uri, task, settings_of(plan, task), name)
+        accuracy = float(record["accuracy"])
+        checkpoint = results.location(f"scorers/{name}")
+        board.took("train scorers", time.monotonic() - began)
+        board.now("classifier", None)
+    return ScorerConfig(
+        name=name,
+        kind=serving.engine,
+        checkpoint=checkpoint,
+        revision=judge.revision,
+        mode=judge.mode,
+        label=judge.label,
+        sign=judge.sign,
+        max_model_len=serving.context,
+        replicas=layout.scorer_replicas,
+        cpus=layout.scorer_cpus,
+        gpus=layout.scorer_gpus,
+        trust_remote_code=judge.trust_remote_code,
+    ), accuracy
+
+
+def git_revision() -> str | None:
+    """The commit this code was run from, with "+" where files differ from it; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
+def _prepare_start(*arguments: Any) -> None:
+    from .training.starts import prepare_start
+
+    prepare_start(*arguments)
+
+
+@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
+def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
+    from .training.classifier import train_classifier
+
+    return train_classifier(uri, task, data, name)
