@@ -64,7 +64,7 @@ ONLY = {
     "torch": {"training", "serving"},
     # A task makes the tokenizer of models trained from scratch on it.
     "transformers": {"training", "serving", "tasks"},
-    "ray": {"driver", "schedule", "training", "serving", "sweep"},
+    "ray": {"driver", "preparing", "schedule", "training", "serving", "sweep"},
 }
 """Who may import a library, or a part of it."""
 
