@@ -82,8 +82,8 @@ def _large(cells: int) -> dict[str, object]:
             {"name": f"model-{i}", "hub": f"some/model-{i}-1B", "revision": f"{i:040x}"}
             for i in range(MODELS)
         ],
-        "positive": [8 * (i + 1) for i in range(POSITIVE)],
-        "negative": [8 * i for i in range(negative)],
+        "positive": [20 * (i + 1) for i in range(POSITIVE)],
+        "negative": [20 * i for i in range(negative)],
         "seeds": list(range(SEEDS)),
     }
 

@@ -86,8 +86,9 @@ class Recipe(Part):
     warmup_steps: int = Field(0, ge=0, json_schema_extra=IDENTITY)
     """Optimiser steps, not a share of the run: a share would differ between sizes."""
     epochs: int = Field(1, ge=1, le=1000, json_schema_extra=IDENTITY)
-    global_batch: int = Field(8, ge=1, json_schema_extra=IDENTITY)
-    """Examples per optimiser step, over all workers."""
+    global_batch: int = Field(20, ge=1, json_schema_extra=IDENTITY)
+    """Examples per optimiser step, over all workers. Sizes fuse where they are whole batches: the
+    default divides the sizes of the paper's grid."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.95), json_schema_extra=IDENTITY
     )

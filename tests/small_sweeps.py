@@ -44,6 +44,8 @@ def spec_of(**changes: Any) -> Spec:
         "negative": [8, 16],
         **changes,
     }
+    if isinstance(written.get("training", {}), dict):
+        written["training"] = {"global_batch": 8, **written.get("training", {})}
     return Spec.model_validate_json(json.dumps(expand(written)), strict=True)
 
 

@@ -45,7 +45,7 @@ FLOW = (
     ("spec_file", "plan"),
     ("resume", "trials", "board", "dry_run", "results"),
     ("keep", "training", "serving", "query"),
-    ("schedule", "asking", "judging", "screen"),
+    ("schedule", "asking", "judging", "preparing", "screen"),
     ("probing",),
     ("driver",),
     ("sweep",),
