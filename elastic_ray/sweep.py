@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(e), 2)
     except (ResultsError, OSError) as e:
         return _fail(str(e), 1)
+    except KeyboardInterrupt:  # before or after anything runs; `driver` takes it in between
+        return _fail("stopped; the same command goes on from here", 130)
 
 
 def _console() -> Console:
