@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import statistics
 import tempfile
@@ -82,6 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="elastic_ray-swap-") as root:
         found = states(Path(root), asked.layers)
         started, swapped = asyncio.run(measure(found, asked.starts, asked.swaps))
+    gc.collect()  # vLLM's engines complain if they are still there when the interpreter ends
     start, swap = statistics.median(started), statistics.median(swapped)
     print(f"start of an engine: median {start:.2f} s of {[round(s, 2) for s in started]}")
     print(

@@ -195,7 +195,15 @@ async def refusal(fleet: Fleet, weights: Weights, sampling: Sampling) -> str:
 def engines() -> list[Any]:
     """This test's vLLM engine processes."""
     family = psutil.Process().children(recursive=True)
-    return [p for p in family if "EngineCore" in " ".join(p.cmdline())]
+    return [p for p in family if "EngineCore" in called(p)]
+
+
+def called(process: Any) -> str:
+    """A process's command line; empty for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def kill_engine() -> None:
@@ -212,7 +220,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         found = asyncio.run(serve_all(tmp_path_factory.mktemp("served")))
-        found.left = [" ".join(p.cmdline()) for p in engines()]
+        found.left = [called(p) for p in engines()]
         yield found
     finally:
         serve.shutdown()
