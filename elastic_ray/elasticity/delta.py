@@ -66,7 +66,7 @@ class Delta:
         point = np.append(self.at, self.cells.base.mean())
 
         def read(at: Floats) -> Floats:
-            return _read_off(
+            return read_off(
                 lambda n: self.cells.predict(self.family, at[:-1], positive, n), at[-1], largest
             )
 
@@ -81,7 +81,7 @@ class Delta:
         return found
 
 
-def _read_off(curve: Callable[[Floats], Floats], base: float, largest: float) -> Floats:
+def read_off(curve: Callable[[Floats], Floats], base: float, largest: float) -> Floats:
     """The `DERIVED` of a smooth curve, as logarithms where they are worked with so; NaN: undefined.
 
     Of aligned above base only; crossings beyond the largest size are not believed.

@@ -83,7 +83,7 @@ class Cells:
     def levels(self, family: Family, shape: Floats) -> tuple[Floats, Floats]:
         """Starts and levels by least squares, and the residuals."""
         design = self.design(family, shape)
-        solved: Floats = np.linalg.lstsq(design, self.score, rcond=None)[0]
+        solved: Floats = np.linalg.lstsq(design, self.score, rcond=None)[0].astype(np.float64)
         left: Floats = self.score - design @ solved
         return solved, left
 
