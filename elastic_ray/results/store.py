@@ -232,6 +232,19 @@ class Results:
         grouped = rows.replace(" ORDER BY", " GROUP BY ALL ORDER BY")
         return self.query(f"SELECT {key}, avg(score) AS score {grouped}", at)
 
+    def of_sweep(self, view: str, sweep: str) -> list[dict[str, Any]]:
+        """The rows of a view with a column `sweep` (see `views.sql`) that are this sweep's.
+
+        `ResultsError` also where the folder is older than the view, and a run has yet to bring it
+        up to date.
+        """
+        if not view.isidentifier():
+            raise ResultsError(f"{view!r} is no view's name")
+        rows: list[dict[str, Any]] = self.query(
+            f"FROM {view} WHERE sweep = $sweep", {"sweep": sweep}
+        ).to_pylist()
+        return rows
+
     def connect(self, settings: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection to the views that can reach nothing but these results.
 
