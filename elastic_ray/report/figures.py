@@ -1,4 +1,4 @@
-"""Figures of curves and surfaces. A hole breaks a line and leaves a cell empty: nothing is drawn in.
+"""Figures of curves and surfaces. A hole breaks a line and leaves a cell empty.
 
 Each function gives a figure, or None where the sweep has nothing of the kind to show.
 """
@@ -225,8 +225,8 @@ def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
             ccount=6,
         )  # fmt: skip
     for row, p in enumerate(surface.positives):
-        ax.scatter(across(sizes), np.full(len(sizes), np.log10(p)), surface.mean[row], color="black",
-                   s=8, depthshade=False)  # fmt: skip
+        y = np.full(len(sizes), np.log10(p))
+        ax.scatter(across(sizes), y, surface.mean[row], color="black", s=8, depthshade=False)
     ticks = sorted(set(surface.negatives))
     ticks = ticks[:: max(1, len(ticks) // 4)]
     ax.set_xticks(across(np.array(ticks, float)), [compact(t) for t in ticks])

@@ -36,8 +36,8 @@ def scaling(found: Findings) -> Any:
         bottom.set_xlabel(f"{AXES[first.along]}\n({what_is_alike(found, first)})", fontsize=8)
         bottom.set_xscale("log")
         bottom.set_xlim(first.sizes[0] / 1.5, first.sizes[-1] * 1.5)
-        bottom.set_xticks(list(dict.fromkeys(first.sizes)), [compact(x) for x in
-                                                             dict.fromkeys(first.sizes)])  # fmt: skip
+        ticks = list(dict.fromkeys(first.sizes))
+        bottom.set_xticks(ticks, [compact(tick) for tick in ticks])
         bottom.minorticks_off()
     legend_below(figure, axes.ravel())
     return figure
