@@ -15,7 +15,7 @@ from elastic_ray.elasticity import Estimate, Measurement, Surface, SurfaceFit
 from elastic_ray.wording import AXES, compact, positive_label
 
 from .findings import Findings
-from .style import CATEGORIES, legend_below, new_figure, panels, shades, size_axis
+from .style import CATEGORIES, legend_above, new_figure, panels, shades, size_axis
 
 
 def curves(found: Findings) -> Any:
@@ -115,7 +115,7 @@ def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
         size_axis(ax, [n for s in found.surfaces for n in s.negatives])
     figure.supxlabel(AXES["negative"], fontsize=9)
     figure.supylabel(AXES["score"], fontsize=9)
-    legend_below(figure, axes, columns)
+    legend_above(figure, axes, columns)
 
 
 def heatmap(found: Findings, what: str) -> Any:
@@ -128,8 +128,8 @@ def heatmap(found: Findings, what: str) -> Any:
         return None
     low, high = float(known.min()), float(known.max())
     if what == "retention":
-        high = max(1.0, min(high, 1.5))
-        low = -high
+        high = min(max(1.0, high, -low), 2.5)
+        low = -high  # white is the base line; what lies further out has the last colour
     figure = new_figure(max(0.55 * len(negatives) + 2.6, 5), _height(len(tables), len(positives)))
     axes = figure.subplots(len(tables), 1, squeeze=False, sharex=True).ravel()
     image = None
@@ -277,5 +277,5 @@ def fits(found: Findings) -> Any:
     axes[0, 0].set_ylabel("score")
     axes[1, 0].set_ylabel("measured - fitted")
     figure.supxlabel(AXES["negative"], fontsize=9)
-    legend_below(figure, axes[0])
+    legend_above(figure, axes[0])
     return figure

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from elastic_ray.elasticity import Estimate, Measurement, Scaling
-from elastic_ray.wording import AXES, QUANTITIES, compact, p_value, positive_label
+from elastic_ray.wording import AXES, QUANTITIES, compact, interval, p_value, positive_label
 
 from .findings import Findings
-from .style import legend_below, new_figure, shades
+from .style import legend_above, new_figure, shades
 
 SHOWN = ("elasticity_index", "early_rate", "late_rate")
 
@@ -39,7 +39,7 @@ def scaling(found: Findings) -> Any:
         ticks = list(dict.fromkeys(first.sizes))
         bottom.set_xticks(ticks, [compact(tick) for tick in ticks])
         bottom.minorticks_off()
-    legend_below(figure, axes.ravel())
+    legend_above(figure, axes.ravel())
     return figure
 
 
@@ -76,9 +76,10 @@ def _of(
 
 
 def _title(s: Scaling) -> str:
-    if s.tau is None:
-        return "no trend to test"
-    return f"tau = {s.tau:.2f}, {p_value(s.p_value)}"
+    slope = f"per tenfold {interval(s.slope.value, s.slope.low, s.slope.high)}"
+    if len(s.models) < 3 or s.tau is None:
+        return slope  # two models can show no trend, whatever they do
+    return f"{slope}\ntau = {s.tau:.2f}, {p_value(s.p_value)}"
 
 
 def what_is_alike(found: Findings, s: Scaling) -> str:
