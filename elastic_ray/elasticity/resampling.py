@@ -71,7 +71,8 @@ def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floa
     strata: defaultdict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
     for place in sorted(members):
         strata[tuple(members[place])].append(place)
-    found = [np.full((1 + resamples, len(c.prompts)), 1.0 / len(c.prompts)) for c in curves]
+    counts_of = [len(curve.prompts) for curve in curves]
+    found = [np.full((1 + resamples, count), 1.0 / max(count, 1)) for count in counts_of]
     columns = [{p: at for at, p in enumerate(c.prompts)} for c in curves]
     rng = _generator(seed, *(value for c in curves for value in astuple(c.key)))
     for which, places in sorted(strata.items()):

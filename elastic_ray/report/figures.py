@@ -184,7 +184,7 @@ def surfaces(found: Findings) -> Any:
         return None
     columns = min(len(fits), 3)
     rows = -(-len(fits) // columns)
-    figure = new_figure(max(3.4 * columns, 4.5), 3.2 * rows + 0.3)
+    figure = new_figure(max(3.4 * columns, 4.5), 2.9 * rows + 0.2)
     low, high = _span(fits)
     for i, fit in enumerate(fits):
         ax = figure.add_subplot(rows, columns, i + 1, projection="3d")

@@ -117,7 +117,8 @@ def _questions(found: Findings) -> list[str]:
     for row in found.questions:
         per_prompt = row["answers"] / max(row["states"] * row["prompts"], 1)
         said.append(
-            f"{row['task']}: {count(row['prompts'])} held-out prompts, answers to each: {number(per_prompt)}; "
+            f"{row['task']}: {count(row['prompts'])} held-out prompts, answers to each: "
+            f"{number(per_prompt)}; "
             f"{count(row['states'])} states answered, by {_and(row['engines'] or ('?',))}; "
             f"{number(row['mean_tokens'])} tokens an answer on average (probe {row['probe_id']})."
         )
