@@ -122,7 +122,7 @@ def _seeds(found: Findings) -> list[str]:
     spread = [m.curve.seed_spread for m in found.measurements]
     error = [m.curve.standard_error for m in found.measurements]
     known = np.concatenate(spread) if spread else np.array([])
-    said = f"There are {min(counts)} seeds, held fixed: the intervals are over prompts alone"
+    said = f"Seeds per curve: {min(counts)}, held fixed; the intervals are over prompts alone"
     if np.isfinite(known).any():
         said += (
             f". Between seeds a point's score has a standard deviation of "
