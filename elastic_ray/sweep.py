@@ -7,6 +7,7 @@ or the task cannot be used; 130 stopped by the user. Whatever was recorded stays
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ from .resume import Recorded, outstanding
 from .spec import Spec, SpecError
 from .spec_file import load_spec, placed
 from .tasks import Task, TaskError, load_task
+from .wording import interval_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,6 +123,8 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     )
     if results.notice:
         console.print(results.notice, markup=False)
+    asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
+    results.replace_sweeps(name, [asked])
     interrupted, broken = False, None
     open_questions = any(key not in board.scored for key in plan.questions())
     if left.ladders or left.starts or open_questions:
@@ -231,7 +235,7 @@ def _print_results(console: Console, rows: Iterable[dict[str, Any]], uri: str, s
             "" if row["pretrain"] is None else f"{row['pretrain']:,}",
             f"{row['positive']:,}",
             *(
-                _interval(row, name)
+                interval_of(row, name)
                 for name in (
                     "base",
                     "aligned",
@@ -250,20 +254,6 @@ def _print_results(console: Console, rows: Iterable[dict[str, Any]], uri: str, s
         f'"FROM curves"; duckdb {uri}/elastic.duckdb',
         markup=False,
     )
-
-
-def _interval(row: Mapping[str, Any], name: str) -> str:
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    shown = "-" if value is None else _short(value)
-    if low is None and high is None:
-        return shown
-    return (
-        f"{shown} [{'…' if low is None else _short(low)}, {'…' if high is None else _short(high)}]"
-    )
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _print_time(console: Console, board: Board, seconds: float) -> None:
