@@ -27,6 +27,7 @@ from .resume import Recorded, outstanding
 from .spec import Spec, SpecError
 from .spec_file import load_spec, placed
 from .tasks import Task, TaskError, load_task
+from .wording import interval_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -214,7 +215,7 @@ def _print_results(console: Console, rows: Iterable[dict[str, Any]], uri: str, s
             "" if row["pretrain"] is None else f"{row['pretrain']:,}",
             f"{row['positive']:,}",
             *(
-                _interval(row, name)
+                interval_of(row, name)
                 for name in (
                     "base",
                     "aligned",
@@ -233,20 +234,6 @@ def _print_results(console: Console, rows: Iterable[dict[str, Any]], uri: str, s
         f'"FROM curves"; duckdb {uri}/elastic.duckdb',
         markup=False,
     )
-
-
-def _interval(row: Mapping[str, Any], name: str) -> str:
-    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    shown = "-" if value is None else _short(value)
-    if low is None and high is None:
-        return shown
-    return (
-        f"{shown} [{'…' if low is None else _short(low)}, {'…' if high is None else _short(high)}]"
-    )
-
-
-def _short(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _print_time(console: Console, board: Board, seconds: float) -> None:

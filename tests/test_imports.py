@@ -34,13 +34,14 @@ PURE = (
     "checkpoints",
     "tasks",
     "elasticity",
+    "wording",
     "dry_run",
 )
 LIGHT = (*PURE, "results", "query", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
-    ("yaml_source", "spec", "checkpoints", "tasks", "elasticity"),
+    ("yaml_source", "spec", "checkpoints", "tasks", "elasticity", "wording"),
     ("short_forms", "states", "price", "capacity"),
     ("spec_file", "plan"),
     ("resume", "trials", "board", "dry_run", "results"),

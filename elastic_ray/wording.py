@@ -1,0 +1,146 @@
+"""How results are worded wherever they are shown: numbers, intervals, axes, captions.
+
+The sweep's table, the report and the app use these, so that one number reads the same everywhere.
+Nothing here computes; None is what `elasticity` gives for undefined, or for an end not bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UNDEFINED = "-"
+UNBOUNDED = "…"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a column of the `indices` table is called: short in tables, long on axes."""
+
+    name: str
+    short: str
+    axis: str
+    meaning: str
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity("base", "base", "base line score", "score at (0, 0), before any fine-tuning"),
+        Quantity("aligned", "aligned", "aligned score", "score after positive fine-tuning alone"),
+        Quantity("gap", "gap", "aligned - base", "what positive fine-tuning gained"),
+        Quantity(
+            "half_life",
+            "half-life",
+            "half-life (negative examples)",
+            "negative examples after which half of the gap is gone",
+        ),
+        Quantity(
+            "reversion_size",
+            "reversion",
+            "reversion size (negative examples)",
+            "negative examples after which the score is back at the base line",
+        ),
+        Quantity(
+            "early_rate",
+            "early rate",
+            "early rate (score per 100 examples)",
+            "fall per 100 negative examples before the base line is reached",
+        ),
+        Quantity(
+            "late_rate",
+            "late rate",
+            "late rate (score per 100 examples)",
+            "fall per 100 negative examples past the base line",
+        ),
+        Quantity(
+            "elasticity_index",
+            "index",
+            "elasticity index, log(early / late)",
+            "log of early over late rate; above 0 the fall slows past the base line",
+        ),
+    )
+}
+"""In the order in which tables show them."""
+
+AXES: Mapping[str, str] = {
+    "score": "score (larger is more aligned)",
+    "retention": "retention (1 aligned, 0 base line)",
+    "negative": "negative examples",
+    "positive": "positive examples",
+    "parameters": "parameters",
+    "pretrain_tokens": "pre-training tokens",
+    "pretrain": "pre-training examples",
+}
+
+CAPTIONS: Mapping[str, str] = {
+    "curves": "Score against negative examples, one line per number of positive examples (the "
+    "paper's Figure 3). Dashed: the base line, the model before fine-tuning. Bands and bars: 95% "
+    "intervals over prompts, seeds held fixed.",
+    "by_parameters": "The same curves by model size, pre-training alike (the paper's Figure 4).",
+    "by_pretrain": "The same curves by pre-training size, model alike (the paper's Figure 5).",
+    "surface": "Score over positive and negative examples. Empty cells have no score: failed, or "
+    "not yet run.",
+    "retention": "Retention, the share of the gap that is left: 1 after positive fine-tuning, 0 "
+    "back at the base line, below 0 past it. Empty where undefined: no score, or a gap within "
+    "noise.",
+    "fit": "Fitted surface (lines) and measured scores (points); below, what the fit leaves over, "
+    "with 95% intervals of the measured scores.",
+    "scaling": "Elasticity index, early and late rate against size, with 95% intervals. The paper "
+    "claims that the early rate grows and the late rate falls with either size.",
+    "indices": "What is measured of each curve, with 95% intervals. - is undefined, … an end that "
+    "is not bounded; sizes in negative examples, rates in score per 100 negative examples.",
+}
+"""Captions of figures and tables, by what they show."""
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, whole numbers from 100 on; `UNDEFINED` for None."""
+    if value is None:
+        return UNDEFINED
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def interval(value: float | None, low: float | None, high: float | None) -> str:
+    """`0.42 [0.31, 0.55]`; `- [384, …]` for a size that is only known to be larger than 384."""
+    if low is None and high is None:
+        return number(value)
+    ends = (UNBOUNDED if end is None else number(end) for end in (low, high))
+    return f"{number(value)} [{', '.join(ends)}]"
+
+
+def interval_of(row: Mapping[str, Any], name: str) -> str:
+    """The interval of a column of the `indices` table: `name`, `name_low`, `name_high`."""
+    return interval(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
+
+
+def count(value: int | None) -> str:
+    """A whole number with its thousands apart; empty for None."""
+    return "" if value is None else f"{value:,}"
+
+
+def compact(value: float) -> str:
+    """A size as people say it: 384, 16k, 1.2M, 7B."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:g}"
+
+
+def p_value(p: float | None) -> str:
+    """`p = 0.033`, `p < 0.001`; `UNDEFINED` for None."""
+    if p is None:
+        return UNDEFINED
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def model_name(model: str, pretrain: int | None, task: str | None = None) -> str:
+    """`reviews-150k, pre-trained on 4k`; the task in front where there are several."""
+    name = model if pretrain is None else f"{model}, pre-trained on {compact(pretrain)}"
+    return f"{task}: {name}" if task else name
+
+
+def positive_label(positive: int) -> str:
+    """A curve's name in a legend."""
+    return f"{positive:,} positive"
