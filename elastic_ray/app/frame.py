@@ -1,0 +1,153 @@
+"""What the pages share: the results, the choice of a sweep, notices, figures with downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from elastic_ray.results import ResultsError
+from elastic_ray.wording import model_name
+
+from .data import Reader
+
+
+@st.cache_resource(show_spinner=False)
+def _reader(uri: str) -> Reader:
+    return Reader(uri)
+
+
+def reader() -> Reader:
+    """The results that the app was started on."""
+    return _reader(st.session_state["results_uri"])
+
+
+def page(title: str, says: str, body: Callable[[Reader], None]) -> None:
+    """A page: its title, one sentence on what it shows, and `body`; what fails is said in words."""
+    st.title(title, anchor=False)
+    st.caption(says)
+    try:
+        body(reader())
+    except ResultsError as e:
+        _cannot_read(str(e))
+
+
+def _cannot_read(message: str) -> None:
+    if "no such results folder" in message or "holds no results" in message:
+        nothing_yet()
+    else:
+        st.warning(f"The results cannot be read just now. {message}", icon=":material/error:")
+
+
+def nothing_yet() -> None:
+    """What to do where no sweep is recorded; the page looks again by itself."""
+    uri = st.session_state["results_uri"]
+    st.info(
+        f"**No sweep is recorded in `{uri}` yet.** Start one, and it appears here by itself:",
+        icon=":material/rocket_launch:",
+    )
+    st.code(f"python -m elastic_ray.sweep sweeps/tiny.yaml --results {uri}", language="bash")
+    st.caption(
+        "It runs in minutes on two cores. Are the results elsewhere? "
+        "`streamlit run app.py -- --results URI`"
+    )
+    _look_again()
+
+
+@st.fragment(run_every=3.0)
+def _look_again() -> None:
+    try:
+        found = bool(reader().sweeps())
+    except ResultsError:
+        found = False
+    if found:
+        st.rerun()
+
+
+def choose_sweep(results: Reader) -> dict[str, Any] | None:
+    """The sweep to look at, in the address as `sweep`; None, with a notice, where there is none."""
+    sweeps = {row["sweep"]: row for row in results.sweeps()}
+    if not sweeps:
+        nothing_yet()
+        return None
+    name = st.selectbox("Sweep", list(sweeps), key="sweep", bind="query-params")
+    return sweeps.get(name or "")
+
+
+def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
+    """Models to show, in the address as `model`; at first all, or of many the first few."""
+    every = list(dict.fromkeys(table["label"]))
+    if len(every) == 1:
+        return every
+    chosen = st.multiselect(
+        "Models", every, default=every[:most], key="model", bind="query-params",
+        placeholder="choose models",
+    )  # fmt: skip
+    return list(chosen)
+
+
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in order of size with a column `label`: model, pre-training, task if several."""
+    several = table["task"].nunique() > 1
+    labels = [
+        model_name(row.model, None if pd.isna(row.pretrain) else int(row.pretrain),
+                   row.task if several else None)
+        for row in table.itertuples()
+    ]  # fmt: skip
+    order = ["task", "parameters", "model", "pretrain"]
+    return table.assign(label=labels).sort_values(order, kind="stable", na_position="first")
+
+
+def show(
+    figure: go.Figure, name: str, data: pd.DataFrame, *, key: str, alt: str, scroll: bool = False
+) -> None:
+    """A figure with its exports: the camera saves PNG or SVG, the button CSV."""
+    image = st.session_state.get("image_format", "png")
+    st.plotly_chart(
+        figure,
+        key=key,
+        alt=alt,
+        config={
+            "displaylogo": False,
+            "displayModeBar": True,
+            "scrollZoom": scroll,
+            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+            "toImageButtonOptions": {"format": image, "filename": name, "scale": 2},
+        },
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "CSV", data.to_csv(index=False).encode(), f"{name}.csv", "text/csv",
+            key=f"{key}-csv", icon=":material/download:", on_click="ignore",
+            help="the numbers of this figure",
+        )  # fmt: skip
+        st.segmented_control(
+            "Image", ["png", "svg"], key=f"{key}-image", default=image,
+            format_func=lambda kind: f"camera: {kind.upper()}", required=True,
+            label_visibility="collapsed", on_change=_set_image, args=(f"{key}-image",),
+        )  # fmt: skip
+
+
+def _set_image(key: str) -> None:
+    st.session_state["image_format"] = st.session_state[key]
+
+
+def table(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, Any]
+) -> None:
+    """Rows as a table, only the named columns, in that order."""
+    st.dataframe(
+        pd.DataFrame(rows), key=key, hide_index=True, column_order=list(columns),
+        column_config=dict(columns),
+    )  # fmt: skip
+
+
+def partial(table: pd.DataFrame) -> None:
+    """Says in one line how many points are missing, and why."""
+    failed, pending = int((table["failed"] > 0).sum()), int((table["seeds"] == 0).sum())
+    if pending:
+        word = f"{pending:,} of {len(table):,} points have no score yet and are left out"
+        st.caption(f":material/info: {word}{f'; at {failed:,} a cell failed' if failed else ''}.")
