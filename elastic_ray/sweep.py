@@ -7,6 +7,7 @@ or the task cannot be used; 130 stopped by the user. Whatever was recorded stays
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import sys
 import time
@@ -121,6 +122,8 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     )
     if results.notice:
         console.print(results.notice, markup=False)
+    asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
+    results.replace_sweeps(name, [asked])
     interrupted = False
     open_questions = any(key not in board.scored for key in plan.questions())
     if left.ladders or left.starts or open_questions:

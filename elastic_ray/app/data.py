@@ -37,8 +37,8 @@ class Reader:
         self._known: OrderedDict[Any, tuple[float, float, Any]] = OrderedDict()
 
     def sweeps(self) -> list[dict[str, Any]]:
-        """A row per sweep, the one last heard of first; see the view `sweeps`."""
-        rows: list[dict[str, Any]] = self._ask("sweeps").to_pylist()
+        """A row per sweep, the one last heard of first; see the view `sweep_list`."""
+        rows: list[dict[str, Any]] = self._ask("sweep_list").to_pylist()
         return rows
 
     def progress(self, sweep: str) -> pd.DataFrame:

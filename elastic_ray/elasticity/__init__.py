@@ -7,6 +7,15 @@ back as rows of the `indices` table:
     found = curves(results.score_rows(sweep), sweep=sweep, cells=cells)
     results.replace_indices(sweep, index_rows(found))
 
+| to get | use |
+|---|---|
+| curves over negative sizes, and what is measured of each | `curves`, `measure`, `index_rows` |
+| a model's curves side by side, holes kept, and two of them subtracted | `surfaces`, \
+`surface_difference` |
+| a smooth surface of two phases, its family chosen by held-out error | `fit_surface` |
+| two models or two sweeps, the difference with its interval | `compare`, `compare_all` |
+| along model size and pre-training tokens | `scaling`; `trend` for any two columns |
+
 A curve is one (sweep, model, task, pretrain, positive) over negative sizes n. s(n) is the mean
 score over prompts and seeds, larger being more aligned; s0 is that of the base line (0, 0).
 
@@ -38,21 +47,37 @@ upper end, but its lower end stands.
 
 from __future__ import annotations
 
+from .comparison import Difference, compare, compare_all
 from .curve import Curve, CurveKey, ElasticityError, Rows, curves
-from .measure import QUANTITIES, Estimate, Measurement, index_rows, measure
+from .fit import SurfaceFit, fit_surface
+from .measure import QUANTITIES, Measurement, index_rows, measure
+from .resampling import Estimate
+from .scaling import Scaling, scaling
+from .surface import Surface, SurfaceDifference, surface_difference, surfaces
 from .trend import Trend, trend
 
 __all__ = [
     "QUANTITIES",
     "Curve",
     "CurveKey",
+    "Difference",
     "ElasticityError",
     "Estimate",
     "Measurement",
     "Rows",
+    "Scaling",
+    "Surface",
+    "SurfaceDifference",
+    "SurfaceFit",
     "Trend",
+    "compare",
+    "compare_all",
     "curves",
+    "fit_surface",
     "index_rows",
     "measure",
+    "scaling",
+    "surface_difference",
+    "surfaces",
     "trend",
 ]

@@ -209,9 +209,17 @@ INDICES = Table(
     finite=_INTERVALS,
 )
 
+SWEEPS = Table(
+    "sweeps",
+    _schema({"sweep": _TEXT, "spec": _TEXT}, {"recorded_at": _TIME}),
+    key=("sweep",),
+    per="sweep",
+    json=("spec",),
+)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
-    for table in (STATES, CELLS, RESPONSES, SCORES, DISTANCES, CODE_LENGTHS, INDICES)
+    for table in (STATES, CELLS, RESPONSES, SCORES, DISTANCES, CODE_LENGTHS, INDICES, SWEEPS)
 }
 
 

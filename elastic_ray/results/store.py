@@ -1,9 +1,9 @@
 """What a sweep records, written and read: the only way into the results folder.
 
-One Parquet file per state and table, or per sweep for `cells` and `indices`; a file that stands
-under its final name is the record, and nothing else is. A file is written once: the same rows again
-change nothing, other rows raise `AlreadyRecorded`, except that a failed state may be tried
-again. `compaction` gathers many such files into one; every method here sees through that.
+One Parquet file per state and table, or per sweep for `cells`, `indices` and `sweeps`; a file that
+stands under its final name is the record, and nothing else is. A file is written once: the same
+rows again change nothing, other rows raise `AlreadyRecorded`, except that a failed state may be
+tried again. `compaction` gathers many such files into one; every method here sees through that.
 
     results = Results("results")                          # or "s3://bucket/results"
     results.write("scores", rows, state_id=s, probe_id=p, scorer="sentiment")
@@ -133,6 +133,10 @@ class Results:
         """Write what was measured of the sweep in place of what it had, atomically."""
         self._replace(TABLES["indices"], sweep, rows)
 
+    def replace_sweeps(self, sweep: str, rows: Rows) -> None:
+        """Write what the sweep asks for, one row, in place of what it asked before, atomically."""
+        self._replace(TABLES["sweeps"], sweep, rows)
+
     def _replace(self, table: Table, sweep: str, rows: Rows) -> None:
         check_key(table, {"sweep": sweep})
         new = to_table(table, rows, {"sweep": sweep})
@@ -227,6 +231,19 @@ class Results:
             return self.query(f"SELECT {key}, score {rows}", at)
         grouped = rows.replace(" ORDER BY", " GROUP BY ALL ORDER BY")
         return self.query(f"SELECT {key}, avg(score) AS score {grouped}", at)
+
+    def of_sweep(self, view: str, sweep: str) -> list[dict[str, Any]]:
+        """The rows of a view with a column `sweep` (see `views.sql`) that are this sweep's.
+
+        `ResultsError` also where the folder is older than the view, and a run has yet to bring it
+        up to date.
+        """
+        if not view.isidentifier():
+            raise ResultsError(f"{view!r} is no view's name")
+        rows: list[dict[str, Any]] = self.query(
+            f"FROM {view} WHERE sweep = $sweep", {"sweep": sweep}
+        ).to_pylist()
+        return rows
 
     def connect(self, settings: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
         """A DuckDB connection to the views that can reach nothing but these results.

@@ -71,6 +71,12 @@ FROM read_parquet(
     [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
+-- What a sweep asked for: its file, as JSON with every default written out.
+CREATE VIEW sweeps AS
+FROM read_parquet(
+    [root() || '/sweeps/sweep=_empty/_empty.parquet', root() || '/sweeps/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
 -- What `elasticity` measured of each curve, with 95% intervals.
 CREATE VIEW elasticity AS
 FROM read_parquet(
@@ -300,11 +306,72 @@ LEFT JOIN scores AS m
     AND m.prompt_index = r.prompt_index AND m.sample = r.sample;
 
 
+-- How it was made ---------------------------------------------------------------------------------
+
+-- One row per sweep and environment: what the states of its cells were trained with, whichever
+-- sweep trained them.
+CREATE VIEW made_with AS
+SELECT
+    c.sweep, s.git_revision, s.versions, s.hardware, s.workers, s.zero_stage,
+    count(*) AS states, sum(s.seconds) AS seconds,
+    min(s.started_at) AS started_at, max(s.finished_at) AS finished_at
+FROM (SELECT DISTINCT sweep, state_id FROM cells) AS c
+JOIN states AS s ON s.state_id = c.state_id
+WHERE s.status = 'done'
+GROUP BY ALL;
+
+-- One row per sweep, model and start: where its weights come from.
+CREATE VIEW starts AS
+SELECT DISTINCT c.sweep, c.task, c.model, s.lineage::JSON -> 'start' AS start
+FROM (SELECT DISTINCT sweep, task, model, state_id FROM cells) AS c
+JOIN states AS s ON s.state_id = c.state_id
+WHERE s.lineage IS NOT NULL;
+
+-- One row per sweep, task and recipe of a stage: pretrain, positive, negative.
+CREATE VIEW recipes AS
+WITH stages AS (
+    SELECT c.sweep, c.task, unnest(from_json(s.lineage::JSON -> 'stages', '["JSON"]')) AS stage
+    FROM (SELECT DISTINCT sweep, task, state_id FROM cells) AS c
+    JOIN states AS s ON s.state_id = c.state_id
+)
+SELECT
+    sweep, task, stage ->> 'kind' AS kind, stage ->> 'pool' AS pool, stage ->> 'data' AS data,
+    stage -> 'recipe' AS recipe,
+    list(DISTINCT (stage ->> 'seed')::BIGINT ORDER BY (stage ->> 'seed')::BIGINT) AS seeds,
+    list(DISTINCT (stage ->> 'examples')::BIGINT ORDER BY (stage ->> 'examples')::BIGINT) AS examples
+FROM stages
+GROUP BY ALL;
+
+-- One row per sweep, task and question: how often it was asked, of how many states, by which engine.
+CREATE VIEW questions AS
+WITH asked AS (SELECT DISTINCT sweep, task, state_id, probe_id, scorer FROM cells),
+judged AS (
+    SELECT
+        a.sweep, a.task, a.probe_id, a.scorer, count(*) AS states, max(m.prompts) AS prompts,
+        min(m.prompts) AS fewest_prompts, sum(m.answers)::BIGINT AS answers,
+        max(m.scorer_accuracy) AS scorer_accuracy
+    FROM asked AS a
+    JOIN state_scores AS m
+        ON m.state_id = a.state_id AND m.probe_id = a.probe_id AND m.scorer = a.scorer
+    GROUP BY ALL
+),
+answered AS (
+    SELECT
+        probe_id, list(DISTINCT engine ORDER BY engine) AS engines, avg(tokens) AS mean_tokens,
+        max(tokens) AS most_tokens, avg((finish_reason = 'length')::INT) AS cut_short
+    FROM responses
+    GROUP BY probe_id
+)
+SELECT judged.*, answered.* EXCLUDE (probe_id)
+FROM judged
+LEFT JOIN answered USING (probe_id);
+
+
 -- The app -----------------------------------------------------------------------------------------
 
 -- One row per sweep, cheap at any size: the cells as the sweep last wrote them, which it does every
 -- half minute while it runs (`last_written`). `progress_in` counts what is recorded since.
-CREATE VIEW sweeps AS
+CREATE VIEW sweep_list AS
 WITH written AS (
     SELECT filename, last_modified
     FROM read_blob([root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'])

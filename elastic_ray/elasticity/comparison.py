@@ -1,0 +1,127 @@
+"""One model, or one sweep, against another: differences of what is measured, with intervals.
+
+Prompts that both answered are drawn together, so that a prompt's difficulty cancels: the interval
+of a difference is narrower than two intervals side by side suggest. Seeds are held fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .crossings import SIZES, Crossings, above_base
+from .curve import Curve, CurveKey, ElasticityError, Floats
+from .measure import QUANTITIES, measure
+from .resampling import Bounds, Estimate, check_resamples, estimate, joint_draws
+
+MATCHED_BY = ("task", "positive")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is measured of `one` minus that of `other`, by quantity.
+
+    None is undefined in either. Of a difference of sizes of which one is censored no value is
+    known, but an end of its interval may be. `paired` counts the prompts that both answered.
+    """
+
+    one: CurveKey
+    other: CurveKey
+    quantities: Mapping[str, Estimate]
+    paired: int
+
+
+def compare(one: Curve, other: Curve, resamples: int = 1000, seed: int = 0) -> Difference:
+    """The difference of two curves in every quantity of `QUANTITIES`."""
+    check_resamples(resamples)
+    return _difference(one, other, *joint_bounds((one, other), resamples, seed))
+
+
+def compare_all(
+    ones: Iterable[Curve],
+    others: Iterable[Curve],
+    by: Sequence[str] = MATCHED_BY,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Difference]:
+    """The differences of all curves that agree in the fields `by` of their keys, in their order.
+
+    For two models of a sweep the default; for the same models in two sweeps
+    `("model", "task", "pretrain", "positive")`. Raises `ElasticityError` where two curves of one
+    side agree, or none of both sides do.
+    """
+    check_resamples(resamples)
+    left, right = _by(ones, by), _by(others, by)
+    shared = [at for at in left if at in right]
+    if not shared:
+        raise ElasticityError(f"no curves agree in {', '.join(by)}")
+    return [compare(left[at], right[at], resamples, seed) for at in shared]
+
+
+def _by(curves: Iterable[Curve], fields: Sequence[str]) -> dict[tuple[object, ...], Curve]:
+    found: dict[tuple[object, ...], Curve] = {}
+    for curve in curves:
+        at = tuple(getattr(curve.key, name) for name in fields)
+        if at in found:
+            raise ElasticityError(f"{found[at].key} and {curve.key} agree in {', '.join(fields)}")
+        found[at] = curve
+    return found
+
+
+def _difference(
+    one: Curve, other: Curve, mine: Mapping[str, Bounds], theirs: Mapping[str, Bounds]
+) -> Difference:
+    same = set(one.prompts) & set(other.prompts) if one.key.task == other.key.task else ()
+    found = dict.fromkeys(QUANTITIES, Estimate())
+    for name in QUANTITIES:
+        if name in mine and name in theirs:
+            (a, b), (c, d) = mine[name], theirs[name]
+            found[name] = bounded(*minus((a, b), (c, d)), keep_ends=name in SIZES)
+    return Difference(one.key, other.key, found, len(same))
+
+
+def minus(one: Bounds, other: Bounds) -> Bounds:
+    """What is known of a difference, resample by resample."""
+    with np.errstate(invalid="ignore"):
+        low, high = one[0] - other[1], one[1] - other[0]
+    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+
+
+def bounded(low: Floats, high: Floats, *, keep_ends: bool) -> Estimate:
+    """The estimate; one without a value keeps its ends only where asked to."""
+    found = estimate(low, high)
+    return found if found.value is not None or keep_ends else Estimate()
+
+
+def joint_bounds(
+    curves: Sequence[Curve], resamples: int = 1000, seed: int = 0
+) -> list[dict[str, Bounds]]:
+    """For each curve what every resample says of its quantities, all from the same draws.
+
+    What `measure` leaves undefined is left out: what derives from a gap within noise, say.
+    """
+    found: list[dict[str, Bounds]] = []
+    drawn = joint_draws(curves, resamples, seed)
+    for curve, weights in zip(curves, drawn, strict=True):
+        known: dict[str, Bounds] = {}
+        found.append(known)
+        if len(curve.prompts) < 2:
+            continue
+        defined = measure(curve, resamples, seed)
+        started = defined.aligned.value is not None
+        if curve.base is not None:
+            base = weights @ curve.base
+            known["base"] = base, base
+        if started:
+            aligned = weights @ curve.by_prompt[0]
+            known["aligned"] = aligned, aligned
+        if defined.gap.value is None:
+            continue
+        above, rounding = above_base(curve, weights)
+        known["gap"] = above[:, 0], above[:, 0]
+        if "gap within noise" not in defined.notes:
+            sizes = np.array(curve.negatives, dtype=np.float64)
+            known |= Crossings(above, sizes, rounding).bounds
+    return found

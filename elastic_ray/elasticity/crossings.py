@@ -1,0 +1,147 @@
+"""Where a curve crosses a level, its rates and index: in all resamples at once, as bounds.
+
+Definitions are in the package's text. What a resample leaves unknown lies between two bounds, so
+that it counts against both ends of an interval.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .curve import Curve, Floats
+from .resampling import Bounds, Estimate, estimate
+
+PER = 100.0
+"""Rates are per so many negative examples."""
+
+SIZES = ("reversion_size", "half_life")
+
+_ROUNDING = 1e-12
+"""Differences below this share of the largest score are rounding, and count as 0."""
+
+
+def above_base(curve: Curve, weights: Floats) -> tuple[Floats, float]:
+    """[rows, sizes], the score above the base line, and up to which difference it is rounding.
+
+    `weights` are [rows, prompts]; the curve has a base line.
+    """
+    assert curve.base is not None
+    # Differences are taken prompt by prompt, before any mean: exact, and paired.
+    above: Floats = weights @ (curve.by_prompt - curve.base).T
+    largest = max(np.abs(curve.base).max(), np.nanmax(np.abs(curve.scores)))
+    rounding = _ROUNDING * float(largest)
+    above[np.abs(above) <= rounding] = 0.0
+    return above, rounding
+
+
+def first_reach(height: Floats, sizes: Floats) -> Floats:
+    """[rows]: the size where `height` [rows, sizes] first reaches 0; infinity if it never does.
+
+    Linear in log n between sizes, in log(1 + n) below the smallest; 0 where it starts there.
+    """
+    reached = height <= 0
+    first = reached.argmax(axis=1)
+    right = np.maximum(first, 1)
+    rows = np.arange(len(height))
+    above, below = height[rows, right - 1], height[rows, right]
+    small, large = sizes[right - 1], sizes[right]
+    inside = reached.any(axis=1) & (first > 0)
+    share = np.where(inside, above, 0.0) / np.where(inside, above - below, 1.0)
+    from_zero = np.expm1(share * np.log1p(large))
+    between = small * (large / np.where(small > 0, small, 1.0)) ** share
+    size = np.where(small > 0, between, from_zero)
+    size = np.where(below == 0, large, np.minimum(size, large))
+    return np.where(inside, size, np.where(reached[:, 0], 0.0, np.inf))
+
+
+class Crossings:
+    """Sizes, rates and index from `above` [rows, sizes], the score above the base line.
+
+    The gap, `above[0, 0]`, is clear of 0; differences up to `rounding` are none.
+    """
+
+    def __init__(self, above: Floats, sizes: Floats, rounding: float) -> None:
+        self.sizes = sizes
+        self.largest = sizes[-1]
+        start = above[:, 0]
+        self.direction = np.sign(start[0])
+        height = above * self.direction
+        self.lost = height[:, 0] <= 0
+        """Resamples without a gap, or with the opposite one: nothing is defined in them."""
+        if len(sizes) > 1:
+            self.reversion = first_reach(height, sizes)
+            half = height - height[:, :1] / 2
+            self.half = first_reach(np.where(np.abs(half) <= rounding, 0.0, half), sizes)
+        else:
+            self.reversion = self.half = np.full(len(above), np.inf)
+        known = ~self.lost & np.isfinite(self.reversion)
+        ends = known & (self.reversion < self.largest)
+        early = PER * start / np.where(known, self.reversion, 1.0)
+        late = -PER * above[:, -1] / np.where(ends, self.largest - self.reversion, 1.0)
+        # Never back at the base line: between no return at all and one at the largest size.
+        never = ~self.lost & ~known
+        latest = PER * start / max(self.largest, 1.0)
+        self.early = (
+            np.select([known, never], [early, np.minimum(latest, 0)], -np.inf),
+            np.select([known, never], [early, np.maximum(latest, 0)], np.inf),
+        )
+        self.late = (np.where(ends, late, -np.inf), np.where(ends, late, np.inf))
+        sound = ends & (early > 0) & (late > 0)
+        index = np.log(np.where(sound, early, 1.0)) - np.log(np.where(sound, late, 1.0))
+        # The index grows without bound as the late rate falls to 0; below 0 it is past any bound.
+        past = np.where(ends & (early > 0), np.inf, -np.inf)
+        self.index = (np.where(sound, index, past), np.where(sound, index, np.inf))
+
+    @property
+    def bounds(self) -> dict[str, Bounds]:
+        """By quantity, what each resample says of it; empty where no negative size has a score."""
+        if len(self.sizes) == 1:
+            return {}
+        return {
+            "reversion_size": self._size(self.reversion),
+            "half_life": self._size(self.half),
+            "early_rate": self.early,
+            "late_rate": self.late,
+            "elasticity_index": self.index,
+        }
+
+    def _size(self, reach: Floats) -> Bounds:
+        low = np.where(self.lost, 0.0, np.minimum(reach, self.largest))
+        return low, np.where(self.lost, np.inf, reach)
+
+    def estimates(self) -> dict[str, Estimate]:
+        """By quantity, the value and its interval. Of a censored size only the lower end stands."""
+        found = {}
+        for name, bounds in self.bounds.items():
+            whole = estimate(*bounds)
+            if whole.value is None:
+                whole = Estimate(None, whole.low, None) if name in SIZES else Estimate()
+            found[name] = whole
+        return found
+
+    def notes(self, found: dict[str, Estimate]) -> list[str]:
+        if len(self.sizes) == 1:
+            return ["no negative size has a score"]
+        notes = []
+        for name, level in (("reversion_size", "0"), ("half_life", "0.5")):
+            size = found[name].value
+            if size is None:
+                notes.append(f"never crosses {level} (censored at {self.largest:.0f})")
+            elif size < self.sizes[1]:
+                notes.append(f"{name} lies below the smallest size {self.sizes[1]:.0f}")
+        if self.direction < 0:
+            notes.append("aligned is below base")
+        if found["reversion_size"].value is not None:
+            if found["late_rate"].value is None:
+                notes.append(f"reaches 0 at the largest size {self.largest:.0f}: no late rate")
+            elif found["elasticity_index"].value is None:
+                low = "early" if self.direction < 0 else "late"
+                notes.append(f"{low} rate not above 0: no elasticity index")
+        open_ended = [
+            name
+            for name, e in found.items()
+            if e.value is not None and (e.low is None or e.high is None)
+        ]
+        if open_ended:
+            notes.append(f"interval not bounded: {', '.join(open_ended)}")
+        return notes

@@ -1,0 +1,131 @@
+"""Families of decline: what shapes a score may take as negative examples are added.
+
+All are written in x = n / scale(p), scale(p) = scale (p / p0)^growth, p0 the geometric mean of the
+positive sizes: more positive examples stretch or shrink a curve, the same for early and late. Given
+the shape's parameters a score is linear in what is left, one start a positive size and the levels
+or slopes that all curves share, so these are solved for exactly (variable projection: Golub and
+Pereyra, 1973) and only the shape is searched for.
+
+| family | score | phases |
+|---|---|---|
+| exponential | floor + (start - floor) e^-x | one |
+| power law | floor + (start - floor) (1 + x)^-power | one, slowing |
+| two exponentials | floor + (start - floor) (w e^-x + (1 - w) e^(-x / ratio)) | early and late |
+| exponential, then logarithm | floor + (start - floor) e^-x - late log(1 + x) | early and late |
+| broken line in log | start - early min(z, b) - late max(z - b, 0) | early and late |
+
+In the broken line z = log(1 + n / (p / p0)^growth), and the scale is where it breaks:
+b = log(1 + scale).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from .curve import Floats
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A parameter that is searched for, in `transform`ed units, from `starts`, within `bounds`."""
+
+    name: str
+    starts: tuple[float, ...]
+    bounds: tuple[float, float]
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of curves: `share` of the start that is left, and the columns all curves share.
+
+    `columns(n, stretch, shape)`, with n and stretch [cells] and the shape's values by name, gives
+    (share [cells], shared [cells, levels]): score = start(p) share + shared @ levels.
+    """
+
+    name: str
+    phases: int
+    levels: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    columns: Callable[[Floats, Floats, Mapping[str, float]], tuple[Floats, Floats]]
+
+
+SCALE = "scale"
+GROWTH = Shape("growth", (0.0,), (-3.0, 3.0))
+"""How the scale grows with the positive size: to which power; where there are several sizes."""
+
+
+def _exponential(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    left = np.exp(-n / (at[SCALE] * stretch))
+    return left, (1 - left)[:, None]
+
+
+def _power(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    left = (1 + n / (at[SCALE] * stretch)) ** -at["power"]
+    return left, (1 - left)[:, None]
+
+
+def _two(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    x = n / (at[SCALE] * stretch)
+    left = at["early share"] * np.exp(-x) + (1 - at["early share"]) * np.exp(-x / at["ratio"])
+    return left, (1 - left)[:, None]
+
+
+def _then_log(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    x = n / (at[SCALE] * stretch)
+    left = np.exp(-x)
+    return left, np.stack([1 - left, -np.log1p(x)], axis=1)
+
+
+def _broken(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    z = np.log1p(n / stretch)
+    b = math.log1p(at[SCALE])
+    return np.ones_like(z), np.stack([-np.minimum(z, b), -np.maximum(z - b, 0)], axis=1)
+
+
+def families(largest: float) -> tuple[Family, ...]:
+    """The families, for negative sizes up to `largest`."""
+
+    def scale(*shares: float) -> Shape:
+        starts = tuple(largest * share for share in shares)
+        return Shape(SCALE, starts, (largest / 1000, 3 * largest), log=True)
+
+    return (
+        Family("exponential", 1, ("floor",), (scale(0.05, 0.3),), _exponential),
+        Family(
+            "power law",
+            1,
+            ("floor",),
+            (scale(0.03, 0.3), Shape("power", (1.0,), (0.1, 10.0), log=True)),
+            _power,
+        ),
+        Family(
+            "two exponentials",
+            2,
+            ("floor",),
+            (
+                scale(0.03, 0.15),
+                Shape("early share", (0.6,), (0.05, 0.95)),
+                Shape("ratio", (10.0,), (2.0, 200.0), log=True),
+            ),
+            _two,
+        ),
+        Family(
+            "exponential, then logarithm",
+            2,
+            ("floor", "late"),
+            (scale(0.03, 0.15),),
+            _then_log,
+        ),
+        Family(
+            "broken line in log",
+            2,
+            ("early", "late"),
+            (scale(0.05, 0.2, 0.5),),
+            _broken,
+        ),
+    )

@@ -1,0 +1,114 @@
+"""Draws of prompts, and intervals from what they give: the bootstrap that every number here uses.
+
+A prompt is drawn with everything that was scored on it (Efron and Tibshirani, 1993, ch. 8.3). Row 0
+of every resampled array is the data itself (all prompts, equal weights), the others are the
+resamples, so that estimate and interval come out of the same arithmetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from .curve import Curve, CurveKey, ElasticityError, Floats
+
+LEVEL = 0.95
+
+Bounds: TypeAlias = tuple[Floats, Floats]
+"""Between which a quantity lies in each resample: equal where it is known, infinite where not."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95% interval; None is undefined, an end that is None is not bounded."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def check_resamples(resamples: int) -> None:
+    """`ElasticityError` below 40, where no 95% interval exists."""
+    if resamples < 40:
+        raise ElasticityError(f"resamples: at least 40 for a 95% interval; found {resamples}")
+
+
+def draws(key: CurveKey, prompts: int, resamples: int, seed: int) -> Floats:
+    """[1 + resamples, prompts], rows summing to 1: equal weights, then draws with replacement.
+
+    One prompt cannot be resampled: [1, 1].
+    """
+    equal = np.full((1, prompts), 1.0 / prompts)
+    if prompts == 1:
+        return equal
+    drawn = _counts(_generator(seed, *astuple(key)), prompts, resamples)
+    return np.concatenate([equal, drawn / prompts])
+
+
+def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floats]:
+    """One [1 + resamples, prompts] for each curve, drawn together: paired where prompts are shared.
+
+    Curves of one task answer the same prompt under the same index. Prompts that the same curves
+    share are drawn among themselves (a stratum each), so that every curve keeps its number of
+    prompts and none is left out; a curve of another task is drawn for itself. Prompts that no
+    other shares, fewer than two, stay as they are.
+    """
+    members: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for i, curve in enumerate(curves):
+        for prompt in curve.prompts:
+            members[curve.key.task, prompt].append(i)
+    strata: defaultdict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
+    for place in sorted(members):
+        strata[tuple(members[place])].append(place)
+    found = [np.full((1 + resamples, len(c.prompts)), 1.0 / len(c.prompts)) for c in curves]
+    columns = [{p: at for at, p in enumerate(c.prompts)} for c in curves]
+    rng = _generator(seed, *(value for c in curves for value in astuple(c.key)))
+    for which, places in sorted(strata.items()):
+        if len(places) == 1:
+            continue
+        counts = _counts(rng, len(places), resamples)
+        for i in which:
+            at = [columns[i][prompt] for _, prompt in places]
+            found[i][1:, at] = counts / len(curves[i].prompts)
+    return found
+
+
+def _generator(*name: object) -> np.random.Generator:
+    """The same draws for the same name, on any machine."""
+    text = json.dumps(name).encode()
+    entropy = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+    return np.random.default_rng(entropy)
+
+
+def _counts(rng: np.random.Generator, prompts: int, resamples: int) -> Floats:
+    """[resamples, prompts]: how often each prompt is drawn."""
+    drawn = rng.integers(prompts, size=(resamples, prompts))
+    cell = drawn + prompts * np.arange(resamples)[:, None]
+    counts = np.bincount(cell.ravel(), minlength=resamples * prompts)
+    return counts.reshape(resamples, prompts).astype(np.float64)
+
+
+def estimate(low: Floats, high: Floats | None = None) -> Estimate:
+    """From resampled values, or from the bounds between which each of them lies."""
+    high = low if high is None else high
+    value = _finite(low[0]) if low[0] == high[0] else None
+    if len(low) == 1:
+        return Estimate(value)
+    # Order statistics, outwards, and not between two of them: there may be infinities.
+    tail = (1 - LEVEL) / 2 * (len(low) - 2)
+    return Estimate(
+        value,
+        _finite(np.sort(low[1:])[math.floor(tail)]),
+        _finite(np.sort(high[1:])[math.ceil(len(high) - 2 - tail)]),
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,194 @@
+"""How what is measured moves with model size, and with pre-training: the paper's two claims.
+
+Compared is what differs in one respect only: models of the same pre-training by parameters, one
+model by pre-training tokens. Positive sizes of one model are no independent evidence (they share
+the base line, the seeds and the prompts), so their curves move together:
+
+- Kendall's tau is taken over all pairs within each positive size, and its permutation p-value gives
+  every model a new size, for all positive sizes at once;
+- the slope, change per tenfold size, is a mean over positive sizes, with a 95% interval from
+  prompts drawn jointly for all models. It is what other prompts would have given; other seeds, and
+  other models, are not in it.
+
+With k models the smallest two-sided p-value is 2 / k!, so 3 models can show no trend at 5%.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comparison import bounded, joint_bounds
+from .curve import Curve, Floats
+from .resampling import Bounds, Estimate, check_resamples
+
+Along: TypeAlias = Literal["parameters", "pretrain_tokens"]
+
+MEASURED = ("elasticity_index", "early_rate", "late_rate", "half_life", "reversion_size")
+"""What is looked at along sizes, the paper's claims first."""
+
+_PERMUTATIONS = 9999
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One quantity along one size, everything in `fixed` alike.
+
+    `sizes` are the models' sizes, ascending; `models` their (model, pretrain). `undefined` counts
+    the curves without a value, which are in neither tau nor slope. `p_adjusted` is Holm's (1979),
+    over all that `scaling` returned together.
+    """
+
+    quantity: str
+    along: Along
+    fixed: tuple[tuple[str, object], ...]
+    models: tuple[tuple[str, int | None], ...]
+    sizes: tuple[int, ...]
+    positives: tuple[int, ...]
+    tau: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    slope: Estimate
+    undefined: int
+
+
+def scaling(curves: Iterable[Curve], resamples: int = 1000, seed: int = 0) -> list[Scaling]:
+    """Every comparison along parameters, then along pre-training tokens, that the curves allow.
+
+    Models of one size are compared too, as ties. Nothing is returned for fewer than two sizes.
+    """
+    check_resamples(resamples)
+    found: list[Scaling] = []
+    known = list(curves)
+    for along in ("parameters", "pretrain_tokens"):
+        alike: defaultdict[tuple[tuple[str, object], ...], list[Curve]] = defaultdict(list)
+        held = ("sweep", "task", "pretrain" if along == "parameters" else "model")
+        for curve in known:
+            if getattr(curve, along):
+                alike[tuple((name, getattr(curve.key, name)) for name in held)].append(curve)
+        for fixed, group in alike.items():
+            if len({getattr(curve, along) for curve in group}) > 1:
+                found += _along(along, fixed, group, resamples, seed)
+    return _adjusted(found)
+
+
+def _along(
+    along: Along,
+    fixed: tuple[tuple[str, object], ...],
+    curves: Sequence[Curve],
+    resamples: int,
+    seed: int,
+) -> list[Scaling]:
+    bounds = joint_bounds(curves, resamples, seed)
+    size_of = {(c.key.model, c.key.pretrain): int(getattr(c, along)) for c in curves}
+    models = sorted(size_of, key=lambda m: (size_of[m], m[0], m[1] or 0))
+    positives = sorted({c.key.positive for c in curves})
+    place = {(c.key.positive, (c.key.model, c.key.pretrain)): i for i, c in enumerate(curves)}
+    sizes = np.array([size_of[m] for m in models], dtype=np.float64)
+    found = []
+    for name in MEASURED:
+        values = np.full((len(positives), len(models)), np.nan)
+        slopes: list[Bounds] = []
+        for row, positive in enumerate(positives):
+            ends: list[tuple[int, Bounds]] = []
+            for column, model in enumerate(models):
+                at = place.get((positive, model))
+                if at is None or name not in bounds[at]:
+                    continue
+                low, high = bounds[at][name]
+                if low[0] == high[0] and math.isfinite(low[0]):
+                    values[row, column] = low[0]
+                    ends.append((column, (low, high)))
+            which = [column for column, _ in ends]
+            if len(set(sizes[which])) > 1:
+                slopes.append(_slope(np.log10(sizes[which]), [b for _, b in ends]))
+        tau, p = blocked_trend(sizes, values, seed=seed)
+        slope = bounded(*_mean(slopes), keep_ends=False) if slopes else Estimate()
+        found.append(
+            Scaling(
+                quantity=name,
+                along=along,
+                fixed=fixed,
+                models=tuple(models),
+                sizes=tuple(int(size) for size in sizes),
+                positives=tuple(positives),
+                tau=tau,
+                p_value=p,
+                p_adjusted=None,
+                slope=slope,
+                undefined=len(curves) - int(np.isfinite(values).sum()),
+            )
+        )
+    return found
+
+
+def _slope(x: Floats, values: Sequence[Bounds]) -> Bounds:
+    """Of the least-squares line through the values of each resample."""
+    share = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+    low = high = np.zeros(len(values[0][0]))
+    with np.errstate(invalid="ignore"):
+        for factor, (a, b) in zip(share, values, strict=True):
+            low = low + factor * (a if factor > 0 else b) if factor else low
+            high = high + factor * (b if factor > 0 else a) if factor else high
+    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+
+
+def _mean(values: Sequence[Bounds]) -> Bounds:
+    with np.errstate(invalid="ignore"):
+        low, high = (sum(b[i] for b in values) / len(values) for i in (0, 1))
+    return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
+
+
+def blocked_trend(
+    sizes: Floats, values: Floats, *, permutations: int = _PERMUTATIONS, seed: int = 0
+) -> tuple[float | None, float | None]:
+    """Kendall's tau-b over the pairs within each row of `values` [blocks, models], and its p-value.
+
+    Two-sided; exact where `permutations` allow all orders of the models (7 at 9999), else with the
+    data counted among the draws (Phipson and Smyth, 2010). NaN pairs with nothing. (None, None)
+    where no two differ in size and value.
+    """
+    one, other = np.triu_indices(len(sizes), k=1)
+    rise = np.sign(values[:, one] - values[:, other])
+    rise = np.where(np.isnan(rise), 0.0, rise)
+    known = np.isfinite(values[:, one]) & np.isfinite(values[:, other])
+    step = np.sign(sizes[one] - sizes[other])
+    # tau-b: pairs tied in one variable count half, as in scipy's, but over all blocks together.
+    total = math.sqrt(float(np.sum(known * step**2)) * float(np.sum(rise**2)))
+    if total == 0:
+        return None, None
+    table = np.zeros((len(sizes), len(sizes)))
+    table[one, other] = rise.sum(axis=0)
+    table -= table.T
+
+    def concordance(order: Sequence[int] | NDArray[np.int64]) -> float:
+        moved = sizes[np.asarray(order)]
+        return float(np.sum(np.sign(moved[:, None] - moved[None]) * table) / 2)
+
+    observed = concordance(range(len(sizes)))
+    if math.factorial(len(sizes)) <= permutations:
+        drawn = [concordance(order) for order in itertools.permutations(range(len(sizes)))]
+        p = float(np.mean(np.abs(drawn) >= abs(observed) - 1e-9))
+    else:
+        rng = np.random.default_rng(seed)
+        drawn = [concordance(rng.permutation(len(sizes))) for _ in range(permutations)]
+        p = (1 + int(np.sum(np.abs(drawn) >= abs(observed) - 1e-9))) / (1 + permutations)
+    return observed / total, p
+
+
+def _adjusted(found: Sequence[Scaling]) -> list[Scaling]:
+    """With Holm's step-down adjustment of the p-values for how many there are."""
+    tested = sorted((s.p_value, i) for i, s in enumerate(found) if s.p_value is not None)
+    adjusted: dict[int, float] = {}
+    largest = 0.0
+    for rank, (p, i) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        adjusted[i] = largest
+    return [replace(s, p_adjusted=adjusted.get(i)) for i, s in enumerate(found)]

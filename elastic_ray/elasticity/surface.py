@@ -1,0 +1,121 @@
+"""Scores over (positive, negative) for one model: the curves of a model, side by side.
+
+A size that a curve has no score for is NaN: nothing is filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .curve import Curve, CurveKey, ElasticityError, Floats
+from .resampling import Estimate, check_resamples, estimate, joint_draws
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The curves of one (sweep, model, task, pretrain), by ascending positive size.
+
+    `mean` and `standard_error` are [positives, negatives], NaN where there is no score; the
+    standard error is over prompts, seeds held fixed.
+    """
+
+    curves: tuple[Curve, ...]
+    negatives: tuple[int, ...]
+    mean: Floats
+    standard_error: Floats
+
+    @property
+    def key(self) -> CurveKey:
+        """What the surface is of; its `positive` is 0."""
+        return replace(self.curves[0].key, positive=0)
+
+    @property
+    def positives(self) -> tuple[int, ...]:
+        return tuple(curve.key.positive for curve in self.curves)
+
+    @property
+    def parameters(self) -> int | None:
+        return self.curves[0].parameters
+
+    @property
+    def pretrain_tokens(self) -> int | None:
+        return self.curves[0].pretrain_tokens
+
+    @property
+    def base(self) -> float | None:
+        """The score at (0, 0), over the prompts of the first curve that has one."""
+        for curve in self.curves:
+            if curve.base is not None and curve.prompts:
+                return float(curve.base.mean())
+        return None
+
+
+def surfaces(curves: Iterable[Curve]) -> list[Surface]:
+    """The surfaces in the curves, in their order. Sizes are those that any curve of a model has."""
+    grouped: dict[CurveKey, list[Curve]] = {}
+    for curve in curves:
+        grouped.setdefault(replace(curve.key, positive=0), []).append(curve)
+    return [_surface(sorted(group, key=lambda c: c.key.positive)) for group in grouped.values()]
+
+
+def _surface(curves: Sequence[Curve]) -> Surface:
+    negatives = tuple(sorted({n for curve in curves for n in curve.negatives}))
+    mean = np.full((len(curves), len(negatives)), np.nan)
+    error = mean.copy()
+    for row, curve in enumerate(curves):
+        at = [negatives.index(n) for n in curve.negatives]
+        mean[row, at], error[row, at] = curve.mean, curve.standard_error
+    return Surface(tuple(curves), negatives, mean, error)
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceDifference:
+    """One surface minus another at the sizes that both were asked at; None where either has a hole.
+
+    `cells` are [positives][negatives].
+    """
+
+    one: CurveKey
+    other: CurveKey
+    positives: tuple[int, ...]
+    negatives: tuple[int, ...]
+    cells: tuple[tuple[Estimate, ...], ...]
+
+
+def surface_difference(
+    one: Surface, other: Surface, resamples: int = 1000, seed: int = 0
+) -> SurfaceDifference:
+    """The difference of the scores with its 95% interval, paired where prompts are shared.
+
+    Raises `ElasticityError` where the two have no positive size in common.
+    """
+    check_resamples(resamples)
+    positives = [p for p in one.positives if p in other.positives]
+    if not positives:
+        raise ElasticityError(
+            f"no positive size in common: {_sizes(one.positives)} and {_sizes(other.positives)}"
+        )
+    negatives = [n for n in one.negatives if n in other.negatives]
+    rows = []
+    for positive in positives:
+        pair = [s.curves[s.positives.index(positive)] for s in (one, other)]
+        if not all(curve.prompts for curve in pair):
+            rows.append((Estimate(),) * len(negatives))
+            continue
+        weights = joint_draws(pair, resamples, seed)
+        means = [w @ curve.by_prompt.T for w, curve in zip(weights, pair, strict=True)]
+        a, b = (
+            {n: m[:, i] for i, n in enumerate(c.negatives)}
+            for m, c in zip(means, pair, strict=True)
+        )
+        rows.append(
+            tuple(estimate(a[n] - b[n]) if n in a and n in b else Estimate() for n in negatives)
+        )
+    return SurfaceDifference(one.key, other.key, tuple(positives), tuple(negatives), tuple(rows))
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    return ", ".join(map(str, sizes))

@@ -1,0 +1,281 @@
+"""Figures of curves and surfaces. A hole breaks a line and leaves a cell empty: nothing is drawn in.
+
+Each function gives a figure, or None where the sweep has nothing of the kind to show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from elastic_ray.elasticity import Estimate, Measurement, Surface, SurfaceFit
+from elastic_ray.wording import AXES, compact, positive_label
+
+from .findings import Findings
+from .style import CATEGORIES, legend_below, new_figure, panels, shades, size_axis
+
+
+def curves(found: Findings) -> Any:
+    """Small multiples by model, a line per positive size: the paper's Figure 3."""
+    by_model: dict[str, list[Measurement]] = {}
+    for m in found.measurements:
+        by_model.setdefault(found.name(m.curve.key), []).append(m)
+    colours = shades([m.curve.key.positive for m in found.measurements])
+    figure, axes = panels(len(by_model))
+    for ax, (name, group) in zip(axes, by_model.items(), strict=True):
+        _base(ax, group[0])
+        for m in group:
+            positive = m.curve.key.positive
+            _line(ax, found, m, colours[positive], positive_label(positive))
+        ax.set_title(name)
+    _finish(figure, axes, found)
+    return figure
+
+
+def by_parameters(found: Findings) -> Any:
+    """One panel per positive size and pre-training, a line per model size: Figure 4."""
+    groups = _groups(found, ("task", "pretrain", "positive"), "parameters")
+    return _by_size(found, groups, "parameters")
+
+
+def by_pretrain(found: Findings) -> Any:
+    """One panel per model and positive size, a line per pre-training size: Figure 5."""
+    groups = _groups(found, ("task", "model", "positive"), "pretrain_tokens")
+    return _by_size(found, groups, "pretrain")
+
+
+def _groups(found: Findings, fixed: Sequence[str], size: str) -> list[list[Measurement]]:
+    """The curves that agree in `fixed` and differ in size."""
+    groups: dict[tuple[Any, ...], list[Measurement]] = {}
+    for m in found.measurements:
+        if getattr(m.curve, size) is not None:
+            at = tuple(getattr(m.curve.key, name) for name in fixed)
+            groups.setdefault(at, []).append(m)
+    return [
+        sorted(group, key=lambda m: getattr(m.curve, size))
+        for group in groups.values()
+        if len({getattr(m.curve, size) for m in group}) > 1
+    ]
+
+
+def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any:
+    if not groups:
+        return None
+    figure, axes = panels(len(groups))
+    for ax, group in zip(axes, groups, strict=True):
+        key = group[0].curve.key
+        for m, colour in zip(group, _colours(len(group)), strict=True):
+            if size == "parameters":
+                label = f"{m.curve.key.model} ({compact(m.curve.parameters or 0)} parameters)"
+            else:
+                label = f"pre-trained on {compact(m.curve.key.pretrain or 0)} examples"
+            _base(ax, m, colour, None)
+            _line(ax, found, m, colour, label)
+        where = found.name(key) if size == "pretrain" else model_without(key.pretrain)
+        where = key.model if size == "pretrain" else where
+        ax.set_title(", ".join(filter(None, (where, positive_label(key.positive)))))
+    _finish(figure, axes, found, columns=3)
+    return figure
+
+
+def model_without(pretrain: int | None) -> str:
+    return "" if pretrain is None else f"pre-trained on {compact(pretrain)}"
+
+
+def _colours(count: int) -> list[Any]:
+    return [CATEGORIES[i % len(CATEGORIES)] for i in range(count)]
+
+
+def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "base line") -> None:
+    if m.base.value is not None:
+        ax.axhline(m.base.value, color=colour, linestyle="--", linewidth=1, label=label)
+        if m.base.low is not None and m.base.high is not None:
+            ax.axhspan(m.base.low, m.base.high, color=colour, alpha=0.08, linewidth=0)
+
+
+def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> None:
+    asked = sorted({n for s in found.surfaces for n in s.negatives} | set(found.holes(m.curve.key)))
+    known = dict(zip(m.curve.negatives, m.scores, strict=True))
+    estimates = [known.get(n, Estimate()) for n in asked]
+    middle, low, high = (
+        np.array([math.nan if v is None else v for v in (getattr(e, end) for e in estimates)])
+        for end in ("value", "low", "high")
+    )
+    ax.fill_between(asked, low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.plot(asked, middle, "o-", markersize=3, color=colour, label=label)
+    for n in found.holes(m.curve.key):
+        ax.plot(n, 0.03, "x", color=colour, transform=ax.get_xaxis_transform(), clip_on=False)
+
+
+def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
+    for ax in axes:
+        size_axis(ax, [n for s in found.surfaces for n in s.negatives])
+    figure.supxlabel(AXES["negative"], fontsize=9)
+    figure.supylabel(AXES["score"], fontsize=9)
+    legend_below(figure, axes, columns)
+
+
+def heatmap(found: Findings, what: str) -> Any:
+    """`what` is "score" or "retention": a panel per model, one scale for all, numbers in cells."""
+    negatives = sorted({n for s in found.surfaces for n in s.negatives})
+    positives = sorted({p for s in found.surfaces for p in s.positives})
+    tables = [_table(found, surface, what, positives, negatives) for surface in found.surfaces]
+    known = np.concatenate([t[np.isfinite(t)] for t in tables])
+    if not len(known):
+        return None
+    low, high = float(known.min()), float(known.max())
+    if what == "retention":
+        high = max(1.0, min(high, 1.5))
+        low = -high
+    figure = new_figure(max(0.55 * len(negatives) + 2.6, 5), _height(len(tables), len(positives)))
+    axes = figure.subplots(len(tables), 1, squeeze=False, sharex=True).ravel()
+    image = None
+    for ax, table, surface in zip(axes, tables, found.surfaces, strict=True):
+        ax.set_facecolor("#eeeeee")
+        image = ax.imshow(
+            table, aspect="auto", vmin=low, vmax=high, origin="lower",
+            cmap="PuOr" if what == "retention" else "viridis",
+        )  # fmt: skip
+        for (row, column), value in np.ndenumerate(table):
+            shown = "" if math.isnan(value) else f"{value:.2f}"
+            colour = _readable(image.cmap(image.norm(value)) if shown else None)
+            ax.text(column, row, shown, ha="center", va="center", color=colour, fontsize=7.5)
+        ax.set_xticks(range(len(negatives)), [compact(n) for n in negatives])
+        ax.set_yticks(range(len(positives)), [compact(p) for p in positives])
+        ax.set_title(found.name(surface.key))
+        ax.grid(False)
+    figure.supxlabel(AXES["negative"], fontsize=9)
+    figure.supylabel(AXES["positive"], fontsize=9)
+    figure.colorbar(image, ax=axes, label=what, shrink=min(1.0, 1.6 / len(tables) + 0.3))
+    return figure
+
+
+def _height(panels: int, rows: int) -> float:
+    return panels * (0.34 * rows + 0.45) + 0.7
+
+
+def _table(
+    found: Findings, surface: Surface, what: str, positives: list[int], negatives: list[int]
+) -> Any:
+    table = np.full((len(positives), len(negatives)), np.nan)
+    mine = {id(c): m for m in found.measurements for c in (m.curve,)}
+    for curve in surface.curves:
+        m = mine[id(curve)]
+        for n, e in zip(curve.negatives, m.scores if what == "score" else m.retention, strict=True):
+            if e.value is not None:
+                table[positives.index(curve.key.positive), negatives.index(n)] = e.value
+    return table
+
+
+def _readable(background: Any) -> str:
+    if background is None:
+        return "black"
+    red, green, blue = background[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def surfaces(found: Findings) -> Any:
+    """Fitted surfaces in three dimensions with the measured scores, one scale for all models."""
+    fits = [f for f in found.fits if len(f.surface.positives) > 1]
+    if not fits:
+        return None
+    columns = min(len(fits), 3)
+    rows = -(-len(fits) // columns)
+    figure = new_figure(max(3.4 * columns, 4.5), 3.2 * rows + 0.3)
+    low, high = _span(fits)
+    for i, fit in enumerate(fits):
+        ax = figure.add_subplot(rows, columns, i + 1, projection="3d")
+        _one_surface(ax, fit, low, high)
+        ax.set_title(found.name(fit.surface.key), y=1.0)
+    return figure
+
+
+def _span(fits: Iterable[SurfaceFit]) -> tuple[float, float]:
+    values = np.concatenate(
+        [np.append(f.surface.mean[np.isfinite(f.surface.mean)], f.surface.base or ()) for f in fits]
+    )
+    return float(values.min()), float(values.max())
+
+
+def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
+    surface = fit.surface
+    sizes = np.array(surface.negatives, float)
+    first = min(sizes[sizes > 0], default=1.0)
+
+    def across(n: Any) -> Any:
+        # 0 has no logarithm: it stands as far before the smallest size as a factor of 3.
+        return np.log10(np.maximum(n, first / 3))
+
+    known = [p for p in surface.positives if np.isfinite(fit.predict(p, [0.0])[0])]
+    positive = np.geomspace(min(known), max(known), 15)
+    negative = np.concatenate([[0.0], np.geomspace(first / 3, sizes.max(), 40)])
+    negative = negative[negative != first / 3]
+    height = np.stack([fit.predict(p, negative) for p in np.clip(positive, known[0], known[-1])])
+    x, y = np.meshgrid(across(negative), np.log10(positive))
+    ax.plot_surface(
+        x, y, height, cmap="viridis", vmin=low, vmax=high, alpha=0.85, linewidth=0, rcount=15,
+        ccount=41,
+    )  # fmt: skip
+    if surface.base is not None:
+        ax.plot_wireframe(
+            x, y, np.full_like(x, surface.base), color="black", linewidth=0.4, alpha=0.5, rcount=4,
+            ccount=6,
+        )  # fmt: skip
+    for row, p in enumerate(surface.positives):
+        ax.scatter(across(sizes), np.full(len(sizes), np.log10(p)), surface.mean[row], color="black",
+                   s=8, depthshade=False)  # fmt: skip
+    ticks = sorted(set(surface.negatives))
+    ticks = ticks[:: max(1, len(ticks) // 4)]
+    ax.set_xticks(across(np.array(ticks, float)), [compact(t) for t in ticks])
+    ax.set_yticks(np.log10(surface.positives), [compact(p) for p in surface.positives])
+    ax.set_zlim(low, high)
+    ax.set_xlabel("negative", labelpad=-2)
+    ax.set_ylabel("positive", labelpad=-2)
+    ax.set_zlabel("score", labelpad=-4)
+    ax.tick_params(pad=-2, labelsize=7)
+    ax.view_init(elev=22, azim=40)
+    ax.set_box_aspect(None, zoom=0.86)
+
+
+def fits(found: Findings) -> Any:
+    """Above, measured scores and fitted lines; below, what the fit leaves over."""
+    if not found.fits:
+        return None
+    count = len(found.fits)
+    figure = new_figure(max(3.1 * count, 4.4), 4.4)
+    axes = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
+    colours = shades([p for f in found.fits for p in f.surface.positives])
+    measured: Mapping[int, Measurement] = {id(m.curve): m for m in found.measurements}
+    for column, fit in enumerate(found.fits):
+        above, below = axes[:, column]
+        for row, (positive, curve) in enumerate(
+            zip(fit.surface.positives, fit.surface.curves, strict=True)
+        ):
+            colour = colours[positive]
+            grid = np.expm1(np.linspace(0, math.log1p(max(fit.surface.negatives)), 200))
+            above.plot(grid, fit.predict(positive, grid), color=colour)
+            scores = measured[id(curve)].scores
+            middle = np.array([math.nan if e.value is None else e.value for e in scores])
+            arms = np.array([
+                [math.nan if end is None else abs(end - e.value) for end in (e.low, e.high)]
+                for e in scores if e.value is not None
+            ]).reshape(-1, 2).T  # fmt: skip
+            style = {"fmt": "o", "markersize": 3, "color": colour, "linewidth": 0.9}
+            above.errorbar(
+                curve.negatives, middle, yerr=arms, label=positive_label(positive), **style
+            )
+            at = [fit.surface.negatives.index(n) for n in curve.negatives]
+            below.errorbar(curve.negatives, fit.residuals[row, at], yerr=arms, **style)
+        if fit.surface.base is not None:
+            above.axhline(fit.surface.base, color="black", linestyle="--", linewidth=1)
+        below.axhline(0, color="black", linewidth=0.8)
+        above.set_title(f"{found.name(fit.surface.key)}\n{fit.family.name}")
+        size_axis(above, fit.surface.negatives)
+    axes[0, 0].set_ylabel("score")
+    axes[1, 0].set_ylabel("measured - fitted")
+    figure.supxlabel(AXES["negative"], fontsize=9)
+    legend_below(figure, axes[0])
+    return figure

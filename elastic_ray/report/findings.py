@@ -1,0 +1,182 @@
+"""All that a report says of a sweep, read from the results and measured once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elastic_ray.elasticity import (
+    Curve,
+    CurveKey,
+    Difference,
+    ElasticityError,
+    Measurement,
+    Scaling,
+    Surface,
+    SurfaceFit,
+    compare_all,
+    curves,
+    fit_surface,
+    measure,
+    scaling,
+    surfaces,
+)
+from elastic_ray.results import Results, ResultsError
+from elastic_ray.results.schemas import nearest
+from elastic_ray.wording import model_name
+
+MOST_PAIRED = 4
+"""Up to so many models all pairs are compared; of more, neighbours in size."""
+
+Row = dict[str, Any]
+
+
+class ReportError(ValueError):
+    """What is asked cannot be reported; the message says why, and what to ask instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """A sweep: `cells` are the rows of `cell_scores`, the other lists those of their views.
+
+    `spec` is what the sweep file asked, None in results older than that record. `unfitted` says
+    for a surface why it has no fit.
+    """
+
+    sweep: str
+    uri: str
+    cells: list[Row]
+    progress: Row
+    measurements: tuple[Measurement, ...]
+    surfaces: tuple[Surface, ...]
+    fits: tuple[SurfaceFit, ...]
+    unfitted: dict[CurveKey, str]
+    scaling: tuple[Scaling, ...]
+    comparisons: tuple[Difference, ...]
+    against: tuple[Difference, ...]
+    failures: list[Row]
+    made_with: list[Row]
+    starts: list[Row]
+    recipes: list[Row]
+    questions: list[Row]
+    spec: dict[str, Any] | None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(row["task"] for row in self.cells))
+
+    def name(self, key: CurveKey) -> str:
+        """How a model is called here: with its task where there are several."""
+        return model_name(key.model, key.pretrain, key.task if len(self.tasks) > 1 else None)
+
+    def holes(self, key: CurveKey) -> tuple[int, ...]:
+        """Negative sizes of a curve that failed for every seed."""
+        states: dict[int, set[str]] = {}
+        for row in self.cells:
+            if all(row[name] == getattr(key, name) for name in _CURVE):
+                states.setdefault(row["negative"], set()).add(row["status"])
+        return tuple(n for n, found in sorted(states.items()) if found == {"failed"})
+
+
+_CURVE = ("model", "task", "pretrain", "positive")
+
+
+def choose_sweep(results: Results, asked: str | None) -> str:
+    """The sweep to report on: `asked`, or the only one. `ReportError` names what there is."""
+    known = sorted(key[0] for key in results.recorded("cells"))
+    if not known:
+        raise ReportError(f"no sweep is recorded in {results.uri} yet; run one with --results there")
+    if asked is None:
+        if len(known) > 1:
+            raise ReportError(f"several sweeps are recorded; add --sweep with one of {_names(known)}")
+        return known[0]
+    if asked not in known:
+        near = nearest(asked, known)
+        raise ReportError(f"no sweep {asked!r}{near} in {results.uri}; recorded: {_names(known)}")
+    return asked
+
+
+def find(results: Results, sweep: str, against: str | None = None) -> Findings:
+    """Read and measure the sweep; `against` is a second one to compare it with.
+
+    Raises `ResultsError` for damaged results, `ReportError` where nothing compares.
+    """
+    found, cells = _curves(results, sweep)
+    planes = surfaces(found)
+    fits, unfitted = [], {}
+    for plane in planes:
+        try:
+            fits.append(fit_surface(plane))
+        except ElasticityError as e:
+            unfitted[plane.key] = str(e)
+    differences: list[Difference] = []
+    for smaller, larger in _pairs(planes):
+        differences += compare_all(larger.curves, smaller.curves)
+    others: list[Difference] = []
+    if against is not None:
+        matched = ("model", "task", "pretrain", "positive")
+        try:
+            others = compare_all(found, _curves(results, against)[0], matched)
+        except ElasticityError as e:
+            raise ReportError(f"{sweep} and {against}: {e}") from e
+    progress = results.of_sweep("progress", sweep)
+    return Findings(
+        sweep=sweep,
+        uri=results.uri,
+        cells=cells,
+        progress=progress[0] if progress else {},
+        measurements=tuple(measure(curve) for curve in found),
+        surfaces=tuple(planes),
+        fits=tuple(fits),
+        unfitted=unfitted,
+        scaling=tuple(scaling(found)),
+        comparisons=tuple(differences),
+        against=tuple(others),
+        failures=results.of_sweep("failures", sweep),
+        made_with=_parsed(results.of_sweep("made_with", sweep), "versions", "hardware"),
+        starts=_parsed(results.of_sweep("starts", sweep), "start"),
+        recipes=_parsed(results.of_sweep("recipes", sweep), "recipe"),
+        questions=results.of_sweep("questions", sweep),
+        spec=_spec(results, sweep),
+    )
+
+
+def _curves(results: Results, sweep: str) -> tuple[list[Curve], list[Row]]:
+    cells = results.of_sweep("cell_scores", sweep)
+    try:
+        return curves(results.score_rows(sweep), sweep=sweep, cells=cells), cells
+    except ElasticityError as e:
+        raise ReportError(f"the curves of {sweep} cannot be measured: {e}") from e
+
+
+def _pairs(planes: Sequence[Surface]) -> Iterable[tuple[Surface, Surface]]:
+    """(smaller, larger) of one task."""
+    by_task: dict[str, list[Surface]] = {}
+    for plane in planes:
+        by_task.setdefault(plane.key.task, []).append(plane)
+    for group in by_task.values():
+        ordered = sorted(group, key=lambda s: (s.parameters or 0, s.pretrain_tokens or 0))
+        few = len(ordered) <= MOST_PAIRED
+        yield from itertools.combinations(ordered, 2) if few else itertools.pairwise(ordered)
+
+
+def _spec(results: Results, sweep: str) -> dict[str, Any] | None:
+    try:
+        rows = results.of_sweep("sweeps", sweep)
+    except ResultsError:
+        return None  # recorded before there was such a table
+    return json.loads(rows[0]["spec"]) if rows else None
+
+
+def _parsed(rows: list[Row], *names: str) -> list[Row]:
+    for row in rows:
+        for name in names:
+            row[name] = json.loads(row[name]) if row[name] else {}
+    return rows
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)

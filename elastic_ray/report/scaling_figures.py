@@ -1,0 +1,94 @@
+"""The index and the two rates against model size and pre-training tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elastic_ray.elasticity import Estimate, Measurement, Scaling
+from elastic_ray.wording import AXES, QUANTITIES, compact, p_value, positive_label
+
+from .findings import Findings
+from .style import legend_below, new_figure, shades
+
+SHOWN = ("elasticity_index", "early_rate", "late_rate")
+
+
+def scaling(found: Findings) -> Any:
+    """A row per quantity, a column per comparison; None where no two sizes differ."""
+    columns: dict[tuple[Any, ...], dict[str, Scaling]] = {}
+    for s in found.scaling:
+        columns.setdefault((s.along, s.fixed), {})[s.quantity] = s
+    if not columns:
+        return None
+    count = len(columns)
+    figure = new_figure(max(3.3 * count, 4.6), 6.6)
+    axes = figure.subplots(len(SHOWN), count, squeeze=False, sharex="col", sharey="row")
+    colours = shades([m.curve.key.positive for m in found.measurements])
+    for column, by_quantity in enumerate(columns.values()):
+        for row, quantity in enumerate(SHOWN):
+            ax, s = axes[row, column], by_quantity[quantity]
+            _points(ax, found, s, colours)
+            ax.set_title(_title(s), fontsize=8)
+            if column == 0:
+                ax.set_ylabel(QUANTITIES[quantity].short)
+        bottom = axes[-1, column]
+        first = next(iter(by_quantity.values()))
+        bottom.set_xlabel(f"{AXES[first.along]}\n({what_is_alike(found, first)})", fontsize=8)
+        bottom.set_xscale("log")
+        bottom.set_xlim(first.sizes[0] / 1.5, first.sizes[-1] * 1.5)
+        bottom.set_xticks(list(dict.fromkeys(first.sizes)), [compact(x) for x in
+                                                             dict.fromkeys(first.sizes)])  # fmt: skip
+        bottom.minorticks_off()
+    legend_below(figure, axes.ravel())
+    return figure
+
+
+def _points(ax: Any, found: Findings, s: Scaling, colours: dict[int, Any]) -> None:
+    for at, positive in enumerate(s.positives):
+        shift = 1 + 0.06 * (at - (len(s.positives) - 1) / 2)  # side by side, not on one another
+        points = []
+        for size, (model, pretrain) in zip(s.sizes, s.models, strict=True):
+            m = _of(found, s, model, pretrain, positive)
+            e: Estimate = getattr(m, s.quantity) if m else Estimate()
+            if e.value is not None:
+                points.append((size * shift, e))
+        colour = colours[positive]
+        ax.plot([x for x, _ in points], [e.value for _, e in points], color=colour, linewidth=0.8,
+                label=positive_label(positive))  # fmt: skip
+        for x, e in points:
+            bounded = e.low is not None and e.high is not None
+            ends = [v for v in (e.low, e.high) if v is not None]
+            for end in ends:
+                ax.plot([x, x], [e.value, end], color=colour, linewidth=0.9)
+            ax.plot(x, e.value, "o", markersize=4, color=colour,
+                    markerfacecolor=colour if bounded else "white")  # fmt: skip
+
+
+def _of(
+    found: Findings, s: Scaling, model: str, pretrain: int | None, positive: int
+) -> Measurement | None:
+    task = dict(s.fixed)["task"]
+    for m in found.measurements:
+        key = m.curve.key
+        if (key.task, key.model, key.pretrain, key.positive) == (task, model, pretrain, positive):
+            return m
+    return None
+
+
+def _title(s: Scaling) -> str:
+    if s.tau is None:
+        return "no trend to test"
+    return f"tau = {s.tau:.2f}, {p_value(s.p_value)}"
+
+
+def what_is_alike(found: Findings, s: Scaling) -> str:
+    """What the compared models have in common, in words."""
+    fixed = dict(s.fixed)
+    words = [str(fixed["task"])] if len(found.tasks) > 1 else []
+    if s.along == "pretrain_tokens":
+        words.append(str(fixed["model"]))
+    elif fixed["pretrain"] is None:
+        words.append("as published")
+    else:
+        words.append(f"pre-trained on {compact(float(str(fixed['pretrain'])))}")
+    return ", ".join(words)

@@ -1,0 +1,112 @@
+"""How the figures look: one style, the same file for the same numbers, PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from elastic_ray.wording import compact
+
+CATEGORIES = ("#2166ac", "#b2182b", "#4d9221", "#7b3294", "#e08214", "#35978f", "#555555")
+"""Colours of models; a colour stands for the same model throughout a figure."""
+
+
+class FigureError(RuntimeError):
+    """The figures cannot be drawn here; the message says what to install."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Text stays text, ids are fixed and no date is written."""
+    with _matplotlib().rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "elastic_ray",
+            "font.size": 9,
+            "axes.titlesize": 9,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "lines.linewidth": 1.4,
+            "figure.constrained_layout.use": True,
+        }
+    ):
+        yield
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+    except ImportError as e:
+        raise FigureError('the report needs matplotlib: pip install "elastic_ray[app]"') from e
+    return matplotlib
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A figure that belongs to no window."""
+    _matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(count: int, across: int = 3, size: tuple[float, float] = (3.1, 2.6)) -> tuple[Any, Any]:
+    """A figure of `count` axes that share their scales, and the axes."""
+    columns = min(count, across)
+    rows = -(-count // columns)
+    figure = new_figure(max(columns * size[0], 4.2), rows * size[1] + 0.7)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    for i, ax in enumerate(axes[:count]):
+        ax.tick_params(labelbottom=i + columns >= count, labelleft=i % columns == 0)
+    return figure, axes[:count]
+
+
+def shades(values: Sequence[int]) -> dict[int, Any]:
+    """A colour for each, lighter to darker in their order."""
+    from matplotlib import colormaps
+
+    ordered = sorted(set(values))
+    steps = max(len(ordered) - 1, 1)
+    return {v: colormaps["viridis"](0.75 - 0.7 * i / steps) for i, v in enumerate(ordered)}
+
+
+def size_axis(ax: Any, sizes: Sequence[int]) -> None:
+    """Negative sizes on a logarithmic axis that begins at 0; labels as far as they fit."""
+    above = sorted(size for size in sizes if size > 0)
+    if not above:
+        return
+    ax.set_xscale("symlog", linthresh=above[0], linscale=0.6)
+    ax.set_xlim(-above[0] * 0.15, above[-1] * 1.25)
+    ticks = sorted(set(sizes))
+    if len(ticks) > 8:
+        ticks = ticks[:: -(-len(ticks) // 8)]
+    ax.set_xticks(ticks, [compact(size) for size in ticks])
+    ax.minorticks_off()
+
+
+def legend_below(figure: Any, axes: Any, columns: int = 5) -> None:
+    """One legend for all axes."""
+    labels: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            labels.setdefault(label, handle)
+    figure.legend(
+        labels.values(), labels.keys(), loc="outside lower center", ncols=columns, frameon=False
+    )
+
+
+def save(figure: Any, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write `name`.png and `name`.svg."""
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    with style():
+        figure.savefig(png, dpi=150, metadata={"Software": None})
+        figure.savefig(svg, metadata={"Date": None})
+    return png, svg

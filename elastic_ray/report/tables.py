@@ -1,0 +1,237 @@
+"""The report's tables: rows of plain values, and the same rows worded, as CSV, LaTeX and HTML.
+
+CSV has every number in full, with intervals in columns of their own and nothing for undefined;
+LaTeX and HTML have them as people read them.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elastic_ray.elasticity import Estimate
+from elastic_ray.wording import (
+    AXES,
+    CAPTIONS,
+    QUANTITIES,
+    UNBOUNDED,
+    UNDEFINED,
+    count,
+    interval,
+    number,
+)
+
+from .findings import Findings
+from .scaling_figures import what_is_alike
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` hold strings, numbers, None and `Estimate`s, a column each of `heads`."""
+
+    name: str
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def tables(found: Findings) -> list[Table]:
+    """Every table that has a row."""
+    made = (
+        _indices(found),
+        _points(found),
+        _held_out(found),
+        _parameters(found),
+        _scaling(found),
+        _comparisons(found, "comparisons", found.comparisons,
+                     "Larger minus smaller model, paired by prompt."),
+        _comparisons(found, "against", found.against,
+                     "This sweep minus the other one, paired by prompt where prompts are shared."),
+        _failures(found),
+    )  # fmt: skip
+    return [table for table in made if table.rows]
+
+
+def _indices(found: Findings) -> Table:
+    shown = [q for q in QUANTITIES.values() if q.name != "gap"]
+    rows = []
+    for m in found.measurements:
+        key, curve = m.curve.key, m.curve
+        measured = (getattr(m, q.name) for q in shown)
+        rows.append(
+            (found.name(key), curve.parameters, curve.pretrain_tokens, key.positive,
+             len(curve.seeds), len(curve.prompts), *measured, m.note or "")
+        )  # fmt: skip
+    heads = ("model", "parameters", "pre-training tokens", "positive", "seeds", "prompts")
+    return Table("elasticity", CAPTIONS["indices"], (*heads, *(q.short for q in shown), "note"),
+                 tuple(rows))  # fmt: skip
+
+
+def _points(found: Findings) -> Table:
+    rows = []
+    for m in found.measurements:
+        spread = m.curve.seed_spread
+        for i, n in enumerate(m.curve.negatives):
+            over = None if spread[i] != spread[i] else float(spread[i])
+            rows.append((found.name(m.curve.key), m.curve.key.positive, n, m.scores[i],
+                         m.retention[i], over))  # fmt: skip
+    heads = ("model", "positive", "negative", "score", "retention", "spread of seeds")
+    caption = "Every point of the curves; the spread is the standard deviation between seeds."
+    return Table("points", caption, heads, tuple(rows))
+
+
+def _held_out(found: Findings) -> Table:
+    rows = []
+    for fit in found.fits:
+        for name, error in fit.held_out.items():
+            chosen = "chosen" if name == fit.family.name else ""
+            rows.append((found.name(fit.surface.key), name, error, fit.noise, chosen))
+    heads = ("model", "family", "held-out error", "noise of a cell", "")
+    caption = (
+        "Root mean square error of each family at negative sizes that it was not fitted to. The "
+        "family with the smallest is chosen."
+    )
+    return Table("held_out", caption, heads, tuple(rows))
+
+
+def _parameters(found: Findings) -> Table:
+    rows: list[tuple[Any, ...]] = []
+    for fit in found.fits:
+        name = found.name(fit.surface.key)
+        rows += [(name, fit.family.name, what, e) for what, e in fit.parameters.items()]
+        for positive, derived in fit.derived.items():
+            rows += [
+                (name, fit.family.name, f"{QUANTITIES[what].short} at {count(positive)}", e)
+                for what, e in derived.items()
+            ]
+    caption = (
+        "Parameters of the fitted surfaces, and what is read off them without interpolation; 95% "
+        "intervals by the delta method, the family taken as given."
+    )
+    return Table("fits", caption, ("model", "family", "parameter", "estimate"), tuple(rows))
+
+
+def _scaling(found: Findings) -> Table:
+    rows = tuple(
+        (AXES[s.along], what_is_alike(found, s), QUANTITIES[s.quantity].short, len(s.models),
+         s.tau, s.p_value, s.p_adjusted, s.slope, s.undefined)
+        for s in found.scaling
+    )  # fmt: skip
+    heads = ("along", "alike", "quantity", "models", "tau", "p", "p, Holm", "per tenfold size",
+             "undefined curves")  # fmt: skip
+    caption = (
+        "Trends with size: Kendall's tau within positive sizes with its two-sided permutation "
+        "p-value, plain and adjusted for all rows, and the change per tenfold size with its 95% "
+        "interval over prompts."
+    )
+    return Table("scaling", caption, heads, rows)
+
+
+def _comparisons(found: Findings, name: str, differences: Iterable[Any], caption: str) -> Table:
+    shown = [q for q in QUANTITIES.values() if q.name != "gap"]
+    rows = []
+    for d in differences:
+        one = found.name(d.one) if d.one.sweep == d.other.sweep else d.one.sweep
+        other = found.name(d.other) if d.one.sweep == d.other.sweep else d.other.sweep
+        at = d.one.positive
+        if d.one.sweep != d.other.sweep:
+            one = f"{one}: {found.name(d.one)}"
+        rows.append((f"{one} - {other}", at, d.paired, *(d.quantities[q.name] for q in shown)))
+    heads = ("difference", "positive", "shared prompts", *(q.short for q in shown))
+    return Table(name, f"{caption} {CAPTIONS['indices'].split('. ', 1)[1]}", heads, tuple(rows))
+
+
+def _failures(found: Findings) -> Table:
+    rows = tuple(
+        (row["what"], row["model"] or "", row["pretrain"], row["positive"], row["negative"],
+         row["seed"], row["state_id"], row["error"])
+        for row in found.failures
+    )  # fmt: skip
+    heads = ("what", "model", "pre-training", "positive", "negative", "seed", "state", "error")
+    return Table("failures", "What failed, and why.", heads, rows)
+
+
+def worded(value: Any) -> str:
+    """A cell as people read it."""
+    if isinstance(value, Estimate):
+        return interval(value.value, value.low, value.high)
+    if isinstance(value, float):
+        return number(value)
+    return "" if value is None else count(value) if isinstance(value, int) else str(value)
+
+
+def write_csv(table: Table, path: Path) -> None:
+    """An estimate is three columns: its value, `low` and `high`."""
+    wide = [any(isinstance(row[i], Estimate) for row in table.rows) for i in range(len(table.heads))]
+    heads: list[str] = []
+    for head, is_wide in zip(table.heads, wide, strict=True):
+        heads += [head, f"{head} low", f"{head} high"] if is_wide else [head]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(heads)
+        for row in table.rows:
+            cells: list[Any] = []
+            for value, is_wide in zip(row, wide, strict=True):
+                cells += [value.value, value.low, value.high] if is_wide else [value]
+            writer.writerow("" if cell is None else cell for cell in cells)
+
+
+def write_latex(table: Table, path: Path) -> None:
+    """A `table` environment with booktabs' rules."""
+    columns = "".join("l" if _is_text(table, i) else "r" for i in range(len(table.heads)))
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        f"\\caption{{{_latex(table.caption)}}}",
+        f"\\label{{tab:{table.name.replace('_', '-')}}}",
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        " & ".join(map(_latex, table.heads)) + " \\\\",
+        "\\midrule",
+        *(" & ".join(_latex(worded(value)) for value in row) + " \\\\" for row in table.rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", UNBOUNDED: r"\ldots{}",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    if text == UNDEFINED:
+        return "--"
+    found = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    # A row that began with a bracket would be read as the argument of the \\ before it.
+    return f"{{{found}}}" if found.startswith("[") else found
+
+
+def _is_text(table: Table, column: int) -> bool:
+    return any(isinstance(row[column], str) and row[column] for row in table.rows)
+
+
+def as_html(table: Table) -> str:
+    """A `figure` with the table and its caption."""
+    texts = [_is_text(table, i) for i in range(len(table.heads))]
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{'' if text else ' class=n'}>{html.escape(value)}</{tag}>"
+            for value, text in zip(values, texts, strict=True)
+        )
+
+    body = "\n".join(f"<tr>{cells('td', [worded(v) for v in row])}</tr>" for row in table.rows)
+    return (
+        f'<figure id="table-{table.name}"><figcaption>{html.escape(table.caption)}</figcaption>'
+        f'<div class="wide"><table><thead><tr>{cells("th", table.heads)}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div></figure>"
+    )
