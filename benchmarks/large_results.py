@@ -128,7 +128,11 @@ def _indices(db: duckdb.DuckDBPyConnection, sweep: str) -> list[dict[str, object
         row |= {"pretrain_tokens": row["pretrain"] * 40}
         for number, quantity in enumerate(QUANTITIES):
             value = size * (1 + number / 10)
-            row |= {quantity: value, f"{quantity}_low": 0.9 * value, f"{quantity}_high": 1.1 * value}
+            row |= {
+                quantity: value,
+                f"{quantity}_low": 0.9 * value,
+                f"{quantity}_high": 1.1 * value,
+            }
         rows.append(row)
     return rows
 

@@ -151,3 +151,8 @@ def partial(table: pd.DataFrame) -> None:
     if pending:
         word = f"{pending:,} of {len(table):,} points have no score yet and are left out"
         st.caption(f":material/info: {word}{f'; at {failed:,} a cell failed' if failed else ''}.")
+
+
+def nothing_here(why: str) -> None:
+    """An empty view, and what to do about it."""
+    st.info(why, icon=":material/hourglass_empty:")

@@ -28,7 +28,9 @@ def results_uri() -> str:
 
 
 def main() -> None:
-    st.set_page_config(page_title="elastic_ray", page_icon=":material/query_stats:", layout="wide")
+    st.set_page_config(
+        page_title="elastic_ray", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide"
+    )
     st.session_state["results_uri"] = st.session_state.get("results_uri") or results_uri()
     pages = [
         st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=not i)

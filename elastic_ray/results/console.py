@@ -32,7 +32,8 @@ from .store import Results
 
 TABLE_FUNCTIONS = frozenset(
     "range generate_series unnest repeat repeat_row json_each json_tree duckdb_views "
-    "duckdb_columns duckdb_functions duckdb_tables duckdb_types sql_auto_complete".split()
+    "duckdb_columns duckdb_functions duckdb_tables duckdb_types cell_scores_in curves_in "
+    "progress_in pace_of latest_states failures_of answers_of points_of".split()
 )
 """What may stand behind FROM besides views. The readers of files are not among them."""
 
@@ -58,6 +59,23 @@ class Answer:
     rows: pa.Table
     cut: bool
     seconds: float
+
+
+def examples(sweep: str) -> dict[str, str]:
+    """Queries to begin with, by what they tell, about one sweep."""
+    name = "'" + sweep.replace("'", "''") + "'"
+    return {
+        "Sweeps": "FROM sweep_list",
+        "Curves": f"SELECT model, pretrain, positive, negative, score, standard_error, seeds\n"
+        f"FROM curves_in({name})\nORDER BY ALL",
+        "Elasticity": "SELECT model, pretrain, positive, elasticity_index, early_rate, late_rate, "
+        f"note\nFROM elasticity\nWHERE sweep = {name}\nORDER BY ALL",
+        "Failures": f"FROM failures_of({name})",
+        "Furthest past the base line": "SELECT model, pretrain, positive, negative, score, base\n"
+        f"FROM curves_in({name})\nWHERE positive > 0\nORDER BY score - base\nLIMIT 20",
+        "Answers": "SELECT model, positive, negative, prompt, response, score\nFROM answers\n"
+        f"WHERE sweep = {name} AND prompt_index = 0\nORDER BY score DESC\nLIMIT 50",
+    }
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:

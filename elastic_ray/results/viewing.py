@@ -1,6 +1,6 @@
 """A view or table macro of `views.sql` by its name, so that the app and the report hold no SQL.
 
-    view(results, connection, "curves_in", "tiny", where={"model": ["a", "b"]}, limit=50)
+view(results, connection, "curves_in", "tiny", where={"model": ["a", "b"]}, limit=50)
 """
 
 from __future__ import annotations

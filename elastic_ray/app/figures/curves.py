@@ -42,7 +42,7 @@ def curves(table: pd.DataFrame, *, value: str = "score", logarithmic: bool = Tru
     _axes(figure, table, value, logarithmic, rows, columns)
     figure.update_layout(
         height=max(430, 300 * rows + 90),
-        margin={"l": 60, "r": 10, "t": 40, "b": 20},
+        margin={"l": 60, "r": 10, "t": 70, "b": 20},
         hovermode="closest",
         legend={"orientation": "h", "y": -0.16 / rows, "yanchor": "top", "x": 0},
     )
@@ -131,9 +131,7 @@ def _axes(
     for column in range(1, columns + 1):
         figure.update_xaxes(title_text=AXES["negative"], row=rows, col=column)
     for row in range(1, rows + 1):
-        figure.update_yaxes(
-            title_text="score" if value == "score" else "retention", row=row, col=1
-        )
+        figure.update_yaxes(title_text="score" if value == "score" else "retention", row=row, col=1)
 
 
 def _spread(sizes: list[int], apart: float = 0.09) -> list[int]:

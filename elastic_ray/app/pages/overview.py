@@ -15,9 +15,8 @@ from elastic_ray.results import ResultsError
 from elastic_ray.wording import compact
 
 EVERY = 2.0
+# Seconds since a sweep last wrote its cells, which it does every half minute, to count as running.
 ALIVE = 90.0
-"""Seconds since a sweep last wrote its cells, which it does every half minute, to count as running.
-"""
 
 
 def body(results: Reader) -> None:
@@ -175,7 +174,9 @@ def _all(results: Reader) -> None:
         {
             "sweep": "sweep",
             "state": "state",
-            "progress": column.ProgressColumn("progress", format="percent", min_value=0, max_value=1),
+            "progress": column.ProgressColumn(
+                "progress", format="percent", min_value=0, max_value=1
+            ),
             "cells": column.NumberColumn("cells", format="localized"),
             "done": column.NumberColumn("scored", format="localized"),
             "failed": column.NumberColumn("failed", format="localized"),

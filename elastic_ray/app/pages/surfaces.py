@@ -1,2 +1,88 @@
+"""Surfaces over positive and negative sizes: in space, as heatmaps, and the difference of two."""
+
+from __future__ import annotations
+
+import pandas as pd
 import streamlit as st
-st.write("x")
+
+from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.curves import retention
+from elastic_ray.app.figures.surfaces import difference, heatmap, surface
+from elastic_ray.app.frame import choose_models, choose_sweep, labelled, page, partial, show
+
+
+def body(results: Reader) -> None:
+    top = st.columns([2, 3, 1.5, 1.3], vertical_alignment="bottom")
+    with top[0]:
+        sweep = choose_sweep(results)
+    if sweep is None:
+        return
+    table = labelled(results.curves(sweep["sweep"]))
+    table = retention(table[table["positive"] > 0])
+    with top[2]:
+        how = st.segmented_control(
+            "View", ["3D", "heatmap", "difference"], default="3D", key="view", required=True,
+            bind="query-params",
+        )  # fmt: skip
+    with top[3]:
+        value = str(
+            st.segmented_control(
+                "Show", ["score", "retention"], default="score", key="show", required=True,
+                bind="query-params", help="retention: the share of the gap that is left",
+            )
+        )  # fmt: skip
+    if table[value].notna().sum() == 0:
+        st.info(
+            f"No cell has a {value} yet. Overview tells how far the sweep is.",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    if how == "difference":
+        _difference(sweep["sweep"], table, value)
+        return
+    with top[1]:
+        models = choose_models(table, most=4)
+    chosen = table[table["label"].isin(models)]
+    if chosen[value].notna().sum() == 0:
+        st.info("Choose at least one model that has scores.", icon=":material/filter_alt:")
+        return
+    bounds = (float(chosen[value].min()), float(chosen[value].max()))
+    columns = st.columns(2) if len(models) > 1 else [st.container()]
+    for number, label in enumerate(models):
+        part = chosen[chosen["label"] == label]
+        with columns[number % len(columns)]:
+            st.markdown(f"**{label}**")
+            if part[value].notna().sum() == 0:
+                st.caption(f"no {value} yet")
+                continue
+            figure = (surface if how == "3D" else heatmap)(part, value, bounds)
+            key = f"{how}-{label}"
+            show(
+                figure, f"surface-{sweep['sweep']}-{label}", part, key=key, alt=f"{value}, {label}"
+            )
+    st.caption(
+        "All models share one scale of colour and height. Sizes are on a log scale; holes are "
+        "cells without a score" + (" (✕ failed, · to come)." if how == "heatmap" else ".")
+    )
+    partial(chosen)
+
+
+def _difference(sweep: str, table: pd.DataFrame, value: str) -> None:
+    labels = list(dict.fromkeys(table["label"]))
+    if len(labels) < 2:
+        st.info("A difference needs two models; this sweep has one.", icon=":material/compare:")
+        return
+    left, right = st.columns(2)
+    one = left.selectbox("Model", labels, index=len(labels) - 1, key="one", bind="query-params")
+    other = right.selectbox("minus", labels, index=0, key="other", bind="query-params")
+    parts = [table[table["label"] == name] for name in (one, other)]
+    figure = difference(*parts, value)
+    name = f"difference-{sweep}-{one}-{other}"
+    show(figure, name, pd.concat(parts), key="difference", alt=f"{one} minus {other}")
+    st.caption(
+        f"Blue: {one} scores higher; red: lower. In brackets: 0 lies within the 95% interval "
+        "(1.96 standard errors, prompts taken as independent)."
+    )
+
+
+page("Surfaces", "Score over positive and negative examples, model beside model.", body)

@@ -1,0 +1,49 @@
+"""One quantity of the curves against model size or pre-training tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from elastic_ray.wording import AXES, QUANTITIES, compact, positive_label
+
+from .palette import GREY, steps
+
+
+def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = True) -> go.Figure:
+    """A line per positive size, with 95% intervals; an end that is not bounded has no whisker."""
+    figure = go.Figure()
+    positives = sorted(int(p) for p in table["positive"].unique())
+    for colour, positive in zip(steps(max(len(positives), 1)), positives, strict=True):
+        line = table[(table["positive"] == positive) & table[quantity].notna()].sort_values(along)
+        if line.empty:
+            continue
+        y = line[quantity].to_numpy(float)
+        up = np.nan_to_num(line[f"{quantity}_high"].to_numpy(float) - y)
+        down = np.nan_to_num(y - line[f"{quantity}_low"].to_numpy(float))
+        figure.add_scatter(
+            x=line[along], y=y, mode="lines+markers", name=positive_label(positive),
+            line={"color": colour, "width": 2}, marker={"size": 8, "color": colour},
+            error_y={"type": "data", "array": up, "arrayminus": down, "width": 4,
+                     "thickness": 1.4, "color": colour},
+            customdata=np.stack(
+                [line["label"], line[f"{quantity}_low"], line[f"{quantity}_high"]], axis=-1
+            ),
+            hovertemplate="<b>%{customdata[0]}</b><br>" + QUANTITIES[quantity].short
+            + " %{y:.3g} [%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra>"
+            + positive_label(positive) + "</extra>",
+        )  # fmt: skip
+    sizes = sorted(float(s) for s in table[along].dropna().unique())
+    figure.update_xaxes(
+        type="log", title_text=AXES[along], tickmode="array", tickvals=sizes,
+        ticktext=[compact(s) for s in sizes], zeroline=False,
+    )  # fmt: skip
+    figure.update_yaxes(title_text=QUANTITIES[quantity].axis, zeroline=False)
+    if quantity == "elasticity_index":
+        figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
+    figure.update_layout(
+        height=380, margin={"l": 10, "r": 10, "t": 30, "b": 10}, showlegend=legend,
+        legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
+    )  # fmt: skip
+    return figure
