@@ -93,15 +93,15 @@ class Reader:
         other: Mapping[str, Any],
         *,
         wanted: str = "",
-        between: tuple[float, float] | None = None,
+        lowest: float | None = None,
+        highest: float | None = None,
         ordering: str = "prompt",
         page: int = 0,
         rows: int = 20,
     ) -> list[dict[str, Any]]:
         """What the states of two cells said to the same prompts, one page of it."""
-        low, high = between or (None, None)
         states = (one["state_id"], other["state_id"], one["probe_id"], one["scorer"])
-        asked = (*states, wanted, low, high, ordering)
+        asked = (*states, wanted, lowest, highest, ordering)
         found: list[dict[str, Any]] = self._ask(
             "answers_of", *asked, limit=rows, offset=page * rows
         ).to_pylist()

@@ -27,6 +27,7 @@ def reader() -> Reader:
 
 def page(title: str, says: str, body: Callable[[Reader], None]) -> None:
     """A page: its title, one sentence on what it shows, and `body`; what fails is said in words."""
+    st.html("<style>.stMainBlockContainer {padding-top: 4.2rem; padding-bottom: 3rem}</style>")
     st.title(title, anchor=False)
     st.caption(says)
     try:
@@ -101,11 +102,8 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=labels).sort_values(order, kind="stable", na_position="first")
 
 
-def show(
-    figure: go.Figure, name: str, data: pd.DataFrame, *, key: str, alt: str, scroll: bool = False
-) -> None:
-    """A figure with its exports: the camera saves PNG or SVG, the button CSV."""
-    image = st.session_state.get("image_format", "png")
+def show(figure: go.Figure, name: str, *, key: str, alt: str) -> None:
+    """A figure; its camera saves an image called `name`."""
     st.plotly_chart(
         figure,
         key=key,
@@ -113,26 +111,46 @@ def show(
         config={
             "displaylogo": False,
             "displayModeBar": True,
-            "scrollZoom": scroll,
-            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-            "toImageButtonOptions": {"format": image, "filename": name, "scale": 2},
+            "modeBarButtonsToRemove": [
+                "select2d",
+                "lasso2d",
+                "autoScale2d",
+                "zoomIn2d",
+                "zoomOut2d",
+            ],
+            "toImageButtonOptions": {
+                "format": st.session_state.get("image", "png"),
+                "filename": name,
+                "scale": 2,
+            },
         },
     )
+
+
+def exports(name: str, data: pd.DataFrame) -> None:
+    """The numbers of the page's figures as CSV, and what the figures' camera saves."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            "CSV", data.to_csv(index=False).encode(), f"{name}.csv", "text/csv",
-            key=f"{key}-csv", icon=":material/download:", on_click="ignore",
-            help="the numbers of this figure",
-        )  # fmt: skip
+            "CSV",
+            data.to_csv(index=False).encode(),
+            f"{name}.csv",
+            "text/csv",
+            key="export-csv",
+            icon=":material/download:",
+            on_click="ignore",
+            help="the numbers shown above",
+        )
         st.segmented_control(
-            "Image", ["png", "svg"], key=f"{key}-image", default=image,
-            format_func=lambda kind: f"camera: {kind.upper()}", required=True,
-            label_visibility="collapsed", on_change=_set_image, args=(f"{key}-image",),
-        )  # fmt: skip
-
-
-def _set_image(key: str) -> None:
-    st.session_state["image_format"] = st.session_state[key]
+            "Image",
+            ["png", "svg"],
+            default="png",
+            key="image",
+            bind="query-params",
+            format_func=lambda kind: f":material/photo_camera: {kind.upper()}",
+            required=True,
+            label_visibility="collapsed",
+            help="what the camera above each figure saves",
+        )
 
 
 def table(

@@ -30,11 +30,28 @@ from .database import check_reads_only, nodes, tree_of
 from .schemas import ResultsError
 from .store import Results
 
-TABLE_FUNCTIONS = frozenset(
-    "range generate_series unnest repeat repeat_row json_each json_tree duckdb_views "
-    "duckdb_columns duckdb_functions duckdb_tables duckdb_types cell_scores_in curves_in "
-    "progress_in pace_of latest_states failures_of answers_of points_of".split()
-)
+_MACROS = {
+    "answers_of",
+    "cell_scores_in",
+    "curves_in",
+    "failures_of",
+    "latest_states",
+    "pace_of",
+    "points_of",
+    "progress_in",
+}
+TABLE_FUNCTIONS = _MACROS | {
+    "duckdb_columns",
+    "duckdb_functions",
+    "duckdb_types",
+    "duckdb_views",
+    "generate_series",
+    "json_each",
+    "json_tree",
+    "range",
+    "repeat",
+    "unnest",
+}
 """What may stand behind FROM besides views. The readers of files are not among them."""
 
 _START = 20.0

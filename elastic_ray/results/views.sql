@@ -452,7 +452,7 @@ GROUP BY ALL
 ORDER BY cells DESC, error;
 
 -- What two states said to the same prompts, one row per prompt and sample; `wanted` is text that
--- the prompt or an answer holds ('' for any), `lowest` and `highest` bound either score.
+-- the prompt or an answer holds ('' for any), `lowest` and `highest` (NULL: none) bound either score.
 -- `ordering`: prompt, low, high, or difference.
 CREATE MACRO answers_of(one, other, probe, judge, wanted, lowest, highest, ordering) AS TABLE
 WITH judged AS (
@@ -476,9 +476,10 @@ paired AS (
 SELECT *, count(*) OVER () AS found
 FROM paired
 WHERE (wanted = '' OR contains(lower(concat_ws(' ', prompt, response, other_response)), lower(wanted)))
-    AND (coalesce(score BETWEEN lowest AND highest, false)
-        OR coalesce(other_score BETWEEN lowest AND highest, false)
-        OR (lowest IS NULL AND highest IS NULL))
+    AND (
+        (lowest IS NULL AND highest IS NULL)
+        OR score BETWEEN coalesce(lowest, '-inf') AND coalesce(highest, 'inf')
+        OR other_score BETWEEN coalesce(lowest, '-inf') AND coalesce(highest, 'inf'))
 ORDER BY
     CASE ordering WHEN 'low' THEN score WHEN 'high' THEN -score
         WHEN 'difference' THEN -abs(score - other_score) END NULLS LAST,

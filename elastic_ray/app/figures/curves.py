@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -121,7 +122,7 @@ def _axes(
 ) -> None:
     sizes = sorted(int(n) for n in table["negative"].unique())
     if logarithmic:
-        shown = _spread(sizes)
+        shown = apart(sizes)
         figure.update_xaxes(
             tickmode="array", tickvals=[math.log10(1 + n) for n in shown],
             ticktext=[compact(n) for n in shown],
@@ -134,11 +135,11 @@ def _axes(
         figure.update_yaxes(title_text="score" if value == "score" else "retention", row=row, col=1)
 
 
-def _spread(sizes: list[int], apart: float = 0.09) -> list[int]:
-    """Sizes whose labels do not collide: each a share `apart` of the log axis from the last."""
-    span = math.log10(1 + sizes[-1]) - math.log10(1 + sizes[0]) or 1.0
-    shown: list[int] = []
+def apart(sizes: Sequence[float], share: float = 0.09) -> list[float]:
+    """Ascending sizes whose labels do not collide: this share of the log axis apart."""
+    span = math.log1p(sizes[-1]) - math.log1p(sizes[0]) if sizes else 0.0
+    shown: list[float] = []
     for n in sizes:
-        if not shown or math.log10(1 + n) - math.log10(1 + shown[-1]) >= apart * span:
+        if not shown or math.log1p(n) - math.log1p(shown[-1]) >= share * span:
             shown.append(n)
     return shown

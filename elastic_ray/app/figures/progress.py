@@ -25,6 +25,8 @@ def progress_bars(table: pd.DataFrame) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 10, "b": 10},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
     )  # fmt: skip
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", zeroline=False, nticks=5)
+    figure.update_xaxes(
+        range=[0, 1.02], tickformat=".0%", zeroline=False, tickvals=[0, 0.25, 0.5, 0.75, 1]
+    )
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure

@@ -8,14 +8,20 @@ import plotly.graph_objects as go
 
 from elastic_ray.wording import AXES, QUANTITIES, compact, positive_label
 
+from .curves import apart
 from .palette import GREY, steps
 
 
 def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = True) -> go.Figure:
-    """A line per positive size, with 95% intervals; an end that is not bounded has no whisker."""
+    """A line per positive size, with 95% intervals; an end that is not bounded has no whisker.
+
+    Positive sizes are set a little apart, so that their whiskers can be told apart.
+
+    The quantity's name is left to whoever shows it."""
     figure = go.Figure()
     positives = sorted(int(p) for p in table["positive"].unique())
-    for colour, positive in zip(steps(max(len(positives), 1)), positives, strict=True):
+    span = np.log10(table[along].max() / table[along].min())
+    for place, (colour, positive) in enumerate(zip(steps(len(positives)), positives, strict=True)):
         line = table[(table["positive"] == positive) & table[quantity].notna()].sort_values(along)
         if line.empty:
             continue
@@ -23,7 +29,7 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
         up = np.nan_to_num(line[f"{quantity}_high"].to_numpy(float) - y)
         down = np.nan_to_num(y - line[f"{quantity}_low"].to_numpy(float))
         figure.add_scatter(
-            x=line[along], y=y, mode="lines+markers", name=positive_label(positive),
+            x=line[along] * 10 ** (0.012 * span * (place - (len(positives) - 1) / 2)), y=y, mode="lines+markers", name=positive_label(positive),
             line={"color": colour, "width": 2}, marker={"size": 8, "color": colour},
             error_y={"type": "data", "array": up, "arrayminus": down, "width": 4,
                      "thickness": 1.4, "color": colour},
@@ -34,12 +40,12 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
             + " %{y:.3g} [%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra>"
             + positive_label(positive) + "</extra>",
         )  # fmt: skip
-    sizes = sorted(float(s) for s in table[along].dropna().unique())
+    sizes = apart(sorted(float(s) for s in table[along].dropna().unique()), 0.1)
     figure.update_xaxes(
         type="log", title_text=AXES[along], tickmode="array", tickvals=sizes,
         ticktext=[compact(s) for s in sizes], zeroline=False,
     )  # fmt: skip
-    figure.update_yaxes(title_text=QUANTITIES[quantity].axis, zeroline=False)
+    figure.update_yaxes(zeroline=False)
     if quantity == "elasticity_index":
         figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_layout(

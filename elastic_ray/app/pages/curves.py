@@ -6,7 +6,15 @@ import streamlit as st
 
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.curves import curves, retention
-from elastic_ray.app.frame import choose_models, choose_sweep, labelled, page, partial, show
+from elastic_ray.app.frame import (
+    choose_models,
+    choose_sweep,
+    exports,
+    labelled,
+    page,
+    partial,
+    show,
+)
 
 
 def body(results: Reader) -> None:
@@ -35,7 +43,8 @@ def body(results: Reader) -> None:
         return
     figure = curves(chosen, value=str(value), logarithmic=axis == "log")
     name = f"curves-{sweep['sweep']}"
-    show(figure, name, chosen, key="curves", alt="score against negative examples, by model")
+    show(figure, name, key="curves", alt=f"{value} against negative examples, by model")
+    exports(name, chosen)
     st.caption(
         "A point is the mean over prompts and seeds; bands are 95% intervals over prompts "
         "(1.96 standard errors). Click a line's name to hide it, twice to see it alone."

@@ -63,7 +63,7 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
         st.metric("States trained", f"{pace['states']:,}", width=130)
         speed = pace["examples"] / pace["active_seconds"] if pace["active_seconds"] > 0 else None
         st.metric(
-            "Examples / s", "–" if speed is None else compact(round(speed, 1)), width=120,
+            "Examples / s", "-" if speed is None else compact(round(speed, 1)), width=120,
             help="examples trained per second, pauses left out",
         )  # fmt: skip
         st.metric("Answers", compact(int(bars["answers"].fillna(0).sum())), width=100)
@@ -91,7 +91,7 @@ def _time(
     """The label and value of what is most telling about time: what is left, or what it took."""
     if state == "running":
         active = pace["active_seconds"]
-        return "Left, about", _duration(active * left / done) if done and active else "–"
+        return "Left, about", _duration(active * left / done) if done and active else "-"
     if state.startswith("done"):
         return "Training took", _duration(pace["active_seconds"])
     return "Last heard of", _ago(now, sweep["last_written"])
@@ -106,7 +106,7 @@ def _duration(seconds: float) -> str:
 
 
 def _ago(now: dt.datetime, then: dt.datetime | None) -> str:
-    return "–" if then is None else f"{_duration((now - then).total_seconds())} ago"
+    return "-" if then is None else f"{_duration((now - then).total_seconds())} ago"
 
 
 def _failures(results: Reader, name: str, failed: int) -> None:

@@ -29,13 +29,18 @@ def body(results: Reader) -> None:
         one, said_one = _choose(results, sweep["sweep"], points, "a", last=False)
     with right:
         other, said_other = _choose(results, sweep["sweep"], points, "b", last=True)
-    filters = st.columns([3, 2, 2], vertical_alignment="bottom")
+    filters = st.columns([3, 1, 1, 2], vertical_alignment="bottom")
     wanted = filters[0].text_input(
         "Contains", key="contains", bind="query-params", placeholder="text in prompt or answer"
     )
-    with filters[1]:
-        between = st.slider("Score", 0.0, 1.0, (0.0, 1.0), 0.05, key="score", bind="query-params")
-    order = filters[2].selectbox(
+    lowest, highest = (
+        filters[place].number_input(
+            label, value=None, step=0.1, key=key, bind="query-params", placeholder="any",
+            help="either answer's score",
+        )
+        for place, label, key in ((1, "Score from", "from"), (2, "to", "to"))
+    )  # fmt: skip
+    order = filters[3].selectbox(
         "Order", list(ORDERS), format_func=ORDERS.__getitem__, key="order", bind="query-params"
     )
     if one is None or other is None:
@@ -43,11 +48,11 @@ def body(results: Reader) -> None:
         return
     number_of_page = st.session_state.get("page", 1)
     rows = results.answers(
-        one, other, wanted=wanted or "", between=None if between == (0.0, 1.0) else between,
+        one, other, wanted=wanted or "", lowest=lowest, highest=highest,
         ordering=str(order), page=number_of_page - 1, rows=ROWS,
     )  # fmt: skip
     if not rows:
-        _nothing(one, bool(wanted) or between != (0.0, 1.0), number_of_page)
+        _nothing(one, bool(wanted) or lowest is not None or highest is not None, number_of_page)
         return
     found = rows[0]["found"]
     for row in rows:
@@ -94,8 +99,9 @@ def _name(point: dict[str, Any], points: list[dict[str, Any]]) -> str:
 
 def _answer_pair(row: dict[str, Any], said_one: str, said_other: str) -> None:
     with st.container(border=True):
-        st.caption(f"prompt {row['prompt_index']}")
-        st.markdown(f"**{_plain(row['prompt'] or '')}**")
+        st.markdown(
+            f":small[:gray[prompt {row['prompt_index']}]] &nbsp; **{_plain(row['prompt'] or '')}**"
+        )
         left, right = st.columns(2)
         with left:
             _said(said_one, row["score"], row["response"])

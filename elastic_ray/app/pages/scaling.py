@@ -1,4 +1,4 @@
-"""Elasticity index, early and late rate against model size and pre-training, with the trend's test."""
+"""Elasticity index, early and late rate against size, with the test of each trend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import streamlit as st
 
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.scaling import scaling
-from elastic_ray.app.frame import choose_sweep, labelled, page, show, table
+from elastic_ray.app.frame import choose_sweep, exports, labelled, page, show, table
 from elastic_ray.elasticity.scaling import blocked_trend
 from elastic_ray.wording import QUANTITIES, compact, interval_of, number, p_value
 
@@ -56,7 +56,7 @@ def body(results: Reader) -> None:
             "pre-trained on two sizes or more. The numbers of each curve are below.",
             icon=":material/trending_up:",
         )
-    _numbers(found)
+    _numbers(sweep["sweep"], found)
 
 
 def _comparisons(found: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
@@ -83,7 +83,7 @@ def _figures(sweep: str, part: pd.DataFrame, along: str) -> None:
                 st.caption("undefined for every curve here; the notes below say why")
                 continue
             name = f"{quantity}-{sweep}-{along}"
-            show(scaling(part, quantity, along), name, part, key=name, alt=f"{quantity} by {along}")
+            show(scaling(part, quantity, along), name, key=name, alt=f"{quantity} by {along}")
             st.caption(f"{_trend(part, quantity, along)} {CLAIMS[quantity]}")
     models = part[along].nunique()
     st.caption(
@@ -106,7 +106,7 @@ def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
     return f"Kendall's tau {number(tau)}, {p_value(p)}{left}."
 
 
-def _numbers(found: pd.DataFrame) -> None:
+def _numbers(sweep: str, found: pd.DataFrame) -> None:
     st.markdown("##### Every curve, with 95% intervals")
     names = [name for name in QUANTITIES if name in found]
     rows = found.assign(
@@ -119,11 +119,11 @@ def _numbers(found: pd.DataFrame) -> None:
         for n in names
     }
     table(rows, "indices", {**columns, "note": "note"})
-    st.download_button(
-        "CSV", found.to_csv(index=False).encode(), "indices.csv", "text/csv", on_click="ignore",
-        icon=":material/download:", key="indices-csv",
-    )  # fmt: skip
-    st.caption("- is undefined, … an end that is not bounded; rates are per 100 negative examples.")
+    st.caption(
+        "A dash is undefined, … an end that is not bounded. Half-life and reversion are in negative "
+        "examples, rates in score per 100 of them."
+    )
+    exports(f"indices-{sweep}", found)
 
 
 def _clean(row: dict) -> dict:

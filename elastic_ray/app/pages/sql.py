@@ -60,8 +60,8 @@ def _answer(uri: str, sql: str) -> None:
         return
     rows = found.rows
     st.caption(
-        f"{rows.num_rows:,} rows in {found.seconds:.2f} s"
-        + (" – more were cut off; aggregate, filter or use `elastic.duckdb`" if found.cut else "")
+        f"{rows.num_rows:,} row{'s' * (rows.num_rows != 1)} in {found.seconds:.2f} s"
+        + ("; more were cut off; aggregate, filter or use `elastic.duckdb`" if found.cut else "")
     )
     st.dataframe(_shown(rows.slice(0, 5_000)), hide_index=True, key="rows")
     if rows.num_rows > 5_000:

@@ -8,29 +8,45 @@ import streamlit as st
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.curves import retention
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
-from elastic_ray.app.frame import choose_models, choose_sweep, labelled, page, partial, show
+from elastic_ray.app.frame import (
+    choose_models,
+    choose_sweep,
+    exports,
+    labelled,
+    page,
+    partial,
+    show,
+)
 
 
 def body(results: Reader) -> None:
-    top = st.columns([2, 3, 1.5, 1.3], vertical_alignment="bottom")
-    with top[0]:
+    left, right = st.columns([1, 2])
+    with left:
         sweep = choose_sweep(results)
     if sweep is None:
         return
     table = labelled(results.curves(sweep["sweep"]))
     table = retention(table[table["positive"] > 0])
-    with top[2]:
+    with st.container(horizontal=True, gap="medium"):
         how = st.segmented_control(
-            "View", ["3D", "heatmap", "difference"], default="3D", key="view", required=True,
+            "View",
+            ["3D", "heatmap", "difference"],
+            default="3D",
+            key="view",
+            required=True,
             bind="query-params",
-        )  # fmt: skip
-    with top[3]:
+        )
         value = str(
             st.segmented_control(
-                "Show", ["score", "retention"], default="score", key="show", required=True,
-                bind="query-params", help="retention: the share of the gap that is left",
+                "Show",
+                ["score", "retention"],
+                default="score",
+                key="show",
+                required=True,
+                bind="query-params",
+                help="retention: the share of the gap that is left",
             )
-        )  # fmt: skip
+        )
     if table[value].notna().sum() == 0:
         st.info(
             f"No cell has a {value} yet. Overview tells how far the sweep is.",
@@ -40,7 +56,7 @@ def body(results: Reader) -> None:
     if how == "difference":
         _difference(sweep["sweep"], table, value)
         return
-    with top[1]:
+    with right:
         models = choose_models(table, most=4)
     chosen = table[table["label"].isin(models)]
     if chosen[value].notna().sum() == 0:
@@ -56,15 +72,14 @@ def body(results: Reader) -> None:
                 st.caption(f"no {value} yet")
                 continue
             figure = (surface if how == "3D" else heatmap)(part, value, bounds)
-            key = f"{how}-{label}"
-            show(
-                figure, f"surface-{sweep['sweep']}-{label}", part, key=key, alt=f"{value}, {label}"
-            )
+            name = f"surface-{sweep['sweep']}-{label}"
+            show(figure, name, key=f"{how}-{label}", alt=f"{value}, {label}")
     st.caption(
         "All models share one scale of colour and height. Sizes are on a log scale; holes are "
         "cells without a score" + (" (✕ failed, · to come)." if how == "heatmap" else ".")
     )
     partial(chosen)
+    exports(f"surfaces-{sweep['sweep']}", chosen)
 
 
 def _difference(sweep: str, table: pd.DataFrame, value: str) -> None:
@@ -78,11 +93,12 @@ def _difference(sweep: str, table: pd.DataFrame, value: str) -> None:
     parts = [table[table["label"] == name] for name in (one, other)]
     figure = difference(*parts, value)
     name = f"difference-{sweep}-{one}-{other}"
-    show(figure, name, pd.concat(parts), key="difference", alt=f"{one} minus {other}")
+    show(figure, name, key="difference", alt=f"{one} minus {other}")
     st.caption(
         f"Blue: {one} scores higher; red: lower. In brackets: 0 lies within the 95% interval "
         "(1.96 standard errors, prompts taken as independent)."
     )
+    exports(name, pd.concat(parts))
 
 
 page("Surfaces", "Score over positive and negative examples, model beside model.", body)
