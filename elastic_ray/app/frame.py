@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,8 @@ from elastic_ray.results import ResultsError
 from elastic_ray.wording import model_name
 
 from .data import Reader
+
+_BUTTONS_NOT_SHOWN = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
 
 
 @st.cache_resource(show_spinner=False)
@@ -84,20 +86,42 @@ def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
     if len(every) == 1:
         return every
     chosen = st.multiselect(
-        "Models", every, default=every[:most], key="model", bind="query-params",
+        "Models",
+        every,
+        default=every[:most],
+        key="model",
+        bind="query-params",
         placeholder="choose models",
-    )  # fmt: skip
+    )
     return list(chosen)
+
+
+def choose_value() -> str:
+    """Score or retention, in the address as `show`."""
+    return str(
+        st.segmented_control(
+            "Show",
+            ["score", "retention"],
+            default="score",
+            key="show",
+            required=True,
+            bind="query-params",
+            help="retention: the share of the gap that is left; 1 aligned, 0 back at the base line",
+        )
+    )
 
 
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
     """The table in order of size with a column `label`: model, pre-training, task if several."""
     several = table["task"].nunique() > 1
     labels = [
-        model_name(row.model, None if pd.isna(row.pretrain) else int(row.pretrain),
-                   row.task if several else None)
+        model_name(
+            row.model,
+            None if pd.isna(row.pretrain) else int(row.pretrain),
+            row.task if several else None,
+        )
         for row in table.itertuples()
-    ]  # fmt: skip
+    ]
     order = ["task", "parameters", "model", "pretrain"]
     return table.assign(label=labels).sort_values(order, kind="stable", na_position="first")
 
@@ -125,6 +149,15 @@ def show(figure: go.Figure, name: str, *, key: str, alt: str) -> None:
             },
         },
     )
+
+
+def in_columns(items: Sequence[str], most: int) -> Iterator[str]:
+    """Each item in turn inside its column, up to `most` beside each other; one on a phone."""
+    wide = min(len(items), most)
+    for start in range(0, len(items), wide or 1):
+        for column, item in zip(st.columns(wide), items[start : start + wide], strict=False):
+            with column:
+                yield item
 
 
 def exports(name: str, data: pd.DataFrame) -> None:
@@ -158,9 +191,12 @@ def table(
 ) -> None:
     """Rows as a table, only the named columns, in that order."""
     st.dataframe(
-        pd.DataFrame(rows), key=key, hide_index=True, column_order=list(columns),
+        pd.DataFrame(rows),
+        key=key,
+        hide_index=True,
+        column_order=list(columns),
         column_config=dict(columns),
-    )  # fmt: skip
+    )
 
 
 def partial(table: pd.DataFrame) -> None:

@@ -478,8 +478,8 @@ FROM paired
 WHERE (wanted = '' OR contains(lower(concat_ws(' ', prompt, response, other_response)), lower(wanted)))
     AND (
         (lowest IS NULL AND highest IS NULL)
-        OR score BETWEEN coalesce(lowest, '-inf') AND coalesce(highest, 'inf')
-        OR other_score BETWEEN coalesce(lowest, '-inf') AND coalesce(highest, 'inf'))
+        OR score BETWEEN coalesce(lowest::DOUBLE, '-inf'::DOUBLE) AND coalesce(highest::DOUBLE, 'inf'::DOUBLE)
+        OR other_score BETWEEN coalesce(lowest::DOUBLE, '-inf'::DOUBLE) AND coalesce(highest::DOUBLE, 'inf'::DOUBLE))
 ORDER BY
     CASE ordering WHEN 'low' THEN score WHEN 'high' THEN -score
         WHEN 'difference' THEN -abs(score - other_score) END NULLS LAST,

@@ -1,4 +1,4 @@
-"""Score against negative size: a line per positive size, a panel per model."""
+"""Score against negative size, of one model: a line per positive size, the base line dashed."""
 
 from __future__ import annotations
 
@@ -8,46 +8,65 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from elastic_ray.wording import AXES, compact, positive_label
 
 from .palette import GREY, faint, steps
 
 Z95 = 1.96
+ERROR = {"score": "standard_error", "retention": "retention_error"}
+"""The column with the standard error of a value."""
 
 
-def curves(table: pd.DataFrame, *, value: str = "score", logarithmic: bool = True) -> go.Figure:
-    """Panels by `label`; `value` is score or retention (the share of the gap that is left).
+def curves(
+    table: pd.DataFrame,
+    *,
+    value: str = "score",
+    logarithmic: bool = True,
+    bounds: tuple[float, float] | None = None,
+    positives: Sequence[int] = (),
+) -> go.Figure:
+    """The curves of one model; `value` is score or retention (the share of the gap that is left).
 
+    `bounds` and `positives` are those of all models shown, so that heights and colours compare.
     The log axis is of log(1 + n), so that 0 has a place of its own at the left. A point without a
     score is a gap in the line, never bridged.
     """
-    labels = list(dict.fromkeys(table["label"]))
-    positives = sorted(int(p) for p in table["positive"].unique() if p > 0)
-    colours = dict(zip(positives, steps(max(len(positives), 1)), strict=False))
-    columns = min(len(labels), 3)
-    rows = math.ceil(len(labels) / columns)
-    figure = make_subplots(
-        rows, columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=labels,
-        horizontal_spacing=0.03, vertical_spacing=min(0.16, 0.5 / rows),
-    )  # fmt: skip
-    for number, label in enumerate(labels):
-        at = {"row": number // columns + 1, "col": number % columns + 1}
-        panel = table[table["label"] == label]
-        for positive in positives:
-            line = panel[panel["positive"] == positive].sort_values("negative")
-            if len(line):
-                _line(figure, line, positive, colours[positive], value, logarithmic, number, at)
-        _base(figure, panel, value, number, at)
-    _axes(figure, table, value, logarithmic, rows, columns)
+    present = sorted(int(p) for p in table["positive"].unique() if p > 0)
+    every = sorted({*positives, *present})
+    colours = dict(zip(every, steps(max(len(every), 1)), strict=False))
+    figure = go.Figure()
+    for positive in present:
+        line = table[table["positive"] == positive].sort_values("negative")
+        _line(figure, line, positive, colours[positive], value, logarithmic)
+    _base(figure, table, value, logarithmic)
+    if logarithmic:
+        shown = apart(sorted(int(n) for n in table["negative"].unique()))
+        figure.update_xaxes(
+            tickmode="array",
+            tickvals=[math.log10(1 + n) for n in shown],
+            ticktext=[compact(n) for n in shown],
+        )
+    figure.update_xaxes(title_text=AXES["negative"], zeroline=False)
+    figure.update_yaxes(title_text=value, zeroline=False)
+    if bounds:
+        room = 0.04 * (bounds[1] - bounds[0]) or 0.05
+        figure.update_yaxes(range=[bounds[0] - room, bounds[1] + room])
     figure.update_layout(
-        height=max(430, 300 * rows + 90),
-        margin={"l": 60, "r": 10, "t": 70, "b": 20},
+        height=430,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
         hovermode="closest",
-        legend={"orientation": "h", "y": -0.16 / rows, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
     )
     return figure
+
+
+def reach(table: pd.DataFrame, value: str) -> tuple[float, float]:
+    """The lowest and highest that any band or base line reaches."""
+    half = Z95 * table[ERROR[value]].fillna(0)
+    base = table["base"] if value == "score" else pd.Series([0.0])
+    low, high = (table[value] - half).min(), (table[value] + half).max()
+    return float(min(low, base.min())), float(max(high, base.max()))
 
 
 def retention(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,30 +89,42 @@ def _place(sizes: pd.Series, logarithmic: bool) -> np.ndarray:
 
 
 def _line(
-    figure: go.Figure, line: pd.DataFrame, positive: int, colour: str, value: str,
-    logarithmic: bool, number: int, at: dict[str, int],
-) -> None:  # fmt: skip
+    figure: go.Figure,
+    line: pd.DataFrame,
+    positive: int,
+    colour: str,
+    value: str,
+    logarithmic: bool,
+) -> None:
     x, y = _place(line["negative"], logarithmic), line[value].to_numpy(float)
-    spread = "standard_error" if value == "score" else "retention_error"
-    half = Z95 * line[spread].to_numpy(float)
+    half = Z95 * line[ERROR[value]].to_numpy(float)
     group = f"p{positive}"
     for run in _runs(np.isfinite(y) & np.isfinite(half)):
         figure.add_scatter(
             x=np.concatenate([x[run], x[run][::-1]]),
             y=np.concatenate([(y + half)[run], (y - half)[run][::-1]]),
-            fill="toself", fillcolor=faint(colour), line={"width": 0}, mode="lines",
-            hoverinfo="skip", showlegend=False, legendgroup=group, **at,
-        )  # fmt: skip
+            fill="toself",
+            fillcolor=faint(colour),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=group,
+        )
     figure.add_scatter(
-        x=x, y=y, mode="lines+markers", name=positive_label(positive), legendgroup=group,
-        showlegend=number == 0, connectgaps=False,
-        line={"color": colour, "width": 2}, marker={"size": 6, "color": colour},
+        x=x,
+        y=y,
+        mode="lines+markers",
+        name=positive_label(positive),
+        legendgroup=group,
+        connectgaps=False,
+        line={"color": colour, "width": 2},
+        marker={"size": 6, "color": colour},
         customdata=np.stack([line["negative"], y - half, y + half, line["seeds"]], axis=-1),
         hovertemplate=f"<b>{positive_label(positive)}</b><br>%{{customdata[0]:,}} negative<br>"
         f"{value} %{{y:.3f}} [%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<br>"
         "%{customdata[3]} seeds<extra></extra>",
-        **at,
-    )  # fmt: skip
+    )
 
 
 def _runs(present: np.ndarray) -> list[np.ndarray]:
@@ -102,37 +133,20 @@ def _runs(present: np.ndarray) -> list[np.ndarray]:
     return [r for r in np.split(where, np.flatnonzero(np.diff(where) > 1) + 1) if len(r)]
 
 
-def _base(
-    figure: go.Figure, panel: pd.DataFrame, value: str, number: int, at: dict[str, int]
-) -> None:
-    known = panel["base"].dropna()
+def _base(figure: go.Figure, table: pd.DataFrame, value: str, logarithmic: bool) -> None:
+    known = table["base"].dropna()
     if value == "score" and known.empty:
         return
     height = 0.0 if value == "retention" else float(known.iloc[0])
-    figure.add_hline(height, line={"color": GREY, "dash": "dash", "width": 1.5}, **at)
-    if number == 0:
-        figure.add_scatter(
-            x=[None], y=[None], mode="lines", name="base line (before fine-tuning)",
-            line={"color": GREY, "dash": "dash", "width": 1.5}, **at,
-        )  # fmt: skip
-
-
-def _axes(
-    figure: go.Figure, table: pd.DataFrame, value: str, logarithmic: bool, rows: int, columns: int
-) -> None:
-    sizes = sorted(int(n) for n in table["negative"].unique())
-    if logarithmic:
-        shown = apart(sizes)
-        figure.update_xaxes(
-            tickmode="array", tickvals=[math.log10(1 + n) for n in shown],
-            ticktext=[compact(n) for n in shown],
-        )  # fmt: skip
-    figure.update_xaxes(zeroline=False)
-    figure.update_yaxes(zeroline=False)
-    for column in range(1, columns + 1):
-        figure.update_xaxes(title_text=AXES["negative"], row=rows, col=column)
-    for row in range(1, rows + 1):
-        figure.update_yaxes(title_text="score" if value == "score" else "retention", row=row, col=1)
+    ends = _place(pd.Series([0, table["negative"].max()]), logarithmic)
+    figure.add_scatter(
+        x=ends,
+        y=[height, height],
+        mode="lines",
+        name="base line",
+        line={"color": GREY, "dash": "dash", "width": 1.5},
+        hovertemplate=f"base line, before fine-tuning: {height:.3f}<extra></extra>",
+    )
 
 
 def apart(sizes: Sequence[float], share: float = 0.09) -> list[float]:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from plotly.colors import sample_colorscale
 
 CATEGORIES = (
-    "#2a9dc4", "#e07b39", "#3fa66b", "#b565c9", "#d64f6f", "#8b8f2e", "#5b7be0", "#a8714b",
-)  # fmt: skip
+    "#2a9dc4",
+    "#e07b39",
+    "#3fa66b",
+    "#b565c9",
+    "#d64f6f",
+    "#8b8f2e",
+    "#5b7be0",
+    "#a8714b",
+)
 GREY = "#8a979e"
 DONE, FAILED, PENDING = "#3fa66b", "#d64f6f", "#a9b4b9"
 SCALE = "Viridis"

@@ -28,28 +28,47 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
         y = line[quantity].to_numpy(float)
         up = np.nan_to_num(line[f"{quantity}_high"].to_numpy(float) - y)
         down = np.nan_to_num(y - line[f"{quantity}_low"].to_numpy(float))
+        aside = 0.012 * span * (place - (len(positives) - 1) / 2)
         figure.add_scatter(
-            x=line[along] * 10 ** (0.012 * span * (place - (len(positives) - 1) / 2)), y=y, mode="lines+markers", name=positive_label(positive),
-            line={"color": colour, "width": 2}, marker={"size": 8, "color": colour},
-            error_y={"type": "data", "array": up, "arrayminus": down, "width": 4,
-                     "thickness": 1.4, "color": colour},
+            x=line[along] * 10**aside,
+            y=y,
+            mode="lines+markers",
+            name=positive_label(positive),
+            line={"color": colour, "width": 2},
+            marker={"size": 8, "color": colour},
+            error_y={
+                "type": "data",
+                "array": up,
+                "arrayminus": down,
+                "width": 4,
+                "thickness": 1.4,
+                "color": colour,
+            },
             customdata=np.stack(
                 [line["label"], line[f"{quantity}_low"], line[f"{quantity}_high"]], axis=-1
             ),
-            hovertemplate="<b>%{customdata[0]}</b><br>" + QUANTITIES[quantity].short
+            hovertemplate="<b>%{customdata[0]}</b><br>"
+            + QUANTITIES[quantity].short
             + " %{y:.3g} [%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra>"
-            + positive_label(positive) + "</extra>",
-        )  # fmt: skip
+            + positive_label(positive)
+            + "</extra>",
+        )
     sizes = apart(sorted(float(s) for s in table[along].dropna().unique()), 0.1)
     figure.update_xaxes(
-        type="log", title_text=AXES[along], tickmode="array", tickvals=sizes,
-        ticktext=[compact(s) for s in sizes], zeroline=False,
-    )  # fmt: skip
+        type="log",
+        title_text=AXES[along],
+        tickmode="array",
+        tickvals=sizes,
+        ticktext=[compact(s) for s in sizes],
+        zeroline=False,
+    )
     figure.update_yaxes(zeroline=False)
     if quantity == "elasticity_index":
         figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_layout(
-        height=380, margin={"l": 10, "r": 10, "t": 30, "b": 10}, showlegend=legend,
+        height=380,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        showlegend=legend,
         legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-    )  # fmt: skip
+    )
     return figure

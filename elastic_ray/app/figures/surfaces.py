@@ -11,10 +11,8 @@ import plotly.graph_objects as go
 
 from elastic_ray.wording import compact
 
-from .curves import Z95
+from .curves import ERROR, Z95
 from .palette import DIVERGING, SCALE
-
-ERROR = {"score": "standard_error", "retention": "retention_error"}
 
 
 def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.Figure:
@@ -24,28 +22,40 @@ def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
     said = np.array([[f"{p:,} positive, {n:,} negative" for n in negatives] for p in positives])
     figure = go.Figure(
         go.Surface(
-            x=x, y=y, z=z, text=said, connectgaps=False, colorscale=SCALE,
-            cmin=bounds[0], cmax=bounds[1],
-            colorbar={"title": {"text": value}, "thickness": 12, "len": 0.7},
+            x=x,
+            y=y,
+            z=z,
+            text=said,
+            connectgaps=False,
+            colorscale=SCALE,
+            cmin=bounds[0],
+            cmax=bounds[1],
+            colorbar={"orientation": "h", "thickness": 10, "len": 0.6, "y": 0, "yanchor": "top"},
             contours={"z": {"show": True, "usecolormap": True, "width": 1}},
             hovertemplate=f"%{{text}}<br>{value} %{{z:.3f}}<extra></extra>",
         )
-    )  # fmt: skip
+    )
     # points too: a surface shows a single row or column of scores as nothing
     figure.add_scatter3d(
-        x=np.tile(x, len(y)), y=np.repeat(y, len(x)), z=z.ravel(), mode="markers",
-        marker={"size": 2.5, "color": "#8a979e"}, hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+        x=np.tile(x, len(y)),
+        y=np.repeat(y, len(x)),
+        z=z.ravel(),
+        mode="markers",
+        marker={"size": 2.5, "color": "#8a979e"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
     figure.update_layout(
-        height=440, margin={"l": 0, "r": 0, "t": 10, "b": 0},
+        height=440,
+        margin={"l": 0, "r": 0, "t": 10, "b": 0},
         scene={
             "xaxis": {"title": {"text": "negative"}, **_ticks(negatives)},
             "yaxis": {"title": {"text": "positive"}, **_ticks(positives)},
             "zaxis": {"title": {"text": value}, "range": list(bounds), "nticks": 6},
-            "camera": {"eye": {"x": 1.55, "y": -1.55, "z": 0.75}},
+            "camera": {"eye": {"x": 1.5, "y": -1.7, "z": 0.8}, "center": {"z": -0.12}},
             "aspectratio": {"x": 1.15, "y": 1, "z": 0.75},
         },
-    )  # fmt: skip
+    )
     return figure
 
 
@@ -56,9 +66,14 @@ def heatmap(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
     failed, _, _ = _grid(table, "failed")
     words = np.where(np.isfinite(z), _short(z), np.where(np.nan_to_num(failed) > 0, "✕", "·"))
     return _cells(
-        z, negatives, positives, words, Z95 * error, value,
+        z,
+        negatives,
+        positives,
+        words,
+        Z95 * error,
+        value,
         {"colorscale": SCALE, "zmin": bounds[0], "zmax": bounds[1]},
-    )  # fmt: skip
+    )
 
 
 def difference(one: pd.DataFrame, other: pd.DataFrame, value: str) -> go.Figure:
@@ -74,9 +89,14 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, value: str) -> go.Figure:
     words = np.where(np.isfinite(z), _short(z, signed=True), "·")
     words = np.where(np.abs(z) <= half, np.char.add(np.char.add("(", words), ")"), words)
     return _cells(
-        z, negatives, positives, words, half, f"difference in {value}",
+        z,
+        negatives,
+        positives,
+        words,
+        half,
+        f"difference in {value}",
         {"colorscale": DIVERGING, "zmin": -most or -1.0, "zmax": most or 1.0},
-    )  # fmt: skip
+    )
 
 
 def _grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[int], list[int]]:
@@ -88,9 +108,14 @@ def _grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[int], list
 
 
 def _cells(
-    z: np.ndarray, negatives: list[int], positives: list[int], words: np.ndarray,
-    half: np.ndarray, value: str, colours: dict,
-) -> go.Figure:  # fmt: skip
+    z: np.ndarray,
+    negatives: list[int],
+    positives: list[int],
+    words: np.ndarray,
+    half: np.ndarray,
+    value: str,
+    colours: dict,
+) -> go.Figure:
     said = np.array(
         [
             [
@@ -102,13 +127,20 @@ def _cells(
     )
     figure = go.Figure(
         go.Heatmap(
-            x=[compact(n) for n in negatives], y=[compact(p) for p in positives], z=z,
-            text=words, texttemplate="%{text}" if z.size <= 150 else None, customdata=said,
-            hovertemplate="%{customdata}<extra></extra>", hoverongaps=False, xgap=2, ygap=2,
+            x=[compact(n) for n in negatives],
+            y=[compact(p) for p in positives],
+            z=z,
+            text=words,
+            texttemplate="%{text}" if z.size <= 150 else None,
+            customdata=said,
+            hovertemplate="%{customdata}<extra></extra>",
+            hoverongaps=False,
+            xgap=2,
+            ygap=2,
             colorbar={"title": {"text": value.replace("difference in", "Δ")}, "thickness": 12},
             **colours,
         )
-    )  # fmt: skip
+    )
     if z.size <= 150:  # a heatmap writes no text into its gaps
         for i, p in enumerate(positives):
             for j, n in enumerate(negatives):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from elastic_ray.app.data import Reader
-from elastic_ray.app.figures.curves import curves, retention
+from elastic_ray.app.figures.curves import curves, reach, retention
 from elastic_ray.app.frame import (
     choose_models,
     choose_sweep,
+    choose_value,
     exports,
+    in_columns,
     labelled,
     page,
     partial,
@@ -18,33 +20,39 @@ from elastic_ray.app.frame import (
 
 
 def body(results: Reader) -> None:
-    top = st.columns([2, 3, 1.3, 1.3], vertical_alignment="bottom")
-    with top[0]:
+    left, right = st.columns([1, 2])
+    with left:
         sweep = choose_sweep(results)
     if sweep is None:
         return
     table = labelled(results.curves(sweep["sweep"]))
-    with top[1]:
+    with right:
         models = choose_models(table)
-    with top[2]:
-        value = st.segmented_control(
-            "Show", ["score", "retention"], default="score", key="show", bind="query-params",
-            required=True,
-            help="retention: the share of the gap that is left; 1 aligned, 0 back at the base line",
-        )  # fmt: skip
-    with top[3]:
+    with st.container(horizontal=True, gap="medium"):
+        value = choose_value()
         axis = st.segmented_control(
-            "Negative sizes", ["log", "linear"], default="log", key="axis", bind="query-params",
-            required=True, help="log is log(1 + n), so that 0 has its place at the left",
-        )  # fmt: skip
+            "Negative sizes",
+            ["log", "linear"],
+            default="log",
+            key="axis",
+            bind="query-params",
+            required=True,
+            help="log is log(1 + n), so that 0 has its place at the left",
+        )
     chosen = retention(table[table["label"].isin(models)])
     if chosen[value].notna().sum() == 0:
-        _nothing(sweep, models, str(value))
+        _nothing(sweep, models, value)
         return
-    figure = curves(chosen, value=str(value), logarithmic=axis == "log")
-    name = f"curves-{sweep['sweep']}"
-    show(figure, name, key="curves", alt=f"{value} against negative examples, by model")
-    exports(name, chosen)
+    bounds, positives = reach(chosen, value), sorted({int(p) for p in chosen["positive"] if p})
+    for label in in_columns(models, 3):
+        st.markdown(f"**{label}**")
+        part = chosen[chosen["label"] == label]
+        figure = curves(
+            part, value=value, logarithmic=axis == "log", bounds=bounds, positives=positives
+        )
+        name = f"curves-{sweep['sweep']}-{label}"
+        show(figure, name, key=f"curves-{label}", alt=f"{value} against negative examples, {label}")
+    exports(f"curves-{sweep['sweep']}", chosen)
     st.caption(
         "A point is the mean over prompts and seeds; bands are 95% intervals over prompts "
         "(1.96 standard errors). Click a line's name to hide it, twice to see it alone."
@@ -63,8 +71,9 @@ def _nothing(sweep: dict, models: list[str], value: str) -> None:
     else:
         st.info(
             "No cell of these models has a score yet. Curves appear as states are questioned; "
-            "Overview tells how far the sweep is.", icon=":material/hourglass_empty:",
-        )  # fmt: skip
+            "Overview tells how far the sweep is.",
+            icon=":material/hourglass_empty:",
+        )
 
 
 page("Curves", "How fast the aligned behaviour is lost to contrary fine-tuning.", body)

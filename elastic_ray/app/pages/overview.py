@@ -63,9 +63,11 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
         st.metric("States trained", f"{pace['states']:,}", width=130)
         speed = pace["examples"] / pace["active_seconds"] if pace["active_seconds"] > 0 else None
         st.metric(
-            "Examples / s", "-" if speed is None else compact(round(speed, 1)), width=120,
+            "Examples / s",
+            "-" if speed is None else compact(round(speed, 1)),
+            width=120,
             help="examples trained per second, pauses left out",
-        )  # fmt: skip
+        )
         st.metric("Answers", compact(int(bars["answers"].fillna(0).sum())), width=100)
         st.metric(*_time(state, sweep, pace, done, left, now), width=150)
     if state == "stopped":
@@ -74,9 +76,11 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
             "goes on where the record ends."
         )
     st.plotly_chart(
-        progress_bars(bars), key="progress", config={"displayModeBar": False},
+        progress_bars(bars),
+        key="progress",
+        config={"displayModeBar": False},
         alt="cells done, failed and to do, by model",
-    )  # fmt: skip
+    )
     _failures(results, name, failed)
     _latest(results, name)
 

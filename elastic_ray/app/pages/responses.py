@@ -35,11 +35,16 @@ def body(results: Reader) -> None:
     )
     lowest, highest = (
         filters[place].number_input(
-            label, value=None, step=0.1, key=key, bind="query-params", placeholder="any",
+            label,
+            value=None,
+            step=0.1,
+            key=key,
+            bind="query-params",
+            placeholder="any",
             help="either answer's score",
         )
         for place, label, key in ((1, "Score from", "from"), (2, "to", "to"))
-    )  # fmt: skip
+    )
     order = filters[3].selectbox(
         "Order", list(ORDERS), format_func=ORDERS.__getitem__, key="order", bind="query-params"
     )
@@ -48,9 +53,15 @@ def body(results: Reader) -> None:
         return
     number_of_page = st.session_state.get("page", 1)
     rows = results.answers(
-        one, other, wanted=wanted or "", lowest=lowest, highest=highest,
-        ordering=str(order), page=number_of_page - 1, rows=ROWS,
-    )  # fmt: skip
+        one,
+        other,
+        wanted=wanted or "",
+        lowest=lowest,
+        highest=highest,
+        ordering=str(order),
+        page=number_of_page - 1,
+        rows=ROWS,
+    )
     if not rows:
         _nothing(one, bool(wanted) or lowest is not None or highest is not None, number_of_page)
         return
@@ -70,9 +81,12 @@ def _choose(
     """A cell of the sweep, chosen by its place in the grid, and its name in words."""
     labels = {_name(p, points): p for p in points}
     label = st.selectbox(
-        "Left: model" if side == "a" else "Right: model", list(labels), key=f"{side}_model",
-        index=len(labels) - 1, bind="query-params",
-    )  # fmt: skip
+        "Left: model" if side == "a" else "Right: model",
+        list(labels),
+        key=f"{side}_model",
+        index=len(labels) - 1,
+        bind="query-params",
+    )
     point = labels[label or next(iter(labels))]
     positive, negative, seed = st.columns(3)
     sizes = {
@@ -82,11 +96,15 @@ def _choose(
     }
     chosen = {
         name: column.selectbox(
-            name, values, index=index, key=f"{side}_{name}", bind="query-params",
+            name,
+            values,
+            index=index,
+            key=f"{side}_{name}",
+            bind="query-params",
             format_func=lambda v: f"{v:,}",
         )
         for name, (column, values, index) in sizes.items()
-    }  # fmt: skip
+    }
     at = {name: point[name] for name in ("task", "model", "pretrain")}
     cell = results.cell(sweep, at | chosen)
     return cell, f"{chosen['positive']:,} positive, {chosen['negative']:,} negative"

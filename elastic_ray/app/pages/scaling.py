@@ -45,9 +45,12 @@ def body(results: Reader) -> None:
     if comparisons:
         with right:
             chosen = st.selectbox(
-                "Compare", list(comparisons), key="compare", bind="query-params",
+                "Compare",
+                list(comparisons),
+                key="compare",
+                bind="query-params",
                 help="models that differ in one respect only",
-            )  # fmt: skip
+            )
         along, part = comparisons[chosen or next(iter(comparisons))]
         _figures(sweep["sweep"], part, along)
     else:
@@ -110,9 +113,11 @@ def _numbers(sweep: str, found: pd.DataFrame) -> None:
     st.markdown("##### Every curve, with 95% intervals")
     names = [name for name in QUANTITIES if name in found]
     rows = found.assign(
-        **{name: [interval_of(_clean(row), name) for row in found.to_dict("records")]
-           for name in names}
-    )  # fmt: skip
+        **{
+            name: [interval_of(_clean(row), name) for row in found.to_dict("records")]
+            for name in names
+        }
+    )
     columns = {"label": "model", "positive": st.column_config.NumberColumn(format="localized")}
     columns |= {
         n: st.column_config.TextColumn(QUANTITIES[n].short, help=QUANTITIES[n].meaning)
@@ -120,8 +125,8 @@ def _numbers(sweep: str, found: pd.DataFrame) -> None:
     }
     table(rows, "indices", {**columns, "note": "note"})
     st.caption(
-        "A dash is undefined, … an end that is not bounded. Half-life and reversion are in negative "
-        "examples, rates in score per 100 of them."
+        "A dash is undefined, … an end that is not bounded. Half-life and reversion are in "
+        "negative examples, rates in score per 100 of them."
     )
     exports(f"indices-{sweep}", found)
 

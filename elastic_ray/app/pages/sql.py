@@ -24,13 +24,21 @@ def body(results: Reader) -> None:
     main, side = st.columns([3, 1.2], gap="large")
     with main:
         st.pills(
-            "Examples", list(offered), key="example", label_visibility="collapsed",
-            on_change=_take_example, args=(offered,),
-        )  # fmt: skip
-        sql = st.text_area(
-            "Query", next(iter(offered.values())), key="q", bind="query-params", height=140,
+            "Examples",
+            list(offered),
+            key="example",
             label_visibility="collapsed",
-        )  # fmt: skip
+            on_change=_take_example,
+            args=(offered,),
+        )
+        sql = st.text_area(
+            "Query",
+            next(iter(offered.values())),
+            key="q",
+            bind="query-params",
+            height=140,
+            label_visibility="collapsed",
+        )
         st.button("Run", type="primary", icon=":material/play_arrow:", key="run")
         if sql and sql.strip():
             _answer(results.uri, sql)
@@ -68,13 +76,23 @@ def _answer(uri: str, sql: str) -> None:
         st.caption("The first 5,000 are shown; the downloads hold them all.")
     with st.container(horizontal=True):
         st.download_button(
-            "CSV", lambda: rows.to_pandas().to_csv(index=False).encode(), "query.csv", "text/csv",
-            icon=":material/download:", on_click="ignore", key="csv",
-        )  # fmt: skip
+            "CSV",
+            lambda: rows.to_pandas().to_csv(index=False).encode(),
+            "query.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+            key="csv",
+        )
         st.download_button(
-            "Parquet", lambda: _parquet(rows), "query.parquet", "application/octet-stream",
-            icon=":material/download:", on_click="ignore", key="parquet",
-        )  # fmt: skip
+            "Parquet",
+            lambda: _parquet(rows),
+            "query.parquet",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+            key="parquet",
+        )
 
 
 def _shown(rows: Any) -> pd.DataFrame:
@@ -101,9 +119,11 @@ def _schema(results: Reader) -> None:
             part = columns[columns["view"] == name]
             with st.expander(f"`{name}`"):
                 st.markdown(
-                    "  \n".join(f"`{row.column}` :small[:gray[{row.type.lower()}]]"
-                                for row in part.itertuples())
-                )  # fmt: skip
+                    "  \n".join(
+                        f"`{row.column}` :small[:gray[{row.type.lower()}]]"
+                        for row in part.itertuples()
+                    )
+                )
     st.caption(
         f"One SELECT at a time, {LIMITS.seconds:g} s, {LIMITS.memory_mb} MB, "
         f"{LIMITS.rows:,} rows. On large results `curves_in('sweep')` is quicker than `curves`."

@@ -11,7 +11,9 @@ from elastic_ray.app.figures.surfaces import difference, heatmap, surface
 from elastic_ray.app.frame import (
     choose_models,
     choose_sweep,
+    choose_value,
     exports,
+    in_columns,
     labelled,
     page,
     partial,
@@ -36,17 +38,7 @@ def body(results: Reader) -> None:
             required=True,
             bind="query-params",
         )
-        value = str(
-            st.segmented_control(
-                "Show",
-                ["score", "retention"],
-                default="score",
-                key="show",
-                required=True,
-                bind="query-params",
-                help="retention: the share of the gap that is left",
-            )
-        )
+        value = choose_value()
     if table[value].notna().sum() == 0:
         st.info(
             f"No cell has a {value} yet. Overview tells how far the sweep is.",
@@ -63,17 +55,15 @@ def body(results: Reader) -> None:
         st.info("Choose at least one model that has scores.", icon=":material/filter_alt:")
         return
     bounds = (float(chosen[value].min()), float(chosen[value].max()))
-    columns = st.columns(2) if len(models) > 1 else [st.container()]
-    for number, label in enumerate(models):
+    for label in in_columns(models, 2):
         part = chosen[chosen["label"] == label]
-        with columns[number % len(columns)]:
-            st.markdown(f"**{label}**")
-            if part[value].notna().sum() == 0:
-                st.caption(f"no {value} yet")
-                continue
-            figure = (surface if how == "3D" else heatmap)(part, value, bounds)
-            name = f"surface-{sweep['sweep']}-{label}"
-            show(figure, name, key=f"{how}-{label}", alt=f"{value}, {label}")
+        st.markdown(f"**{label}**")
+        if part[value].notna().sum() == 0:
+            st.caption(f"no {value} yet")
+            continue
+        figure = (surface if how == "3D" else heatmap)(part, value, bounds)
+        name = f"surface-{sweep['sweep']}-{label}"
+        show(figure, name, key=f"{how}-{label}", alt=f"{value}, {label}")
     st.caption(
         "All models share one scale of colour and height. Sizes are on a log scale; holes are "
         "cells without a score" + (" (✕ failed, · to come)." if how == "heatmap" else ".")
