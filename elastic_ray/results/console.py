@@ -164,14 +164,25 @@ def _child(uri: str) -> None:
 
 
 def _answer(uri: str, sql: str, limits: Limits) -> tuple[pa.Table, dict[str, Any]]:
+    connection = connect(uri, limits)
+    _fence(limits)
+    found = answer(connection, sql, limits)
+    return found.rows, {"cut": found.cut, "seconds": found.seconds}
+
+
+def connect(uri: str, limits: Limits) -> duckdb.DuckDBPyConnection:
+    """A connection to the views within the limits that DuckDB itself keeps."""
     settings = {
         "memory_limit": f"{limits.memory_mb}MB",
         "max_temp_directory_size": "0B",
         "threads": limits.threads,
         "max_execution_time": round(limits.seconds * 1000),
     }
-    connection = Results(uri, read_only=True).connect(settings)
-    _fence(limits)
+    return Results(uri, read_only=True).connect(settings)
+
+
+def answer(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> Answer:
+    """The answer over that connection, in this process; DuckDB's errors come as they are."""
     began = time.monotonic()
     check(connection, sql)
     # .sql() streams: an endless answer costs no more than the rows that are taken from it
@@ -186,7 +197,7 @@ def _answer(uri: str, sql: str, limits: Limits) -> tuple[pa.Table, dict[str, Any
             cut = True
             break
     rows = pa.Table.from_batches(batches, schema=reader.schema)
-    return rows, {"cut": cut, "seconds": time.monotonic() - began}
+    return Answer(rows, cut, time.monotonic() - began)
 
 
 def _fence(limits: Limits) -> None:
