@@ -188,7 +188,7 @@ def test_curves_leave_holes_open(holed: pd.DataFrame) -> None:
     assert [t.name for t in lines] == ["100 positive", "400 positive"]
     assert not any(t.connectgaps for t in lines)
     assert figure.data[-1].line.dash == "dash"
-    assert list(figure.layout.xaxis.ticktext)[0] == "0"
+    assert figure.layout.xaxis.ticktext[0] == "0"
     assert curves(part, value="retention", logarithmic=False).layout.xaxis.tickvals is None
 
 
