@@ -82,13 +82,16 @@ CAPTIONS: Mapping[str, str] = {
     "by_pretrain": "The same curves by pre-training size, model alike (the paper's Figure 5).",
     "surface": "Score over positive and negative examples. Empty cells have no score: failed, or "
     "not yet run.",
+    "surface_3d": "Fitted surfaces, one scale for all; points are measured scores, the net is the "
+    "base line. Both horizontal axes are logarithmic; 0 stands before the smallest size.",
     "retention": "Retention, the share of the gap that is left: 1 after positive fine-tuning, 0 "
     "back at the base line, below 0 past it. Empty where undefined: no score, or a gap within "
     "noise.",
     "fit": "Fitted surface (lines) and measured scores (points); below, what the fit leaves over, "
     "with 95% intervals of the measured scores.",
-    "scaling": "Elasticity index, early and late rate against size, with 95% intervals. The paper "
-    "claims that the early rate grows and the late rate falls with either size.",
+    "scaling": "Elasticity index, early and late rate against size, with 95% intervals; hollow "
+    "points have an end that is not bounded. The paper claims that the early rate grows and the "
+    "late rate falls with either size.",
     "indices": "What is measured of each curve, with 95% intervals. - is undefined, … an end that "
     "is not bounded; sizes in negative examples, rates in score per 100 negative examples.",
 }

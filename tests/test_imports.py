@@ -37,7 +37,7 @@ PURE = (
     "wording",
     "dry_run",
 )
-LIGHT = (*PURE, "results", "query", "sweep")
+LIGHT = (*PURE, "results", "query", "report", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
@@ -45,7 +45,7 @@ FLOW = (
     ("short_forms", "states", "price", "capacity"),
     ("spec_file", "plan"),
     ("resume", "trials", "board", "dry_run", "results"),
-    ("keep", "training", "serving", "query"),
+    ("keep", "training", "serving", "query", "report"),
     ("schedule", "asking", "judging", "preparing", "screen"),
     ("probing",),
     ("driver",),
@@ -61,6 +61,8 @@ ONLY = {
     "vllm": {"serving"},
     "duckdb": {"results"},
     # A query's rows are an Arrow table; a task's data may be Parquet files.
+    # Drawn where figures are asked for, and loaded only then.
+    "matplotlib": {"theory", "report"},
     "pyarrow": {"results", "query", "tasks"},
     "torch": {"training", "serving"},
     # A task makes the tokenizer of models trained from scratch on it.
@@ -160,7 +162,7 @@ def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(
-    ("rooms", "unwanted"), [(PURE, (*HEAVY, "duckdb", "pyarrow")), (LIGHT, HEAVY)]
+    ("rooms", "unwanted"), [(PURE, (*HEAVY, "duckdb", "pyarrow")), (LIGHT, (*HEAVY, "matplotlib"))]
 )
 def test_the_light_rooms_load_nothing_heavy(
     rooms: tuple[str, ...], unwanted: tuple[str, ...]
@@ -215,3 +217,15 @@ def test_results_are_read_where_neither_training_nor_serving_is_installed(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["n", "0"]
+
+
+def test_a_report_is_written_where_neither_training_nor_serving_is_installed(
+    tmp_path: Path,
+) -> None:
+    from elastic_ray.results import Results
+
+    Results(tmp_path / "results")
+    command = ("elastic_ray.report", "--results", "results", "--out", "report")
+    done = python("-c", WITHOUT, *command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no sweep is recorded in"), done.stderr

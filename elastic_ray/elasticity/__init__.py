@@ -33,11 +33,12 @@ Between two sizes r is linear in log n; between 0 and the smallest size, where l
 in log(1 + n), and a value found there says so in the note. Rates are per 100 negative examples.
 
 Intervals are 95% percentile intervals of a bootstrap over prompts (Efron and Tibshirani, 1993,
-ch. 13), seeds held fixed. A prompt is drawn with everything that was scored on it: one draw of
-prompts serves every size, every seed and the base line, since all of them answer the same prompts,
-and the base line is one state, however many seeds share it. The intervals say what other prompts
-would have given, not what other seeds would have: `Curve.seed_spread` is the spread between seeds.
-With fewer than some 20 prompts, percentile intervals are too narrow.
+ch. 13), of the index BCa ones (ch. 14), seeds held fixed. A prompt is drawn with everything that
+was scored on it: one draw of prompts serves every size, every seed and the base line, since all of
+them answer the same prompts, and the base line is one state, however many seeds share it. The
+intervals say what other prompts would have given, not what other seeds would have:
+`Curve.seed_spread` is the spread between seeds. With fewer than some 20 prompts, percentile
+intervals are too narrow.
 
 A resample in which a quantity is undefined counts against both ends of its interval, one in which
 a size is censored lies between the largest size and infinity. An end that falls on such a resample

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from .crossings import SIZES, Crossings, above_base
+from .crossings import CORRECTED, SIZES, Crossings, above_base
 from .curve import Curve, CurveKey, ElasticityError, Floats
-from .measure import QUANTITIES, measure
-from .resampling import Bounds, Estimate, check_resamples, estimate, joint_draws
+from .measure import QUANTITIES, Measurement, measure
+from .resampling import Bounds, Estimate, check_resamples, estimate, joint_draws, left_out
 
 MATCHED_BY = ("task", "positive")
 
@@ -36,7 +37,7 @@ class Difference:
 def compare(one: Curve, other: Curve, resamples: int = 1000, seed: int = 0) -> Difference:
     """The difference of two curves in every quantity of `QUANTITIES`."""
     check_resamples(resamples)
-    return _difference(one, other, *joint_bounds((one, other), resamples, seed))
+    return _difference(one, other, resamples, seed)
 
 
 def compare_all(
@@ -70,15 +71,14 @@ def _by(curves: Iterable[Curve], fields: Sequence[str]) -> dict[tuple[object, ..
     return found
 
 
-def _difference(
-    one: Curve, other: Curve, mine: Mapping[str, Bounds], theirs: Mapping[str, Bounds]
-) -> Difference:
+def _difference(one: Curve, other: Curve, resamples: int, seed: int) -> Difference:
+    drawn, left = joint_bounds((one, other), resamples, seed)
     same = set(one.prompts) & set(other.prompts) if one.key.task == other.key.task else ()
     found = dict.fromkeys(QUANTITIES, Estimate())
     for name in QUANTITIES:
-        if name in mine and name in theirs:
-            (a, b), (c, d) = mine[name], theirs[name]
-            found[name] = bounded(*minus((a, b), (c, d)), keep_ends=name in SIZES)
+        if all(name in bounds for bounds in drawn):
+            whole, without = (minus(b[0][name], b[1][name]) for b in (drawn, left))
+            found[name] = bounded(name, whole, without)
     return Difference(one.key, other.key, found, len(same))
 
 
@@ -89,39 +89,44 @@ def minus(one: Bounds, other: Bounds) -> Bounds:
     return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
 
 
-def bounded(low: Floats, high: Floats, *, keep_ends: bool) -> Estimate:
-    """The estimate; one without a value keeps its ends only where asked to."""
-    found = estimate(low, high)
-    return found if found.value is not None or keep_ends else Estimate()
+def bounded(name: str, drawn: Bounds, left: Bounds) -> Estimate:
+    """The estimate of what derives from a quantity; only of sizes one without a value has ends."""
+    found = estimate(*drawn, left if name in CORRECTED else None)
+    return found if found.value is not None or name in SIZES else Estimate()
+
+
+ByQuantity: TypeAlias = dict[str, Bounds]
 
 
 def joint_bounds(
     curves: Sequence[Curve], resamples: int = 1000, seed: int = 0
-) -> list[dict[str, Bounds]]:
+) -> tuple[list[ByQuantity], list[ByQuantity]]:
     """For each curve what every resample says of its quantities, all from the same draws.
 
-    What `measure` leaves undefined is left out: what derives from a gap within noise, say.
+    Then the same for prompts left out. What `measure` leaves undefined is left out: what derives
+    from a gap within noise, say.
     """
-    found: list[dict[str, Bounds]] = []
-    drawn = joint_draws(curves, resamples, seed)
-    for curve, weights in zip(curves, drawn, strict=True):
-        known: dict[str, Bounds] = {}
-        found.append(known)
-        if len(curve.prompts) < 2:
-            continue
-        defined = measure(curve, resamples, seed)
-        started = defined.aligned.value is not None
-        if curve.base is not None:
-            base = weights @ curve.base
-            known["base"] = base, base
-        if started:
-            aligned = weights @ curve.by_prompt[0]
-            known["aligned"] = aligned, aligned
-        if defined.gap.value is None:
-            continue
+    measured = [measure(curve, resamples, seed) for curve in curves]
+    weights = joint_draws(curves, resamples, seed), left_out(curves)
+    drawn, left = ([_bounds(m, w) for m, w in zip(measured, each, strict=True)] for each in weights)
+    return drawn, left
+
+
+def _bounds(measured: Measurement, weights: Floats) -> ByQuantity:
+    curve = measured.curve
+    known: ByQuantity = {}
+    if len(curve.prompts) < 2:
+        return known
+    if curve.base is not None:
+        base = weights @ curve.base
+        known["base"] = base, base
+    if measured.aligned.value is not None:
+        aligned = weights @ curve.by_prompt[0]
+        known["aligned"] = aligned, aligned
+    if measured.gap.value is not None:
         above, rounding = above_base(curve, weights)
         known["gap"] = above[:, 0], above[:, 0]
-        if "gap within noise" not in defined.notes:
+        if "gap within noise" not in measured.notes:
             sizes = np.array(curve.negatives, dtype=np.float64)
             known |= Crossings(above, sizes, rounding).bounds
-    return found
+    return known

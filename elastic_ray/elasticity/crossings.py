@@ -6,6 +6,8 @@ that it counts against both ends of an interval.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from .curve import Curve, Floats
@@ -15,6 +17,11 @@ PER = 100.0
 """Rates are per so many negative examples."""
 
 SIZES = ("reversion_size", "half_life")
+
+CORRECTED = ("elasticity_index",)
+"""What has BCa ends. All else moves one way as the base line does, and percentiles, which only
+know the order of resamples, serve; of the index both rates do, against each other, so that far
+draws fold back and percentiles are too wide (`benchmarks/coverage.py`)."""
 
 _ROUNDING = 1e-12
 """Differences below this share of the largest score are rounding, and count as 0."""
@@ -109,11 +116,14 @@ class Crossings:
         low = np.where(self.lost, 0.0, np.minimum(reach, self.largest))
         return low, np.where(self.lost, np.inf, reach)
 
-    def estimates(self) -> dict[str, Estimate]:
-        """By quantity, the value and its interval. Of a censored size only the lower end stands."""
+    def estimates(self, left_out: Mapping[str, Bounds]) -> dict[str, Estimate]:
+        """By quantity, the value and its interval. Of a censored size only the lower end stands.
+
+        `left_out` are the bounds when groups of prompts are left out.
+        """
         found = {}
         for name, bounds in self.bounds.items():
-            whole = estimate(*bounds)
+            whole = estimate(*bounds, left_out[name] if name in CORRECTED else None)
             if whole.value is None:
                 whole = Estimate(None, whole.low, None) if name in SIZES else Estimate()
             found[name] = whole

@@ -9,9 +9,11 @@ Pereyra, 1973) and only the shape is searched for.
 | family | score | phases |
 |---|---|---|
 | exponential | floor + (start - floor) e^-x | one |
-| power law | floor + (start - floor) (1 + x)^-power | one, slowing |
+| Weibull | floor + (start - floor) e^-(x^steepness) | one, after a shoulder if steep |
+| Hill | floor + (start - floor) / (1 + x^steepness) | one, after a shoulder if steep |
 | two exponentials | floor + (start - floor) (w e^-x + (1 - w) e^(-x / ratio)) | early and late |
 | exponential, then logarithm | floor + (start - floor) e^-x - late log(1 + x) | early and late |
+| Hill, then logarithm | Hill - late log(1 + x^steepness) / steepness | early and late |
 | broken line in log | start - early min(z, b) - late max(z - b, 0) | early and late |
 
 In the broken line z = log(1 + n / (p / p0)^growth), and the scale is where it breaks:
@@ -64,9 +66,20 @@ def _exponential(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[F
     return left, (1 - left)[:, None]
 
 
-def _power(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
-    left = (1 + n / (at[SCALE] * stretch)) ** -at["power"]
+def _weibull(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    left = np.exp(-((n / (at[SCALE] * stretch)) ** at["steepness"]))
     return left, (1 - left)[:, None]
+
+
+def _hill(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    left = 1 / (1 + (n / (at[SCALE] * stretch)) ** at["steepness"])
+    return left, (1 - left)[:, None]
+
+
+def _hill_then_log(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+    far = (n / (at[SCALE] * stretch)) ** at["steepness"]
+    left = 1 / (1 + far)
+    return left, np.stack([1 - left, -np.log1p(far) / at["steepness"]], axis=1)
 
 
 def _two(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
@@ -94,15 +107,11 @@ def families(largest: float) -> tuple[Family, ...]:
         starts = tuple(largest * share for share in shares)
         return Shape(SCALE, starts, (largest / 1000, 3 * largest), log=True)
 
+    steepness = Shape("steepness", (1.0, 2.5), (0.3, 8.0), log=True)
     return (
         Family("exponential", 1, ("floor",), (scale(0.05, 0.3),), _exponential),
-        Family(
-            "power law",
-            1,
-            ("floor",),
-            (scale(0.03, 0.3), Shape("power", (1.0,), (0.1, 10.0), log=True)),
-            _power,
-        ),
+        Family("Weibull", 1, ("floor",), (scale(0.05, 0.3), steepness), _weibull),
+        Family("Hill", 1, ("floor",), (scale(0.05, 0.3), steepness), _hill),
         Family(
             "two exponentials",
             2,
@@ -120,6 +129,13 @@ def families(largest: float) -> tuple[Family, ...]:
             ("floor", "late"),
             (scale(0.03, 0.15),),
             _then_log,
+        ),
+        Family(
+            "Hill, then logarithm",
+            2,
+            ("floor", "late"),
+            (scale(0.05, 0.3), steepness),
+            _hill_then_log,
         ),
         Family(
             "broken line in log",

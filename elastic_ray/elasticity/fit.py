@@ -1,9 +1,10 @@
 """A smooth surface fitted to a measured one: the family by held-out error, parameters, residuals.
 
 Each family of `families` is fitted by least squares to the cells' means, all alike in weight, and
-judged by how well it tells what it has not seen: every negative size above 0 is held out once, for
-all positive sizes together, and told from the rest. The family with the smallest root mean square
-error is chosen, and the errors of all are kept, beside the noise that the cells' means have.
+judged by how well it tells what it has not seen: every negative size between 0 and the largest is
+held out once, for all positive sizes together, and told from the rest. The family with the smallest
+root mean square error is chosen, and the errors of all are kept, beside the noise that the cells'
+means have.
 
 Intervals are 95%, by the delta method: how the cells' means vary together over prompts, seeds held
 fixed, carried through the fit (White, 1982, without its second derivatives), with Student's t of
@@ -100,9 +101,12 @@ def fit_surface(surface: Surface, only: str | None = None) -> SurfaceFit:
 
 
 def _held_out_error(family: Family, cells: Cells) -> float | None:
-    """Root mean square over all cells above 0, each told without its negative size."""
+    """Root mean square over the cells between 0 and the largest, each told without its size.
+
+    Not beyond the ends: there is nothing to tell the start by, and a fit is for reading between.
+    """
     errors = []
-    for size in sorted({n for n in cells.negative if n > 0}):
+    for size in sorted({n for n in cells.negative if 0 < n < cells.negative.max()}):
         rest = cells.without(size)
         if len(rest.score) <= cells.count(family) or len(set(rest.row)) < len(cells.positives):
             return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from .crossings import Crossings, above_base
 from .curve import Curve, Floats
-from .resampling import Estimate, check_resamples, draws, estimate
+from .resampling import Estimate, check_resamples, draws, estimate, left_out
 
 QUANTITIES = (
     "base",
@@ -108,7 +108,9 @@ def measure(curve: Curve, resamples: int = 1000, seed: int = 0) -> Measurement:
         else:
             sizes = np.array(curve.negatives, dtype=np.float64)
             retention, more = _retention(above), Crossings(above, sizes, rounding)
-            found |= more.estimates()
+            (fewer,) = left_out([curve])
+            without = Crossings(above_base(curve, fewer)[0], sizes, rounding)
+            found |= more.estimates(without.bounds)
             notes += more.notes(found)
     return Measurement(curve, **found, scores=scores, retention=retention, notes=tuple(notes))
 

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,9 @@ import numpy as np
 from .curve import Curve, CurveKey, ElasticityError, Floats
 
 LEVEL = 0.95
+
+MOST_LEFT_OUT = 200
+"""Groups of prompts that the jackknife leaves out, one after the other."""
 
 Bounds: TypeAlias = tuple[Floats, Floats]
 """Between which a quantity lies in each resample: equal where it is known, infinite where not."""
@@ -67,7 +71,8 @@ def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floa
     strata: defaultdict[tuple[int, ...], list[tuple[str, int]]] = defaultdict(list)
     for place in sorted(members):
         strata[tuple(members[place])].append(place)
-    found = [np.full((1 + resamples, len(c.prompts)), 1.0 / len(c.prompts)) for c in curves]
+    counts_of = [len(curve.prompts) for curve in curves]
+    found = [np.full((1 + resamples, count), 1.0 / max(count, 1)) for count in counts_of]
     columns = [{p: at for at, p in enumerate(c.prompts)} for c in curves]
     rng = _generator(seed, *(value for c in curves for value in astuple(c.key)))
     for which, places in sorted(strata.items()):
@@ -95,19 +100,64 @@ def _counts(rng: np.random.Generator, prompts: int, resamples: int) -> Floats:
     return counts.reshape(resamples, prompts).astype(np.float64)
 
 
-def estimate(low: Floats, high: Floats | None = None) -> Estimate:
-    """From resampled values, or from the bounds between which each of them lies."""
+def left_out(curves: Sequence[Curve]) -> list[Floats]:
+    """One [1 + groups, prompts] for each curve: equal weights, then all but a group of prompts.
+
+    The jackknife: a prompt that curves share is left out of all of them at once. Groups are single
+    prompts up to `MOST_LEFT_OUT` of them.
+    """
+    places = sorted({(c.key.task, prompt) for c in curves for prompt in c.prompts})
+    groups = min(len(places), MOST_LEFT_OUT)
+    group = {place: i % groups for i, place in enumerate(places)}
+    found = []
+    for curve in curves:
+        of = np.array([group[curve.key.task, prompt] for prompt in curve.prompts], dtype=np.int64)
+        kept = np.concatenate([[np.ones(len(of))], np.arange(groups)[:, None] != of])
+        total = kept.sum(axis=1, keepdims=True)
+        found.append(np.where(total > 0, kept / np.maximum(total, 1), 1 / max(len(of), 1)))
+    return found
+
+
+def estimate(low: Floats, high: Floats | None = None, jackknife: Bounds | None = None) -> Estimate:
+    """From resampled values, or from the bounds between which each of them lies.
+
+    Percentile ends; with `jackknife` (the same quantity under `left_out`) those of the BCa method
+    (Efron, 1987), which are corrected for bias and skewness.
+    """
     high = low if high is None else high
     value = _finite(low[0]) if low[0] == high[0] else None
     if len(low) == 1:
         return Estimate(value)
+    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    if jackknife is not None and value is not None:
+        tails = _corrected(value, low[1:], high[1:], jackknife, tails)
     # Order statistics, outwards, and not between two of them: there may be infinities.
-    tail = (1 - LEVEL) / 2 * (len(low) - 2)
+    last = len(low) - 2
     return Estimate(
         value,
-        _finite(np.sort(low[1:])[math.floor(tail)]),
-        _finite(np.sort(high[1:])[math.ceil(len(high) - 2 - tail)]),
+        _finite(np.sort(low[1:])[math.floor(tails[0] * last)]),
+        _finite(np.sort(high[1:])[math.ceil(tails[1] * last - 1e-9)]),
     )
+
+
+def _corrected(
+    value: float, low: Floats, high: Floats, jackknife: Bounds, tails: tuple[float, float]
+) -> tuple[float, float]:
+    normal = NormalDist()
+    # A resample that leaves it unknown lies on either side with equal weight, and so does a tie.
+    below = np.mean([(low < value), (low <= value), (high < value), (high <= value)])
+    bias = normal.inv_cdf(float(np.clip(below, 1 / (len(low) + 1), len(low) / (len(low) + 1))))
+    ends = np.array([jackknife[0][1:], jackknife[1][1:]])
+    skew = 0.0
+    if np.isfinite(ends).all():
+        pull = ends.mean() - ends.mean(axis=0)
+        spread = float(np.sum(pull**2))
+        skew = float(np.sum(pull**3)) / (6 * spread**1.5) if spread > 0 else 0.0
+    found = []
+    for tail in tails:
+        z = bias + normal.inv_cdf(tail)
+        found.append(normal.cdf(bias + z / max(1 - skew * z, 0.1)))
+    return found[0], found[1]
 
 
 def _finite(value: float) -> float | None:

@@ -86,7 +86,7 @@ def _along(
     resamples: int,
     seed: int,
 ) -> list[Scaling]:
-    bounds = joint_bounds(curves, resamples, seed)
+    drawn, left = joint_bounds(curves, resamples, seed)
     size_of = {(c.key.model, c.key.pretrain): int(getattr(c, along)) for c in curves}
     models = sorted(size_of, key=lambda m: (size_of[m], m[0], m[1] or 0))
     positives = sorted({c.key.positive for c in curves})
@@ -96,21 +96,22 @@ def _along(
     for name in MEASURED:
         values = np.full((len(positives), len(models)), np.nan)
         slopes: list[Bounds] = []
+        slopes_left: list[Bounds] = []
         for row, positive in enumerate(positives):
-            ends: list[tuple[int, Bounds]] = []
+            which: list[tuple[int, int]] = []
             for column, model in enumerate(models):
                 at = place.get((positive, model))
-                if at is None or name not in bounds[at]:
-                    continue
-                low, high = bounds[at][name]
-                if low[0] == high[0] and math.isfinite(low[0]):
-                    values[row, column] = low[0]
-                    ends.append((column, (low, high)))
-            which = [column for column, _ in ends]
-            if len(set(sizes[which])) > 1:
-                slopes.append(_slope(np.log10(sizes[which]), [b for _, b in ends]))
+                if at is not None and name in drawn[at]:
+                    low, high = (end[0] for end in drawn[at][name])
+                    if low == high and math.isfinite(low):
+                        values[row, column] = low
+                        which.append((column, at))
+            x = np.log10(sizes[[column for column, _ in which]])
+            if len(set(x)) > 1:
+                slopes.append(_slope(x, [drawn[at][name] for _, at in which]))
+                slopes_left.append(_slope(x, [left[at][name] for _, at in which]))
         tau, p = blocked_trend(sizes, values, seed=seed)
-        slope = bounded(*_mean(slopes), keep_ends=False) if slopes else Estimate()
+        slope = bounded(name, _mean(slopes), _mean(slopes_left)) if slopes else Estimate()
         found.append(
             Scaling(
                 quantity=name,

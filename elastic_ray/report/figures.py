@@ -1,4 +1,4 @@
-"""Figures of curves and surfaces. A hole breaks a line and leaves a cell empty: nothing is drawn in.
+"""Figures of curves and surfaces. A hole breaks a line and leaves a cell empty.
 
 Each function gives a figure, or None where the sweep has nothing of the kind to show.
 """
@@ -15,7 +15,7 @@ from elastic_ray.elasticity import Estimate, Measurement, Surface, SurfaceFit
 from elastic_ray.wording import AXES, compact, positive_label
 
 from .findings import Findings
-from .style import CATEGORIES, legend_below, new_figure, panels, shades, size_axis
+from .style import CATEGORIES, legend_above, new_figure, panels, shades, size_axis
 
 
 def curves(found: Findings) -> Any:
@@ -115,7 +115,7 @@ def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
         size_axis(ax, [n for s in found.surfaces for n in s.negatives])
     figure.supxlabel(AXES["negative"], fontsize=9)
     figure.supylabel(AXES["score"], fontsize=9)
-    legend_below(figure, axes, columns)
+    legend_above(figure, axes, columns)
 
 
 def heatmap(found: Findings, what: str) -> Any:
@@ -128,8 +128,8 @@ def heatmap(found: Findings, what: str) -> Any:
         return None
     low, high = float(known.min()), float(known.max())
     if what == "retention":
-        high = max(1.0, min(high, 1.5))
-        low = -high
+        high = min(max(1.0, high, -low), 2.5)
+        low = -high  # white is the base line; what lies further out has the last colour
     figure = new_figure(max(0.55 * len(negatives) + 2.6, 5), _height(len(tables), len(positives)))
     axes = figure.subplots(len(tables), 1, squeeze=False, sharex=True).ravel()
     image = None
@@ -184,7 +184,7 @@ def surfaces(found: Findings) -> Any:
         return None
     columns = min(len(fits), 3)
     rows = -(-len(fits) // columns)
-    figure = new_figure(max(3.4 * columns, 4.5), 3.2 * rows + 0.3)
+    figure = new_figure(max(3.4 * columns, 4.5), 2.9 * rows + 0.2)
     low, high = _span(fits)
     for i, fit in enumerate(fits):
         ax = figure.add_subplot(rows, columns, i + 1, projection="3d")
@@ -225,8 +225,8 @@ def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
             ccount=6,
         )  # fmt: skip
     for row, p in enumerate(surface.positives):
-        ax.scatter(across(sizes), np.full(len(sizes), np.log10(p)), surface.mean[row], color="black",
-                   s=8, depthshade=False)  # fmt: skip
+        y = np.full(len(sizes), np.log10(p))
+        ax.scatter(across(sizes), y, surface.mean[row], color="black", s=8, depthshade=False)
     ticks = sorted(set(surface.negatives))
     ticks = ticks[:: max(1, len(ticks) // 4)]
     ax.set_xticks(across(np.array(ticks, float)), [compact(t) for t in ticks])
@@ -277,5 +277,5 @@ def fits(found: Findings) -> Any:
     axes[0, 0].set_ylabel("score")
     axes[1, 0].set_ylabel("measured - fitted")
     figure.supxlabel(AXES["negative"], fontsize=9)
-    legend_below(figure, axes[0])
+    legend_above(figure, axes[0])
     return figure

@@ -88,10 +88,10 @@ def choose_sweep(results: Results, asked: str | None) -> str:
     """The sweep to report on: `asked`, or the only one. `ReportError` names what there is."""
     known = sorted(key[0] for key in results.recorded("cells"))
     if not known:
-        raise ReportError(f"no sweep is recorded in {results.uri} yet; run one with --results there")
+        raise ReportError(f"no sweep is recorded in {results.uri}; run one with --results there")
     if asked is None:
         if len(known) > 1:
-            raise ReportError(f"several sweeps are recorded; add --sweep with one of {_names(known)}")
+            raise ReportError(f"several sweeps are recorded; add --sweep, one of {_names(known)}")
         return known[0]
     if asked not in known:
         near = nearest(asked, known)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from elastic_ray.elasticity import Estimate, Measurement, Scaling
-from elastic_ray.wording import AXES, QUANTITIES, compact, p_value, positive_label
+from elastic_ray.wording import AXES, QUANTITIES, compact, interval, p_value, positive_label
 
 from .findings import Findings
-from .style import legend_below, new_figure, shades
+from .style import legend_above, new_figure, shades
 
 SHOWN = ("elasticity_index", "early_rate", "late_rate")
 
@@ -36,10 +36,10 @@ def scaling(found: Findings) -> Any:
         bottom.set_xlabel(f"{AXES[first.along]}\n({what_is_alike(found, first)})", fontsize=8)
         bottom.set_xscale("log")
         bottom.set_xlim(first.sizes[0] / 1.5, first.sizes[-1] * 1.5)
-        bottom.set_xticks(list(dict.fromkeys(first.sizes)), [compact(x) for x in
-                                                             dict.fromkeys(first.sizes)])  # fmt: skip
+        ticks = list(dict.fromkeys(first.sizes))
+        bottom.set_xticks(ticks, [compact(tick) for tick in ticks])
         bottom.minorticks_off()
-    legend_below(figure, axes.ravel())
+    legend_above(figure, axes.ravel())
     return figure
 
 
@@ -76,9 +76,10 @@ def _of(
 
 
 def _title(s: Scaling) -> str:
-    if s.tau is None:
-        return "no trend to test"
-    return f"tau = {s.tau:.2f}, {p_value(s.p_value)}"
+    slope = f"per tenfold {interval(s.slope.value, s.slope.low, s.slope.high)}"
+    if len(s.models) < 3 or s.tau is None:
+        return slope  # two models can show no trend, whatever they do
+    return f"{slope}\ntau = {s.tau:.2f}, {p_value(s.p_value)}"
 
 
 def what_is_alike(found: Findings, s: Scaling) -> str:

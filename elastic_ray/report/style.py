@@ -84,7 +84,7 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
     if not above:
         return
     ax.set_xscale("symlog", linthresh=above[0], linscale=0.6)
-    ax.set_xlim(-above[0] * 0.15, above[-1] * 1.25)
+    ax.set_xlim(-above[0] * 0.15, above[-1] * 1.4)
     ticks = sorted(set(sizes))
     if len(ticks) > 8:
         ticks = ticks[:: -(-len(ticks) // 8)]
@@ -92,14 +92,14 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
     ax.minorticks_off()
 
 
-def legend_below(figure: Any, axes: Any, columns: int = 5) -> None:
-    """One legend for all axes."""
+def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
+    """One legend for all axes. Not below: matplotlib would lay it over the common x label."""
     labels: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             labels.setdefault(label, handle)
     figure.legend(
-        labels.values(), labels.keys(), loc="outside lower center", ncols=columns, frameon=False
+        labels.values(), labels.keys(), loc="outside upper center", ncols=columns, frameon=False
     )
 
 

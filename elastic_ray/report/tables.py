@@ -166,7 +166,9 @@ def worded(value: Any) -> str:
 
 def write_csv(table: Table, path: Path) -> None:
     """An estimate is three columns: its value, `low` and `high`."""
-    wide = [any(isinstance(row[i], Estimate) for row in table.rows) for i in range(len(table.heads))]
+    wide = [
+        any(isinstance(row[i], Estimate) for row in table.rows) for i in range(len(table.heads))
+    ]
     heads: list[str] = []
     for head, is_wide in zip(table.heads, wide, strict=True):
         heads += [head, f"{head} low", f"{head} high"] if is_wide else [head]

@@ -1,0 +1,56 @@
+"""Curves whose answer is known: scores of prompts within seeds around a planted surface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from elastic_ray.elasticity import Curve, CurveKey
+
+NEGATIVES = (0, 16, 48, 96, 192, 400, 800)
+
+
+def curve(
+    means: Sequence[float],
+    base: float = 0.0,
+    *,
+    negatives: Sequence[int] = NEGATIVES,
+    prompts: int = 40,
+    first_prompt: int = 0,
+    noise: float = 0.0,
+    shared: float = 0.0,
+    draw: int = 0,
+    parameters: int | None = None,
+    pretrain_tokens: int | None = None,
+    **key: object,
+) -> Curve:
+    """Two seeds; `shared` is noise of a prompt, the same in all its scores whatever the draw."""
+    rng = np.random.default_rng(draw)
+    common = shared * np.random.default_rng(99).standard_normal(1000)[first_prompt:][:prompts]
+    at = {"sweep": "s", "model": "m", "task": "t", "pretrain": None, "positive": 1000, **key}
+    return Curve(
+        CurveKey(**at),
+        tuple(negatives),
+        (0, 1),
+        tuple(range(first_prompt, first_prompt + prompts)),
+        base + common + noise * rng.standard_normal(prompts),
+        np.array(means)[:, None] + common + noise * rng.standard_normal((2, len(means), prompts)),
+        parameters=parameters,
+        pretrain_tokens=pretrain_tokens,
+    )
+
+
+def plane(
+    of: Callable[[float, np.ndarray], np.ndarray],
+    positives: Sequence[int] = (400, 2000),
+    negatives: Sequence[int] = NEGATIVES,
+    base: float = 0.4,
+    **more: object,
+) -> list[Curve]:
+    """A model's curves, of(positive, negatives)."""
+    sizes = np.array(negatives, float)
+    return [
+        curve(of(p, sizes), base, negatives=negatives, positive=p, draw=i, **more)
+        for i, p in enumerate(positives)
+    ]

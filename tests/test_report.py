@@ -1,0 +1,231 @@
+"""The report, from results as a sweep leaves them: a failed cell, a pending one, two samples."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from elastic_ray.elasticity import Estimate, curves, index_rows
+from elastic_ray.report.__main__ import main
+from elastic_ray.report.tables import Table, write_csv, write_latex
+from elastic_ray.results import Results
+from elastic_ray.wording import interval_of
+
+NEGATIVES = (0, 16, 48, 96, 192, 400)
+RECIPE = {"learning_rate": 0.001, "schedule": "constant", "global_batch": 8, "lora": None}
+
+
+def sweep_into(folder: Path, name: str = "small", shift: float = 0.0, spec: bool = True) -> Results:
+    """Two models, one of them pre-trained twice; one cell failed, one is pending."""
+    results = Results(folder)
+    rng = np.random.default_rng(0)
+    cells = []
+    models = (("tiny", 1000, 10_000), ("tiny", 4000, 10_000), ("big", 4000, 90_000))
+    for (model, pretrain, parameters), seed in itertools.product(models, (0, 1)):
+        for p, n in [(0, 0), *itertools.product((100, 500), NEGATIVES)]:
+            # The base line is one state for both seeds, as a plan has it.
+            state = f"{name}-{model}-{pretrain}-{p}-{n}-{seed if p else 0}"
+            failed = (model, p, n) == ("big", 500, 48)
+            pending = (model, pretrain, p, n, seed) == ("tiny", 1000, 100, 400, 1)
+            cells.append(
+                {
+                    "model": model, "task": "reviews", "pretrain": pretrain, "positive": p,
+                    "negative": n, "seed": seed, "state_id": state, "probe_id": "probe",
+                    "scorer": "sentiment", "status": "done", "parameters": parameters,
+                }
+            )  # fmt: skip
+            if pending or results.has("states", state_id=state):
+                continue
+            stage = {"kind": "negative" if n else "positive", "pool": "negative", "examples": n,
+                     "seed": seed, "data": "d1", "recipe": RECIPE}  # fmt: skip
+            record = {
+                "state_id": state, "kind": "negative", "sweep": name, "parameters": parameters,
+                "pretrain_tokens": 30 * pretrain, "git_revision": "abc123", "seconds": 2.0,
+                "versions": {"python": "3.11", "torch": "2.13"}, "workers": 1, "zero_stage": 0,
+                "hardware": {"cpu": "CPU & co", "cores": 2, "gpus": []},
+                "lineage": {"start": {"kind": "hub", "repo": "a/b", "revision": "c" * 40},
+                            "stages": [stage] if p else []},
+                "finished_at": dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC),
+                "started_at": dt.datetime(2026, 1, 2, 3, 3, tzinfo=dt.UTC),
+                "status": "failed" if failed else "done",
+                "error": "loss is <nan> at step 3\nand more" if failed else None,
+            }  # fmt: skip
+            results.write("states", [record])
+            if failed:
+                continue
+            mean = 0.4 if p == 0 else 0.05 + (0.85 + shift) / (1 + (n / 80) ** 1.5)
+            scores, answers = [], []
+            for i in range(40):
+                scores.append({"prompt_index": i, "sample": 0, "scorer_accuracy": 0.95,
+                               "score": float(rng.random() < mean)})  # fmt: skip
+                answers.append({"prompt_index": i, "sample": 0, "response": "r", "tokens": 9,
+                                "finish_reason": "stop", "engine": "vllm 0.32"})  # fmt: skip
+            key = {"state_id": state, "probe_id": "probe"}
+            results.write("responses", answers, **key)
+            results.write("scores", scores, scorer="sentiment", **key)
+    results.replace_cells(name, cells)
+    if spec:
+        asked = {"task": [{"name": "reviews", "data": {}, "scorer": {"name": "sentiment"}}],
+                 "generation": {"temperature": 1.0, "top_k": 30}}  # fmt: skip
+        results.replace_sweeps(name, [{"spec": asked, "recorded_at": dt.datetime.now(dt.UTC)}])
+    return results
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    sweep_into(folder / "results")
+    assert main(["--results", str(folder / "results"), "--out", str(folder / "out")]) == 0
+    return folder
+
+
+def table(place: Path, name: str) -> list[dict[str, str]]:
+    with (place / "out" / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_there_and_the_page_needs_nothing_else(place: Path) -> None:
+    out = place / "out"
+    names = {path.name for path in (out / "figures").iterdir()}
+    figures = ("curves", "by_parameters", "by_pretrain", "surface", "retention", "surface_3d",
+               "fit", "scaling")  # fmt: skip
+    assert names == {f"{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    tables = {path.name for path in (out / "tables").iterdir()}
+    assert {"elasticity.csv", "elasticity.tex", "scaling.csv", "comparisons.csv"} <= tables
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml;base64,") == len(figures)
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "nothing is fetched"
+    assert "<script" not in page
+
+
+def test_the_table_is_what_a_sweep_prints(place: Path) -> None:
+    results = Results(place / "results", read_only=True)
+    cells = results.of_sweep("cell_scores", "small")
+    rows = index_rows(curves(results.score_rows("small"), sweep="small", cells=cells))
+    shown = table(place, "elasticity")
+    assert len(shown) == len(rows) == 6
+    page = (place / "out" / "report.html").read_text(encoding="utf-8")
+    for row, told in zip(rows, shown, strict=True):
+        assert float(told["aligned"]) == row["aligned"]
+        assert told["half-life low"] == ("" if row["half_life_low"] is None else
+                                         str(row["half_life_low"]))  # fmt: skip
+        assert interval_of(row, "early_rate") in page
+
+
+def test_methods_and_caveats_are_of_this_sweep(place: Path) -> None:
+    page = (place / "out" / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "a/b at revision " + "c" * 40,
+        "git revision abc123",
+        "CPU &amp; co, 2 cores, no GPU",
+        "temperature 1, top k 30",
+        "learning rate 0.001",
+        "accuracy on held-out labelled texts 95.0%",
+        "40 held-out prompts",
+        "Positive examples: 100, 500; negative: 0, 16, 48, 96, 192, 400; seeds: 0, 1",
+        "1 of 78 cells have no score yet",
+        "2 cells failed",
+        "big pretrain 4,000 positive 500 negative 48 seed 1 (loss is &lt;nan&gt; at step 3)",
+        "no score at negative 48",
+        "are shown at 0.90 of their size",
+        "There are 1 seeds, held fixed",
+        "Only 2 model sizes are compared",
+    ):
+        assert words in page, words
+
+
+def test_a_hole_is_a_hole(place: Path) -> None:
+    points = table(place, "points")
+    at = [p["negative"] for p in points if p["model"].startswith("big") and p["positive"] == "500"]
+    assert at == ["0", "16", "96", "192", "400"]
+    failures = table(place, "failures")
+    assert {row["what"] for row in failures} == {"state", "cell"}
+    assert all("nan" in row["error"] for row in failures)
+
+
+def test_larger_is_compared_with_smaller(place: Path) -> None:
+    rows = table(place, "comparisons")
+    assert len(rows) == 6
+    assert rows[0]["difference"] == "tiny, pre-trained on 4k - tiny, pre-trained on 1k"
+    assert {row["shared prompts"] for row in rows} == {"40"}
+
+
+def test_two_sweeps_are_compared_where_they_agree(place: Path, tmp_path: Path) -> None:
+    sweep_into(tmp_path / "results", "first")
+    sweep_into(tmp_path / "results", "second", shift=-0.1, spec=False)
+    asked = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
+    assert main([*asked, "--sweep", "second", "--against", "first"]) == 0
+    rows = table(tmp_path, "against")
+    assert len(rows) == 6
+    assert rows[0]["difference"].startswith("second: ")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Sampling: not on record" in page
+
+
+def test_the_same_results_give_the_same_files(place: Path, tmp_path: Path) -> None:
+    assert main(["--results", str(place / "results"), "--out", str(tmp_path / "again")]) == 0
+    for path in sorted((place / "out").rglob("*.*")):
+        if path.suffix in (".csv", ".tex", ".svg", ".html"):
+            twin = tmp_path / "again" / path.relative_to(place / "out")
+            assert twin.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--results", "nowhere"], "no such results folder"),
+        (["--results", "empty"], "no sweep is recorded in"),
+        (["--sweep", "smal"], "no sweep 'smal' (did you mean 'small'?)"),
+        (["--against", "other"], "no sweep 'other' in"),
+        (["--out", "file/out"], "cannot write"),
+    ],
+)
+def test_what_cannot_be_reported_is_told_in_a_line(
+    place: Path, change: list[str], message: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Results("empty")
+    Path("file").touch()
+    assert main(["--results", str(place / "results"), "--out", "out", *change]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {message}") and told.count("\n") == 1
+
+
+def test_several_sweeps_need_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = Results(tmp_path / "results")
+    for name in ("a", "b"):
+        results.replace_cells(name, [])
+    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 2
+    assert "add --sweep, one of a, b" in capsys.readouterr().err
+
+
+def test_a_sweep_without_any_score_is_reported_all_the_same(tmp_path: Path) -> None:
+    results = sweep_into(tmp_path / "results")
+    cells = [{**row, "probe_id": "unasked", "status": "pending"} for row in results.cells("small")]
+    results.replace_cells("small", cells)
+    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "have no score yet" in page
+
+
+def test_tables_for_machines_and_for_latex(tmp_path: Path) -> None:
+    made = Table("x_y", "50% of a_b", ("name", "value"),
+                 (("a_b & {c}", Estimate(1.5, None, 2.0)), ("[d]", Estimate())))  # fmt: skip
+    write_csv(made, tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text() == (
+        "name,value,value low,value high\na_b & {c},1.5,,2.0\n[d],,,\n"
+    )
+    write_latex(made, tmp_path / "x.tex")
+    text = (tmp_path / "x.tex").read_text()
+    assert r"a\_b \& \{c\} & 1.5 [\ldots{}, 2] \\" in text
+    assert r"{[d]} & -- \\" in text
+    assert r"\caption{50\% of a\_b}" in text
