@@ -64,9 +64,8 @@ def test_pages_of_no_results_say_what_to_do(open_app: OPEN, tmp_path: Path) -> N
     assert "No sweep is recorded" in app.info[0].value
 
 
-@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("how", ["nothing scored", "running", "failed", "compacted"])
-def test_pages_of_partial_results(open_app: OPEN, tmp_path: Path, page: str, how: str) -> None:
+def test_pages_of_partial_results(open_app: OPEN, tmp_path: Path, how: str) -> None:
     results = Results(tmp_path / "results")
     if how == "nothing scored":
         record(results, scored=0)
@@ -77,7 +76,10 @@ def test_pages_of_partial_results(open_app: OPEN, tmp_path: Path, page: str, how
     if how == "compacted":
         assert compact(results, grace=0, delay=0, at_least=2).written
         assert compact(results, grace=0, delay=0, at_least=2).deleted
-    open_app(tmp_path / "results", page)
+    app = open_app(tmp_path / "results")
+    for page in PAGES:
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
 
 
 def test_overview_counts_what_is_recorded(open_app: OPEN, tmp_path: Path) -> None:

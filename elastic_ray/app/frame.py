@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -70,14 +71,32 @@ def _look_again() -> None:
         st.rerun()
 
 
-def choose_sweep(results: Reader) -> dict[str, Any] | None:
-    """The sweep to look at, in the address as `sweep`; None, with a notice, where there is none."""
+def choose_sweep(results: Reader, *, follow: bool = True) -> dict[str, Any] | None:
+    """The sweep to look at, in the address as `sweep`; None, with a notice, where there is none.
+
+    With `follow` the page is drawn anew when a sweep appears or more of this one is recorded.
+    """
     sweeps = {row["sweep"]: row for row in results.sweeps()}
     if not sweeps:
         nothing_yet()
         return None
     name = st.selectbox("Sweep", list(sweeps), key="sweep", bind="query-params")
+    if follow:
+        _follow(_news(results, name))
     return sweeps.get(name or "")
+
+
+def _news(results: Reader, name: str | None) -> list[Any]:
+    rows = results.sweeps()
+    counts = [(r["done"], r["failed"], r["pending"]) for r in rows if r["sweep"] == name]
+    return [name, sorted(row["sweep"] for row in rows), counts]
+
+
+@st.fragment(run_every=5.0)
+def _follow(seen: list[Any]) -> None:
+    with contextlib.suppress(ResultsError):  # the page itself says what is wrong
+        if _news(reader(), seen[0]) != seen:
+            st.rerun()
 
 
 def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
@@ -194,6 +213,7 @@ def table(
         pd.DataFrame(rows),
         key=key,
         hide_index=True,
+        placeholder="-",
         column_order=list(columns),
         column_config=dict(columns),
     )

@@ -53,6 +53,7 @@ def curves(
         room = 0.04 * (bounds[1] - bounds[0]) or 0.05
         figure.update_yaxes(range=[bounds[0] - room, bounds[1] + room])
     figure.update_layout(
+        uirevision="kept",
         height=430,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
         hovermode="closest",

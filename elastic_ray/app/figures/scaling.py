@@ -66,6 +66,7 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
     if quantity == "elasticity_index":
         figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_layout(
+        uirevision="kept",
         height=380,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
         showlegend=legend,

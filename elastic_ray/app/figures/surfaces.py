@@ -46,6 +46,7 @@ def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
         showlegend=False,
     )
     figure.update_layout(
+        uirevision="kept",
         height=440,
         margin={"l": 0, "r": 0, "t": 10, "b": 0},
         scene={

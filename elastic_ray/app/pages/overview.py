@@ -30,7 +30,7 @@ def body(results: Reader) -> None:
 def _live() -> None:
     results = reader()
     try:
-        sweep = choose_sweep(results)
+        sweep = choose_sweep(results, follow=False)
         if sweep is not None:
             _one(results, sweep)
             _all(results)
@@ -61,7 +61,8 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
         st.metric("Cells scored", f"{done:,} of {cells:,}", width=150)
         st.metric("Failed", f"{failed:,}", width=100)
         st.metric("States trained", f"{pace['states']:,}", width=130)
-        speed = pace["examples"] / pace["active_seconds"] if pace["active_seconds"] > 0 else None
+        active = pace["active_seconds"]
+        speed = pace["examples"] / active if active and pace["examples"] else None
         st.metric(
             "Examples / s",
             "-" if speed is None else compact(round(speed, 1)),
