@@ -166,6 +166,10 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
         page.locator(".modebar-btn[data-title*='Download']").first.click()
     assert got.value.suggested_filename.endswith(".svg")
 
+    linked = open_page("curves?show=retention&axis=linear")
+    expect(linked.get_by_role("radio", name="retention")).to_be_checked(timeout=PATIENCE)
+    expect(linked.get_by_role("radio", name="linear")).to_be_checked(timeout=PATIENCE)
+
     go(page, "Surfaces")
     expect(page.locator(".js-plotly-plot .gl-container canvas").first).to_be_attached(
         timeout=PATIENCE
@@ -178,7 +182,7 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
 
     go(page, "Scaling")
     expect(page.get_by_text("Kendall's tau").first).to_be_visible(timeout=PATIENCE)
-    page.get_by_label("Compare").click()
+    page.get_by_role("combobox", name="Compare").click()
     page.get_by_role("option", name="pre-training sizes of large").click()
     page.wait_for_url(re.compile("compare="))
     settled(page)
@@ -188,8 +192,8 @@ def test_responses_and_sql(app: App, open_page: Any) -> None:
     record(app.results)
     page = open_page("responses")
     expect(page.get_by_text("1 to 10 of 12")).to_be_visible(timeout=PATIENCE)
-    page.get_by_label("Contains").fill("no 7")
-    page.get_by_label("Contains").press("Enter")
+    page.get_by_role("textbox", name="Contains").fill("no 7")
+    page.get_by_role("textbox", name="Contains").press("Enter")
     expect(page.get_by_text("1 to 1 of 1")).to_be_visible(timeout=PATIENCE)
     again = open_page(page.url.removeprefix(f"{app.url}/"))
     expect(again.get_by_text("1 to 1 of 1")).to_be_visible(timeout=PATIENCE)
