@@ -158,7 +158,7 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
     page.wait_for_url(re.compile("(?=.*show=retention)(?=.*axis=linear)"))
     settled(page)
     with page.expect_download() as got:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     assert b"retention" in Path(got.value.path()).read_bytes()
     page.get_by_role("radio", name="SVG").click()
     settled(page)
@@ -206,7 +206,7 @@ def test_responses_and_sql(app: App, open_page: Any) -> None:
     page.wait_for_url(re.compile("q=SELECT"))
     settled(page)
     with page.expect_download() as got:
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     assert Path(got.value.path()).read_text().split() == ["n", "72"]
     query.fill("COPY cells TO '/tmp/x.csv'")
     page.get_by_role("button", name="Run").click()
