@@ -1,6 +1,6 @@
 """Do the 95% intervals hold the truth in 95 of 100 sweeps? Planted curves, simulated sweeps.
 
-    python benchmarks/coverage.py [--sweeps 1000] [--resamples 1000] [--world NAME]
+    python benchmarks/coverage.py [--sweeps 1000] [--resamples 500] [--world NAME]
 
 A world is a surface per model that follows one of the families exactly: three models, two positive
 sizes, seven negative ones, three seeds, 300 prompts with one answer each, scored 0 or 1. An answer
@@ -43,7 +43,6 @@ from elastic_ray.elasticity import (
     surfaces,
 )
 from elastic_ray.elasticity.crossings import Crossings
-from elastic_ray.elasticity.delta import read_off
 from elastic_ray.elasticity.families import GROWTH, Family, families
 
 NEGATIVES = (0, 16, 48, 96, 192, 400, 800)
@@ -158,16 +157,13 @@ def truth_of(world: World) -> dict[str, float]:
         found[f"fit: start at {positive}"] = start
     shape = {**world.shape, "scale": world.scales[0]}
     found |= {f"fit: {name}": value for name, value in {**world.levels, **shape}.items()}
-    smooth = read_off(lambda n: world.means(0, n)[at], world.base, NEGATIVES[-1])
-    for name, value in zip(SLOPES_OF_FIT, smooth, strict=True):
-        found[f"fit: {name}"] = (
-            math.exp(value) if name in ("reversion_size", "half_life", "early_rate") else value
-        )
+    fine = np.expm1(np.linspace(0, math.log1p(NEGATIVES[-1]), 20_000))
+    smooth = Crossings((world.means(0, fine)[at] - world.base)[None], fine, 0.0).bounds
+    found |= {f"fit: {name}": float(smooth[name][0][0]) for name in SLOPES}
     return found
 
 
 SLOPES = ("elasticity_index", "early_rate", "late_rate", "half_life", "reversion_size")
-SLOPES_OF_FIT = ("reversion_size", "half_life", "early_rate", "late_rate", "elasticity_index")
 
 
 def reported(
@@ -190,7 +186,7 @@ def reported(
         yield f"surface difference at {n}", e
     for s in scaling(curves, resamples, draw):
         yield f"slope over size: {s.quantity}", s.slope
-    fit = fit_surface(surface[0], world.family)
+    fit = fit_surface(surface[0], world.family, resamples, draw)
     for name, e in {**fit.parameters, **fit.derived[POSITIVES[last]]}.items():
         yield f"fit: {name}", e
 
@@ -231,7 +227,7 @@ def coverage(
 def main() -> int:
     parser = argparse.ArgumentParser(description="Coverage of the 95% intervals.")
     parser.add_argument("--sweeps", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--world", choices=WORLDS)
     asked = parser.parse_args()
     outside = []

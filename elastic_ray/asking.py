@@ -146,7 +146,9 @@ _COLUMNS = (
 
 
 def words_of(error: Any) -> str:
-    """The last cause of an error in one line; Ray wraps what a replica raised."""
+    """What an error says, in one line; Ray wraps what a replica raised."""
     cause = getattr(error, "cause", None) or error
-    last = str(cause).strip().splitlines()[-1] if str(cause).strip() else ""
-    return f"{type(cause).__name__}: {last}"[:500]
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    told_by_traceback = any(line.startswith("Traceback (most recent") for line in lines)
+    said = lines[-1 if told_by_traceback else 0] if lines else ""
+    return f"{type(cause).__name__}: {said}"[:500]

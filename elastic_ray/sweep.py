@@ -11,6 +11,7 @@ import datetime as dt
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,14 +125,14 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
         console.print(results.notice, markup=False)
     asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps(name, [asked])
-    interrupted = False
+    interrupted, broken = False, None
     open_questions = any(key not in board.scored for key in plan.questions())
     if left.ladders or left.starts or open_questions:
         log = Path(os.path.abspath("logs") if "://" in uri else results.log_location("")).joinpath(
             f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         )
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
-        interrupted = _drive(plan, loaded, results, left, board, log)
+        interrupted, broken = _drive(plan, loaded, results, left, board, log)
     results.replace_cells(name, cell_rows(plan, board))
     rows = _measure(results, name)
     _print_results(console, rows, uri, name)
@@ -148,13 +149,16 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     if interrupted:
         console.print("stopped; the same command goes on from here")
         return 130
+    if broken:
+        return _fail(f"{broken}\nmore in the log; the same command goes on from here", 1)
     return 1 if failed else 0
 
 
 def _drive(
     plan: Plan, loaded: Mapping[str, Task], results: Results, left: Any, board: Board, log: Path
-) -> bool:
-    """Run what is left on Ray, its output in the log; whether the user stopped it."""
+) -> tuple[bool, str | None]:
+    """Run what is left on Ray, its output in the log: whether the user stopped it, and what
+    broke it (Ray itself, say: what fails in a cell is the cell's)."""
     # Before ray is imported: children inherit these.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -167,15 +171,28 @@ def _drive(
 
         import ray
 
+        from .asking import words_of
         from .driver import connect, drive
 
-        started = connect(logging.getLogger("elastic_ray"))
+        started = False
         try:
-            outcome = drive(plan, loaded, results, left, board, stream)
+            started = connect(logging.getLogger("elastic_ray"))
+            return drive(plan, loaded, results, left, board, stream).interrupted, None
+        except (SpecError, TaskError):
+            raise
+        except Exception as e:
+            traceback.print_exc()  # into the log
+            return False, "; ".join(words_of(each) for each in _leaves(e))
         finally:
             if started:
                 ray.shutdown()
-    return outcome.interrupted
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group, and in its groups; an error alone is one."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in _leaves(each)]
 
 
 def _record(plan: Plan, results: Results) -> tuple[Board, Any]:

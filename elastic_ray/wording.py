@@ -92,8 +92,9 @@ CAPTIONS: Mapping[str, str] = {
     "scaling": "Elasticity index, early and late rate against size, with 95% intervals; hollow "
     "points have an end that is not bounded. The paper claims that the early rate grows and the "
     "late rate falls with either size.",
-    "indices": "What is measured of each curve, with 95% intervals. - is undefined, … an end that "
-    "is not bounded; sizes in negative examples, rates in score per 100 negative examples.",
+    "indices": "What is measured of each curve, with 95% intervals. A dash is undefined, an "
+    "ellipsis an end that is not bounded; sizes in negative examples, rates in score per 100 "
+    "negative examples.",
 }
 """Captions of figures and tables, by what they show."""
 

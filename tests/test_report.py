@@ -136,7 +136,7 @@ def test_methods_and_caveats_are_of_this_sweep(place: Path) -> None:
         "big pretrain 4,000 positive 500 negative 48 seed 1 (loss is &lt;nan&gt; at step 3)",
         "no score at negative 48",
         "are shown at 0.90 of their size",
-        "There are 1 seeds, held fixed",
+        "Seeds per curve: 1, held fixed",
         "Only 2 model sizes are compared",
     ):
         assert words in page, words

@@ -111,15 +111,15 @@ def test_parameters_are_those_that_were_planted() -> None:
     assert values == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_is_read_off_a_fit_needs_no_interpolation() -> None:
+def test_what_is_read_off_a_fit_depends_on_no_measured_size() -> None:
     # 1 / (1 + x^1.5) of 0.7 above 0.1: back at the base line 0.4 where x^1.5 = 4 / 3.
     found = fit_surface(one(plane(hill)), "Hill").derived[400]
-    assert found["reversion_size"].value == pytest.approx(80 * (4 / 3) ** (2 / 3), rel=1e-4)
-    assert found["half_life"].value == pytest.approx(80 * 0.4 ** (2 / 3), rel=1e-4)
+    assert found["reversion_size"].value == pytest.approx(80 * (4 / 3) ** (2 / 3), rel=2e-3)
+    assert found["half_life"].value == pytest.approx(80 * 0.4 ** (2 / 3), rel=2e-3)
     early = 100 * 0.4 / found["reversion_size"].value
     late = 100 * (0.4 - hill(400, np.array([800.0]))[0]) / (800 - found["reversion_size"].value)
-    assert found["early_rate"].value == pytest.approx(early, rel=1e-4)
-    assert found["elasticity_index"].value == pytest.approx(math.log(early / late), rel=1e-3)
+    assert found["early_rate"].value == pytest.approx(early, rel=2e-3)
+    assert found["elasticity_index"].value == pytest.approx(math.log(early / late), rel=5e-3)
 
 
 @pytest.mark.parametrize("name", ["Hill", "two exponentials", "exponential, then logarithm"])

@@ -22,13 +22,16 @@ b = log(1 + scale).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from .curve import Floats
+
+Named: TypeAlias = Mapping[str, float] | Mapping[str, Floats]
+"""A shape's values by name: numbers, or arrays [..., 1] for many fits at once."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,16 @@ class Shape:
 class Family:
     """A family of curves: `share` of the start that is left, and the columns all curves share.
 
-    `columns(n, stretch, shape)`, with n and stretch [cells] and the shape's values by name, gives
-    (share [cells], shared [cells, levels]): score = start(p) share + shared @ levels.
+    `columns(n, stretch, shape)`, with n and stretch [..., cells] and the shape's values by name,
+    gives (share [..., cells], shared [..., cells, levels]); a score is start(p) times share, plus
+    shared @ levels.
     """
 
     name: str
     phases: int
     levels: tuple[str, ...]
     shapes: tuple[Shape, ...]
-    columns: Callable[[Floats, Floats, Mapping[str, float]], tuple[Floats, Floats]]
+    columns: Callable[[Floats, Floats, Named], tuple[Floats, Floats]]
 
 
 SCALE = "scale"
@@ -61,43 +65,43 @@ GROWTH = Shape("growth", (0.0,), (-3.0, 3.0))
 """How the scale grows with the positive size: to which power; where there are several sizes."""
 
 
-def _exponential(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _exponential(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     left = np.exp(-n / (at[SCALE] * stretch))
-    return left, (1 - left)[:, None]
+    return left, (1 - left)[..., None]
 
 
-def _weibull(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _weibull(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     left = np.exp(-((n / (at[SCALE] * stretch)) ** at["steepness"]))
-    return left, (1 - left)[:, None]
+    return left, (1 - left)[..., None]
 
 
-def _hill(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _hill(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     left = 1 / (1 + (n / (at[SCALE] * stretch)) ** at["steepness"])
-    return left, (1 - left)[:, None]
+    return left, (1 - left)[..., None]
 
 
-def _hill_then_log(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _hill_then_log(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     far = (n / (at[SCALE] * stretch)) ** at["steepness"]
     left = 1 / (1 + far)
-    return left, np.stack([1 - left, -np.log1p(far) / at["steepness"]], axis=1)
+    return left, np.stack([1 - left, -np.log1p(far) / at["steepness"]], axis=-1)
 
 
-def _two(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _two(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     x = n / (at[SCALE] * stretch)
     left = at["early share"] * np.exp(-x) + (1 - at["early share"]) * np.exp(-x / at["ratio"])
-    return left, (1 - left)[:, None]
+    return left, (1 - left)[..., None]
 
 
-def _then_log(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _then_log(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     x = n / (at[SCALE] * stretch)
     left = np.exp(-x)
-    return left, np.stack([1 - left, -np.log1p(x)], axis=1)
+    return left, np.stack([1 - left, -np.log1p(x)], axis=-1)
 
 
-def _broken(n: Floats, stretch: Floats, at: Mapping[str, float]) -> tuple[Floats, Floats]:
+def _broken(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
     z = np.log1p(n / stretch)
-    b = math.log1p(at[SCALE])
-    return np.ones_like(z), np.stack([-np.minimum(z, b), -np.maximum(z - b, 0)], axis=1)
+    b = np.log1p(at[SCALE])
+    return np.ones_like(z), np.stack([-np.minimum(z, b), -np.maximum(z - b, 0)], axis=-1)
 
 
 def families(largest: float) -> tuple[Family, ...]:

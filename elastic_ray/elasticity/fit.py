@@ -6,9 +6,8 @@ held out once, for all positive sizes together, and told from the rest. The fami
 root mean square error is chosen, and the errors of all are kept, beside the noise that the cells'
 means have.
 
-Intervals are 95%, by the delta method: how the cells' means vary together over prompts, seeds held
-fixed, carried through the fit (White, 1982, without its second derivatives), with Student's t of
-prompts - 1. They take the family as given. What is above 0 by nature is worked with as a logarithm.
+Intervals are 95%, from a bootstrap over prompts with seeds held fixed (see `refit`); they take the
+family as given.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .curve import ElasticityError, Floats
-from .delta import Delta
 from .families import Family, families
 from .least_squares import Cells, search
-from .resampling import Estimate
+from .refit import Refits
+from .resampling import Estimate, check_resamples
 from .surface import Surface
 
 
@@ -60,11 +59,14 @@ class SurfaceFit:
         return float(np.sqrt(np.nanmean(self.residuals**2)))
 
 
-def fit_surface(surface: Surface, only: str | None = None) -> SurfaceFit:
+def fit_surface(
+    surface: Surface, only: str | None = None, resamples: int = 1000, seed: int = 0
+) -> SurfaceFit:
     """Fit every family, choose one (or take `only`, by name, without holding anything out).
 
     Raises `ElasticityError` where there are too few cells for any family, or no such family.
     """
+    check_resamples(resamples)
     cells = Cells.of(surface)
     known = families(cells.negative.max(initial=1.0))
     if only is not None:
@@ -85,16 +87,16 @@ def fit_surface(surface: Surface, only: str | None = None) -> SurfaceFit:
     for row, positive in enumerate(surface.positives):
         if positive in cells.positives:
             fitted[row] = cells.predict(chosen, at, positive, np.array(surface.negatives, float))
-    variance = Delta(chosen, cells, at)
+    refits = Refits(chosen, cells, at, surface.key, resamples, seed)
     return SurfaceFit(
         surface=surface,
         family=chosen,
-        parameters=variance.parameters(),
+        parameters=refits.parameters(),
         fitted=fitted,
         residuals=surface.mean - fitted,
         held_out=held_out,
         noise=float(np.sqrt(np.nanmean(surface.standard_error**2))),
-        derived={p: variance.derived(p) for p in cells.positives},
+        derived={p: refits.derived(p) for p in cells.positives},
         _cells=cells,
         _at=at,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
-from .curve import ElasticityError, Floats
+from .curve import ElasticityError, Floats, Ints
 from .families import GROWTH, Family, Shape
 from .surface import Surface
 
@@ -19,7 +20,7 @@ class Cells:
     """The scored cells: place, score, and the scores [cells, prompts] that they are means of."""
 
     positives: tuple[int, ...]
-    row: Floats
+    row: Ints
     negative: Floats
     score: Floats
     by_prompt: Floats
@@ -61,44 +62,76 @@ class Cells:
     def count(self, family: Family) -> int:
         return len(self.positives) + len(family.levels) + len(self.shapes(family))
 
-    def stretch(self, positive: Floats, growth: float) -> Floats:
+    def stretch(self, positive: Floats | Sequence[int], growth: float | Floats) -> Floats:
         logs = np.log(np.array(self.positives, float))
         found: Floats = np.exp(growth * (np.log(positive) - logs.mean()))
         return found
 
-    def design(self, family: Family, shape: Floats) -> Floats:
-        """[cells, positives + levels]: the score is this times starts and levels."""
-        at = self.named(family, shape)
-        own = self.stretch(np.array(self.positives, float), at.get(GROWTH.name, 0.0))
-        share, shared = family.columns(self.negative, own[self.row], at)
-        starts = share[:, None] * (self.row[:, None] == np.arange(len(self.positives)))
-        return np.concatenate([starts, shared], axis=1)
-
-    def named(self, family: Family, shape: Floats) -> dict[str, float]:
+    def named(self, family: Family, shape: Floats) -> dict[str, Floats]:
+        """From `shape` [..., shapes]: arrays [..., 1], to go with sizes."""
         return {
-            s.name: math.exp(value) if s.log else float(value)
-            for s, value in zip(self.shapes(family), shape, strict=True)
+            s.name: np.exp(shape[..., i, None]) if s.log else shape[..., i, None]
+            for i, s in enumerate(self.shapes(family))
         }
+
+    def columns(
+        self, family: Family, shape: Floats, positive: Floats, negative: Floats
+    ) -> tuple[Floats, Floats]:
+        """See `Family`, at places [places] of the surface."""
+        at = self.named(family, shape)
+        stretch = self.stretch(positive, at.get(GROWTH.name, np.zeros(1)))
+        return family.columns(negative, stretch, at)
 
     def levels(self, family: Family, shape: Floats) -> tuple[Floats, Floats]:
         """Starts and levels by least squares, and the residuals."""
-        design = self.design(family, shape)
+        positive = np.array(self.positives, float)[self.row]
+        share, shared = self.columns(family, shape, positive, self.negative)
+        starts = share[:, None] * (self.row[:, None] == np.arange(len(self.positives)))
+        design = np.concatenate([starts, shared], axis=1)
         solved: Floats = np.linalg.lstsq(design, self.score, rcond=None)[0].astype(np.float64)
         left: Floats = self.score - design @ solved
         return solved, left
 
-    def predict(self, family: Family, at: Floats, positive: float, negative: Floats) -> Floats:
-        """[negatives], for `at`: starts, levels, shape."""
-        starts, levels, shape = np.split(
-            at, [len(self.positives), len(self.positives) + len(family.levels)]
-        )
-        known = np.log(np.array(self.positives, float))
-        start = np.interp(np.log(positive), known, starts, left=np.nan, right=np.nan)
-        named = self.named(family, shape)
-        stretch = self.stretch(np.array([positive], float), named.get(GROWTH.name, 0.0))
-        share, shared = family.columns(negative, np.repeat(stretch, len(negative)), named)
-        found: Floats = start * share + shared @ levels
+    def split(self, family: Family, at: Floats) -> list[Floats]:
+        """Starts, levels and shape of `at` [..., parameters]."""
+        starts = len(self.positives)
+        return np.split(at, [starts, starts + len(family.levels)], axis=-1)
+
+    def scores(self, family: Family, at: Floats) -> Floats:
+        """[..., cells]: what the fit says of each cell."""
+        starts, levels, shape = self.split(family, at)
+        positive = np.array(self.positives, float)[self.row]
+        share, shared = self.columns(family, shape, positive, self.negative)
+        found: Floats = starts[..., self.row] * share + _times(shared, levels)
         return found
+
+    def predict(self, family: Family, at: Floats, positive: float, negative: Floats) -> Floats:
+        """[..., negatives]; NaN outside the positive sizes, the start linear in log between."""
+        starts, levels, shape = self.split(family, at)
+        known = np.log(np.array(self.positives, float))
+        where = np.interp(np.log(positive), known, np.arange(len(known)), left=np.nan, right=np.nan)
+        if math.isnan(where):
+            return np.full((*at.shape[:-1], len(negative)), np.nan)
+        before = min(int(where), max(len(known) - 2, 0))
+        part, after = where - before, min(before + 1, len(known) - 1)
+        start = (1 - part) * starts[..., before] + part * starts[..., after]
+        place = np.full(len(negative), float(positive))
+        share, shared = self.columns(family, shape, place, negative)
+        found: Floats = start[..., None] * share + _times(shared, levels)
+        return found
+
+
+def _times(shared: Floats, levels: Floats) -> Floats:
+    found: Floats = (shared * levels[..., None, :]).sum(axis=-1)
+    return found
+
+
+def limits(family: Family, cells: Cells) -> tuple[Floats, Floats]:
+    """Between which the shape is searched for, in its own units."""
+    shapes = cells.shapes(family)
+    ends = [tuple(math.log(v) if s.log else v for v in s.bounds) for s in shapes]
+    low, high = np.array(ends, float).T
+    return low, high
 
 
 def search(family: Family, cells: Cells) -> Floats:
@@ -107,7 +140,6 @@ def search(family: Family, cells: Cells) -> Floats:
     from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
     shapes = cells.shapes(family)
-    inner = [tuple(math.log(v) if s.log else v for v in s.bounds) for s in shapes]
     grid = [
         np.array(point)
         for point in itertools.product(
@@ -119,6 +151,6 @@ def search(family: Family, cells: Cells) -> Floats:
         return cells.levels(family, shape)[1]
 
     begin = sorted(grid, key=lambda shape: float(np.sum(left(shape) ** 2)))[:2]
-    found = [least_squares(left, at, bounds=tuple(zip(*inner, strict=True))) for at in begin]
+    found = [least_squares(left, at, bounds=limits(family, cells)) for at in begin]
     shape = min(found, key=lambda f: f.cost).x
     return np.concatenate([cells.levels(family, shape)[0], shape])

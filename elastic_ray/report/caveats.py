@@ -54,12 +54,15 @@ def _holes(found: Findings) -> list[str]:
             f"{count(len(failed))} cells failed, and are holes in every figure: {'; '.join(named)}"
             + (f"; and {count(more)} more in the table of failures." if more else ".")
         )
-    said += [
-        f"{_curve(found, m)}: {note}."
-        for m in found.measurements
-        for note in m.curve.notes
-        if note.startswith(("no score", "seeds left", "means not", "only"))
-    ]
+    empty = [m for m in found.measurements if not m.curve.prompts or not m.curve.negatives]
+    if empty:
+        said.append(
+            f"{count(len(empty))} of {count(len(found.measurements))} curves have no score."
+        )
+    for m in found.measurements:
+        about = [n for n in m.curve.notes if n.startswith(("no score", "seeds", "means", "only"))]
+        if about and m not in empty:
+            said.append(f"{_curve(found, m)}: {'; '.join(about)}.")
     return said
 
 
@@ -122,7 +125,7 @@ def _seeds(found: Findings) -> list[str]:
     spread = [m.curve.seed_spread for m in found.measurements]
     error = [m.curve.standard_error for m in found.measurements]
     known = np.concatenate(spread) if spread else np.array([])
-    said = f"There are {min(counts)} seeds, held fixed: the intervals are over prompts alone"
+    said = f"Seeds per curve: {min(counts)}, held fixed; the intervals are over prompts alone"
     if np.isfinite(known).any():
         said += (
             f". Between seeds a point's score has a standard deviation of "
@@ -138,7 +141,7 @@ def _many(found: Findings) -> list[str]:
     shown = sum(
         getattr(m, name).value is not None for m in found.measurements for name in QUANTITIES
     )
-    if shown:
+    if shown >= 20:  # of fewer, less than one
         said.append(
             f"The table of elasticity alone holds {count(shown)} intervals; of so many, some "
             f"{number(math.ceil(0.05 * shown))} miss their true value by chance. Intervals are not "
@@ -154,7 +157,9 @@ def _many(found: Findings) -> list[str]:
                 + ("cannot be shown at 5%." if least > 0.05 else "shows only if it is perfect.")
             )
         if not models:
-            said.append(f"No trend over {words} can be tested: the sweep varies none alone.")
+            varied = any(s.along == along for s in found.scaling)
+            why = "too few curves are defined" if varied else "the sweep does not vary them alone"
+            said.append(f"No trend over {words} can be tested: {why}.")
     return said
 
 

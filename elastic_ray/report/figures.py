@@ -57,7 +57,7 @@ def _groups(found: Findings, fixed: Sequence[str], size: str) -> list[list[Measu
     return [
         sorted(group, key=lambda m: getattr(m.curve, size))
         for group in groups.values()
-        if len({getattr(m.curve, size) for m in group}) > 1
+        if len({getattr(m.curve, size) for m in group if m.curve.negatives}) > 1
     ]
 
 
@@ -97,7 +97,7 @@ def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "b
 
 
 def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> None:
-    asked = sorted({n for s in found.surfaces for n in s.negatives} | set(found.holes(m.curve.key)))
+    asked = found.negatives
     known = dict(zip(m.curve.negatives, m.scores, strict=True))
     estimates = [known.get(n, Estimate()) for n in asked]
     middle, low, high = (
@@ -112,7 +112,7 @@ def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> 
 
 def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
     for ax in axes:
-        size_axis(ax, [n for s in found.surfaces for n in s.negatives])
+        size_axis(ax, found.negatives)
     figure.supxlabel(AXES["negative"], fontsize=9)
     figure.supylabel(AXES["score"], fontsize=9)
     legend_above(figure, axes, columns)
@@ -120,7 +120,7 @@ def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
 
 def heatmap(found: Findings, what: str) -> Any:
     """`what` is "score" or "retention": a panel per model, one scale for all, numbers in cells."""
-    negatives = sorted({n for s in found.surfaces for n in s.negatives})
+    negatives = list(found.negatives)
     positives = sorted({p for s in found.surfaces for p in s.positives})
     tables = [_table(found, surface, what, positives, negatives) for surface in found.surfaces]
     known = np.concatenate([t[np.isfinite(t)] for t in tables])

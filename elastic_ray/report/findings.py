@@ -68,6 +68,11 @@ class Findings:
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row["task"] for row in self.cells))
 
+    @property
+    def negatives(self) -> tuple[int, ...]:
+        """The negative sizes that the sweep asks for, whether scored or not."""
+        return tuple(sorted({row["negative"] for row in self.cells if row["positive"]}))
+
     def name(self, key: CurveKey) -> str:
         """How a model is called here: with its task where there are several."""
         return model_name(key.model, key.pretrain, key.task if len(self.tasks) > 1 else None)

@@ -9,6 +9,8 @@ from elastic_ray.wording import compact, count, number
 
 from .findings import Findings, Row
 
+STAGES = ("pretrain", "positive", "negative", "instruct")
+
 NOT_RECORDED = "not on record (the sweep ran before sweeps recorded what they ask for)"
 
 STATISTICS = (
@@ -21,8 +23,9 @@ STATISTICS = (
     "Intervals are 95%, from a bootstrap over prompts with seeds held fixed: percentile, for the "
     "index BCa. Differences and slopes draw the prompts once for all curves (paired). A fitted "
     "surface is the family, of seven, with the smallest error at sizes left out of the fit; "
-    "its intervals are by the delta method. Trends are Kendall's tau within positive sizes with a "
-    "two-sided permutation p-value that moves whole models, plain and adjusted (Holm).",
+    "its intervals are percentiles of the fits to each resample. Trends are Kendall's tau within "
+    "positive sizes with a two-sided permutation p-value that moves whole models, plain and "
+    "adjusted (Holm).",
 )
 
 
@@ -106,10 +109,15 @@ def _sizes(found: Findings) -> list[str]:
 
 def _training(found: Findings) -> list[str]:
     said = []
-    for row in found.recipes:
+    for row in sorted(found.recipes, key=_place):
         task = f" ({row['task']})" if len(found.tasks) > 1 else ""
         said.append(f"{row['kind'].capitalize()}{task}: {_pairs(row['recipe'])}.")
     return said or ["Recipes are not on record."]
+
+
+def _place(recipe: Row) -> tuple[str, int]:
+    kind = recipe["kind"]
+    return recipe["task"], STAGES.index(kind) if kind in STAGES else len(STAGES)
 
 
 def _questions(found: Findings) -> list[str]:

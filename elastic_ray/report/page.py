@@ -65,7 +65,7 @@ def page(
             f'src="data:image/svg+xml;base64,{data}"><figcaption>{words}</figcaption></figure>'
         )
     for table in tables:
-        text = as_html(table)
+        text = as_html(table, captioned=table.name not in shut)
         if table.name in shut:
             text = f"<details><summary>{html.escape(table.caption)}</summary>{text}</details>"
         parts.append(text)

@@ -18,6 +18,11 @@ def scaling(found: Findings) -> Any:
     columns: dict[tuple[Any, ...], dict[str, Scaling]] = {}
     for s in found.scaling:
         columns.setdefault((s.along, s.fixed), {})[s.quantity] = s
+    columns = {
+        at: by_quantity
+        for at, by_quantity in columns.items()
+        if any(by_quantity[quantity].slope.value is not None for quantity in SHOWN)
+    }
     if not columns:
         return None
     count = len(columns)

@@ -110,7 +110,7 @@ def _parameters(found: Findings) -> Table:
             ]
     caption = (
         "Parameters of the fitted surfaces, and what is read off them without interpolation; 95% "
-        "intervals by the delta method, the family taken as given."
+        "intervals from a fit to each resample, the family taken as given."
     )
     return Table("fits", caption, ("model", "family", "parameter", "estimate"), tuple(rows))
 
@@ -221,8 +221,8 @@ def _is_text(table: Table, column: int) -> bool:
     return any(isinstance(row[column], str) and row[column] for row in table.rows)
 
 
-def as_html(table: Table) -> str:
-    """A `figure` with the table and its caption."""
+def as_html(table: Table, *, captioned: bool = True) -> str:
+    """A `figure` with the table and, unless told otherwise, its caption."""
     texts = [_is_text(table, i) for i in range(len(table.heads))]
 
     def cells(tag: str, values: Sequence[str]) -> str:
@@ -232,8 +232,9 @@ def as_html(table: Table) -> str:
         )
 
     body = "\n".join(f"<tr>{cells('td', [worded(v) for v in row])}</tr>" for row in table.rows)
+    caption = f"<figcaption>{html.escape(table.caption)}</figcaption>" if captioned else ""
     return (
-        f'<figure id="table-{table.name}"><figcaption>{html.escape(table.caption)}</figcaption>'
+        f'<figure id="table-{table.name}">{caption}'
         f'<div class="wide"><table><thead><tr>{cells("th", table.heads)}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div></figure>"
     )

@@ -233,7 +233,7 @@ class Results:
         return self.query(f"SELECT {key}, avg(score) AS score {grouped}", at)
 
     def of_sweep(self, view: str, sweep: str) -> list[dict[str, Any]]:
-        """The rows of a view with a column `sweep` (see `views.sql`) that are this sweep's.
+        """The rows of a view with a column `sweep` (see `views.sql`) that are this sweep's, sorted.
 
         `ResultsError` also where the folder is older than the view, and a run has yet to bring it
         up to date.
@@ -241,7 +241,7 @@ class Results:
         if not view.isidentifier():
             raise ResultsError(f"{view!r} is no view's name")
         rows: list[dict[str, Any]] = self.query(
-            f"FROM {view} WHERE sweep = $sweep", {"sweep": sweep}
+            f"FROM {view} WHERE sweep = $sweep ORDER BY ALL", {"sweep": sweep}
         ).to_pylist()
         return rows
 

@@ -7,9 +7,11 @@ takes other weights only when nobody uses those it holds (`lease`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -41,12 +43,27 @@ class HeldStateRouter(FIFOMixin, RequestRouter):
         return [group for group in (holding, others) if group]
 
 
-def _die_with_parent() -> None:
-    """Linux: a replica whose raylet is gone ends, and with it the engine's own processes."""
-    try:
+def _end_together() -> None:
+    """Whatever ends this replica ends the engine's own processes too, and at once.
+
+    vLLM's engine process does not notice that its parent was killed, or only minutes later. So the
+    replica and all that it starts are a process group, and a shell outside of it waits for the
+    replica's end (its pipe closes) to kill what is left of the group. On Linux the replica itself
+    is killed the moment its raylet is gone.
+    """
+    with contextlib.suppress(OSError):
         ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)
-    except OSError:
-        return
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    kill_the_rest = ["sh", "-c", 'read _; kill -s KILL -- "-$1"', "sh", str(os.getpgrp())]
+    guard = subprocess.Popen(
+        kill_the_rest, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    _guards.append(guard)
+
+
+_guards: list[subprocess.Popen[bytes]] = []
+"""Kept for their pipes, which must stay open as long as this process lives."""
 
 
 async def _end_if_dead(part: Engine | Judge) -> None:
@@ -63,7 +80,7 @@ class EngineReplica:
     """One engine: every request holds a lease on the state it is about."""
 
     def __init__(self, config: EngineConfig) -> None:
-        _die_with_parent()
+        _end_together()
         self._engine = make_engine(config)
         self._lease = Lease()
 
@@ -108,7 +125,7 @@ class ScorerReplica:
     """One classifier."""
 
     def __init__(self, config: ScorerConfig) -> None:
-        _die_with_parent()
+        _end_together()
         self._judge = make_judge(config)
 
     async def describe(self) -> dict[str, Any]:

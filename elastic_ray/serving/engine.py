@@ -257,6 +257,8 @@ def vllm_environment(config: Any, threads: int) -> dict[str, str]:
     """Environment of a replica that runs vLLM; set before it is imported."""
     found = {
         "VLLM_NO_USAGE_STATS": "1",
+        # A forked child would hold the pipe that tells of the replica's end.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "TOKENIZERS_PARALLELISM": "false",
     }

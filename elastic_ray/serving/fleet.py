@@ -7,6 +7,7 @@ request tried again; what fails `TRIES` times is the caller's.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -133,7 +134,10 @@ class Fleet:
         if handle is None:
             return
         await shut_down_all(handle, self._replicas[name])
-        await asyncio.to_thread(serve.delete, f"{self._prefix}-{name}")
+        try:
+            await asyncio.to_thread(serve.delete, f"{self._prefix}-{name}")
+        except TimeoutError as e:  # Serve goes on deleting; the sweep need not wait for it
+            logging.getLogger(__name__).warning("%s", e)
 
     async def shutdown(self) -> None:
         """End every deployment of this fleet; Serve itself may be another sweep's too."""
