@@ -201,7 +201,7 @@ def test_a_hole_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> None:
     assert space.connectgaps is False
     assert pd.isna(space.z[0][2])
     flat = heatmap(part, "score", (0, 1))
-    assert [a.text for a in flat.layout.annotations] == ["✕"]
+    assert [(a.x, a.y, a.text) for a in flat.layout.annotations] == [(2, 0, "✕")]
     line = curves(part).data
     assert pd.isna(next(t for t in line if t.name == "100 positive").y[2])
     bands = [t for t in line if t.legendgroup == "p100" and t.fill == "toself"]

@@ -485,10 +485,15 @@ ORDER BY
         WHEN 'difference' THEN -abs(score - other_score) END NULLS LAST,
     prompt_index, sample;
 
--- The points of one sweep's grid, for choosing a state.
+-- The points of one sweep's grid, for choosing a state; `reached` is the largest scored one.
 CREATE MACRO points_of(which) AS TABLE
-SELECT task, model, max(parameters) AS parameters, pretrain, list_sort(list(DISTINCT positive)) AS positives,
-    list_sort(list(DISTINCT negative)) AS negatives, list_sort(list(DISTINCT seed)) AS seeds
+SELECT
+    task, model, max(parameters) AS parameters, pretrain,
+    list_sort(list(DISTINCT positive)) AS positives,
+    list_sort(list(DISTINCT negative)) AS negatives,
+    list_sort(list(DISTINCT seed)) AS seeds,
+    count(*) FILTER (status = 'done') AS done,
+    max({'positive': positive, 'negative': negative}) FILTER (status = 'done') AS reached
 FROM cells WHERE sweep = which
 GROUP BY task, model, pretrain
 ORDER BY task, parameters, model, pretrain;

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.wording import compact
+from elastic_ray.wording import AXES, compact
 
 from .curves import ERROR, Z95
 from .palette import DIVERGING, SCALE
@@ -128,8 +128,8 @@ def _cells(
     )
     figure = go.Figure(
         go.Heatmap(
-            x=[compact(n) for n in negatives],
-            y=[compact(p) for p in positives],
+            x=list(range(len(negatives))),
+            y=list(range(len(positives))),
             z=z,
             text=words,
             texttemplate="%{text}" if z.size <= 150 else None,
@@ -143,17 +143,24 @@ def _cells(
         )
     )
     if z.size <= 150:  # a heatmap writes no text into its gaps
-        for i, p in enumerate(positives):
-            for j, n in enumerate(negatives):
-                if not np.isfinite(z[i, j]):
-                    figure.add_annotation(
-                        x=compact(n), y=compact(p), text=words[i, j], showarrow=False
-                    )
+        for i, j in np.argwhere(~np.isfinite(z)).tolist():
+            figure.add_annotation(x=j, y=i, text=words[i, j], showarrow=False)
     figure.update_layout(
         height=max(260, 130 + 42 * len(positives)), margin={"l": 10, "r": 0, "t": 30, "b": 10}
     )
-    figure.update_xaxes(title_text="negative examples", type="category", showgrid=False)
-    figure.update_yaxes(title_text="positive examples", type="category", showgrid=False)
+    # places, not names: plotly would take the category "160" for the 160th
+    for update, name, sizes in (
+        (figure.update_xaxes, "negative", negatives),
+        (figure.update_yaxes, "positive", positives),
+    ):
+        update(
+            title_text=AXES[name],
+            tickmode="array",
+            tickvals=list(range(len(sizes))),
+            ticktext=[compact(size) for size in sizes],
+            showgrid=False,
+            zeroline=False,
+        )
     return figure
 
 

@@ -80,30 +80,32 @@ def _choose(
 ) -> tuple[dict[str, Any] | None, str]:
     """A cell of the sweep, chosen by its place in the grid, and its name in words."""
     labels = {_name(p, points): p for p in points}
+    most = max(range(len(points)), key=lambda i: (points[i]["done"], i))
     label = st.selectbox(
         "Left: model" if side == "a" else "Right: model",
         list(labels),
         key=f"{side}_model",
-        index=len(labels) - 1,
+        index=most,
         bind="query-params",
     )
     point = labels[label or next(iter(labels))]
+    reached = point["reached"] or {"positive": point["positives"][-1], "negative": 0}
     positive, negative, seed = st.columns(3)
     sizes = {
-        "positive": (positive, point["positives"], len(point["positives"]) - 1),
-        "negative": (negative, point["negatives"], len(point["negatives"]) - 1 if last else 0),
-        "seed": (seed, point["seeds"], 0),
+        "positive": (positive, point["positives"], reached["positive"]),
+        "negative": (negative, point["negatives"], reached["negative"] if last else 0),
+        "seed": (seed, point["seeds"], point["seeds"][0]),
     }
     chosen = {
         name: column.selectbox(
             name,
             values,
-            index=index,
+            index=values.index(first) if first in values else 0,
             key=f"{side}_{name}",
             bind="query-params",
             format_func=lambda v: f"{v:,}",
         )
-        for name, (column, values, index) in sizes.items()
+        for name, (column, values, first) in sizes.items()
     }
     at = {name: point[name] for name in ("task", "model", "pretrain")}
     cell = results.cell(sweep, at | chosen)
