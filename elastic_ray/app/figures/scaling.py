@@ -54,8 +54,11 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
             + "</extra>",
         )
     sizes = apart(sorted(float(s) for s in table[along].dropna().unique()), 0.1)
+    room = 0.08 * span or 0.3
+    ends = np.log10([table[along].min(), table[along].max()]) + [-room, room]
     figure.update_xaxes(
         type="log",
+        range=list(ends),
         title_text=AXES[along],
         tickmode="array",
         tickvals=sizes,
