@@ -55,10 +55,10 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
         )
     sizes = apart(sorted(float(s) for s in table[along].dropna().unique()), 0.1)
     room = 0.08 * span or 0.3
-    ends = np.log10([table[along].min(), table[along].max()]) + [-room, room]
+    low, high = np.log10(table[along].min()), np.log10(table[along].max())
     figure.update_xaxes(
         type="log",
-        range=list(ends),
+        range=[low - room, high + room],
         title_text=AXES[along],
         tickmode="array",
         tickvals=sizes,
