@@ -169,6 +169,13 @@ def test_answered(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     assert answer(connection, sql, Limits()).rows.num_columns > 0
 
 
+def test_a_query_that_takes_a_while_is_answered(uri: str) -> None:
+    """DuckDB then draws a progress bar, which must not end up in the answer."""
+    slow = "SELECT count(*) AS n FROM range(100000000) t(i) WHERE sin(i) < 2 AND cos(i) < 2"
+    answer = ask(uri, slow, Limits(seconds=60, threads=1))
+    assert answer.rows.to_pylist() == [{"n": 100_000_000}]
+
+
 def test_errors_say_what_is_wrong(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="Did you mean"):
         ask(uri, "FROM curvess")

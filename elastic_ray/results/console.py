@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -142,6 +143,8 @@ def _too_long(limits: Limits) -> str:
 
 def _child(uri: str) -> None:
     """Read the question from stdin, write a line of JSON and the rows' Arrow stream to stdout."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # DuckDB draws a progress bar on what is stdout
     asked = json.load(sys.stdin)
     limits = Limits(**asked["limits"])
     rows: pa.Table | None = None
@@ -155,7 +158,6 @@ def _child(uri: str) -> None:
         told = {"error": f"the query needs more than {limits.memory_mb} MB; filter or aggregate"}
     except duckdb.Error as e:
         told = {"error": _too_long(limits) if "execution time" in str(e).lower() else str(e)}
-    out = sys.stdout.buffer
     out.write(json.dumps(told).encode() + b"\n")
     if rows is not None:
         with pa.ipc.new_stream(out, rows.schema) as stream:
