@@ -136,7 +136,7 @@ def test_stopped(uri: str, what: str) -> None:
     began = time.monotonic()
     with pytest.raises(ResultsError, match=r"stopped|needs more than"):
         ask(uri, STOPPED[what], Limits(seconds=1, memory_mb=256))
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 100
     assert ask(uri, "SELECT 1 AS one").rows.to_pylist() == [{"one": 1}]
 
 

@@ -55,7 +55,7 @@ TABLE_FUNCTIONS = _MACROS | {
 }
 """What may stand behind FROM besides views. The readers of files are not among them."""
 
-_START = 20.0
+_START = 60.0
 """Seconds that Python and DuckDB may take to start on a busy machine; they are not the query's."""
 
 
