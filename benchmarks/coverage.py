@@ -13,8 +13,9 @@ quantity is the definition applied to the planted means at the measured sizes. T
 what is not covered: if the seeds were drawn anew as well, the same intervals would hold the mean
 over all seeds less often, as printed.
 
-Exit code 1 where a quantity's share lies outside 93-97% with fewer than 3 standard errors of
-simulation to spare. An undefined value has no interval and counts neither way; how often is shown.
+Exit code 1 where a share lies outside 93-97%, of fewer than 1,000 sweeps by more than 3 standard
+errors of the simulation. An undefined value has no interval and counts neither way; how often is
+shown.
 """
 
 from __future__ import annotations

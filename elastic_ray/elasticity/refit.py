@@ -3,8 +3,8 @@
 The draws are those of one curve's intervals (`resampling`), the family is kept, and each fit starts
 from that of the data (Levenberg and Marquardt's method, some tens of steps). Ends are percentiles,
 which no change of a shape's units moves. The delta method held planted shapes of two exponentials
-in 91% of simulated sweeps, BCa ends a floor that lies beyond the measured sizes in 89%; percentiles
-hold all in 93% and more (`benchmarks/coverage.py`).
+in 91% of simulated sweeps, BCa ends a floor that lies beyond the measured sizes in 89%, percentiles
+both in 93-95% (`benchmarks/coverage.py`).
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
         y = np.full(len(sizes), np.log10(p))
         ax.scatter(across(sizes), y, surface.mean[row], color="black", s=8, depthshade=False)
     ticks = sorted(set(surface.negatives))
-    ticks = ticks[:: max(1, len(ticks) // 4)]
+    ticks = ticks[:: -(-len(ticks) // 4)]
     ax.set_xticks(across(np.array(ticks, float)), [compact(t) for t in ticks])
     ax.set_yticks(np.log10(surface.positives), [compact(p) for p in surface.positives])
     ax.set_zlim(low, high)
