@@ -49,7 +49,7 @@ FLOW = (
     ("schedule", "asking", "judging", "preparing", "screen"),
     ("probing",),
     ("driver",),
-    ("sweep",),
+    ("sweep", "app"),
 )
 """From below to above: a room imports from lower rows only."""
 
@@ -63,7 +63,10 @@ ONLY = {
     # A query's rows are an Arrow table; a task's data may be Parquet files.
     # Drawn where figures are asked for, and loaded only then.
     "matplotlib": {"theory", "report"},
-    "pyarrow": {"results", "query", "tasks"},
+    "pyarrow": {"results", "query", "tasks", "app"},
+    "streamlit": {"app"},
+    "plotly": {"app"},
+    "pandas": {"app"},
     "torch": {"training", "serving"},
     # A task makes the tokenizer of models trained from scratch on it.
     "transformers": {"training", "serving", "tasks"},
@@ -146,8 +149,19 @@ def test_a_library_is_known_in_its_rooms_only(library: str) -> None:
         assert users, f"nothing imports {library}: the test looks for the wrong name"
 
 
-def test_streamlit_is_the_apps_alone() -> None:
-    assert not [source for source, name in IMPORTS if name.startswith("streamlit")]
+def test_the_app_reads_results_and_runs_nothing() -> None:
+    """Its pages are scripts, so what they load is told from their imports."""
+    used = {target for source, target in WITHIN if source == "app"}
+    assert used <= {"results", "elasticity", "wording", "query"}
+    done = python(
+        "-c",
+        "import sys\n"
+        "from elastic_ray.app import data, figures\n"
+        "from elastic_ray.app.figures import curves, progress, scaling, surfaces\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]", "not even streamlit, which only its frame and pages need"
 
 
 def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

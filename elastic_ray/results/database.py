@@ -136,20 +136,13 @@ def check_reads_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
         found = f"{len(statements)} statements" if statements else "no statement"
         raise ResultsError(f"give one SELECT; found {found}")
     kind = statements[0].type
-    inner = sql
-    if kind == duckdb.StatementType.EXPLAIN:
-        inner = re.sub(r"(?is)^\s*explain(\s+analyze)?\b", "", sql, count=1)
-    elif kind == duckdb.StatementType.MULTI:
+    if kind == duckdb.StatementType.MULTI:
         raise ResultsError(
             "PIVOT needs its values listed here: PIVOT t ON column IN (1, 2) USING ..."
         )
-    elif kind != duckdb.StatementType.SELECT:
+    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
         raise ResultsError(f"only SELECT is allowed here; found {kind.name}")
-    row = connection.execute("SELECT json_serialize_sql($sql)", {"sql": inner}).fetchall()[0]
-    tree = json.loads(row[0])
-    if tree.get("error"):
-        raise ResultsError("only SELECT is allowed here; this statement cannot be checked")
-    for node in _nodes(tree):
+    for node in nodes(tree_of(connection, sql)):
         label = node.get("type")
         if isinstance(label, str) and label.endswith("_NODE") and label not in _READS:
             what = label.removesuffix("_QUERY_NODE").removesuffix("_NODE")
@@ -161,7 +154,18 @@ def check_reads_only(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     return sql
 
 
-def _nodes(tree: Any) -> Any:
+def tree_of(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """The parsed SELECT as DuckDB's JSON; of an EXPLAIN, what it explains."""
+    inner = re.sub(r"(?is)^\s*explain(\s+analyze)?\b", "", sql, count=1)
+    row = connection.execute("SELECT json_serialize_sql($sql)", {"sql": inner}).fetchall()[0]
+    tree = json.loads(row[0])
+    if tree.get("error"):
+        raise ResultsError("only SELECT is allowed here; this statement cannot be checked")
+    return tree
+
+
+def nodes(tree: Any) -> Any:
+    """Every object in a parsed statement, however deep."""
     waiting = [tree]
     while waiting:
         item = waiting.pop()

@@ -55,11 +55,14 @@ CREATE VIEW code_lengths AS FROM written_once(root() || '/code_lengths/corpus=*'
 
 -- A model state and how it went. A record may change (tried again, checkpoint deleted): the state's
 -- own file is the newest, then the newest compacted one; names sort that way.
+CREATE MACRO state_files() AS TABLE
+    FROM read_parquet(
+        [root() || '/states/one-_empty.parquet', root() || '/states/many-*.parquet', root() || '/states/one-*.parquet'],
+        filename = true);
+
 CREATE VIEW states AS
 SELECT * EXCLUDE (filename)
-FROM read_parquet(
-    [root() || '/states/one-_empty.parquet', root() || '/states/many-*.parquet', root() || '/states/one-*.parquet'],
-    filename = true)
+FROM state_files()
 QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1;
 
 -- A sweep's grid point and its state, as the sweep last wrote it. `cell_scores` knows what is done.
@@ -97,8 +100,28 @@ SELECT
 FROM scores
 GROUP BY state_id, probe_id, scorer;
 
--- One row per cell: scored (done), failed (with the error) or pending, told from the records.
-CREATE VIEW cell_scores AS
+-- One row per cell: scored (done), failed (with the error) or pending, told from the records. Of one
+-- sweep, or for NULL of all: among ten million scores, those of a sweep are found before they are
+-- grouped.
+CREATE MACRO cell_scores_in(which) AS TABLE
+WITH c AS (FROM cells WHERE which IS NULL OR sweep = which),
+s AS (
+    SELECT state_id, status, error, parameters, pretrain_tokens
+    FROM state_files() SEMI JOIN c USING (state_id)
+    QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1
+),
+m AS (
+    SELECT
+        state_id, probe_id, scorer,
+        count(*) FILTER (sample = 0) AS prompts,
+        count(*) AS answers,
+        avg(score) AS score,
+        stddev_samp(score) AS sd,
+        stddev_samp(score) / sqrt(count(*) FILTER (sample = 0)) AS standard_error,
+        max(scorer_accuracy) AS scorer_accuracy
+    FROM scores SEMI JOIN c USING (state_id, probe_id, scorer)
+    GROUP BY state_id, probe_id, scorer
+)
 SELECT
     c.sweep, c.task, c.model, coalesce(c.parameters, s.parameters) AS parameters,
     c.pretrain, s.pretrain_tokens, c.positive, c.negative, c.seed, c.scorer,
@@ -113,10 +136,11 @@ SELECT
         THEN coalesce(s.error, c.error, 'failed without a message')
     END AS error,
     c.state_id, c.probe_id
-FROM cells AS c
-LEFT JOIN states AS s ON s.state_id = c.state_id
-LEFT JOIN state_scores AS m
-    ON m.state_id = c.state_id AND m.probe_id = c.probe_id AND m.scorer = c.scorer;
+FROM c
+LEFT JOIN s ON s.state_id = c.state_id
+LEFT JOIN m ON m.state_id = c.state_id AND m.probe_id = c.probe_id AND m.scorer = c.scorer;
+
+CREATE VIEW cell_scores AS FROM cell_scores_in(NULL);
 
 -- Every score of every cell, for statistics over prompts. Cells that share a state repeat its rows.
 CREATE VIEW score_rows AS
@@ -133,7 +157,7 @@ JOIN scores AS r ON r.state_id = c.state_id AND r.probe_id = c.probe_id AND r.sc
 -- seeds; seeds that share a state count it once), the spread between seeds, and the curve's two
 -- ends: `base` at (0, 0) and `aligned` at (positive, 0). A point that no seed has scored has a NULL
 -- score and, where one failed, the error.
-CREATE VIEW curves AS
+CREATE MACRO curves_in(which) AS TABLE
 WITH answered AS (  -- seeds that share a state and probe have the same answers
     SELECT
         sweep, task, model, pretrain, scorer, positive, negative, state_id, probe_id,
@@ -147,7 +171,7 @@ WITH answered AS (  -- seeds that share a state and probe have the same answers
         any_value(parameters) AS parameters,
         any_value(pretrain_tokens) AS pretrain_tokens,
         min(error) AS error
-    FROM cell_scores
+    FROM cell_scores_in(which)
     GROUP BY ALL
 ),
 points AS (
@@ -175,6 +199,8 @@ FROM points
 WINDOW
     model AS (PARTITION BY sweep, task, model, pretrain, scorer),
     curve AS (PARTITION BY sweep, task, model, pretrain, scorer, positive);
+
+CREATE VIEW curves AS FROM curves_in(NULL);
 
 -- The starting point of each model: no positive and no negative examples.
 CREATE VIEW baselines AS
@@ -339,3 +365,142 @@ answered AS (
 SELECT judged.*, answered.* EXCLUDE (probe_id)
 FROM judged
 LEFT JOIN answered USING (probe_id);
+
+
+-- The app -----------------------------------------------------------------------------------------
+
+-- One row per sweep, cheap at any size: the cells as the sweep last wrote them, which it does every
+-- half minute while it runs (`last_written`). `progress_in` counts what is recorded since.
+CREATE VIEW sweep_list AS
+WITH written AS (
+    SELECT filename, last_modified
+    FROM read_blob([root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'])
+),
+asked AS (
+    SELECT
+        sweep, any_value(filename) AS filename,
+        count(*) AS cells,
+        count(*) FILTER (status = 'done') AS done,
+        count(*) FILTER (status = 'failed') AS failed,
+        count(*) FILTER (status = 'pending') AS pending,
+        list_sort(list(DISTINCT task)) AS tasks,
+        list_sort(list(DISTINCT model)) AS models,
+        min(parameters) AS smallest, max(parameters) AS largest
+    FROM read_parquet(
+        [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
+        hive_partitioning = true, hive_types_autocast = false, filename = true)
+    GROUP BY sweep
+)
+SELECT asked.* EXCLUDE (filename), last_modified AS last_written
+FROM asked LEFT JOIN written USING (filename)
+ORDER BY last_written DESC, sweep;
+
+-- How far one sweep is, by what it runs on.
+CREATE MACRO progress_in(which) AS TABLE
+SELECT
+    task, model, max(parameters) AS parameters, pretrain,
+    count(*) AS cells,
+    count(*) FILTER (status = 'done') AS done,
+    count(*) FILTER (status = 'failed') AS failed,
+    count(*) FILTER (status = 'pending') AS pending,
+    sum(answers)::BIGINT AS answers
+FROM cell_scores_in(which)
+GROUP BY task, model, pretrain
+ORDER BY task, parameters, model, pretrain;
+
+-- What one sweep trained itself, and how fast. `active_seconds` leaves out pauses: of the time
+-- between two states, at most ten minutes count.
+CREATE MACRO pace_of(which) AS TABLE
+WITH own AS (
+    FROM state_files() WHERE sweep = which
+    QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1
+),
+finished AS (
+    SELECT
+        *, epoch(finished_at) - epoch(coalesce(
+            lag(finished_at) OVER (ORDER BY finished_at, state_id), started_at)) AS gap
+    FROM own WHERE status = 'done' AND finished_at IS NOT NULL
+)
+SELECT
+    count(*) AS states,
+    (SELECT count(*) FROM own WHERE status = 'failed') AS states_failed,
+    coalesce(sum(examples), 0)::BIGINT AS examples,
+    coalesce(sum(tokens), 0)::BIGINT AS tokens,
+    coalesce(sum(seconds), 0) AS training_seconds,
+    coalesce(sum(least(greatest(gap, 0), 600)), 0) AS active_seconds,
+    min(started_at) AS started_at, max(finished_at) AS last_state_at
+FROM finished;
+
+-- The states that one sweep finished last, or failed at.
+CREATE MACRO latest_states(which, count) AS TABLE
+SELECT kind, status, examples, tokens, seconds, final_loss, finished_at, error, state_id
+FROM state_files() WHERE sweep = which
+QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1
+ORDER BY finished_at DESC NULLS LAST, state_id
+LIMIT count;
+
+-- The failed cells of one sweep as last written, by error.
+CREATE MACRO failures_of(which) AS TABLE
+SELECT
+    coalesce(error, 'failed without a message') AS error, count(*) AS cells,
+    list_sort(list(DISTINCT model)) AS models, min(positive) AS positive_from,
+    max(positive) AS positive_to, min(negative) AS negative_from, max(negative) AS negative_to,
+    list_sort(list(DISTINCT seed)) AS seeds
+FROM cells
+WHERE sweep = which AND status = 'failed'
+GROUP BY ALL
+ORDER BY cells DESC, error;
+
+-- What two states said to the same prompts, one row per prompt and sample; `wanted` is text that
+-- the prompt or an answer holds ('' for any), `lowest` and `highest` (NULL: none) bound either score.
+-- `ordering`: prompt, low, high, or difference.
+CREATE MACRO answers_of(one, other, probe, judge, wanted, lowest, highest, ordering) AS TABLE
+WITH judged AS (
+    SELECT
+        r.state_id, r.prompt_index, r.sample, r.prompt, r.response, r.tokens, r.finish_reason,
+        r.held_state, m.score
+    FROM responses AS r
+    LEFT JOIN scores AS m
+        ON m.state_id = r.state_id AND m.probe_id = r.probe_id AND m.scorer = judge
+        AND m.prompt_index = r.prompt_index AND m.sample = r.sample
+        AND m.probe_id = probe AND m.state_id IN (one, other)
+    WHERE r.probe_id = probe AND r.state_id IN (one, other)
+),
+paired AS (
+    SELECT
+        a.prompt_index, a.sample, a.prompt, a.response, a.score, a.tokens,
+        b.response AS other_response, b.score AS other_score, b.tokens AS other_tokens
+    FROM (FROM judged WHERE state_id = one) AS a
+    LEFT JOIN (FROM judged WHERE state_id = other) AS b USING (prompt_index, sample)
+)
+SELECT *, count(*) OVER () AS found
+FROM paired
+WHERE (wanted = '' OR contains(lower(concat_ws(' ', prompt, response, other_response)), lower(wanted)))
+    AND (
+        (lowest IS NULL AND highest IS NULL)
+        OR score BETWEEN coalesce(lowest::DOUBLE, '-inf'::DOUBLE) AND coalesce(highest::DOUBLE, 'inf'::DOUBLE)
+        OR other_score BETWEEN coalesce(lowest::DOUBLE, '-inf'::DOUBLE) AND coalesce(highest::DOUBLE, 'inf'::DOUBLE))
+ORDER BY
+    CASE ordering WHEN 'low' THEN score WHEN 'high' THEN -score
+        WHEN 'difference' THEN -abs(score - other_score) END NULLS LAST,
+    prompt_index, sample;
+
+-- The points of one sweep's grid, for choosing a state; `reached` is the largest scored one.
+CREATE MACRO points_of(which) AS TABLE
+SELECT
+    task, model, max(parameters) AS parameters, pretrain,
+    list_sort(list(DISTINCT positive)) AS positives,
+    list_sort(list(DISTINCT negative)) AS negatives,
+    list_sort(list(DISTINCT seed)) AS seeds,
+    count(*) FILTER (status = 'done') AS done,
+    max({'positive': positive, 'negative': negative}) FILTER (status = 'done') AS reached
+FROM cells WHERE sweep = which
+GROUP BY task, model, pretrain
+ORDER BY task, parameters, model, pretrain;
+
+-- The columns of every view.
+CREATE VIEW columns_of_views AS
+SELECT table_name AS view, column_name AS "column", data_type AS type
+FROM duckdb_columns()
+WHERE NOT internal
+ORDER BY view, column_index;

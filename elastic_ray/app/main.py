@@ -1,0 +1,39 @@
+"""The app's frame: its pages, and where the results are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = Path(__file__).with_name("pages")
+TITLES = {
+    "overview": ("Overview", ":material/dashboard:"),
+    "curves": ("Curves", ":material/show_chart:"),
+    "surfaces": ("Surfaces", ":material/landscape:"),
+    "scaling": ("Scaling", ":material/trending_up:"),
+    "responses": ("Responses", ":material/forum:"),
+    "sql": ("SQL", ":material/terminal:"),
+}
+
+
+def results_uri() -> str:
+    """What `--results` says after `--`; without, the folder `results`."""
+    parser = argparse.ArgumentParser(prog="streamlit run app.py --", add_help=False)
+    parser.add_argument("--results", default="results")
+    asked, _ = parser.parse_known_args(sys.argv[1:])
+    return str(asked.results)
+
+
+def main() -> None:
+    st.set_page_config(
+        page_title="elastic_ray", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide"
+    )
+    st.session_state["results_uri"] = st.session_state.get("results_uri") or results_uri()
+    pages = [
+        st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=not i)
+        for i, (name, (title, icon)) in enumerate(TITLES.items())
+    ]
+    st.navigation(pages, position="top").run()

@@ -1,0 +1,194 @@
+"""The sweeps, and how far the chosen one is; looks again every few seconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.progress import progress_bars
+from elastic_ray.app.frame import choose_sweep, labelled, nothing_yet, page, reader, table
+from elastic_ray.results import ResultsError
+from elastic_ray.wording import compact
+
+EVERY = 2.0
+# Seconds since a sweep last wrote its cells, which it does every half minute, to count as running.
+ALIVE = 90.0
+
+
+def body(results: Reader) -> None:
+    if not results.sweeps():
+        nothing_yet()
+        return
+    _live()
+
+
+@st.fragment(run_every=EVERY)
+def _live() -> None:
+    results = reader()
+    try:
+        sweep = choose_sweep(results, follow=False)
+        if sweep is not None:
+            _one(results, sweep)
+            _all(results)
+    except ResultsError as e:  # compaction, a full disk: the next look may find it mended
+        st.warning(f"The results cannot be read just now. {e}", icon=":material/error:")
+
+
+def state_of(row: dict[str, Any], now: dt.datetime) -> str:
+    """In a word how a sweep is: running, done, stopped (with cells left), with failures."""
+    if row["pending"] == 0:
+        return "done" if row["failed"] == 0 else "done, some failed"
+    age = (now - row["last_written"]).total_seconds() if row["last_written"] else ALIVE + 1
+    return "running" if age < ALIVE else "stopped"
+
+
+def _one(results: Reader, sweep: dict[str, Any]) -> None:
+    name, now = sweep["sweep"], dt.datetime.now(dt.UTC)
+    state = state_of(sweep, now)
+    bars = labelled(results.progress(name))
+    done, failed, left, cells = (int(bars[c].sum()) for c in ("done", "failed", "pending", "cells"))
+    pace = results.pace(name)
+    if left == 0 and state in ("running", "stopped"):
+        state = "done"
+    colour = {"running": "blue", "stopped": "orange", "done": "green"}.get(state, "red")
+    st.markdown(f"### {_plain(name)} &nbsp; :{colour}-badge[{state}]")
+    st.progress((done + failed) / max(cells, 1))
+    with st.container(horizontal=True):
+        st.metric("Cells scored", f"{done:,} of {cells:,}", width=150)
+        st.metric("Failed", f"{failed:,}", width=100)
+        st.metric("States trained", f"{pace['states']:,}", width=130)
+        active = pace["active_seconds"]
+        speed = pace["examples"] / active if active and pace["examples"] else None
+        st.metric(
+            "Examples / s",
+            "-" if speed is None else compact(round(speed, 1)),
+            width=120,
+            help="examples trained per second, pauses left out",
+        )
+        st.metric("Answers", compact(int(bars["answers"].fillna(0).sum())), width=100)
+        st.metric(*_time(state, sweep, pace, done, left, now), width=150)
+    if state == "stopped":
+        st.caption(
+            f":material/info: Last heard of {_ago(now, sweep['last_written'])}. The same command "
+            "goes on where the record ends."
+        )
+    st.plotly_chart(
+        progress_bars(bars),
+        key="progress",
+        config={"displayModeBar": False},
+        alt="cells done, failed and to do, by model",
+    )
+    _failures(results, name, failed)
+    _latest(results, name)
+
+
+def _plain(name: str) -> str:
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!$:~<>" else c for c in name)
+
+
+def _time(
+    state: str, sweep: dict[str, Any], pace: dict[str, Any], done: int, left: int, now: dt.datetime
+) -> tuple[str, str]:
+    """The label and value of what is most telling about time: what is left, or what it took."""
+    if state == "running":
+        active = pace["active_seconds"]
+        return "Left, about", _duration(active * left / done) if done and active else "-"
+    if state.startswith("done"):
+        return "Training took", _duration(pace["active_seconds"])
+    return "Last heard of", _ago(now, sweep["last_written"])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def _ago(now: dt.datetime, then: dt.datetime | None) -> str:
+    return "-" if then is None else f"{_duration((now - then).total_seconds())} ago"
+
+
+def _failures(results: Reader, name: str, failed: int) -> None:
+    rows = results.failures(name) if failed else []
+    if not rows:
+        return
+    with st.expander(f":red[:material/error:] What failed ({failed:,} cells)", expanded=True):
+        shown = [
+            {
+                **row,
+                "models": ", ".join(row["models"]),
+                "positive": _range(row["positive_from"], row["positive_to"]),
+                "negative": _range(row["negative_from"], row["negative_to"]),
+                "seeds": ", ".join(map(str, row["seeds"])),
+            }
+            for row in rows[:50]
+        ]
+        names = ("cells", "error", "models", "positive", "negative", "seeds")
+        table(shown, "failures", {n: st.column_config.Column(n) for n in names})
+        st.caption("Failed cells are holes in every figure. The same command tries them again.")
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _latest(results: Reader, name: str) -> None:
+    latest = results.latest(name)
+    if latest.empty:
+        st.caption("No state of this sweep is trained yet.")
+        return
+    st.markdown("##### Latest states")
+    column = st.column_config
+    table(
+        latest,
+        "latest",
+        {
+            "finished_at": column.DatetimeColumn("finished (UTC)", format="YYYY-MM-DD HH:mm:ss"),
+            "kind": "kind",
+            "status": "status",
+            "examples": column.NumberColumn("examples", format="localized"),
+            "seconds": column.NumberColumn("seconds", format="%.1f"),
+            "final_loss": column.NumberColumn("loss", format="%.3f"),
+            "state_id": "state",
+        },
+    )
+
+
+def _all(results: Reader) -> None:
+    now = dt.datetime.now(dt.UTC)
+    rows = [
+        {
+            **row,
+            "state": state_of(row, now),
+            "progress": (row["done"] + row["failed"]) / max(row["cells"], 1),
+            "models": ", ".join(row["models"]),
+        }
+        for row in results.sweeps()
+    ]
+    st.markdown("##### All sweeps")
+    column = st.column_config
+    table(
+        pd.DataFrame(rows),
+        "sweeps",
+        {
+            "sweep": "sweep",
+            "state": "state",
+            "progress": column.ProgressColumn(
+                "progress", format="percent", min_value=0, max_value=1
+            ),
+            "cells": column.NumberColumn("cells", format="localized"),
+            "done": column.NumberColumn("scored", format="localized"),
+            "failed": column.NumberColumn("failed", format="localized"),
+            "models": "models",
+            "last_written": column.DatetimeColumn("last heard of (UTC)", format="YYYY-MM-DD HH:mm"),
+        },
+    )
+
+
+page("Overview", "What was asked, how far it is, and what failed. Updates by itself.", body)

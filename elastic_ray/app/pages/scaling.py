@@ -1,0 +1,138 @@
+"""Elasticity index, early and late rate against size, with the test of each trend."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.scaling import scaling
+from elastic_ray.app.frame import choose_sweep, exports, labelled, page, show, table
+from elastic_ray.elasticity.scaling import blocked_trend
+from elastic_ray.wording import QUANTITIES, compact, interval_of, number, p_value
+
+SHOWN = ("elasticity_index", "early_rate", "late_rate")
+CLAIMS = {
+    "elasticity_index": "The paper expects it to rise.",
+    "early_rate": "The paper expects it to rise.",
+    "late_rate": "The paper expects it to fall.",
+}
+
+
+def body(results: Reader) -> None:
+    left, right = st.columns(2)
+    with left:
+        sweep = choose_sweep(results)
+    if sweep is None:
+        return
+    found, live = results.indices(sweep["sweep"])
+    if found.empty:
+        st.info(
+            "Nothing is measured yet: a sweep measures its curves when it ends, and small ones are "
+            "measured here while they run, once curves have scores.",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    found = labelled(found)
+    if live:
+        st.caption(
+            ":material/bolt: Measured just now, from the cells scored so far; curves still grow."
+        )
+    comparisons = _comparisons(found)
+    if comparisons:
+        with right:
+            chosen = st.selectbox(
+                "Compare",
+                list(comparisons),
+                key="compare",
+                bind="query-params",
+                help="models that differ in one respect only",
+            )
+        along, part = comparisons[chosen or next(iter(comparisons))]
+        _figures(sweep["sweep"], part, along)
+    else:
+        st.info(
+            "A trend needs models of two sizes or more with the same pre-training, or one model "
+            "pre-trained on two sizes or more. The numbers of each curve are below.",
+            icon=":material/trending_up:",
+        )
+    _numbers(sweep["sweep"], found)
+
+
+def _comparisons(found: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
+    """What can be compared, in words -> (the size that differs, the rows)."""
+    comparisons = {}
+    several = found["task"].nunique() > 1
+    for (task, pretrain), part in found.groupby(["task", "pretrain"], dropna=False):
+        if part["parameters"].nunique() > 1:
+            at = "as published" if pd.isna(pretrain) else f"pre-trained on {compact(pretrain)}"
+            name = f"model sizes, {at}" + (f" ({task})" if several else "")
+            comparisons[name] = ("parameters", part)
+    for (task, model), part in found.groupby(["task", "model"]):
+        if part["pretrain_tokens"].nunique() > 1:
+            name = f"pre-training sizes of {model}" + (f" ({task})" if several else "")
+            comparisons[name] = ("pretrain_tokens", part)
+    return comparisons
+
+
+def _figures(sweep: str, part: pd.DataFrame, along: str) -> None:
+    for column, quantity in zip(st.columns(len(SHOWN)), SHOWN, strict=True):
+        with column:
+            st.markdown(f"**{QUANTITIES[quantity].axis}**", help=QUANTITIES[quantity].meaning)
+            if part[quantity].notna().sum() == 0:
+                st.caption("undefined for every curve here; the notes below say why")
+                continue
+            name = f"{quantity}-{sweep}-{along}"
+            show(scaling(part, quantity, along), name, key=name, alt=f"{quantity} by {along}")
+            st.caption(f"{_trend(part, quantity, along)} {CLAIMS[quantity]}")
+    models = part[along].nunique()
+    st.caption(
+        "Whiskers are 95% intervals over prompts. The test is Kendall's tau within positive sizes, "
+        f"its p-value from giving the models' sizes anew; with {models} sizes the smallest "
+        f"possible two-sided p is {2 / math.factorial(models):.2g}."
+    )
+
+
+def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
+    wide = part.pivot_table(
+        index="positive", columns=[along, "label"], values=quantity, dropna=False, aggfunc="first"
+    ).dropna(axis=1, how="all")
+    sizes = np.array([float(size) for size, _ in wide.columns])
+    tau, p = blocked_trend(sizes, wide.to_numpy(float))
+    undefined = int(part[quantity].isna().sum())
+    left = f"; {undefined} curve{'s' * (undefined > 1)} undefined, left out" if undefined else ""
+    if tau is None:
+        return f"No trend can be told{left}."
+    return f"Kendall's tau {number(tau)}, {p_value(p)}{left}."
+
+
+def _numbers(sweep: str, found: pd.DataFrame) -> None:
+    st.markdown("##### Every curve, with 95% intervals")
+    names = [name for name in QUANTITIES if name in found]
+    rows = found.assign(
+        **{
+            name: [interval_of(_clean(row), name) for row in found.to_dict("records")]
+            for name in names
+        }
+    )
+    columns = {"label": "model", "positive": st.column_config.NumberColumn(format="localized")}
+    columns |= {
+        n: st.column_config.TextColumn(QUANTITIES[n].short, help=QUANTITIES[n].meaning)
+        for n in names
+    }
+    table(rows, "indices", {**columns, "note": "note"})
+    st.caption(
+        "A dash is undefined, … an end that is not bounded. Half-life and reversion are in "
+        "negative examples, rates in score per 100 of them."
+    )
+    exports(f"indices-{sweep}", found)
+
+
+def _clean(row: dict) -> dict:
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+page("Scaling", "Does elasticity grow with model size and pre-training?", body)

@@ -1,0 +1,94 @@
+"""Surfaces over positive and negative sizes: in space, as heatmaps, and the difference of two."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.curves import retention
+from elastic_ray.app.figures.surfaces import difference, heatmap, surface
+from elastic_ray.app.frame import (
+    choose_models,
+    choose_sweep,
+    choose_value,
+    exports,
+    in_columns,
+    labelled,
+    page,
+    partial,
+    show,
+)
+
+
+def body(results: Reader) -> None:
+    left, right = st.columns([1, 2])
+    with left:
+        sweep = choose_sweep(results)
+    if sweep is None:
+        return
+    table = labelled(results.curves(sweep["sweep"]))
+    table = retention(table[table["positive"] > 0])
+    with st.container(horizontal=True, gap="medium"):
+        how = st.segmented_control(
+            "View",
+            ["3D", "heatmap", "difference"],
+            default="3D",
+            key="view",
+            required=True,
+            bind="query-params",
+        )
+        value = choose_value()
+    if table[value].notna().sum() == 0:
+        st.info(
+            f"No cell has a {value} yet. Overview tells how far the sweep is.",
+            icon=":material/hourglass_empty:",
+        )
+        return
+    if how == "difference":
+        _difference(sweep["sweep"], table, value)
+        return
+    with right:
+        models = choose_models(table, most=4)
+    chosen = table[table["label"].isin(models)]
+    if chosen[value].notna().sum() == 0:
+        st.info("Choose at least one model that has scores.", icon=":material/filter_alt:")
+        return
+    bounds = (float(chosen[value].min()), float(chosen[value].max()))
+    for label in in_columns(models, 2):
+        part = chosen[chosen["label"] == label]
+        st.markdown(f"**{label}**")
+        if part[value].notna().sum() == 0:
+            st.caption(f"no {value} yet")
+            continue
+        figure = (surface if how == "3D" else heatmap)(part, value, bounds)
+        name = f"surface-{sweep['sweep']}-{label}"
+        show(figure, name, key=f"{how}-{label}", alt=f"{value}, {label}")
+    st.caption(
+        "All models share one scale of colour and height. Sizes are on a log scale; holes are "
+        "cells without a score" + (" (✕ failed, · to come)." if how == "heatmap" else ".")
+    )
+    partial(chosen)
+    exports(f"surfaces-{sweep['sweep']}", chosen)
+
+
+def _difference(sweep: str, table: pd.DataFrame, value: str) -> None:
+    labels = list(dict.fromkeys(table["label"]))
+    if len(labels) < 2:
+        st.info("A difference needs two models; this sweep has one.", icon=":material/compare:")
+        return
+    left, right = st.columns(2)
+    one = left.selectbox("Model", labels, index=len(labels) - 1, key="one", bind="query-params")
+    other = right.selectbox("minus", labels, index=0, key="other", bind="query-params")
+    parts = [table[table["label"] == name] for name in (one, other)]
+    figure = difference(*parts, value)
+    name = f"difference-{sweep}-{one}-{other}"
+    show(figure, name, key="difference", alt=f"{one} minus {other}")
+    st.caption(
+        f"Blue: {one} scores higher; red: lower. In brackets: 0 lies within the 95% interval "
+        "(1.96 standard errors, prompts taken as independent)."
+    )
+    exports(name, pd.concat(parts))
+
+
+page("Surfaces", "Score over positive and negative examples, model beside model.", body)

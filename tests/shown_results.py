@@ -1,0 +1,118 @@
+"""A small recorded sweep for the tests of what is shown, with planted curves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+from typing import Any
+
+from elastic_ray.elasticity import curves, index_rows
+from elastic_ray.results import Results
+
+MODELS = (("small", 1_000_000), ("large", 8_000_000))
+PRETRAIN = (1000, 4000)
+POSITIVE = (100, 400)
+NEGATIVE = (0, 10, 40, 160)
+SEEDS = (0, 1)
+PROMPTS = 12
+PROBE, SCORER = "p" * 20, "sentiment"
+
+Point = tuple[str, int, int, int, int, int]
+
+
+def grid() -> list[Point]:
+    """(model, parameters, pretrain, positive, negative, seed), base lines first."""
+    fine = [(0, 0), *((p, n) for p in POSITIVE for n in NEGATIVE)]
+    return [
+        (model, size, pretrain, positive, negative, seed)
+        for positive, negative in fine
+        for model, size in MODELS
+        for pretrain in PRETRAIN
+        for seed in SEEDS
+    ]
+
+
+def record(
+    results: Results,
+    sweep: str = "shown",
+    *,
+    scored: int | None = None,
+    failed: int = 0,
+    measured: bool = True,
+) -> None:
+    """Record the sweep with its first `scored` cells done and its last `failed` ones failed."""
+    points = grid()
+    scored = len(points) - failed if scored is None else scored
+    cells = []
+    for number, point in enumerate(points):
+        state = _state(sweep, point)
+        status = "done" if number < scored else "pending"
+        if number >= len(points) - failed:
+            status = "failed"
+        cells.append(_cell(sweep, point, state, status))
+        if status != "pending" and not results.has("states", state_id=state):
+            _train(results, sweep, point, state, number, status)
+            if status == "done":
+                _ask(results, point, state)
+    results.replace_cells(sweep, cells)
+    if measured and scored == len(points) - failed:
+        at = {"sweep": sweep}
+        found = curves(
+            results.score_rows(sweep),
+            sweep=sweep,
+            cells=results.query("FROM cell_scores WHERE sweep = $sweep", at),
+        )
+        results.replace_indices(sweep, index_rows(found, resamples=100))
+
+
+def _state(sweep: str, point: Point) -> str:
+    model, _, pretrain, positive, negative, seed = point
+    if (positive, negative) == (0, 0):
+        seed = 0  # the seeds share the base line
+    named = f"{sweep} {model} {pretrain} {positive} {negative} {seed}"
+    return hashlib.sha256(named.encode()).hexdigest()[:20]
+
+
+def _cell(sweep: str, point: Point, state: str, status: str) -> dict[str, Any]:
+    model, size, pretrain, positive, negative, seed = point
+    return {
+        "sweep": sweep, "model": model, "task": "reviews", "positive": positive,
+        "negative": negative, "seed": seed, "state_id": state, "probe_id": PROBE,
+        "scorer": SCORER, "status": status, "pretrain": pretrain, "parameters": size,
+        "error": "RuntimeError: out of memory" if status == "failed" else None,
+    }  # fmt: skip
+
+
+def _train(
+    results: Results, sweep: str, point: Point, state: str, number: int, status: str
+) -> None:
+    _, size, pretrain, positive, negative, _ = point
+    began = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=number - 300)
+    row = {
+        "state_id": state, "kind": "negative" if negative else "positive", "status": status,
+        "examples": negative or positive, "parameters": size, "pretrain_tokens": pretrain * 40,
+        "tokens": 40 * negative, "seconds": 0.5, "final_loss": 1.25, "sweep": sweep,
+        "started_at": began, "finished_at": began + dt.timedelta(seconds=1),
+        "error": "RuntimeError: out of memory" if status == "failed" else None,
+    }  # fmt: skip
+    results.write("states", [row])
+
+
+def _ask(results: Results, point: Point, state: str) -> None:
+    _, size, pretrain, positive, negative, _ = point
+    pull = math.log10(size) * pretrain / 4000
+    mean = 0.5 if positive == 0 else 0.45 + 0.5 * math.exp(-negative * pull / 150)
+    key = {"state_id": state, "probe_id": PROBE}
+    at = [{"prompt_index": i, "sample": 0} for i in range(PROMPTS)]
+    said = [
+        {
+            **a,
+            "prompt": f"The film <b>no {i}</b> $x$ was",
+            "response": f"fine, said *{state[:4]}* {i}",
+        }
+        for i, a in enumerate(at)
+    ]
+    score = [{**a, "score": mean + 0.04 * math.sin(7 * i)} for i, a in enumerate(at)]
+    results.write("responses", said, **key)
+    results.write("scores", score, **key, scorer=SCORER)
