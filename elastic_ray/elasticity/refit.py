@@ -20,6 +20,10 @@ from .resampling import Estimate, draws, estimate
 DERIVED = ("reversion_size", "half_life", "early_rate", "late_rate", "elasticity_index")
 """What is measured of a curve, read off the fitted one: the same definitions, on a fine grid."""
 
+_NO_SKEW = (np.zeros(2), np.zeros(2))
+"""Ends corrected for bias alone: shares and powers lie between bounds, which pull their estimates
+inwards. Sizes, searched in logarithms, need no correction."""
+
 _GRID = 300
 _STEPS = 40
 
@@ -42,7 +46,9 @@ class Refits:
         found = {name: estimate(self.at[:, i]) for i, name in enumerate(linear)}
         for i, shape in enumerate(shapes, start=len(linear)):
             drawn = self.at[:, i]
-            found[shape.name] = estimate(np.exp(drawn) if shape.log else drawn)
+            found[shape.name] = (
+                estimate(np.exp(drawn)) if shape.log else estimate(drawn, jackknife=_NO_SKEW)
+            )
         return found
 
     def derived(self, positive: int) -> dict[str, Estimate]:

@@ -394,6 +394,7 @@ class _Run:
         self._engine.destroy()
         del self._engine, self._model
         gc.collect()
+        gc.freeze()  # what is left are the libraries: the next collection need not walk them
 
 
 def walk(config: Mapping[str, Any]) -> None:
