@@ -9,8 +9,8 @@ before the clock starts; same data, recipe, prompts and sampling. The sweep runs
 its own start and end included. Printed: the ratio of the wall clocks, of the examples trained, the
 scores of both sides, and where the sweep's time went.
 
-The sweep takes half a minute to start, whatever its size: fewer seeds bring the ratio down. So does a
-grid in which answers weigh more than training: they cost both sides about alike.
+The sweep takes half a minute to start, whatever its size: fewer seeds bring the ratio down. So does
+a grid in which answers weigh more than training: they cost both sides about alike.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The draws are those of one curve's intervals (`resampling`), the family is kept, and each fit starts
 from that of the data (Levenberg and Marquardt's method, some tens of steps). Ends are percentiles,
-which no change of a shape's units moves. The delta method held planted shapes of two exponentials
-in 91% of simulated sweeps, BCa ends a floor that lies beyond the measured sizes in 89%, percentiles
-both in 93-95% (`benchmarks/coverage.py`).
+which no change of a shape's units moves; for shares and powers they are corrected for bias. The
+delta method held planted shapes of two exponentials in 91% of simulated sweeps, BCa ends a floor
+that lies beyond the measured sizes in 89%, percentiles a share in 92% (`benchmarks/coverage.py`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ STATISTICS = (
     "Intervals are 95%, from a bootstrap over prompts with seeds held fixed: percentile, for the "
     "index BCa. Differences and slopes draw the prompts once for all curves (paired). A fitted "
     "surface is the family, of seven, with the smallest error at sizes left out of the fit; "
-    "its intervals are percentiles of the fits to each resample. Trends are Kendall's tau within "
+    "its intervals are percentiles of the fits to each resample, for shares and powers corrected "
+    "for bias. Trends are Kendall's tau within "
     "positive sizes with a two-sided permutation p-value that moves whole models, plain and "
     "adjusted (Holm).",
 )
