@@ -394,14 +394,15 @@ class _Run:
         self._engine.destroy()
         del self._engine, self._model
         gc.collect()
-        gc.freeze()  # what is left are the libraries: the next collection need not walk them
 
 
 def walk(config: Mapping[str, Any]) -> None:
     """The train function of each Ray Train worker: all ladders of the job, in order."""
+    import deepspeed  # noqa: F401
     import ray.train
     import torch
 
+    gc.freeze()  # the libraries: no collection after a ladder need walk them
     job: TrainJob = config["job"]
     torch.set_num_threads(math.ceil(job.runtime.cpus_per_worker))
     context = ray.train.get_context()
