@@ -154,13 +154,7 @@ def show(figure: go.Figure, name: str, *, key: str, alt: str) -> None:
         config={
             "displaylogo": False,
             "displayModeBar": True,
-            "modeBarButtonsToRemove": [
-                "select2d",
-                "lasso2d",
-                "autoScale2d",
-                "zoomIn2d",
-                "zoomOut2d",
-            ],
+            "modeBarButtonsToRemove": _BUTTONS_NOT_SHOWN,
             "toImageButtonOptions": {
                 "format": st.session_state.get("image", "png"),
                 "filename": name,

@@ -122,9 +122,8 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         differences += compare_all(larger.curves, smaller.curves)
     others: list[Difference] = []
     if against is not None:
-        matched = ("model", "task", "pretrain", "positive")
         try:
-            others = compare_all(found, _curves(results, against)[0], matched)
+            others = compare_all(found, _curves(results, against)[0], _CURVE)
         except ElasticityError as e:
             raise ReportError(f"{sweep} and {against}: {e}") from e
     progress = results.of_sweep("progress", sweep)
