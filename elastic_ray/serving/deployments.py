@@ -75,7 +75,7 @@ async def _end_if_dead(part: Engine | Judge) -> None:
         os._exit(1)
 
 
-@serve.deployment(max_queued_requests=QUEUED)
+@serve.deployment(max_queued_requests=QUEUED, graceful_shutdown_wait_loop_s=0.1)
 class EngineReplica:
     """One engine: every request holds a lease on the state it is about."""
 
@@ -120,7 +120,7 @@ class EngineReplica:
         await self._engine.close()
 
 
-@serve.deployment(max_queued_requests=QUEUED)
+@serve.deployment(max_queued_requests=QUEUED, graceful_shutdown_wait_loop_s=0.1)
 class ScorerReplica:
     """One classifier."""
 

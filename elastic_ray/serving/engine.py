@@ -17,6 +17,7 @@ from .values import Answer, EngineConfig, EngineError, Sampling, ScorerConfig, W
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 Prompts = Sequence[tuple[int, str]]
 
@@ -182,6 +183,7 @@ class VllmEngine:
         self, index: int, prompt: str, sample: int, sampling: Sampling, lora: Any
     ) -> Answer:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         seed = sampling.request_seed(index, sample)
         parameters = SamplingParams(
@@ -190,6 +192,7 @@ class VllmEngine:
             top_k=sampling.top_k,
             top_p=sampling.top_p,
             seed=seed,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._requests += 1
         last: RequestOutput | None = None
@@ -223,10 +226,21 @@ class VllmEngine:
         return LoRARequest(weights.state_id, number, weights.adapter)
 
     async def check(self) -> None:
-        await self._llm.check_health()
+        await check_vllm(self._llm)
 
     async def close(self) -> None:
         self._llm.shutdown()
+
+
+async def check_vllm(llm: AsyncLLM) -> None:
+    """`EngineError` if the engine can answer no more.
+
+    Never vLLM's own error: whoever receives it, Serve's controller too, would import vLLM for it.
+    """
+    try:
+        await llm.check_health()
+    except Exception as e:
+        raise EngineError(f"the engine's process died: {_reason(e)}") from None
 
 
 def _held(output: RequestOutput, lora: Any) -> str:

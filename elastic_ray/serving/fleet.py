@@ -141,8 +141,7 @@ class Fleet:
 
     async def shutdown(self) -> None:
         """End every deployment of this fleet; Serve itself may be another sweep's too."""
-        for name in list(self._handles):
-            await self.close(name)
+        await asyncio.gather(*(self.close(name) for name in list(self._handles)))
 
 
 def _why_not(application: str) -> str | None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from .engine import longest_text, why_no_vllm
+from .engine import check_vllm, longest_text, why_no_vllm
 from .values import EngineError, Score, ScorerConfig, to_score
 
 
@@ -95,7 +95,7 @@ class VllmJudge:
         return to_score([float(x) for x in last.outputs.data.flatten()], self._config)
 
     async def check(self) -> None:
-        await self._llm.check_health()
+        await check_vllm(self._llm)
 
     async def close(self) -> None:
         self._llm.shutdown()
