@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from elastic_ray.results import Results
@@ -44,17 +45,17 @@ SPEC: dict[str, Any] = {
 }
 
 
-def run_sweep(folder: Path, spec: dict[str, Any], results: Path) -> tuple[float, str]:
-    """(seconds, what it printed) of the sweep command."""
+def run_sweep(folder: Path, spec: dict[str, Any], results: Path) -> tuple[float, float, str]:
+    """(seconds, seconds that the machine's cores idled meanwhile, what it printed)."""
     path = folder / f"{spec['sweep']}.yaml"
     path.write_text(yaml.safe_dump(spec))
     command = [sys.executable, "-m", "elastic_ray.sweep", str(path), "--results", str(results)]
     environment = {**os.environ, "RAY_ADDRESS": "local"}
-    began = time.monotonic()
+    began, idle = time.monotonic(), psutil.cpu_times().idle
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)
-    return time.monotonic() - began, done.stdout
+    return time.monotonic() - began, psutil.cpu_times().idle - idle, done.stdout
 
 
 def usual_cell(config: dict[str, Any]) -> None:
@@ -173,7 +174,7 @@ def main() -> None:
         base = next(s for s, row in rows if row["kind"] == "pretrain")
         scorer = next((results / "scorers").iterdir())
 
-        ours, printed = run_sweep(folder, spec, results)
+        ours, idle, printed = run_sweep(folder, spec, results)
         scored = store.query("SELECT avg(score) AS s FROM cell_scores WHERE sweep = 'grid'")
         usual, cells = run_usual(spec, store.location(f"checkpoints/{base}"), str(scorer))
 
@@ -191,6 +192,7 @@ def main() -> None:
     print("where the sweep's time went (seconds; kinds overlap):")
     for kind, seconds in spent(printed).items():
         print(f"  {kind:16} {seconds:5.0f}")
+    print(f"  {'idle cores':16} {idle:5.0f} of {ours * (os.cpu_count() or 1):.0f} core-seconds")
 
 
 if __name__ == "__main__":
