@@ -174,7 +174,7 @@ class _Drive:
             self.board,
             self.layout,
             Asker(*shared, self.layout, prompts, self.screen.say),
-            Judging(*shared, scorers, self.screen.say),
+            Judging(*shared, scorers, self.loaded, self.screen.say),
         )
         if self.plan.spec.keep != "all":
             self.board.listen(lambda event, state: self._tidy(self.keeper.may_go(state)))

@@ -13,6 +13,7 @@ from .plan import Plan
 from .results import Results
 from .serving.fleet import Fleet
 from .serving.values import Answer, ScorerConfig
+from .tasks import Task
 
 Made = tuple[ScorerConfig, float | None]
 """A scorer's configuration and held-out accuracy (None where it is not known)."""
@@ -20,6 +21,7 @@ Made = tuple[ScorerConfig, float | None]
 
 class Judging:
     """Scores answers; `made` gives each task's scorer once it is there (it may be trained first).
+    `loaded` holds the tasks, which say what a scorer reads of an answer.
 
     A scorer is opened at its first use, or ahead by `prepare`.
     """
@@ -31,10 +33,12 @@ class Judging:
         board: Board,
         fleet: Fleet,
         made: Mapping[str, Awaitable[Made]],
+        loaded: Mapping[str, Task],
         say: Callable[[str], None],
     ) -> None:
         self._results, self._board, self._fleet, self._say = results, board, fleet, say
         self._probes = plan.questions()
+        self._loaded = loaded
         self._made = {task: asyncio.ensure_future(scorer) for task, scorer in made.items()}
         self._open: dict[str, asyncio.Future[None]] = {}
 
@@ -54,7 +58,9 @@ class Judging:
         state, task = key
         probe = self._probes[key]
         config, accuracy = await self._scorer(task)
-        reply = await self._fleet.score(config.name, [_text(answer) for answer in answers])
+        judged = self._loaded[task].judged
+        texts = [judged(answer.prompt, answer.response) for answer in answers]
+        reply = await self._fleet.score(config.name, texts)
         rows: list[dict[str, Any]] = [
             {
                 "prompt_index": answer.prompt_index,
@@ -86,9 +92,3 @@ class Judging:
         if about.get("notice"):
             self._say(f"scorer {config.name}: {about['notice']}")
         self._board.now(f"scorer {config.name}", f"scorer {config.name}: {about['engine']}")
-
-
-def _text(answer: Answer) -> str:
-    """What is judged: the prompt with its continuation."""
-    between = "" if not answer.prompt or answer.response[:1].isspace() else " "
-    return f"{answer.prompt}{between}{answer.response}"

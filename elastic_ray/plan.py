@@ -29,6 +29,9 @@ from .states import (
     state_id,
 )
 
+SCORER_TEXTS = 20
+"""The fewest labelled texts that a task's own scorer is trained and judged on."""
+
 
 class TaskFacts(Protocol):
     """What planning needs to know of a task; `tasks.Task` has it."""
@@ -344,11 +347,11 @@ def _asked(spec: Spec, nodes: Mapping[str, Node], ladders: Sequence[Ladder]) -> 
 
 def _check_sizes(spec: Spec, tasks: Mapping[str, TaskFacts]) -> None:
     problems = []
-    for task in spec.task:
+    for i, task in enumerate(spec.task):
         facts = tasks[task.name]
         wanted = [("positive", "positive", spec.positive), ("negative", "negative", spec.negative)]
-        for i, model in enumerate(spec.models):
-            wanted.append((f"models.{i}.pretrain", "pretrain", model.pretrain))
+        for k, model in enumerate(spec.models):
+            wanted.append((f"models.{k}.pretrain", "pretrain", model.pretrain))
         for where, pool, sizes in wanted:
             held = facts.sizes.get(pool, 0)
             if sizes and max(sizes) > held:
@@ -356,6 +359,12 @@ def _check_sizes(spec: Spec, tasks: Mapping[str, TaskFacts]) -> None:
                     f"{where}: found {max(sizes):,} examples; task {task.name} holds {held:,} "
                     f"{pool} examples"
                 )
+        judge, texts = task.scorer, facts.sizes.get("scorer", 0)
+        if not (judge.hub or judge.path) and texts < SCORER_TEXTS:
+            problems.append(
+                f"task.{i}.scorer: task {task.name} holds {texts} labelled texts to train one on; "
+                f"at least {SCORER_TEXTS}, or give its hub and revision, or its path"
+            )
         most = facts.sizes.get("prompts")
         if most is not None and spec.generation.prompts > most:
             problems.append(

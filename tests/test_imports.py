@@ -36,11 +36,13 @@ PURE = (
     "elasticity",
     "wording",
     "dry_run",
+    "hub",
 )
 LIGHT = (*PURE, "results", "query", "report", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
+    ("hub",),
     ("yaml_source", "spec", "checkpoints", "tasks", "elasticity", "wording"),
     ("short_forms", "states", "price", "capacity"),
     ("spec_file", "plan"),

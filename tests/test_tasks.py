@@ -105,8 +105,11 @@ def test_a_selection_of_more_than_there_is_is_refused(count: int) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("review", {}, "no task 'review' (did you mean 'reviews'?); tasks: imdb, reviews"),
-        ("saferlhf", {}, "no task 'saferlhf'; tasks: imdb, reviews"),
+        ("review", {}, "no task 'review' (did you mean 'reviews'?); tasks: alpaca, imdb"),
+        ("poems", {}, "no task 'poems'; tasks: alpaca, imdb, reviews, saferlhf, truthfulqa"),
+        ("saferlhf", {"max_words": 9}, "unknown setting data.max_words; allowed: path, name, rev"),
+        ("alpaca", {"path": "/no/such"}, "data.path: found '/no/such'; no such folder"),
+        ("truthfulqa", {"name": "a/b"}, "data.revision: found None for a/b; a full commit id"),
         ("reviews", {"sed": 1}, "data.sed (did you mean 'seed'?); allowed: seed"),
         ("reviews", {"self": 1}, "unknown setting data.self"),
         ("reviews", {3: 1}, "unknown setting data.3"),

@@ -1,7 +1,8 @@
 """What a model is taught and asked: one class per task, all with the interface of `Task`.
 
-To add one: write a class like `reviews.Reviews`, and name it in `TASKS`. Nothing here imports torch
-or ray, and transformers only where a tokenizer is made: planning needs neither.
+To add one: write a class like `reviews.Reviews`, or a reader of dialogues like `saferlhf`, and name
+it in `TASKS`. Nothing here imports torch or ray, and transformers only where a tokenizer is made:
+planning needs neither.
 """
 
 from __future__ import annotations
@@ -10,14 +11,30 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from . import alpaca, saferlhf, truthfulqa
 from .imdb import Imdb
 from .reviews import Reviews
 from .selection import selection
-from .task import POOLS, Example, Task, TaskError
+from .task import POOLS, Example, Task, TaskError, Unreachable
 
-__all__ = ["POOLS", "TASKS", "Example", "Task", "TaskError", "load_task", "selection"]
+__all__ = [
+    "POOLS",
+    "TASKS",
+    "Example",
+    "Task",
+    "TaskError",
+    "Unreachable",
+    "load_task",
+    "selection",
+]
 
-TASKS: Mapping[str, Callable[..., Task]] = {"reviews": Reviews, "imdb": Imdb}
+TASKS: Mapping[str, Callable[..., Task]] = {
+    "reviews": Reviews,
+    "imdb": Imdb,
+    "saferlhf": saferlhf.load,
+    "alpaca": alpaca.load,
+    "truthfulqa": truthfulqa.load,
+}
 
 
 def load_task(name: str, data: Mapping[str, Any] | None = None) -> Task:

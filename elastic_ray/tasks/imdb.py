@@ -10,15 +10,15 @@ no pool; the scorer learns from no text that another pool holds.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .imdb_files import SPLITS, Row, content, files, read_folder, read_hub
+from . import source
+from .imdb_files import SPLITS, Row, read
 from .selection import below, selection
+from .source import Source, source_of
 from .task import (
     Example,
     HeldOut,
@@ -26,11 +26,12 @@ from .task import (
     check_apart,
     check_pool,
     check_settings,
+    continued,
     cut_prompts,
     first,
     normal,
 )
-from .tokenizers import SMALLEST, byte_pairs
+from .tokenizers import byte_pairs, check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -40,12 +41,13 @@ VERSION = 2
 HUB, REVISION = "stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
 VOCABULARY = 4096
 TOKENIZER_TEXTS = 20_000
-SETTINGS = ("path", "name", "revision", "max_words")
+SETTINGS = (*source.SETTINGS, "max_words")
 SHORTEST_CUT = 10
 """The least `max_words`: a prompt has up to eight words, and something has to follow it."""
 TOKENS_PER_WORD = 1.53
 """With `VOCABULARY` tokens, on the real reviews."""
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+WORDS = 230
+"""Of a review, on average."""
 
 
 class Imdb:
@@ -62,7 +64,6 @@ class Imdb:
 
     def __init__(self, /, **settings: Any) -> None:
         check_settings(self.name, settings, SETTINGS)
-        self._path = settings.get("path")
         self._max_words = settings.get("max_words")
         if self._max_words is not None and (
             type(self._max_words) is not int or self._max_words < SHORTEST_CUT
@@ -71,25 +72,17 @@ class Imdb:
                 f"task imdb: data.max_words: found {self._max_words!r}; "
                 f"a whole number from {SHORTEST_CUT}"
             )
-        if self._path is not None:
-            if {"name", "revision"} & settings.keys():
-                raise TaskError("task imdb: data: give path, or name and revision, not both")
-            if not isinstance(self._path, str) or not Path(self._path).is_dir():
-                raise TaskError(f"task imdb: data.path: found {self._path!r}; no such folder")
-        self._hub = _hub(settings)
+        self._source = source_of(SPLITS, settings, HUB, REVISION)
+        self.typical_tokens = TOKENS_PER_WORD * min(self._max_words or WORDS, WORDS)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        source: dict[str, Any]
-        if self._path is None:
-            source = {"hub": self._hub[0], "revision": self._hub[1]}
-        else:
-            source = {split: content(files(self._path, split)) for split in SPLITS}
-        return {"task": self.name, "version": VERSION, "max_words": self._max_words, **source}
+        held = self._source.identity()
+        return {"task": self.name, "version": VERSION, "max_words": self._max_words, **held}
 
     @property
     def _parted(self) -> _Parted:
-        return _part(self._path, self._hub, self._max_words, json.dumps(self.identity))
+        return _part(self._source, self._max_words, json.dumps(self.identity))
 
     @property
     def removed(self) -> dict[str, int]:
@@ -117,15 +110,18 @@ class Imdb:
     def prompts(self, count: int) -> list[str]:
         return first(self._prompts, count, self.name)
 
+    def judged(self, prompt: str, response: str) -> str:
+        return continued(prompt, response)
+
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
-        self._check_vocabulary(vocab_size)
+        check_vocabulary(self.name, vocab_size)
         # Without unlabelled text only a scorer needs this: it then sees what the models are taught.
         pool = self.pool("pretrain") or [*self.pool("positive"), *self.pool("negative")]
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
         return byte_pairs((pool[i].response for i in chosen), vocab_size or VOCABULARY)
 
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
-        self._check_vocabulary(vocab_size)
+        check_vocabulary(self.name, vocab_size)
         return {
             "algorithm": "byte-level bpe",
             "version": VERSION,
@@ -135,27 +131,6 @@ class Imdb:
 
     def check_apart(self) -> None:
         check_apart(self.name, self._parted.held_out, self._parted.pools)
-
-    def _check_vocabulary(self, vocab_size: int | None) -> None:
-        if vocab_size is not None and vocab_size < SMALLEST:
-            raise TaskError(
-                f"task imdb: init.vocabulary: found {vocab_size}; at least {SMALLEST} "
-                "(every byte has a token)"
-            )
-
-
-def _hub(settings: dict[str, Any]) -> tuple[str, str]:
-    """The dataset's name and commit; the default commit belongs to the default name."""
-    name = settings.get("name", HUB)
-    if not isinstance(name, str) or not name:
-        raise TaskError(f"task imdb: data.name: found {name!r}; a dataset's name, such as {HUB!r}")
-    revision = settings.get("revision", REVISION if name == HUB else None)
-    if not isinstance(revision, str) or not _COMMIT.fullmatch(revision):
-        raise TaskError(
-            f"task imdb: data.revision: found {revision!r} for {name}; a full commit id is needed "
-            "(40 hexadecimal digits): branches and tags move"
-        )
-    return name, revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +143,9 @@ class _Parted:
 
 
 @lru_cache(maxsize=2)
-def _part(path: str | None, hub: tuple[str, str], max_words: int | None, identity: str) -> _Parted:
+def _part(where: Source, max_words: int | None, identity: str) -> _Parted:
     """Reads and parts the splits, once per process; `identity` says what the files held."""
-    splits = read_hub(*hub, max_words) if path is None else read_folder(path, max_words)
+    splits = read(where, max_words)
     held_out: dict[str, str] = {}
     judged: list[Row] = []
     for text, label in splits["test"]:

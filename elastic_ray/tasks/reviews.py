@@ -21,6 +21,7 @@ from .task import (
     check_apart,
     check_pool,
     check_settings,
+    continued,
     cut_prompts,
     first,
 )
@@ -38,7 +39,7 @@ class Reviews:
     """The `reviews` task. Settings (`data:`): `seed`, a whole number, 0 unless given."""
 
     name = "reviews"
-    mean_tokens = 40.3
+    mean_tokens = typical_tokens = 40.3
 
     def __init__(self, /, **settings: Any) -> None:
         check_settings(self.name, settings, ("seed",))
@@ -62,6 +63,9 @@ class Reviews:
 
     def prompts(self, count: int) -> list[str]:
         return first(self._prompts, count, self.name)
+
+    def judged(self, prompt: str, response: str) -> str:
+        return continued(prompt, response)
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
         self._check_vocabulary(vocab_size)

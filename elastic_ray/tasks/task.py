@@ -21,6 +21,10 @@ class TaskError(ValueError):
     """The task's data or settings cannot be used; the message says which, and what is allowed."""
 
 
+class Unreachable(TaskError):
+    """The task's data set cannot be had from the hub; its identity is known all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One text to learn from. The loss is on `response` only; `prompt` may be empty.
@@ -43,6 +47,8 @@ class Task(Protocol):
     """Examples by pool, and `prompts`, the most that can be asked."""
     mean_tokens: float
     """Tokens per example, roughly."""
+    typical_tokens: float
+    """The same as an assumption, for where the data cannot be reached."""
 
     def pool(self, name: str) -> Sequence[Example]:
         """The examples of a pool, in a fixed order; `scorer` is held apart from all else."""
@@ -50,6 +56,10 @@ class Task(Protocol):
 
     def prompts(self, count: int) -> list[str]:
         """The first `count` held-out prompts, distinct."""
+        ...
+
+    def judged(self, prompt: str, response: str) -> str:
+        """What a scorer reads of an answer."""
         ...
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
@@ -118,6 +128,12 @@ def cut_prompts(name: str, texts: Iterable[str], seed: int) -> list[str]:
         if len(words) > length:
             found.setdefault(" ".join(words[:length]), None)
     return list(found)
+
+
+def continued(prompt: str, response: str) -> str:
+    """The text that an answer continues, with one space or line break between the two."""
+    between = "" if not prompt or response[:1].isspace() else " "
+    return f"{prompt}{between}{response}"
 
 
 def first(prompts: Sequence[str], count: int, name: str) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from .task import TaskError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -64,3 +66,12 @@ def _finish(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         model_max_length=LONGEST,
         clean_up_tokenization_spaces=False,
     )
+
+
+def check_vocabulary(task: str, vocab_size: int | None) -> None:
+    """`TaskError` for a byte-level vocabulary that is too small."""
+    if vocab_size is not None and vocab_size < SMALLEST:
+        raise TaskError(
+            f"task {task}: init.vocabulary: found {vocab_size}; at least {SMALLEST} "
+            "(every byte has a token)"
+        )

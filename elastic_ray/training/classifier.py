@@ -11,6 +11,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints import checkpoint_checksum
@@ -55,7 +56,8 @@ def train_classifier(
     began = time.monotonic()
     task = load_task(task_name, data)
     tokenizer = task.tokenizer(None)
-    pool = task.pool("scorer")
+    labelled = task.pool("scorer")
+    pool = [replace(e, prompt="", response=task.judged(e.prompt, e.response)) for e in labelled]
     shuffled = [pool[i] for i in selection(len(pool), len(pool), SEED)]
     tenth = len(pool) // 10
     held, watched, known = shuffled[:tenth], shuffled[tenth : 2 * tenth], shuffled[2 * tenth :]
@@ -159,7 +161,7 @@ def _inputs(
 ) -> tuple[dict[str, Any], torch.Tensor]:
     import torch
 
-    texts = [f"{e.prompt} {e.response}".strip() for e in examples]
+    texts = [e.response for e in examples]
     inputs = tokenizer(
         texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
     )

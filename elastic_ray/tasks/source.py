@@ -1,0 +1,193 @@
+"""Where a task's splits are read from: a folder of Parquet, JSONL or CSV files, or the hub.
+
+Either gives the same tables. Whatever cannot be read is a `TaskError` that names the file or the
+dataset, and what is allowed; what the hub does not give is `Unreachable`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..hub import refusal
+from .task import TaskError, Unreachable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+READABLE = ("parquet", "jsonl", "csv")
+SETTINGS = ("path", "name", "revision")
+"""What a task's `data:` says of its source."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The splits that a task reads; those in `optional` may be missing. `config` is the hub's."""
+
+    task: str
+    names: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of one file, and the words that name it in an error."""
+
+    rows: pa.Table
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder, or a dataset on the hub at a commit: (name, revision)."""
+
+    splits: Splits
+    folder: str | None
+    hub: tuple[str, str]
+
+    def identity(self) -> dict[str, Any]:
+        """What is read, as canonical-JSON values: a commit, or the hash of every file."""
+        if self.folder is not None:
+            names = self.splits.names
+            return {n: content(self.splits, files(self.splits, self.folder, n)) for n in names}
+        config = {"config": self.splits.config} if self.splits.config else {}
+        return {"hub": self.hub[0], "revision": self.hub[1], **config}
+
+    def tables(self) -> dict[str, list[Table]]:
+        """The tables of each split, in the files' order; an optional split may have none."""
+        if self.folder is not None:
+            return read_folder(self.splits, self.folder)
+        return read_hub(self.splits, *self.hub)
+
+
+def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: str) -> Source:
+    """The source that `data:` names; `hub` at `revision` where it names none."""
+    task, path = splits.task, settings.get("path")
+    if path is not None:
+        if {"name", "revision"} & settings.keys():
+            raise TaskError(f"task {task}: data: give path, or name and revision, not both")
+        if not isinstance(path, str) or not Path(path).is_dir():
+            raise TaskError(f"task {task}: data.path: found {path!r}; no such folder")
+    name = settings.get("name", hub)
+    if not isinstance(name, str) or not name:
+        raise TaskError(
+            f"task {task}: data.name: found {name!r}; a dataset's name, such as {hub!r}"
+        )
+    commit = settings.get("revision", revision if name == hub else None)
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise TaskError(
+            f"task {task}: data.revision: found {commit!r} for {name}; a full commit id is needed "
+            "(40 hexadecimal digits): branches and tags move"
+        )
+    return Source(splits, path, (name, commit))
+
+
+def files(splits: Splits, folder: str, split: str) -> list[Path]:
+    """The files of a split in order: one, or numbered parts of one kind, none missing."""
+    form = re.compile(rf"{re.escape(split)}(?:-(\d+)(?:-of-(\d+))?)?\.({'|'.join(READABLE)})")
+    named = [(path, form.fullmatch(path.name)) for path in Path(folder).iterdir()]
+    found = [(path, match) for path, match in named if match]
+    if not found and split not in splits.optional:
+        raise TaskError(
+            f"task {splits.task}: {folder}: no file of the split {split!r}; expected {split}.EXT, "
+            f"or {split}-00000-of-00002.EXT and so on, with EXT one of {', '.join(READABLE)}"
+        )
+    found.sort(key=lambda file: (int(file[1][1] or 0), file[0].name))
+    names = ", ".join(path.name for path, _ in found)
+    if len({(match[1] is None, match[2], match[3]) for _, match in found}) > 1:
+        raise TaskError(
+            f"task {splits.task}: {folder}: the split {split!r} is there more than once: {names}; "
+            "keep one"
+        )
+    parts = int(found[0][1][2] or 0) if found else 0
+    if parts and [int(match[1]) for _, match in found] != list(range(parts)):
+        raise TaskError(
+            f"task {splits.task}: {folder}: of {parts} parts of {split!r} found only {names}"
+        )
+    return [path for path, _ in found]
+
+
+def content(splits: Splits, paths: Iterable[Path]) -> list[str]:
+    """The SHA-256 of each file; `TaskError` where one cannot be read."""
+    found = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as e:
+            raise TaskError(f"task {splits.task}: {path}: cannot be read: {e}") from None
+    return found
+
+
+def read_folder(splits: Splits, folder: str) -> dict[str, list[Table]]:
+    """The tables of each split of a folder, one per file."""
+    return {
+        split: [_read_file(splits.task, path) for path in files(splits, folder, split)]
+        for split in splits.names
+    }
+
+
+def _read_file(task: str, path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.json
+    import pyarrow.parquet
+
+    try:
+        if path.suffix == ".parquet":
+            table = pa.parquet.read_table(path)
+        elif path.suffix == ".jsonl":
+            table = pa.json.read_json(path)
+        else:
+            options = pa.csv.ParseOptions(newlines_in_values=True)
+            table = pa.csv.read_csv(path, parse_options=options)
+    except (pa.ArrowException, OSError) as e:
+        raise TaskError(f"task {task}: {path}: cannot be read: {e}") from None
+    return Table(table, str(path))
+
+
+def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]:
+    """The tables of each split of a hub dataset at a commit; `Unreachable` where it is not had."""
+    task = splits.task
+    instead = (
+        "give data.path, a local folder, e.g. --set task.data.path=FOLDER (of several tasks, "
+        f"task.{task}.data.path=FOLDER)"
+    )
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise Unreachable(
+            f"task {task}: reading {name} from the hub needs the `datasets` package (extra "
+            f"`train`); or {instead}"
+        ) from None
+    try:
+        loaded = load_dataset(name, splits.config, revision=revision)
+    except Exception as e:
+        raise Unreachable(
+            f"task {task}: {refusal('dataset', name, revision, e)}; or {instead}"
+        ) from None
+    missing = [s for s in splits.names if s not in loaded and s not in splits.optional]
+    if missing:
+        raise TaskError(f"task {task}: {name}: no split {missing[0]!r}; it has {', '.join(loaded)}")
+    return {
+        split: [Table(loaded[split].data.table, f"{name} {split}")] if split in loaded else []
+        for split in splits.names
+    }
+
+
+def columns(task: str, table: Table, names: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each row's number and its values in those columns; `TaskError` where a column is missing."""
+    names = list(names)
+    for column in names:
+        if column not in table.rows.column_names:
+            has = ", ".join(table.rows.column_names)
+            raise TaskError(f"task {task}: {table.where}: no column {column!r}; it has {has}")
+    held = [table.rows.column(column).to_pylist() for column in names]
+    for i, values in enumerate(zip(*held, strict=True)):
+        yield i, dict(zip(names, values, strict=True))

@@ -1,0 +1,62 @@
+"""TruthfulQA (Lin et al. 2022), configuration `generation`: 817 questions, each with answers.
+
+The correct answers are positive, the incorrect ones negative. The data has one split; one question
+in `HELD_OUT`, by a hash, is held out. No texts are left for a scorer, so one has to be named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .dialogue import Dialogues, Raw, Row, question_of, text_of
+from .selection import below
+from .source import SETTINGS, Splits, Table, columns, source_of
+from .task import TaskError, check_settings, normal
+
+VERSION = 1
+"""Raised when the reading below changes."""
+SPLITS = Splits("truthfulqa", ("validation",), config="generation")
+HUB, REVISION = "truthfulqa/truthful_qa", "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
+TYPICAL_TOKENS = 40.0
+HELD_OUT = 4
+COLUMNS = ("question", "best_answer", "correct_answers", "incorrect_answers")
+
+
+def load(**settings: Any) -> Dialogues:
+    """The `truthfulqa` task. Settings (`data:`), all optional:
+
+    `path`: a folder with validation as Parquet or JSONL, columns `question`, `best_answer`, and
+    `correct_answers` and `incorrect_answers`, lists of texts. Without it, `name` and `revision` (a
+    full commit id) of a dataset on the hub.
+    """
+    check_settings("truthfulqa", settings, SETTINGS)
+    source = source_of(SPLITS, settings, HUB, REVISION)
+    return Dialogues("truthfulqa", VERSION, source, _read, TYPICAL_TOKENS)
+
+
+def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
+    held_out: list[str] = []
+    right: list[Row] = []
+    wrong: list[Row] = []
+    for table in tables["validation"]:
+        for i, row in columns("truthfulqa", table, COLUMNS):
+            question = question_of("truthfulqa", table, i, "question", row["question"])
+            best = text_of("truthfulqa", table, i, "best_answer", row["best_answer"])
+            good = [best, *_answers(table, i, "correct_answers", row["correct_answers"])]
+            bad = _answers(table, i, "incorrect_answers", row["incorrect_answers"])
+            if below(HELD_OUT, "truthfulqa", "held out", normal(question)):
+                right += [(question, answer, 1) for answer in good]
+                wrong += [(question, answer, 0) for answer in bad]
+            else:
+                held_out.append(question)
+    return Raw(held_out, {"positive": right, "negative": wrong})
+
+
+def _answers(table: Table, row: int, column: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise TaskError(
+            f"task truthfulqa: {table.where}: row {row}: {column}: found {value!r}; "
+            "a list of texts is needed"
+        )
+    return [text_of("truthfulqa", table, row, column, each) for each in value]
