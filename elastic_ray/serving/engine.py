@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from vllm import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
+NOT_READ = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
+"""Weights in other formats than safetensors: they are not fetched."""
+
 Prompts = Sequence[tuple[int, str]]
 
 
@@ -135,7 +138,7 @@ class VllmEngine:
     async def take(self, weights: Weights) -> None:
         folder = weights.checkpoint
         if weights.revision is not None:
-            folder = await asyncio.to_thread(_downloaded, folder, weights.revision)
+            folder = await asyncio.to_thread(downloaded, folder, weights.revision)
         if not Path(folder).is_dir():
             raise CheckpointError(f"state {weights.held}: its checkpoint is missing: {folder}")
         await self._watched(self._swap(weights, folder))
@@ -255,10 +258,11 @@ def _held(output: RequestOutput, lora: Any) -> str:
     return str(named) if base != "none" else base
 
 
-def _downloaded(repo: str, revision: str) -> str:
+def downloaded(repo: str, revision: str) -> str:
+    """The folder of a hub checkpoint, fetched if need be."""
     from huggingface_hub import snapshot_download
 
-    return snapshot_download(repo, revision=revision)
+    return snapshot_download(repo, revision=revision, ignore_patterns=NOT_READ)
 
 
 def _reason(error: BaseException) -> str:

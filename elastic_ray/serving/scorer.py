@@ -1,13 +1,21 @@
-"""Scorers: a sequence classifier behind vLLM's pooling, or transformers; the second seam."""
+"""Scorers: a sequence classifier behind vLLM's pooling, or transformers; the second seam.
+
+A score model of safe-rlhf is served by either as `score_model` has it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from .engine import check_vllm, longest_text, why_no_vllm
+from .engine import check_vllm, downloaded, longest_text, why_no_vllm
 from .values import EngineError, Score, ScorerConfig, to_score
+
+BATCH = 64
+"""Texts that transformers reads at once."""
 
 
 class Judge(Protocol):
@@ -37,6 +45,34 @@ def make_judge(config: ScorerConfig) -> Judge:
     return PlainJudge(config, f"vLLM cannot be had here ({missing}); transformers steps in")
 
 
+class _Reader:
+    """A scorer's tokenizer, and how it cuts and ends texts."""
+
+    def __init__(self, config: ScorerConfig) -> None:
+        from transformers import AutoConfig, AutoTokenizer
+
+        from .score_model import is_score_model
+
+        options: dict[str, Any] = {
+            "revision": config.revision,
+            "trust_remote_code": config.trust_remote_code,
+        }
+        self.is_score_model = is_score_model(
+            AutoConfig.from_pretrained(config.checkpoint, **options)
+        )
+        self.longest = longest_text(config)
+        self.tokenizer = AutoTokenizer.from_pretrained(config.checkpoint, **options)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, cut at what the model takes."""
+        from .score_model import ended
+
+        if self.is_score_model:
+            return ended(self.tokenizer, texts, self.longest)
+        found = self.tokenizer(list(texts), truncation=True, max_length=self.longest)
+        return list(found.input_ids)
+
+
 class VllmJudge:
     """vLLM's pooling runner; one raw value where the classifier has one output."""
 
@@ -44,42 +80,50 @@ class VllmJudge:
 
     def __init__(self, config: ScorerConfig) -> None:
         import vllm
-        from transformers import AutoTokenizer
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
+
+        from .score_model import as_classifier
 
         self._config = config
         self.version = f"vllm {vllm.__version__}"
-        self._longest = longest_text(config)
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            config.checkpoint,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-        )
+        self._reader = _Reader(config)
+        self._requests = 0
+        if not self._reader.is_score_model:
+            self._llm = self._start(config.checkpoint, config.revision)
+            return
+        # vLLM has read the weights when it has started, and needs their folder no more.
+        with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
+            as_classifier(_local(config), Path(folder))
+            self._llm = self._start(folder, None)
+
+    def _start(self, checkpoint: str, revision: str | None) -> Any:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        config = self._config
         args: dict[str, Any] = {} if config.gpus else {"distributed_executor_backend": "uni"}
-        self._llm = AsyncLLM.from_engine_args(
+        return AsyncLLM.from_engine_args(
             AsyncEngineArgs(
-                model=config.checkpoint,
-                revision=config.revision,
+                model=checkpoint,
+                revision=revision,
                 runner="pooling",
                 convert="classify",
-                max_model_len=self._longest,
+                max_model_len=self._reader.longest,
                 enforce_eager=True,
                 dtype="auto" if config.gpus else "float32",
                 trust_remote_code=config.trust_remote_code,
+                load_format="safetensors",
                 disable_log_stats=True,
                 **args,
             ),
         )
-        self._requests = 0
 
     async def score(self, texts: Sequence[str]) -> list[Score]:
-        return list(await asyncio.gather(*(self._one(text) for text in texts)))
+        tokens = self._reader.tokens(texts)
+        return list(await asyncio.gather(*(self._one(ids) for ids in tokens)))
 
-    async def _one(self, text: str) -> Score:
+    async def _one(self, ids: list[int]) -> Score:
         from vllm import PoolingParams
 
-        ids = self._tokenizer(text, truncation=True, max_length=self._longest).input_ids
         self._requests += 1
         last = None
         # A single output is taken raw: vLLM would apply a sigmoid of its own.
@@ -107,14 +151,23 @@ class PlainJudge:
     def __init__(self, config: ScorerConfig, notice: str | None = None) -> None:
         import transformers
 
+        from .score_model import ScoreModel
+
         self._config, self.notice = config, notice
         self.version = f"transformers {transformers.__version__}"
-        self._longest = longest_text(config)
-        options = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(config.checkpoint, **options)
-        self._model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            config.checkpoint, use_safetensors=True, dtype="float32", **options
-        ).eval()
+        self._reader = _Reader(config)
+        if self._reader.tokenizer.pad_token_id is None:
+            self._reader.tokenizer.pad_token = self._reader.tokenizer.eos_token
+        if self._reader.is_score_model:
+            self._model = ScoreModel(_local(config), config.trust_remote_code).eval()
+        else:
+            self._model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                config.checkpoint,
+                use_safetensors=True,
+                dtype="float32",
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+            ).eval()
 
     async def score(self, texts: Sequence[str]) -> list[Score]:
         return await asyncio.to_thread(self._score, texts)
@@ -124,16 +177,12 @@ class PlainJudge:
 
         found: list[Score] = []
         with torch.inference_mode():
-            for start in range(0, len(texts), 64):
-                inputs = self._tokenizer(
-                    list(texts[start : start + 64]),
-                    padding=True,
-                    truncation=True,
-                    max_length=self._longest,
-                    return_tensors="pt",
-                )
-                inputs.pop("token_type_ids", None)
-                logits = self._model(**inputs).logits.float()
+            for start in range(0, len(texts), BATCH):
+                tokens = self._reader.tokens(texts[start : start + BATCH])
+                inputs = self._reader.tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
+                logits = self._model(
+                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+                ).logits.float()
                 rows = logits if logits.shape[1] == 1 else logits.softmax(-1)
                 found += [to_score([float(x) for x in row], self._config) for row in rows]
         return found
@@ -143,3 +192,10 @@ class PlainJudge:
 
     async def close(self) -> None:
         return None
+
+
+def _local(config: ScorerConfig) -> str:
+    """The folder of a scorer's files, fetched from the hub where they are there."""
+    if config.revision is None:
+        return config.checkpoint
+    return downloaded(config.checkpoint, config.revision)
