@@ -77,8 +77,7 @@ class Reader:
         row = next((row for row in self.sweeps() if row["sweep"] == sweep), None)
         if row is None or (recorded.num_rows and not row["pending"]):
             return recorded.to_pandas(), False
-        answers = int(self.progress(sweep)["answers"].sum())
-        if not 0 < answers <= MEASURED_LIVE:
+        if not self._small(row):
             return recorded.to_pandas(), False
         return self._remember(("measured", sweep), lambda: self._measure(sweep)), True
 
@@ -110,6 +109,12 @@ class Reader:
     def columns(self) -> pd.DataFrame:
         """The columns of every view."""
         return self._ask("columns_of_views").to_pandas()
+
+    def _small(self, row: Mapping[str, Any]) -> bool:
+        """Whether a sweep has scores, and few enough; they are counted only where cells are few."""
+        if not 0 < row["done"] <= MEASURED_LIVE // 100:
+            return False
+        return 0 < int(self.progress(row["sweep"])["answers"].sum()) <= MEASURED_LIVE
 
     def _measure(self, sweep: str) -> pd.DataFrame:
         results, connection = self._open()

@@ -27,7 +27,7 @@ def body(results: Reader) -> None:
         return
     table = labelled(results.curves(sweep["sweep"]))
     with right:
-        models = choose_models(table)
+        models = choose_models(table, most=3)
     with st.container(horizontal=True, gap="medium"):
         value = choose_value()
         axis = st.segmented_control(

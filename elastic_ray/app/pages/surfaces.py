@@ -49,7 +49,7 @@ def body(results: Reader) -> None:
         _difference(sweep["sweep"], table, value)
         return
     with right:
-        models = choose_models(table, most=4)
+        models = choose_models(table, most=2)
     chosen = table[table["label"].isin(models)]
     if chosen[value].notna().sum() == 0:
         st.info("Choose at least one model that has scores.", icon=":material/filter_alt:")
