@@ -152,7 +152,11 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
     record(app.results)
     page = open_page()
     go(page, "Curves")
+    expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
+    page.get_by_role("combobox", name="Models").click()  # the fourth is there to be chosen
+    page.get_by_role("option").first.click()
     expect(page.locator(".js-plotly-plot")).to_have_count(4, timeout=PATIENCE)
+    page.keyboard.press("Escape")
     page.get_by_role("radio", name="retention").click()
     page.get_by_role("radio", name="linear").click()
     page.wait_for_url(re.compile("(?=.*show=retention)(?=.*axis=linear)"))
@@ -161,6 +165,7 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
         page.get_by_role("button", name="CSV", exact=True).click()
     assert b"retention" in Path(got.value.path()).read_bytes()
     page.get_by_role("radio", name="SVG").click()
+    page.wait_for_url(re.compile("image=svg"))
     settled(page)
     with page.expect_download() as got:
         page.locator(".modebar-btn[data-title*='Download']").first.click()

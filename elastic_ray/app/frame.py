@@ -192,7 +192,6 @@ def exports(name: str, data: pd.DataFrame) -> None:
             default="png",
             key="image",
             bind="query-params",
-            format_func=lambda kind: f":material/photo_camera: {kind.upper()}",
             required=True,
             label_visibility="collapsed",
             help="what the camera above each figure saves",
