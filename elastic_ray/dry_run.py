@@ -9,15 +9,31 @@ from rich.console import Console
 from rich.table import Table
 
 from .plan import Plan, TaskFacts
-from .price import checkpoint_bytes, generation_seconds, rate, training_seconds
+from .price import (
+    DEVICES,
+    checkpoint_bytes,
+    generation_seconds,
+    parameters_in_name,
+    rate,
+    scoring_seconds,
+    training_seconds,
+)
 from .spec import Recipe, Spec
 
 NEAR = 4
 """Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
 
 
-def print_price(console: Console, plan: Plan, tasks: Mapping[str, TaskFacts]) -> None:
-    """Print what the sweep is, what it trains and what it costs; `tasks` by name."""
+def print_price(
+    console: Console,
+    plan: Plan,
+    tasks: Mapping[str, TaskFacts],
+    unreached: Mapping[str, str],
+) -> None:
+    """Print what the sweep is, what it trains and what it costs.
+
+    `tasks` by name; `unreached` says of some why their data could not be read.
+    """
     spec = plan.spec
     console.print(
         f"sweep {spec.sweep}: {len(plan.cells):,} cells, {len(plan.nodes):,} states, "
@@ -43,14 +59,38 @@ def print_price(console: Console, plan: Plan, tasks: Mapping[str, TaskFacts]) ->
     console.print(
         f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
     )
-    training, answering = _gpu_seconds(plan, tasks)
-    console.print(
-        f"GPU-hours: {_hours(training + answering)} (training {_hours(training)}, answers "
-        f"{_hours(answering)}; A100-class GPUs, start-up left out)"
+    spent = {device: _gpu_seconds(plan, tasks, device) for device in DEVICES}
+    each = ", ".join(f"{kind} {_hours(took)}" for kind, took in spent["A800"].items())
+    total = {device: _hours(sum(took.values())) for device, took in spent.items()}
+    rest = ", ".join(f"{hours} on {device}s" for device, hours in total.items() if device != "A800")
+    console.print(f"GPU-hours: {total['A800']} on A800s ({each}); {rest}")
+    for line in _assumed(plan, tasks):
+        console.print(line, markup=False, soft_wrap=True)
+    for name, why in unreached.items():
+        console.print(
+            f"not read, so sizes are not checked and {tasks[name].mean_tokens:.0f} tokens an "
+            f"example are assumed: {why}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _assumed(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Iterator[str]:
+    """What the GPU-hours rest on, a line each."""
+    flops = ", ".join(f"{rate:.2g} ({device})" for device, rate in DEVICES.items())
+    yield (
+        "assumed: 6 FLOP per parameter and token trained, 2 per token scored, 10 per token "
+        f"answered (memory-bound), at {flops} FLOP/s, about 40% of the peak in bf16"
     )
-    unknown = [g.name for g in plan.groups.values() if g.parameters is None]
+    tokens = ", ".join(f"{facts.mean_tokens:.0f} ({name})" for name, facts in tasks.items())
+    g = plan.spec.generation
+    yield (
+        f"assumed: tokens an example: {tokens}; answers of {g.max_tokens}, the most; left out: "
+        "starting, loading, saving, idle GPUs"
+    )
+    unknown = [group.name for group in plan.groups.values() if group.parameters is None]
     if unknown:
-        console.print(f"size unknown, counted as 1B parameters: {', '.join(unknown)}", markup=False)
+        yield f"size unknown, counted as 1B parameters: {', '.join(unknown)}"
 
 
 def unfused(spec: Spec) -> Iterator[str]:
@@ -107,9 +147,10 @@ def _checkpoints(plan: Plan) -> tuple[int, int]:
     return written, left
 
 
-def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts]) -> tuple[float, float]:
-    """Seconds of training and of answering, times the GPUs that each holds: one per worker."""
+def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict[str, float]:
+    """Seconds of each kind of work, times the GPUs that it holds: one per worker or replica."""
     workers = plan.spec.training.runtime.workers
+    one = rate(1, 0, 1, device)
     training = sum(
         workers
         * training_seconds(
@@ -118,21 +159,21 @@ def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts]) -> tuple[float, flo
             tasks[ladder.task].mean_tokens,
             ladder.stage.recipe,
             len(ladder.rungs),
-            rate(workers, 0, 1),
+            rate(workers, 0, 1, device),
         )
         for ladder in plan.ladders
     )
     g = plan.spec.generation
-    answering = sum(
-        generation_seconds(
-            plan.groups[plan.nodes[state].engine].parameters,
-            g.prompts * g.samples,
-            g.max_tokens,
-            rate(1, 0, 1),
-        )
-        for state, _ in plan.questions()
-    )
-    return training, answering
+    answers = g.prompts * g.samples
+    scorers = {task.name: task.scorer for task in plan.spec.task}
+    answering = scoring = 0.0
+    for state, task in plan.questions():
+        size = plan.groups[plan.nodes[state].engine].parameters
+        answering += generation_seconds(size, answers, g.max_tokens, one)
+        judge = scorers[task].hub or scorers[task].path
+        if judge is not None:  # a task's own scorer is too small to count
+            scoring += scoring_seconds(parameters_in_name(judge), answers, g.max_tokens, one)
+    return {"training": training, "answers": answering, "scores": scoring}
 
 
 def _hours(seconds: float) -> str:

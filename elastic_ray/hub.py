@@ -10,6 +10,8 @@ from typing import Literal
 
 Kind = Literal["model", "dataset"]
 
+SECONDS = 20.0
+"""How long the hub may take to answer."""
 LOGIN = "`hf auth login`, or HF_TOKEN"
 
 
@@ -63,11 +65,11 @@ def why_no_model(repo: str, revision: str) -> str | None:
     except Exception:  # not there, or not whole: the hub will say
         pass
     try:
-        files = huggingface_hub.HfApi().list_repo_files(repo, revision=revision)
-        huggingface_hub.hf_hub_download(repo, "config.json", revision=revision)
+        found = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=SECONDS)
+        huggingface_hub.hf_hub_download(repo, "config.json", revision=revision)  # gated?
     except Exception as e:
         return refusal("model", repo, revision, e)
-    if not any(file.endswith(".safetensors") for file in files):
+    if not any(file.rfilename.endswith(".safetensors") for file in found.siblings or ()):
         return (
             f"{repo}@{revision[:12]} holds no *.safetensors, and other formats may run code when "
             "they are read; choose a commit that has them, or convert it"

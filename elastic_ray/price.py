@@ -15,8 +15,9 @@ from .spec import Init, Model, Recipe
 
 CPU_FLOPS = 2.5e10
 """Training arithmetic per second of one CPU core on small models."""
-GPU_FLOPS = 1.2e14
-"""The same of one A100-class GPU in bf16: about 40% of its peak."""
+DEVICES = {"A800": 1.2e14, "H100": 3.8e14}
+"""The same of one GPU in bf16: about 40% of its peak, 312 and 989 TFLOP/s. (An A800 is an A100
+with slower links.)"""
 STEP_SECONDS = 0.008
 """One optimiser step beside its arithmetic."""
 LADDER_SECONDS = 1.5
@@ -34,9 +35,9 @@ class Rate:
     flops: float
 
 
-def rate(workers: int, cpus: float, gpus: float) -> Rate:
-    """The rate of a trainer of `workers`, each with that many CPUs and GPUs."""
-    return Rate(workers * (gpus * GPU_FLOPS if gpus else cpus * CPU_FLOPS))
+def rate(workers: int, cpus: float, gpus: float, device: str = "A800") -> Rate:
+    """The rate of a trainer of `workers`, each with that many CPUs and GPUs of that kind."""
+    return Rate(workers * (gpus * DEVICES[device] if gpus else cpus * CPU_FLOPS))
 
 
 def training_seconds(
@@ -52,6 +53,11 @@ def training_seconds(
 def generation_seconds(size: int | None, answers: int, tokens: int, at: Rate) -> float:
     """Seconds of generating `answers` of at most `tokens` each; memory-bound, so 5x arithmetic."""
     return 5 * 2 * (size or UNKNOWN_PARAMETERS) * answers * tokens / at.flops
+
+
+def scoring_seconds(size: int | None, texts: int, tokens: float, at: Rate) -> float:
+    """Seconds of a scorer of that size reading texts of that many tokens, once each."""
+    return 2 * (size or UNKNOWN_PARAMETERS) * texts * tokens / at.flops
 
 
 def checkpoint_bytes(size: int | None, recipe: Recipe) -> int:

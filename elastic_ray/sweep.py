@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from .board import Board, cell_rows
-from .checkpoints import CheckpointError, content_hash
 from .dry_run import print_price
 from .elasticity import ElasticityError, curves, index_rows
 from .plan import Plan, plan_sweep
 from .results import Results, ResultsError
 from .resume import Recorded, outstanding
-from .spec import Spec, SpecError
+from .sources import check_models, find
+from .spec import SpecError
 from .spec_file import load_spec, placed
-from .tasks import Task, TaskError, load_task
+from .tasks import Task, TaskError
 from .wording import interval_of
 
 
@@ -54,16 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpecError as e:
         return _fail(str(e), 2)
     try:
-        loaded, folders = _tasks_and_folders(spec)
-        plan = plan_sweep(spec, loaded, folders)
+        found = find(spec, to_run=not asked.dry_run)
+        facts = found.facts()
+        plan = plan_sweep(spec, facts, found.folders)
         if asked.dry_run:
             console = _console()
-            print_price(console, plan, loaded)
+            print_price(console, plan, facts, found.unreached)
             _print_recorded(console, plan, asked.results)
             return 0
-        for task in loaded.values():
+        for task in found.tasks.values():
             task.check_apart()
-        return _run(plan, loaded, asked.results)
+        return _run(plan, found.tasks, asked.results)
     except SpecError as e:
         return _fail(str(placed(e, asked.spec, asked.overrides)), 2)
     except TaskError as e:
@@ -85,35 +86,14 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _tasks_and_folders(spec: Spec) -> tuple[dict[str, Task], dict[str, str]]:
-    """The tasks by name, and the content hash of every folder that the spec names."""
-    tasks: dict[str, Task] = {}
-    problems: list[str] = []
-    paths = {f"models.{i}.path": model.path for i, model in enumerate(spec.models)}
-    for i, task in enumerate(spec.task):
-        paths[f"task.{i}.scorer.path"] = task.scorer.path
-        try:
-            tasks[task.name] = load_task(task.name, task.data)
-        except TaskError as e:
-            problem = str(e).removeprefix(f"task {task.name}: ")
-            below = "." if problem.startswith("data.") else ": "
-            problems.append(f"task.{i}{below}{problem}")
-    folders: dict[str, str] = {}
-    for field, path in paths.items():
-        try:
-            if path is not None:
-                folders[path] = content_hash(path)
-        except CheckpointError as e:
-            problems.append(f"{field}: {e}")
-    if problems:
-        raise SpecError("\n".join(problems))
-    return tasks, folders
-
-
 def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     began = time.monotonic()
     results = Results(uri)
     board, left = _record(plan, results)
+    open_questions = any(key not in board.scored for key in plan.questions())
+    work = bool(left.ladders or left.starts or open_questions)
+    if work:
+        check_models(plan.spec)
     console = _console()
     name = plan.spec.sweep
     done = sum((c.state_id, c.task) in board.scored for c in plan.cells)
@@ -126,8 +106,7 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps(name, [asked])
     interrupted, broken = False, None
-    open_questions = any(key not in board.scored for key in plan.questions())
-    if left.ladders or left.starts or open_questions:
+    if work:
         log = Path(os.path.abspath("logs") if "://" in uri else results.log_location("")).joinpath(
             f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         )
@@ -224,14 +203,25 @@ def _measure(results: Results, sweep: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _print_results(console: Console, rows: Iterable[dict[str, Any]], uri: str, sweep: str) -> None:
+def _print_results(console: Console, rows: Sequence[dict[str, Any]], uri: str, sweep: str) -> None:
     table = Table(title=f"elasticity of {sweep} (95% intervals)", title_justify="left")
-    heads = ("model", "pretrain", "positive", "base", "aligned", "half-life", "reversion")
+    several = len({row["task"] for row in rows}) > 1
+    heads = (
+        "model",
+        *(("task",) if several else ()),
+        "pretrain",
+        "positive",
+        "base",
+        "aligned",
+        "half-life",
+        "reversion",
+    )
     for head in (*heads, "early rate", "late rate", "index"):
-        table.add_column(head, justify="left" if head == "model" else "right")
+        table.add_column(head, justify="left" if head in ("model", "task") else "right")
     for row in rows:
         table.add_row(
             row["model"],
+            *((row["task"],) if several else ()),
             "" if row["pretrain"] is None else f"{row['pretrain']:,}",
             f"{row['positive']:,}",
             *(

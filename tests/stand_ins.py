@@ -38,6 +38,11 @@ FAMILY_OF = {"Qwen": "qwen2", "google": "gemma", "meta-llama": "llama", "TinyLla
 """By the owner of a hub id."""
 
 
+def place_of(family: str, i: int) -> str:
+    """The folder of a model; its name tells its size, as those on the hub do."""
+    return f"{family}-{i}-0.1M"
+
+
 def texts() -> list[str]:
     """What the tokenizers are learnt from: a little of every data set."""
     from elastic_ray.tasks.dialogue import asked
@@ -141,7 +146,7 @@ def _save(folder: Path, model: Any, known: PreTrainedTokenizerBase) -> Path:
 
 def make(root: Path, families: Sequence[str] = FAMILIES, states: int = 3) -> Path:
     """All of it below `root`; `states` models of each family. What is there is left."""
-    wanted = {f"{family}-{i}": (family, i) for family in families for i in range(states)}
+    wanted = {place_of(family, i): (family, i) for family in families for i in range(states)}
     for name, (family, seed) in wanted.items():
         if not (root / name).exists():
             language_model(root / name, family, seed)
@@ -160,7 +165,7 @@ def overrides(sweep: Path, root: Path) -> list[str]:
     sets, seen = [], dict.fromkeys(FAMILIES, 0)
     for i, model in enumerate(asked["models"]):
         family = FAMILY_OF[model["hub"].partition("/")[0]]
-        place = f"{{name: {model['name']}, path: {root / f'{family}-{seen[family]}'}}}"
+        place = f"{{name: {model['name']}, path: {root / place_of(family, seen[family])}}}"
         sets.append(f"models.{i}={place}")
         seen[family] += 1
     for task in asked["task"]:

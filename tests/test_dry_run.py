@@ -49,7 +49,7 @@ def row(out: str, name: str) -> list[int]:
 def price(plan: Plan) -> str:
     """What is printed of a plan."""
     console = Console(width=200, record=True, file=io.StringIO())
-    print_price(console, plan, {task.name: Facts(task.name) for task in plan.spec.task})
+    print_price(console, plan, {task.name: Facts(task.name) for task in plan.spec.task}, {})
     return console.export_text()
 
 

@@ -37,6 +37,7 @@ PURE = (
     "wording",
     "dry_run",
     "hub",
+    "sources",
 )
 LIGHT = (*PURE, "results", "query", "report", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
@@ -46,7 +47,7 @@ FLOW = (
     ("yaml_source", "spec", "checkpoints", "tasks", "elasticity", "wording"),
     ("short_forms", "states", "price", "capacity"),
     ("spec_file", "plan"),
-    ("resume", "trials", "board", "dry_run", "results"),
+    ("resume", "trials", "board", "dry_run", "results", "sources"),
     ("keep", "training", "serving", "query", "report"),
     ("schedule", "asking", "judging", "preparing", "screen"),
     ("probing",),

@@ -35,6 +35,10 @@ class PlainEngine:
             trust_remote_code=config.trust_remote_code,
             padding_side="left",
         )
+        if (
+            self._tokenizer.pad_token_id is None
+        ):  # Llama 2 has none; the mask hides what stands there
+            self._tokenizer.pad_token = self._tokenizer.eos_token
         self._models: dict[str, Any] = {}
         self._held = "none"
         self._lock = threading.Lock()

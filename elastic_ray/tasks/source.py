@@ -7,6 +7,7 @@ dataset, and what is allowed; what the hub does not give is `Unreachable`.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -166,12 +167,17 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
             f"task {task}: reading {name} from the hub needs the `datasets` package (extra "
             f"`train`); or {instead}"
         ) from None
+    hub = logging.getLogger("huggingface_hub")
+    before = hub.level
+    hub.setLevel(logging.ERROR)  # it would tell of every try; the last one is told below
     try:
         loaded = load_dataset(name, splits.config, revision=revision)
     except Exception as e:
         raise Unreachable(
             f"task {task}: {refusal('dataset', name, revision, e)}; or {instead}"
         ) from None
+    finally:
+        hub.setLevel(before)
     missing = [s for s in splits.names if s not in loaded and s not in splits.optional]
     if missing:
         raise TaskError(f"task {task}: {name}: no split {missing[0]!r}; it has {', '.join(loaded)}")

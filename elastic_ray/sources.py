@@ -1,0 +1,108 @@
+"""What a spec names outside itself: its tasks' data, folders, and models on the hub.
+
+Whatever is not there is a `SpecError` that names the field, before anything starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .checkpoints import CheckpointError, content_hash
+from .hub import why_no_model
+from .plan import TaskFacts
+from .spec import Spec, SpecError
+from .tasks import POOLS, Task, TaskError, Unreachable, load_task
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What is taken for the facts of a task whose data cannot be reached, to price a sweep.
+
+    Its identity is known; its sizes are taken to be enough, its examples of the usual length.
+    """
+
+    task: Task
+    sizes: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((*POOLS, "prompts"), sys.maxsize)
+    )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.task.identity
+
+    @property
+    def mean_tokens(self) -> float:
+        return self.task.typical_tokens
+
+    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
+        return self.task.tokenizer_identity(vocab_size)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The tasks by name; why the data of some cannot be reached; the hash of every folder."""
+
+    tasks: dict[str, Task]
+    unreached: dict[str, str]
+    folders: dict[str, str]
+
+    def facts(self) -> dict[str, TaskFacts]:
+        """What planning needs of the tasks, whether or not their data was reached."""
+        return {n: Unread(t) if n in self.unreached else t for n, t in self.tasks.items()}
+
+
+def find(spec: Spec, to_run: bool) -> Sources:
+    """The tasks, their data read, and the folders of a spec; `SpecError` for what is not there.
+
+    Unless it is `to_run`, a data set that the hub does not give is noted in `unreached` only.
+    """
+    tasks: dict[str, Task] = {}
+    unreached: dict[str, str] = {}
+    problems: list[str] = []
+    paths = {f"models.{i}.path": model.path for i, model in enumerate(spec.models)}
+    for i, asked in enumerate(spec.task):
+        paths[f"task.{i}.scorer.path"] = asked.scorer.path
+        try:
+            tasks[asked.name] = task = load_task(asked.name, asked.data)
+            _ = task.sizes  # reads the data
+        except Unreachable as e:
+            unreached[asked.name] = str(e)
+            if to_run:
+                problems.append(_placed(i, asked.name, e))
+        except TaskError as e:
+            problems.append(_placed(i, asked.name, e))
+    folders: dict[str, str] = {}
+    for name, path in paths.items():
+        try:
+            if path is not None:
+                folders[path] = content_hash(path)
+        except CheckpointError as e:
+            problems.append(f"{name}: {e}")
+    _refuse(problems)
+    return Sources(tasks, unreached, folders)
+
+
+def check_models(spec: Spec) -> None:
+    """`SpecError` for the models and scorers of the hub that cannot be had; downloads none."""
+    named = [(f"models.{i}", model.hub, model.revision) for i, model in enumerate(spec.models)]
+    for i, task in enumerate(spec.task):
+        named.append((f"task.{i}.scorer", task.scorer.hub, task.scorer.revision))
+    problems = []
+    for place, repo, revision in named:
+        if repo is not None and revision is not None and (why := why_no_model(repo, revision)):
+            # A mapping is set whole: a path beside the hub's id would be refused.
+            problems.append(f"{place}.hub: {why}; or give path, a local folder, in its place")
+    _refuse(problems)
+
+
+def _placed(i: int, name: str, error: TaskError) -> str:
+    problem = str(error).removeprefix(f"task {name}: ")
+    return f"task.{i}{'.' if problem.startswith('data.') else ': '}{problem}"
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise SpecError("\n".join(problems))
