@@ -1,0 +1,169 @@
+"""Distances between token distributions: their definitions, and reading texts block by block."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch", reason="the training extra is not installed")
+
+import stand_ins
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from elastic_ray.serving.distances import METRICS, Tokens, between, logits_in_blocks, of_texts
+from elastic_ray.serving.values import EngineError
+
+Array = NDArray[np.float64]
+
+
+def naive(reference: Array, other: Array) -> Array:
+    """The definitions, row by row, in float64."""
+    found = []
+    for one, two in zip(reference, other, strict=True):
+        log_p = one - one.max() - math.log(math.fsum(np.exp(one - one.max())))
+        log_q = two - two.max() - math.log(math.fsum(np.exp(two - two.max())))
+        p, q = np.exp(log_p), np.exp(log_q)
+        m = (p + q) / 2
+        kl = math.fsum(a * (x - y) for a, x, y in zip(p, log_p, log_q, strict=True) if a)
+        to_m = math.fsum(a * math.log(a / c) for a, c in zip(p, m, strict=True) if a)
+        from_m = math.fsum(b * math.log(b / c) for b, c in zip(q, m, strict=True) if b)
+        cross = -math.fsum(p * log_q)
+        found.append((cross, kl, (to_m + from_m) / 2, math.fsum(abs(p - q)) / 2))
+    return np.array(found).T
+
+
+def drawn(places: int, vocabulary: int, seed: int, spread: float) -> tuple[Array, Array]:
+    """Logits of two states, the second near the first or far from it."""
+    rng = np.random.default_rng(seed)
+    one = rng.normal(0, spread, (places, vocabulary))
+    return one, one + rng.normal(0, spread * rng.choice([0.01, 1, 3]), one.shape)
+
+
+DRAWN = {
+    "places": st.integers(1, 6),
+    "vocabulary": st.integers(2, 400),
+    "seed": st.integers(0, 2**32 - 1),
+    "spread": st.sampled_from([0.1, 1.0, 5.0, 40.0]),
+}
+
+
+@given(**DRAWN)
+@settings(max_examples=150)
+def test_distances_equal_their_definitions(
+    places: int, vocabulary: int, seed: int, spread: float
+) -> None:
+    one, two = drawn(places, vocabulary, seed, spread)
+    found = between(torch.tensor(one), torch.tensor(two)).numpy()
+    assert found.shape == (len(METRICS), places) and found.dtype == np.float64
+    np.testing.assert_allclose(found, naive(one, two), rtol=1e-10, atol=1e-10)
+
+
+@given(**DRAWN)
+@settings(max_examples=100)
+def test_distances_keep_their_bounds_and_symmetries(
+    places: int, vocabulary: int, seed: int, spread: float
+) -> None:
+    one, two = (torch.tensor(each) for each in drawn(places, vocabulary, seed, spread))
+    cross, kl, js, tv = between(one, two)
+    _, _, js_back, tv_back = between(two, one)
+    torch.testing.assert_close(js, js_back, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(tv, tv_back, rtol=1e-9, atol=1e-12)
+    assert bool((kl >= -1e-12).all())
+    assert bool((cross >= kl - 1e-9).all()), "an entropy is not negative"
+    assert bool(((js >= -1e-12) & (js <= math.log(2) + 1e-12)).all())
+    assert bool(((tv >= 0) & (tv <= 1 + 1e-12)).all())
+    assert bool((tv**2 / 2 <= js + 1e-9).all()), "Pinsker, to the middle and back"
+    shifted = between(one + 7, two - 3)
+    torch.testing.assert_close(shifted, between(one, two), rtol=1e-9, atol=1e-9)
+    entropy = between(one, one)[0]
+    torch.testing.assert_close(cross, entropy + kl, rtol=1e-9, atol=1e-9)
+
+
+@given(**DRAWN)
+@settings(max_examples=100)
+def test_a_state_is_at_no_distance_from_itself(
+    places: int, vocabulary: int, seed: int, spread: float
+) -> None:
+    one, _ = drawn(places, vocabulary, seed, spread)
+    for kind in (torch.float64, torch.float32, torch.bfloat16):
+        _, kl, js, tv = between(torch.tensor(one, dtype=kind), torch.tensor(one, dtype=kind))
+        assert not kl.any() and not js.any() and not tv.any(), "exactly"
+
+
+def test_certain_and_disjoint_distributions_are_at_the_bounds() -> None:
+    far = torch.tensor([[0.0, -math.inf]]), torch.tensor([[-math.inf, 0.0]])
+    cross, kl, js, tv = between(*far)[:, 0].tolist()
+    assert cross == kl == math.inf
+    assert (js, tv) == (pytest.approx(math.log(2)), 1.0)
+    assert between(far[0], far[0])[:, 0].tolist() == [0, 0, 0, 0]
+
+
+# Models
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[PreTrainedModel]:
+    """Three states of two families, the first two of one."""
+    root = tmp_path_factory.mktemp("models")
+    made: list[Path] = []
+    for family, seed in (("llama", 0), ("llama", 1), ("gemma", 0)):
+        made.append(stand_ins.language_model(root / f"{family}-{seed}", family, seed))
+    return [AutoModelForCausalLM.from_pretrained(folder).eval() for folder in made]
+
+
+def text(length: int, start: int) -> Tokens:
+    rng = np.random.default_rng(length)
+    return Tokens(tuple(int(i) for i in rng.integers(5, 300, length)), start)
+
+
+TEXTS = [text(2, 1), text(9, 4), text(40, 1), text(130, 70), text(70, 69)]
+
+
+def whole(model: PreTrainedModel, tokens: Tokens) -> Array:
+    """Logits of a text read at once."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([tokens.ids])).logits[0]
+    return logits[tokens.start - 1 : -1].double().numpy()
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1000])
+def test_texts_read_in_blocks_give_what_they_give_whole(
+    models: list[PreTrainedModel], block: int
+) -> None:
+    found = of_texts(models[0], models[1], TEXTS, block)
+    for tokens, distance in zip(TEXTS, found, strict=True):
+        expected = naive(whole(models[0], tokens), whole(models[1], tokens)).mean(axis=1)
+        measured = [getattr(distance, metric) for metric in METRICS]
+        np.testing.assert_allclose(measured, expected, rtol=1e-5, atol=1e-5)
+        assert distance.tokens == len(tokens.ids) - tokens.start
+        assert distance.kl > 0.01, "the two states differ"
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_no_more_than_a_block_is_held(models: list[PreTrainedModel], block: int) -> None:
+    for tokens in TEXTS:
+        held = [len(logits) for logits in logits_in_blocks(models[2], tokens, block)]
+        assert max(held) <= block and sum(held) == len(tokens.ids) - tokens.start
+
+
+def test_a_model_is_at_no_distance_from_itself(models: list[PreTrainedModel]) -> None:
+    for distance in of_texts(models[2], models[2], TEXTS, 16):
+        assert (distance.kl, distance.js, distance.tv) == (0, 0, 0)
+        assert distance.cross_entropy > 1, "its entropy"
+
+
+@pytest.mark.parametrize(("length", "start"), [(1, 1), (5, 0), (5, 5)])
+def test_a_text_without_a_place_to_compare_is_refused(length: int, start: int) -> None:
+    with pytest.raises(EngineError, match=f"a text of {length} tokens: found start {start}"):
+        Tokens(tuple(range(length)), start)
+
+
+def test_states_of_different_vocabularies_are_refused() -> None:
+    with pytest.raises(EngineError, match=r"shapes \(3, 5\) and \(3, 6\).*one vocabulary"):
+        between(torch.zeros(3, 5), torch.zeros(3, 6))
