@@ -1,19 +1,21 @@
-"""One question to one state: where its weights lie, its answers, and the record of them."""
+"""One question to one state: where its weights lie, what it answers or takes for texts in bits, and
+the record of that."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .board import Board, Key
+from .board import Board
 from .capacity import Layout
 from .checkpoints import split_hub
-from .plan import Group, Plan
-from .results import Results
+from .plan import Group, Plan, Question
+from .results import AlreadyRecorded, Results
 from .serving.fleet import Fleet
-from .serving.values import Answer, EngineConfig, Sampling, Weights
+from .serving.values import Answer, EngineConfig, Measured, Reply, Sampling, Text, Weights
 
 
 class WrongState(RuntimeError):
@@ -21,7 +23,8 @@ class WrongState(RuntimeError):
 
 
 class Asker:
-    """Asks engines; `prompts` holds each task's held-out prompts."""
+    """Asks engines; `prompts` holds each task's held-out prompts, `texts` its held-out texts by
+    distribution (none where no code lengths are asked for)."""
 
     def __init__(
         self,
@@ -31,10 +34,12 @@ class Asker:
         fleet: Fleet,
         layout: Layout,
         prompts: Mapping[str, list[str]],
+        texts: Mapping[str, Mapping[str, list[Text]]],
         say: Callable[[str], None],
     ) -> None:
         self._plan, self._results, self._board = plan, results, board
-        self._fleet, self._layout, self._prompts, self._say = fleet, layout, prompts, say
+        self._fleet, self._layout, self._say = fleet, layout, say
+        self._prompts, self._texts = prompts, texts
         self._probes = plan.questions()
         asked = plan.spec.generation
         self._sampling = Sampling(
@@ -80,29 +85,54 @@ class Asker:
         await self._fleet.close(group.name)
         self._board.now(f"engine {group.name}", None)
 
-    async def answers(self, group: Group, key: Key) -> list[Answer]:
+    async def answers(self, group: Group, question: Question) -> list[Answer]:
         """The answers to a question, recorded: as they are on record, or asked now.
 
         `WrongState` if a single one came from other weights; nothing is recorded then.
         """
-        state, task = key
-        probe = self._probes[key].probe_id
-        if key in self._board.answered:
+        state = question.state_id
+        probe = self._probes[question].probe_id
+        if question in self._board.answered:
             return await asyncio.to_thread(self._on_record, state, probe)
         weights = await asyncio.to_thread(self.weights, state)
-        prompts = list(enumerate(self._prompts[task]))
+        prompts = list(enumerate(self._prompts[question.task]))
         reply = await self._fleet.ask(group.name, weights, prompts, self._sampling)
-        wrong = sorted({answer.held_state for answer in reply.items} - {state})
-        if wrong:
-            raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")
+        _check_held(state, reply)
         rows = [{name: getattr(answer, name) for name in _COLUMNS} for answer in reply.items]
         await asyncio.to_thread(
             self._results.write, "responses", rows, state_id=state, probe_id=probe
         )
         self._board.took("generate", reply.seconds)
         self._board.took("swap weights", reply.swapping)
-        self._board.question_answered(key)
+        self._board.question_answered(question)
         return reply.items
+
+    async def code_lengths(self, group: Group, question: Question) -> None:
+        """Measure and record the state's code lengths of each corpus that is not on record.
+
+        `WrongState` as for answers.
+        """
+        asked = self._plan.spec.probes.code_length
+        assert asked is not None  # the plan asks this question only then
+        state = question.state_id
+        weights = await asyncio.to_thread(self.weights, state)
+        for kind, corpus in self._probes[question].corpora.items():
+            at = {"state_id": state, "corpus": corpus}
+            if await asyncio.to_thread(self._results.has, "code_lengths", **at):
+                continue
+            texts = self._texts[question.task][kind]
+            reply = await self._fleet.measure(group.name, weights, texts, asked.window)
+            _check_held(state, reply)
+            rows = [
+                {"example": i, "bits": each.bits, "tokens": each.tokens, "bytes": each.bytes}
+                for i, each in enumerate(reply.items)
+            ]
+            # Another sweep may have measured it meanwhile: the same but for the last digits.
+            with contextlib.suppress(AlreadyRecorded):
+                await asyncio.to_thread(self._results.write, "code_lengths", rows, **at)
+            self._board.took("code lengths", reply.seconds)
+            self._board.took("swap weights", reply.swapping)
+        self._board.question_closed(question)
 
     def _on_record(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()
@@ -130,6 +160,12 @@ class Asker:
         if checkpoint.startswith("checkpoints/"):
             return self._results.location(checkpoint), None
         return checkpoint, None
+
+
+def _check_held(state: str, reply: Reply[Answer] | Reply[Measured]) -> None:
+    wrong = sorted({item.held_state for item in reply.items} - {state})
+    if wrong:
+        raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")
 
 
 _COLUMNS = (

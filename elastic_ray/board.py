@@ -13,10 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .plan import Ladder, Plan
-
-Key = tuple[str, str]
-"""A question: (state_id, task)."""
+from .plan import Cell, Ladder, Plan, Question
 
 
 class Board:
@@ -26,8 +23,8 @@ class Board:
         self,
         plan: Plan,
         done: Iterable[str],
-        answered: Iterable[Key],
-        scored: Iterable[Key],
+        answered: Iterable[Question],
+        closed: Iterable[Question],
     ) -> None:
         self.plan = plan
         self._lock = threading.RLock()
@@ -35,9 +32,11 @@ class Board:
         self.done = {state for state in done if state in plan.nodes}
         self.failed: dict[str, str] = {}
         self.answered = set(answered)
-        self.scored = set(scored)
-        self.lost: dict[Key, str] = {}
-        """Questions that failed although their state is there: key -> error."""
+        """Questions whose answers are on record, scored or not."""
+        self.closed = set(closed)
+        """Questions of which all is on record: answers and their scores, or code lengths."""
+        self.lost: dict[Question, str] = {}
+        """Questions that failed although their state is there, with the error."""
         self.examples: dict[str, int] = {}
         """ladder id -> examples of it trained so far, of the ladders that run."""
         self.running: dict[str, str] = {}
@@ -83,20 +82,20 @@ class Board:
             self._tell("failed", each)
         return fell
 
-    def question_answered(self, key: Key) -> None:
+    def question_answered(self, question: Question) -> None:
         with self._lock:
-            self.answered.add(key)
+            self.answered.add(question)
 
-    def question_scored(self, key: Key) -> None:
+    def question_closed(self, question: Question) -> None:
         with self._lock:
-            self.scored.add(key)
-            self.lost.pop(key, None)
-        self._tell("scored", key[0])
+            self.closed.add(question)
+            self.lost.pop(question, None)
+        self._tell("closed", question.state_id)
 
-    def question_lost(self, key: Key, error: str) -> None:
+    def question_lost(self, question: Question, error: str) -> None:
         with self._lock:
-            self.lost[key] = error
-        self._tell("lost", key[0])
+            self.lost[question] = error
+        self._tell("lost", question.state_id)
 
     def trained(self, ladder: str, examples: int) -> None:
         with self._lock:
@@ -118,17 +117,25 @@ class Board:
         """Whether every state of the ladder is done or failed."""
         return all(r.state_id in self.done or r.state_id in self.failed for r in ladder.rungs)
 
+    def measured(self, cell: Cell) -> bool:
+        """Whether all that is asked of the cell's state is on record."""
+        return all(question in self.closed for question in self.plan.asked_of(cell))
+
+    def error(self, cell: Cell) -> str | None:
+        """What keeps, or kept, something that is asked of the cell's state from the record."""
+        lost = (self.lost.get(question) for question in self.plan.asked_of(cell))
+        return next(filter(None, lost), None) or self.failed.get(cell.state_id)
+
 
 def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
     """The `cells` table's rows as things stand."""
     rows = []
     for cell in plan.cells:
-        key = (cell.state_id, cell.task)
         error = None
-        if key in board.scored:
+        if board.measured(cell):
             status = "done"
         else:
-            error = board.lost.get(key) or board.failed.get(cell.state_id)
+            error = board.error(cell)
             status = "failed" if error else "pending"
         probe = plan.probes[cell.task]
         rows.append(

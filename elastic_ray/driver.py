@@ -26,7 +26,7 @@ from .board import Board, cell_rows
 from .capacity import Layout, lay_out
 from .judging import Judging
 from .keep import Keeper
-from .plan import Ladder, Plan
+from .plan import ANSWERS, Ladder, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate, training_seconds
 from .probing import Prober
@@ -35,7 +35,7 @@ from .resume import Outstanding
 from .schedule import Failure, Release, run_trials
 from .screen import Screen
 from .serving.fleet import Fleet
-from .serving.values import ScorerConfig
+from .serving.values import ScorerConfig, Text
 from .training.values import TrainJob
 from .trials import bundle
 
@@ -101,8 +101,8 @@ class _Drive:
         self.plan, self.loaded, self.results = plan, loaded, results
         self.left, self.board = left, board
         spec = plan.spec
-        open_questions = [k for k in plan.questions() if k not in board.scored]
-        groups = {plan.nodes[state].engine for state, _ in open_questions}
+        self.open = [asked for asked in plan.questions() if asked not in board.closed]
+        groups = {plan.nodes[asked.state_id].engine for asked in self.open}
         cluster = ray.cluster_resources()
         self.layout = lay_out(
             cluster.get("CPU", 0.0),
@@ -110,7 +110,7 @@ class _Drive:
             spec.training.runtime,
             spec.resources,
             len(groups),
-            len({plan.probes[task].scorer for _, task in open_questions}),
+            len({plan.probes[task].scorer for task in self._to_score()}),
         )
         at = rate(self.layout.workers, self.layout.cpus_per_worker, self.layout.gpus_per_worker)
         cost = {
@@ -158,12 +158,7 @@ class _Drive:
 
     async def _all(self) -> None:
         fleet = Fleet(f"elastic_ray-{os.getpid()}")
-        scorers = {
-            task: asyncio.ensure_future(self._scorer(task))
-            for task in sorted(
-                {task for _, task in self.plan.questions().keys() - self.board.scored}
-            )
-        }
+        scorers = {task: asyncio.ensure_future(self._scorer(task)) for task in self._to_score()}
         prompts = {
             name: task.prompts(self.plan.spec.generation.prompts)
             for name, task in self.loaded.items()
@@ -173,7 +168,7 @@ class _Drive:
             self.plan,
             self.board,
             self.layout,
-            Asker(*shared, self.layout, prompts, self.screen.say),
+            Asker(*shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say),
             Judging(*shared, scorers, self.loaded, self.screen.say),
         )
         if self.plan.spec.keep != "all":
@@ -191,6 +186,10 @@ class _Drive:
                 await asyncio.shield(training)
             await fleet.shutdown()
         self._tidy(s for s in self.plan.nodes if self.keeper.not_needed(s))
+
+    def _to_score(self) -> list[str]:
+        """The tasks with answers that are not scored."""
+        return sorted({asked.task for asked in self.open if asked.kind == ANSWERS})
 
     def _train(self) -> None:
         if self.trials:
@@ -307,6 +306,19 @@ def _answer_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
     sizes = [group.parameters for group in plan.groups.values()]
     each = [generation_seconds(size, g.prompts * g.samples, g.max_tokens, at) for size in sizes]
     return sum(each) / max(len(each), 1) / (layout.open_engines * layout.replicas) + 0.5
+
+
+def _texts(plan: Plan, loaded: Mapping[str, tasks.Task]) -> dict[str, dict[str, list[Text]]]:
+    """Each task's held-out texts by distribution, as many as code lengths are asked of."""
+    asked = plan.spec.probes.code_length
+    count = asked.texts if asked else 0
+    return {
+        name: {
+            kind: [Text(each.prompt, each.response) for each in loaded[name].texts(kind, count)]
+            for kind in probe.corpora
+        }
+        for name, probe in plan.probes.items()
+    }
 
 
 async def _await(future: asyncio.Future[Any]) -> None:

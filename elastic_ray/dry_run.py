@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .plan import Plan, TaskFacts
+from .plan import ANSWERS, CODE_LENGTH, Plan, TaskFacts
 from .price import (
     DEVICES,
     checkpoint_bytes,
     generation_seconds,
     parameters_in_name,
     rate,
-    scoring_seconds,
+    reading_seconds,
     training_seconds,
 )
-from .spec import Recipe, Spec
+from .spec import STAGES, Recipe, Spec
 
 NEAR = 4
 """Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
@@ -47,14 +47,15 @@ def print_price(
     console.print(table)
     for line in dict.fromkeys(unfused(spec)):
         console.print(line, markup=False)
-    questions = plan.questions()
     g = spec.generation
-    answers = len(questions) * g.prompts * g.samples
+    answers = _count(plan, ANSWERS) * g.prompts * g.samples
     tokens = sum(
         ladder.examples * ladder.stage.recipe.epochs * tasks[ladder.task].mean_tokens
         for ladder in plan.ladders
     )
-    console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}")
+    texts = _texts(plan)
+    read = f"; code lengths: {_count(plan, CODE_LENGTH) * texts:,}" if texts else ""
+    console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}{read}")
     written, left = _checkpoints(plan)
     console.print(
         f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
@@ -79,7 +80,7 @@ def _assumed(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Iterator[str]:
     """What the GPU-hours rest on, a line each."""
     flops = ", ".join(f"{rate:.2g} ({device})" for device, rate in DEVICES.items())
     yield (
-        "assumed: 6 FLOP per parameter and token trained, 2 per token scored, 10 per token "
+        "assumed: 6 FLOP per parameter and token trained, 2 per token read (scores, code lengths), 10 per token "
         f"answered (memory-bound), at {flops} FLOP/s, about 40% of the peak in bf16"
     )
     tokens = ", ".join(f"{facts.mean_tokens:.0f} ({name})" for name, facts in tasks.items())
@@ -164,16 +165,30 @@ def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dic
         for ladder in plan.ladders
     )
     g = plan.spec.generation
-    answers = g.prompts * g.samples
+    answers, texts = g.prompts * g.samples, _texts(plan)
     scorers = {task.name: task.scorer for task in plan.spec.task}
-    answering = scoring = 0.0
-    for state, task in plan.questions():
-        size = plan.groups[plan.nodes[state].engine].parameters
+    answering = scoring = coding = 0.0
+    for asked in plan.questions():
+        size = plan.groups[plan.nodes[asked.state_id].engine].parameters
+        if asked.kind == CODE_LENGTH:
+            coding += reading_seconds(size, texts, tasks[asked.task].mean_tokens, one)
+            continue
         answering += generation_seconds(size, answers, g.max_tokens, one)
-        judge = scorers[task].hub or scorers[task].path
+        judge = scorers[asked.task].hub or scorers[asked.task].path
         if judge is not None:  # a task's own scorer is too small to count
-            scoring += scoring_seconds(parameters_in_name(judge), answers, g.max_tokens, one)
-    return {"training": training, "answers": answering, "scores": scoring}
+            scoring += reading_seconds(parameters_in_name(judge), answers, g.max_tokens, one)
+    spent = {"training": training, "answers": answering, "scores": scoring}
+    return {**spent, "code lengths": coding} if texts else spent
+
+
+def _count(plan: Plan, kind: str) -> int:
+    return sum(asked.kind == kind for asked in plan.questions())
+
+
+def _texts(plan: Plan) -> int:
+    """The texts that each state's code length is measured of."""
+    asked = plan.spec.probes.code_length
+    return asked.texts * len(STAGES) if asked else 0
 
 
 def _hours(seconds: float) -> str:

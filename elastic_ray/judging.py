@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from .board import Board, Key
-from .plan import Plan
+from .board import Board
+from .plan import Plan, Question
 from .results import Results
 from .serving.fleet import Fleet
 from .serving.values import Answer, ScorerConfig
@@ -53,12 +53,11 @@ class Judging:
         for scorer in self._made.values():
             scorer.cancel()
 
-    async def score(self, key: Key, answers: list[Answer]) -> None:
+    async def score(self, question: Question, answers: list[Answer]) -> None:
         """Score the answers to a question and record the scores."""
-        state, task = key
-        probe = self._probes[key]
-        config, accuracy = await self._scorer(task)
-        judged = self._loaded[task].judged
+        probe = self._probes[question]
+        config, accuracy = await self._scorer(question.task)
+        judged = self._loaded[question.task].judged
         texts = [judged(answer.prompt, answer.response) for answer in answers]
         reply = await self._fleet.score(config.name, texts)
         rows: list[dict[str, Any]] = [
@@ -71,10 +70,10 @@ class Judging:
             }
             for answer, score in zip(answers, reply.items, strict=True)
         ]
-        names = {"state_id": state, "probe_id": probe.probe_id, "scorer": probe.scorer}
+        names = {"state_id": question.state_id, "probe_id": probe.probe_id, "scorer": probe.scorer}
         await asyncio.to_thread(self._results.write, "scores", rows, **names)
         self._board.took("score", reply.seconds)
-        self._board.question_scored(key)
+        self._board.question_closed(question)
 
     async def _scorer(self, task: str) -> Made:
         """The task's scorer, open."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from .board import Board
-from .plan import Plan
+from .plan import Plan, Question
 
 
 class Keeper:
@@ -19,9 +19,9 @@ class Keeper:
     def __init__(self, plan: Plan, board: Board) -> None:
         self._plan, self._board = plan, board
         self._own = {rung.state_id: lad for lad in plan.ladders for rung in lad.rungs}
-        self._questions: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for key in plan.questions():
-            self._questions[key[0]].append(key)
+        self._questions: dict[str, list[Question]] = defaultdict(list)
+        for question in plan.questions():
+            self._questions[question.state_id].append(question)
         self._over: dict[str, list[str]] = defaultdict(list)
         for state in plan.nodes:
             full = plan.full_ancestor(state)
@@ -41,7 +41,7 @@ class Keeper:
         if state in self._own:
             near += [rung.state_id for rung in self._own[state].rungs]
         return all(each in board.done for each in (*near, *users)) and all(
-            key in board.scored for user in users for key in self._questions.get(user, ())
+            asked in board.closed for user in users for asked in self._questions.get(user, ())
         )
 
     def may_go(self, state: str) -> list[str]:

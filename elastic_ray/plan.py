@@ -12,14 +12,15 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .price import parameters
-from .spec import Model, Scorer, Spec, SpecError, Task
+from .spec import STAGES, Model, Scorer, Spec, SpecError, Task
 from .states import (
     CLASSIFIER_VERSION,
     Stage,
     Start,
+    corpus_id,
     digest,
     folder_start,
     hub_start,
@@ -85,11 +86,27 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The questions of one task: `probe_id` for the answers, `scorer` for what judges them."""
+    """The questions of one task: `probe_id` for the answers, `scorer` for what judges them.
+
+    `corpora` are what code lengths are measured of, the id of each by the distribution that its
+    texts are of; empty where none are asked for.
+    """
 
     probe_id: str
     scorer: str
     task: str
+    corpora: Mapping[str, str]
+
+
+ANSWERS, CODE_LENGTH = "answers", "code_length"
+
+
+class Question(NamedTuple):
+    """What a state is asked: its answers to a task's prompts, or its code length of its texts."""
+
+    state_id: str
+    task: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +148,19 @@ class Plan:
     start_task: Mapping[str, str] = field(default_factory=dict)
     """The task whose tokenizer a start uses (for `init`), by state id."""
 
-    def questions(self) -> dict[tuple[str, str], Probe]:
-        """(state_id, task) -> probe, for every state that some cell is about; in grid order."""
-        return {(cell.state_id, cell.task): self.probes[cell.task] for cell in self.cells}
+    def questions(self) -> dict[Question, Probe]:
+        """Every question to a state that some cell is about, with its probe; in grid order."""
+        return {
+            question: self.probes[cell.task]
+            for cell in self.cells
+            for question in self.asked_of(cell)
+        }
+
+    def asked_of(self, cell: Cell) -> Iterator[Question]:
+        """The questions to a cell's state."""
+        yield Question(cell.state_id, cell.task, ANSWERS)
+        if self.spec.probes.code_length:
+            yield Question(cell.state_id, cell.task, CODE_LENGTH)
 
     def lineage(self, state: str) -> dict[str, Any]:
         """Start and stages of a state, as the `lineage` column records them."""
@@ -281,10 +308,14 @@ def _dtype(spec: Spec) -> str:
 
 
 def _probe(spec: Spec, task: Task, facts: TaskFacts, folders: Mapping[str, str]) -> Probe:
+    measured, dtype = spec.probes.code_length, _dtype(spec)
     return Probe(
-        probe_id(facts.identity, spec.generation, _dtype(spec)),
+        probe_id(facts.identity, spec.generation, dtype),
         scorer_id(task.scorer, _origin(task.scorer, facts, folders)),
         task.name,
+        {kind: corpus_id(kind, facts.identity, measured, dtype) for kind in STAGES}
+        if measured
+        else {},
     )
 
 
@@ -370,6 +401,12 @@ def _check_sizes(spec: Spec, tasks: Mapping[str, TaskFacts]) -> None:
             problems.append(
                 f"generation.prompts: found {spec.generation.prompts:,}; task {task.name} holds "
                 f"{most:,} held-out prompts"
+            )
+        most, measured = facts.sizes.get("texts"), spec.probes.code_length
+        if most is not None and measured and measured.texts > most:
+            problems.append(
+                f"probes.code_length.texts: found {measured.texts:,}; task {task.name} holds "
+                f"{most:,} held-out texts of each distribution"
             )
     if problems:
         raise SpecError("\n".join(dict.fromkeys(problems)))

@@ -55,8 +55,8 @@ def generation_seconds(size: int | None, answers: int, tokens: int, at: Rate) ->
     return 5 * 2 * (size or UNKNOWN_PARAMETERS) * answers * tokens / at.flops
 
 
-def scoring_seconds(size: int | None, texts: int, tokens: float, at: Rate) -> float:
-    """Seconds of a scorer of that size reading texts of that many tokens, once each."""
+def reading_seconds(size: int | None, texts: int, tokens: float, at: Rate) -> float:
+    """Seconds of a model of that size reading texts of that many tokens, once each."""
     return 2 * (size or UNKNOWN_PARAMETERS) * texts * tokens / at.flops
 
 

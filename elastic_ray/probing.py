@@ -12,10 +12,10 @@ import asyncio
 from collections import defaultdict, deque
 
 from .asking import Asker, words_of
-from .board import Board, Key
+from .board import Board
 from .capacity import Layout
 from .judging import Judging
-from .plan import Group, Plan
+from .plan import CODE_LENGTH, Group, Plan, Question
 from .serving.values import Answer
 
 STARTS = 2
@@ -25,7 +25,7 @@ GIVE_WAY = 2.0
 
 
 class Prober:
-    """Asks and scores; `run` ends when every question is scored, lost, or its state failed."""
+    """Asks and scores; `run` ends when every question is closed, lost, or its state failed."""
 
     def __init__(
         self, plan: Plan, board: Board, layout: Layout, asker: Asker, judging: Judging
@@ -33,19 +33,19 @@ class Prober:
         self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
         self._lanes = 2 * layout.replicas
         """Two jobs per replica: the second waits at the door while the first one ends."""
-        self._by_state: dict[str, list[Key]] = defaultdict(list)
+        self._by_state: dict[str, list[Question]] = defaultdict(list)
         self._left: dict[str, int] = defaultdict(int)
-        """Kind of engine -> questions neither scored nor given up."""
+        """Kind of engine -> questions neither closed nor given up."""
         self._unanswered: set[str] = set()
         """Kinds with a question that is not on record: an engine will be needed."""
-        for key in plan.questions():
-            if key not in board.scored:
-                kind = plan.nodes[key[0]].engine
-                self._by_state[key[0]].append(key)
+        for question in plan.questions():
+            if question not in board.closed:
+                kind = plan.nodes[question.state_id].engine
+                self._by_state[question.state_id].append(question)
                 self._left[kind] += 1
-                if key not in board.answered:
+                if question not in board.answered:
                     self._unanswered.add(kind)
-        self._ready: dict[str, deque[Key]] = defaultdict(deque)
+        self._ready: dict[str, deque[Question]] = defaultdict(deque)
         self._slots = asyncio.Semaphore(layout.open_engines)
         self._queueing: set[str] = set()
         """Kinds that have work, but no slot."""
@@ -67,13 +67,13 @@ class Prober:
             return
         if event == "done":
             self._recorded.setdefault(kind, state)
-        for key in self._by_state.pop(state, ()):
+        for question in self._by_state.pop(state, ()):
             if event == "failed":
                 self._left[kind] -= 1
             elif kind in self._broken:
-                self._lose(key, self._broken[kind])
+                self._lose(question, self._broken[kind])
             else:
-                self._ready[kind].append(key)
+                self._ready[kind].append(question)
         self._work[kind].set()
 
     async def run(self) -> None:
@@ -135,8 +135,8 @@ class Prober:
     def _state_to_open(self, kind: str) -> str | None:
         """A state to start the engine on; None where what is ready needs scores only."""
         if self._ready[kind]:
-            keys = (key for key in self._ready[kind] if key not in self._board.answered)
-            return next((state for state, _ in keys), None)
+            asked = (q for q in self._ready[kind] if q not in self._board.answered)
+            return next((question.state_id for question in asked), None)
         state = self._recorded[kind]
         try:
             self._asker.weights(self._plan.full_ancestor(state))
@@ -154,9 +154,9 @@ class Prober:
                 continue
             if ready[0] not in self._board.answered and not opened:
                 return
-            key = ready.popleft()
+            question = ready.popleft()
             try:
-                await self._ask(group, key)
+                await self._ask(group, question)
             finally:
                 self._left[group.name] -= 1
                 self._work[group.name].set()
@@ -169,21 +169,27 @@ class Prober:
         except TimeoutError:
             return
 
-    async def _ask(self, group: Group, key: Key) -> None:
-        try:
-            answers = await self._asker.answers(group, key)
-        except Exception as e:
-            self._board.question_lost(key, f"generation failed: {words_of(e)}")
+    async def _ask(self, group: Group, question: Question) -> None:
+        if question.kind == CODE_LENGTH:
+            try:
+                await self._asker.code_lengths(group, question)
+            except Exception as e:
+                self._board.question_lost(question, f"code lengths failed: {words_of(e)}")
             return
-        scoring = asyncio.create_task(self._score(key, answers))
+        try:
+            answers = await self._asker.answers(group, question)
+        except Exception as e:
+            self._board.question_lost(question, f"generation failed: {words_of(e)}")
+            return
+        scoring = asyncio.create_task(self._score(question, answers))
         self._scoring.add(scoring)
         scoring.add_done_callback(self._scoring.discard)
 
-    async def _score(self, key: Key, answers: list[Answer]) -> None:
+    async def _score(self, question: Question, answers: list[Answer]) -> None:
         try:
-            await self._judging.score(key, answers)
+            await self._judging.score(question, answers)
         except Exception as e:
-            self._board.question_lost(key, f"scoring failed: {words_of(e)}")
+            self._board.question_lost(question, f"scoring failed: {words_of(e)}")
 
     def _give_up(self, kind: str, problem: BaseException) -> None:
         """The engine cannot be had: what waits for it is lost, with the reason. After `STARTS`
@@ -194,6 +200,6 @@ class Prober:
         if self._failures[kind] >= STARTS:
             self._broken[kind] = f"the engine cannot be had: {words_of(problem)}"
 
-    def _lose(self, key: Key, why: str) -> None:
-        self._board.question_lost(key, why)
-        self._left[self._plan.nodes[key[0]].engine] -= 1
+    def _lose(self, question: Question, why: str) -> None:
+        self._board.question_lost(question, why)
+        self._left[self._plan.nodes[question.state_id].engine] -= 1

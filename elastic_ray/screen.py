@@ -94,11 +94,11 @@ class Screen:
         ladders = list(self._ladders.values())
         ended = [lad for lad in ladders if board.finished(lad)]
         broken = [lad for lad in ended if any(r.state_id in board.failed for r in lad.rungs)]
-        lost = len(board.lost) + sum(1 for key in self._questions if key[0] in board.failed)
+        lost = len(board.lost) + sum(q.state_id in board.failed for q in self._questions)
         return [
             ("ladders", len(ended) - len(broken), len(broken), len(ladders)),
             ("states", len(board.done), len(board.failed), len(board.plan.nodes)),
-            ("questioned", len(board.scored), lost, len(self._questions)),
+            ("questioned", len(board.closed), lost, len(self._questions)),
         ]
 
     def _left(self) -> tuple[float, float]:
@@ -109,7 +109,7 @@ class Screen:
             if not board.finished(ladder):
                 share = 1 - board.examples.get(ladder.id, 0) / ladder.examples
                 training += self._cost[ladder.id] * max(0.0, share)
-        open_questions = len(self._questions) - len(board.scored) - len(board.lost)
+        open_questions = len(self._questions) - len(board.closed) - len(board.lost)
         return training / self._slots, open_questions * self._answer_cost
 
     def remaining(self) -> float | None:

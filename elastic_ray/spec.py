@@ -114,6 +114,7 @@ class Runtime(Part):
 
 
 STAGES = ("pretrain", "positive", "negative")
+"""What a model is taught, in this order; `tasks` holds texts out of each."""
 
 
 class Training(Part):
@@ -294,6 +295,24 @@ class Generation(Part):
     seed: Seed = Field(0, json_schema_extra=IDENTITY)
 
 
+class CodeLength(Part):
+    """How many bits a state takes for texts it was not taught: its code length of them.
+
+    Of held-out texts of each distribution that the models are taught.
+    """
+
+    texts: int = Field(64, ge=2, json_schema_extra=IDENTITY)
+    """Held-out texts of each distribution."""
+    window: int = Field(256, ge=8, json_schema_extra=IDENTITY)
+    """Tokens seen at once, the first ones given; a longer text is coded in parts."""
+
+
+class Probes(Part):
+    """What is asked of every state beside its answers."""
+
+    code_length: CodeLength | None = Field(None, json_schema_extra=IDENTITY)
+
+
 class Serving(Part):
     """The replicas that answer, or score: what runs them and what each may use."""
 
@@ -363,6 +382,7 @@ class Spec(Part):
         json_schema_extra=IDENTITY,
     )
     generation: Generation = Field(default_factory=Generation, json_schema_extra=IDENTITY)
+    probes: Probes = Field(default_factory=Probes, json_schema_extra=IDENTITY)
     resources: Resources = Field(default_factory=Resources, json_schema_extra=RUNTIME)
     keep: Literal["all", "none", "base"] = Field("base", json_schema_extra=RUNTIME)
     """Checkpoints left at the end: all, none, or the pre-trained ones."""
@@ -393,6 +413,12 @@ class Spec(Part):
             problems.append(
                 f"generation.max_tokens: found {answer}; must be below resources.engines.context, "
                 f"{context}, which holds the prompt too"
+            )
+        measured = self.probes.code_length
+        if measured and measured.window >= context:
+            problems.append(
+                f"probes.code_length.window: found {measured.window}; must be below "
+                f"resources.engines.context, {context}"
             )
         for i, model in enumerate(self.models):
             if model.init is None:

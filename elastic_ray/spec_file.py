@@ -20,11 +20,13 @@ from pydantic import ValidationError
 from .short_forms import expand
 from .spec import (
     STAGES,
+    CodeLength,
     Generation,
     Init,
     Lora,
     Model,
     Part,
+    Probes,
     Recipe,
     Resources,
     Runtime,
@@ -189,6 +191,8 @@ _KNOWN: Mapping[str, type[Part]] = {
     "task": Task,
     "scorer": Scorer,
     "generation": Generation,
+    "probes": Probes,
+    "code_length": CodeLength,
     "resources": Resources,
     "engines": Serving,
     "scorers": Serving,

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .spec import Generation, Init, Part, Recipe, Scorer
+from .spec import CodeLength, Generation, Init, Part, Recipe, Scorer
 
 IDENTITY_VERSION = 1
 CLASSIFIER_VERSION = 2
@@ -187,6 +187,19 @@ def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str
             "dtype": dtype,
         }
     )
+
+
+def corpus_id(kind: str, task: Mapping[str, Any], asked: CodeLength, dtype: str) -> str:
+    """The corpus that code lengths are of, e.g. "positive-1a2b3c4d": its texts, and how they are
+    coded."""
+    identity = {
+        "version": IDENTITY_VERSION,
+        "corpus": kind,
+        "task": dict(task),
+        "code_length": identity_of(asked),
+        "dtype": dtype,
+    }
+    return f"{kind}-{digest(identity, 8)}"
 
 
 def scorer_id(scorer: Scorer, origin: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from rich.table import Table
 from .board import Board, cell_rows
 from .dry_run import print_price
 from .elasticity import ElasticityError, curves, index_rows
-from .plan import Plan, plan_sweep
+from .plan import ANSWERS, Plan, plan_sweep
 from .results import Results, ResultsError
 from .resume import Recorded, outstanding
 from .sources import check_models, find
@@ -90,13 +90,13 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     began = time.monotonic()
     results = Results(uri)
     board, left = _record(plan, results)
-    open_questions = any(key not in board.scored for key in plan.questions())
+    open_questions = any(asked not in board.closed for asked in plan.questions())
     work = bool(left.ladders or left.starts or open_questions)
     if work:
         check_models(plan.spec)
     console = _console()
     name = plan.spec.sweep
-    done = sum((c.state_id, c.task) in board.scored for c in plan.cells)
+    done = sum(map(board.measured, plan.cells))
     console.print(
         f"sweep {name}: {len(plan.cells)} cells, {len(plan.nodes)} states, "
         f"{len(plan.ladders)} ladders; recorded already: {done} cells, {len(board.done)} states"
@@ -105,6 +105,13 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
         console.print(results.notice, markup=False)
     asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps(name, [asked])
+    corpora = [
+        {"task": probe.task, "kind": kind, "corpus": corpus}
+        for probe in plan.probes.values()
+        for kind, corpus in probe.corpora.items()
+    ]
+    if corpora:
+        results.replace_corpora(name, corpora)
     interrupted, broken = False, None
     if work:
         log = Path(os.path.abspath("logs") if "://" in uri else results.log_location("")).joinpath(
@@ -182,12 +189,21 @@ def _record(plan: Plan, results: Results) -> tuple[Board, Any]:
         if state in plan.nodes
     }
     answers, scores = results.recorded("responses"), results.recorded("scores")
-    questions = plan.questions()
-    answered = {k for k, probe in questions.items() if (k[0], probe.probe_id) in answers}
-    scored = {k for k, probe in questions.items() if (k[0], probe.probe_id, probe.scorer) in scores}
-    left = outstanding(plan, recorded, {key[0] for key in questions if key not in answered})
+    lengths = results.recorded("code_lengths")
+    answered, closed = set(), set()
+    for asked, probe in plan.questions().items():
+        state = asked.state_id
+        if asked.kind == ANSWERS:
+            if (state, probe.probe_id) in answers:
+                answered.add(asked)
+            if (state, probe.probe_id, probe.scorer) in scores:
+                closed.add(asked)
+        elif all((state, corpus) in lengths for corpus in probe.corpora.values()):
+            closed.add(asked)
+    unasked = {q.state_id for q in plan.questions() if q not in answered and q not in closed}
+    left = outstanding(plan, recorded, unasked)
     done = {s for s, row in recorded.items() if row.done and s not in left.remade}
-    board = Board(plan, done, answered, scored)
+    board = Board(plan, done, answered, closed)
     board.failed.update(left.failed)
     return board, left
 
@@ -256,9 +272,8 @@ def _print_time(console: Console, board: Board, seconds: float) -> None:
 def _failures(plan: Plan, board: Board) -> list[str]:
     found = []
     for cell in plan.cells:
-        key = (cell.state_id, cell.task)
-        error = board.lost.get(key) or board.failed.get(cell.state_id)
-        if error and key not in board.scored:
+        error = board.error(cell)
+        if error and not board.measured(cell):
             where = f"{cell.model} pretrain {cell.pretrain}" if cell.pretrain else cell.model
             found.append(
                 f"{where} positive {cell.positive} negative {cell.negative} "
@@ -275,7 +290,7 @@ def _print_recorded(console: Console, plan: Plan, uri: str) -> None:
         console.print(f"recorded already: nothing ({e})", markup=False)
         return
     board, left = _record(plan, results)
-    cells = sum((c.state_id, c.task) in board.scored for c in plan.cells)
+    cells = sum(map(board.measured, plan.cells))
     console.print(
         f"recorded already in {uri}: {cells:,} cells, {len(board.done):,} states; "
         f"left to train: {len(left.ladders):,} ladders",

@@ -160,8 +160,8 @@ def test_tasks_share_a_hub_model_but_no_training() -> None:
     plan = plan_of(spec_of(task=["reviews", "imdb"], models=[HUB]))
     assert len(plan.starts) == 1
     (base,) = plan.starts
-    assert {task for state, task in plan.questions() if state == base} == {"reviews", "imdb"}
-    tuned = {state: task for state, task in plan.questions() if state != base}
+    assert {q.task for q in plan.questions() if q.state_id == base} == {"reviews", "imdb"}
+    tuned = {q.state_id: q.task for q in plan.questions() if q.state_id != base}
     assert len(tuned) == len(plan.questions()) - 2
     assert {lad.task for lad in plan.ladders} == {"reviews", "imdb"}
     assert all(tuned[rung.state_id] == lad.task for lad in plan.ladders for rung in lad.rungs)

@@ -14,7 +14,7 @@ from small_sweeps import COMMIT, plan_of, spec_of, specs
 
 from elastic_ray.board import Board, cell_rows
 from elastic_ray.keep import Keeper
-from elastic_ray.plan import Ladder, Plan
+from elastic_ray.plan import ANSWERS, CODE_LENGTH, Ladder, Plan, Question
 from elastic_ray.resume import Outstanding, Recorded, outstanding
 from elastic_ray.spec import Spec
 
@@ -78,7 +78,7 @@ def complete(plan: Plan, recorded: dict[str, Recorded], left: Outstanding, asked
 def test_all_that_is_left_is_done_and_nothing_else(spec: Spec, seed: int) -> None:
     plan, dice = plan_of(spec), random.Random(seed)
     recorded = records(plan, dice)
-    asked = set(some({state for state, _ in plan.questions()}, dice))
+    asked = set(some({q.state_id for q in plan.questions()}, dice))
     left = outstanding(plan, recorded, asked)
     assert complete(plan, recorded, left, asked)
     for ladder in left.ladders:
@@ -112,7 +112,7 @@ def test_nothing_is_left_where_all_is_recorded_and_answered(spec: Spec, seed: in
 @settings(max_examples=50, deadline=None)
 def test_all_is_left_where_nothing_is_recorded(spec: Spec) -> None:
     plan = plan_of(spec)
-    left = outstanding(plan, {}, {state for state, _ in plan.questions()})
+    left = outstanding(plan, {}, {q.state_id for q in plan.questions()})
     assert left == Outstanding(tuple(plan.starts), plan.ladders, frozenset(), {})
 
 
@@ -202,7 +202,7 @@ def test_other_failures_are_tried_again(row: Recorded | None) -> None:
 def test_a_run_that_diverged_is_not_tried_again_for_a_child() -> None:
     plan = small()
     recorded = {state(plan, 0, 0): DONE, state(plan, 8, 0): DONE, state(plan, 16, 0): DIVERGED}
-    left = outstanding(plan, recorded, {s for s, _ in plan.questions()})
+    left = outstanding(plan, recorded, {q.state_id for q in plan.questions()})
     assert runs(plan, left) == [[(8, 8)]]
     assert set(left.failed) == {state(plan, 16, 0), state(plan, 16, 8)}
 
@@ -218,16 +218,16 @@ class Simulation:
         self,
         plan: Plan,
         recorded: dict[str, Recorded],
-        scored: Iterable[tuple[str, str]],
+        closed: Iterable[Question],
         dice: random.Random,
     ) -> None:
         self.plan, self.dice = plan, dice
         questions = plan.questions()
-        scored = {key for key in scored if key in questions}
-        left = outstanding(plan, recorded, {key[0] for key in questions if key not in scored})
+        closed = {asked for asked in closed if asked in questions}
+        left = outstanding(plan, recorded, {q.state_id for q in questions if q not in closed})
         done = {s for s, row in recorded.items() if row.done and s in plan.nodes}
         self.there = {s for s in done if recorded[s].kept}
-        self.board = Board(plan, done - left.remade, scored, scored)
+        self.board = Board(plan, done - left.remade, closed, closed)
         self.board.failed.update(left.failed)
         self.keeper = Keeper(plan, self.board)
         self.left = left
@@ -259,9 +259,10 @@ class Simulation:
         for ladder in self.left.ladders:
             if ladder.parent_id in board.done and self.next_rung(ladder):
                 found.append(("train", ladder))
-        for key in self.plan.questions():
-            if key[0] in board.done and key not in board.scored and key not in board.lost:
-                found.append(("ask", key))
+        for asked in self.plan.questions():
+            still = asked not in board.closed and asked not in board.lost
+            if asked.state_id in board.done and still:
+                found.append(("ask", asked))
         return found
 
     def step(self, failures: bool) -> bool:
@@ -283,7 +284,7 @@ class Simulation:
             if fails:
                 self.board.question_lost(what, "the engine died")
             else:
-                self.board.question_scored(what)
+                self.board.question_closed(what)
         else:
             state = self.next_rung(what)
             assert state is not None
@@ -324,14 +325,14 @@ def test_no_checkpoint_goes_that_something_still_needs(
         spec.model_copy(update={"keep": dice.choice(["all", "none", "base", spec.keep])})
     )
     # Some answers may be asked for anew (other sampling), which needs checkpoints that went.
-    scored = some(first.board.scored, dice) if dice.random() < 0.5 else first.board.scored
-    again = Simulation(plan, first.recorded(), scored, dice)
+    closed = some(first.board.closed, dice) if dice.random() < 0.5 else first.board.closed
+    again = Simulation(plan, first.recorded(), closed, dice)
     again.points = first.points
     while again.step(failures=False):
         pass
     again.end()
     assert again.board.done | set(plan.starts) >= set(plan.nodes)
-    assert again.board.scored == set(plan.questions())
+    assert again.board.closed == set(plan.questions())
     kept = {s for s in again.there if s in plan.nodes}
     if plan.spec.keep == "none":
         assert not kept
@@ -372,14 +373,34 @@ def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> No
     assert not left.remade
 
 
+def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:
+    plan = small(probes={"code_length": {}})
+    board = Board(plan, plan.nodes, [], [])
+
+    def base() -> tuple[str, str | None]:
+        row = next(r for r in cell_rows(plan, board) if not r["positive"])
+        return row["status"], row["error"]
+
+    answers, lengths = (
+        Question(state(plan, 0, 0), "reviews", kind) for kind in (ANSWERS, CODE_LENGTH)
+    )
+    assert base() == ("pending", None)
+    board.question_closed(answers)
+    assert base() == ("pending", None)
+    board.question_lost(lengths, "the engine died")
+    assert base() == ("failed", "the engine died")
+    board.question_closed(lengths)
+    assert base() == ("done", None)
+
+
 def test_cells_tell_how_they_went() -> None:
     plan = small()
     board = Board(plan, [], [], [])
     board.state_done(state(plan, 0, 0))
-    board.question_scored((state(plan, 0, 0), "reviews"))
+    board.question_closed(Question(state(plan, 0, 0), "reviews", ANSWERS))
     board.state_failed(state(plan, 16, 0), "diverged")
     board.state_done(state(plan, 8, 0))
-    board.question_lost((state(plan, 8, 0), "reviews"), "the engine died")
+    board.question_lost(Question(state(plan, 8, 0), "reviews", ANSWERS), "the engine died")
     rows = {
         (r["positive"], r["negative"]): (r["status"], r["error"]) for r in cell_rows(plan, board)
     }

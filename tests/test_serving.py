@@ -6,6 +6,7 @@ One cluster, one engine and one scorer serve everything that the tests ask about
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,9 +37,12 @@ from elastic_ray.serving.scorer import make_judge
 from elastic_ray.serving.values import (
     Answer,
     EngineConfig,
+    EngineError,
+    Measured,
     Sampling,
     Score,
     ScorerConfig,
+    Text,
     Weights,
 )
 from elastic_ray.spec import Init
@@ -50,6 +54,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 STATES = ("a", "b", "c")
+EOS = load_task("reviews").tokenizer(None).eos_token_id
 GREEDY = Sampling(1, 16, 0.0, 0, 1.0, 0)
 DRAWN = Sampling(2, 16, 1.0, 30, 0.9, 7)
 PROMPTS = list(enumerate(load_task("reviews").prompts(12)))
@@ -63,6 +68,7 @@ class Served:
     weights: dict[str, Weights]
     greedy: list[tuple[str, list[Answer]]] = field(default_factory=list)
     again: list[tuple[str, list[Answer]]] = field(default_factory=list)
+    lengths: list[tuple[str, list[Measured]]] = field(default_factory=list)
     drawn: dict[str, list[list[Answer]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     after_death: list[Answer] = field(default_factory=list)
@@ -133,6 +139,15 @@ TEXTS = [e.response for e in load_task("reviews").pool("positive")[:20]] + [
 ]
 
 
+WINDOW = 24
+CODED = [Text("", e.response) for e in load_task("reviews").texts("pretrain", 8)] + [
+    Text("", ""),
+    Text("", "the film is good . " * 30),  # longer than the engine's context
+    Text("the film is", "good and the acting is never dull . " * 5),
+    Text("", "words it does not know"),
+]
+
+
 def judge(root: Path, mode: str, kind: str) -> ScorerConfig:
     return ScorerConfig(f"judge-{mode}", kind, str(root / "scorer"), None, mode, cpus=0.5)
 
@@ -152,6 +167,12 @@ async def serve_all(root: Path) -> Served:
             *(ask(fleet, weights[name], GREEDY, chunk=5) for name in turns)
         )
         served.greedy = list(zip(turns, answers, strict=True))
+        # Code lengths likewise, while others ask for answers.
+        lengths, _ = await asyncio.gather(
+            asyncio.gather(*(lengths_of(fleet, weights[name]) for name in turns)),
+            asyncio.gather(*(ask(fleet, weights[name], GREEDY) for name in turns)),
+        )
+        served.lengths = list(zip(turns, lengths, strict=True))
         for name in ("b", "lora"):
             alone = await ask(fleet, weights[name], DRAWN)
             crowd = await asyncio.gather(
@@ -182,6 +203,10 @@ async def ask(fleet: Fleet, weights: Weights, sampling: Sampling, chunk: int = 5
     reply = await fleet.ask("engine", weights, PROMPTS, sampling, chunk)
     assert reply.seconds > 0
     return reply.items
+
+
+async def lengths_of(fleet: Fleet, weights: Weights) -> list[Measured]:
+    return (await fleet.measure("engine", weights, CODED, WINDOW, chunk=5)).items
 
 
 async def refusal(fleet: Fleet, weights: Weights, sampling: Sampling) -> str:
@@ -258,6 +283,46 @@ def test_greedy_answers_equal_transformers_after_swaps_under_load(served: Served
     assert [a.response.strip() for a in served.after_death] == expected["c"]
 
 
+def plain_lengths(served: Served, name: str) -> list[float]:
+    """Bits of each text by transformers, one window at a time, in double precision."""
+    weights = served.weights[name]
+    tokenizer = AutoTokenizer.from_pretrained(weights.checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(weights.checkpoint).eval()
+    if weights.adapter:
+        model = PeftModel.from_pretrained(model, weights.adapter).eval()
+    model = model.double()
+    found = []
+    for text in CODED:
+        given = tokenizer(text.prompt).input_ids
+        left = [*tokenizer(text.response, add_special_tokens=False).input_ids, EOS]
+        bits = 0.0
+        while left:
+            taken, left = left[: WINDOW - len(given)], left[WINDOW - len(given) :]
+            with torch.inference_mode():
+                logits = model(input_ids=torch.tensor([given + taken])).logits[0]
+            chances = logits.log_softmax(-1)
+            for i, token in enumerate(taken, start=len(given) - 1):
+                bits -= float(chances[i, token]) / math.log(2)
+            given = [tokenizer.bos_token_id]
+        found.append(bits)
+    return found
+
+
+def test_code_lengths_equal_transformers_after_swaps_under_load(served: Served) -> None:
+    expected = {name: plain_lengths(served, name) for name in (*STATES, "lora")}
+    assert len(served.lengths) == 16
+    for name, lengths in served.lengths:
+        # 1e-4 of a bit a token; the text longer than the context is 180 tokens.
+        assert [m.bits / m.tokens for m in lengths] == [
+            pytest.approx(bits / m.tokens, abs=1e-4)
+            for bits, m in zip(expected[name], lengths, strict=True)
+        ]
+        assert {m.held_state for m in lengths} == {name}
+        assert [m.bytes for m in lengths] == [len(t.response.encode()) for t in CODED]
+        words = [len(t.response.split()) for t in CODED]
+        assert [m.tokens for m in lengths] == [n + 1 for n in words], "the end counts"
+
+
 def test_every_answer_carries_the_state_that_the_engine_held(served: Served) -> None:
     for name, answers in (*served.greedy, *served.again, ("c", served.after_death)):
         assert {a.held_state for a in answers} == {name}
@@ -302,6 +367,29 @@ def test_the_transformers_engine_gives_the_same_greedy_answers(served: Served) -
     for name, answers in asyncio.run(ask()).items():
         assert [a.response.strip() for a in answers] == plain_greedy(served, name), name
         assert {a.held_state for a in answers} == {name}
+
+
+def test_the_transformers_engine_gives_the_same_code_lengths(served: Served) -> None:
+    async def measure() -> dict[str, list[Measured]]:
+        a = served.weights["a"]
+        config = EngineConfig("plain", "transformers", a.checkpoint, None, "a", "float32", 64, 8)
+        engine = PlainEngine(config)
+        found = {}
+        for name in ("a", "lora", "c"):
+            await engine.take(served.weights[name])
+            found[name] = await engine.measure(served.weights[name], CODED, WINDOW)
+        with pytest.raises(EngineError, match="window is 64; the context is 64"):
+            await engine.measure(served.weights["c"], CODED, 64)
+        with pytest.raises(EngineError, match="text 10: its prompt takes 4 tokens"):
+            await engine.measure(served.weights["c"], CODED, 4)
+        return found
+
+    for name, lengths in asyncio.run(measure()).items():
+        assert [m.bits / m.tokens for m in lengths] == [
+            pytest.approx(bits / m.tokens, abs=1e-4)
+            for bits, m in zip(plain_lengths(served, name), lengths, strict=True)
+        ]
+        assert {m.held_state for m in lengths} == {name}
 
 
 def test_scores_equal_transformers(served: Served) -> None:

@@ -41,7 +41,8 @@ generation: {{prompts: 64, max_tokens: 32}}
 scorer: sentiment
 """
 TOP = (
-    "generation, keep, models, negative, positive, resources, scorer, seeds, sweep, task, training"
+    "generation, keep, models, negative, positive, probes, resources, scorer, seeds, sweep, task, "
+    "training"
 )
 NAMES = "letters, digits, dots, dashes and underscores, 64 at most"
 UP = "must be ascending and distinct"
@@ -363,6 +364,24 @@ BAD = [
     ),
     (
         "scorer: sentiment",
+        "scorer: sentiment\nprobes: {code_length: {texts: 1, windw: 3}}",
+        [
+            "s.yaml:17: probes.code_length.texts: found 1 (a whole number); "
+            "input should be greater than or equal to 2",
+            "s.yaml:17: probes.code_length.windw: unknown key 'windw' (did you mean 'window'?); "
+            "allowed: texts, window",
+        ],
+    ),
+    (
+        "scorer: sentiment",
+        "scorer: sentiment\nprobes: {code_length: {window: 512}}",
+        [
+            "s.yaml:17: probes.code_length.window: found 512; must be below "
+            "resources.engines.context, 512"
+        ],
+    ),
+    (
+        "scorer: sentiment",
         "scorer: {name: s, sign: -1, hub: a/b}",
         [
             "s.yaml:16: scorer: hub and revision (a full commit id) go together",
@@ -678,6 +697,13 @@ COMMAND = [
             f"{SIZES['pretrain']:,} pretrain examples",
             f"--set: generation.prompts: found 9,999; task reviews holds {SIZES['prompts']:,} "
             "held-out prompts",
+        ],
+    ),
+    (
+        ["probes.code_length.texts=9999"],
+        [
+            f"--set: probes.code_length.texts: found 9,999; task reviews holds {SIZES['texts']:,} "
+            "held-out texts of each distribution"
         ],
     ),
     (

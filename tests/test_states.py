@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from small_sweeps import COMMIT, Facts, plan_of, spec_of
 
 from elastic_ray.plan import Plan
-from elastic_ray.spec import Generation, Init, Lora, Part, Recipe, Scorer
+from elastic_ray.spec import CodeLength, Generation, Init, Lora, Part, Recipe, Scorer
 from elastic_ray.states import (
     ID_LENGTH,
     IdentityError,
     Stage,
     canonical,
+    corpus_id,
     digest,
     folder_start,
     hub_start,
@@ -330,6 +331,20 @@ def test_each_field_of_the_questions_changes_the_probe() -> None:
     found = [probe_id({}, Generation(**{n: v}), "float32") for n, v in GENERATIONS.items()]
     found += [probe_id({}, Generation(), "bfloat16"), probe_id({"a": 1}, Generation(), "float32")]
     assert len({probe_id({}, Generation(), "float32"), *found}) == 1 + len(found)
+
+
+def test_each_field_of_code_lengths_changes_the_corpus() -> None:
+    changed: dict[str, Any] = {"texts": 10, "window": 100}
+    assert {f"CodeLength.{name}" for name in changed} == fields("identity", CodeLength)
+
+    def ident(kind: str = "positive", dtype: str = "float32", **changes: Any) -> str:
+        return corpus_id(kind, {"task": "t"}, CodeLength(**changes), dtype)
+
+    found = [ident(**{name: value}) for name, value in changed.items()]
+    found += [ident(dtype="bfloat16"), ident("negative")]
+    found.append(corpus_id("positive", {"task": "other"}, CodeLength(), "float32"))
+    assert len({ident(), *found}) == 1 + len(found)
+    assert ident().startswith("positive-")
 
 
 def test_each_field_of_a_scorer_changes_its_id() -> None:

@@ -33,6 +33,7 @@ negative: [0, 8, 16, 32]
 seeds: [0]
 training: {learning_rate: 2.0e-3, global_batch: 8, pretrain: {global_batch: 32}}
 generation: {prompts: 24, max_tokens: 24}
+probes: {code_length: {texts: 6, window: 32}}
 """
 CELLS = 2 * (1 + 2 * 4)
 
@@ -171,6 +172,31 @@ def test_a_sweep_that_was_killed_ends_with_the_same_probabilities(
         for at in (ran[0], killed)
     )
     assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_a_sweep_that_was_killed_ends_with_the_same_code_lengths(
+    ran: tuple[Path, str], killed: Path
+) -> None:
+    asked = "SELECT * FROM code_lengths ORDER BY ALL"
+    one, other = (Results(at, read_only=True).query(asked).to_pylist() for at in (ran[0], killed))
+    bits = [[row.pop("bits") for row in rows] for rows in (one, other)]
+    assert one == other and len(one) == 2 * (1 + 2 * 4) * 3 * 6
+    # As above: its sums depend on what else is read at the same time.
+    assert bits[0] == pytest.approx(bits[1], abs=1e-3)
+
+
+def test_code_lengths_tell_what_a_state_was_taught(ran: tuple[Path, str]) -> None:
+    rows = Results(ran[0], read_only=True).query(
+        "SELECT * FROM compression WHERE pretrain = 1280 AND positive IN (0, 64)"
+    )
+    rates = {
+        (row["positive"], row["negative"], row["kind"]): row["bits_per_byte"]
+        for row in rows.to_pylist()
+    }
+    assert len(rates) == 5 * 3
+    assert all(0 < rate < 8 for rate in rates.values())
+    assert rates[64, 0, "positive"] < rates[0, 0, "positive"]
+    assert rates[64, 32, "negative"] < rates[64, 0, "negative"]
 
 
 def test_every_cell_is_measured(ran: tuple[Path, str]) -> None:

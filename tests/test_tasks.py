@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.tasks import POOLS, Example, Task, TaskError, load_task, selection
+from elastic_ray.tasks import CORPORA, POOLS, Example, Task, TaskError, load_task, selection
 from elastic_ray.tasks.grammar import CONSISTENCY, review, vocabulary
 from elastic_ray.tasks.imdb_files import clean, read_folder
 from elastic_ray.tasks.reviews import HELD_OUT, SIZES
@@ -312,6 +312,30 @@ def test_review_prompts_are_neutral_nested_and_distinct(reviews: Task) -> None:
         reviews.prompts(most + 1)
 
 
+def check_texts(task: Task) -> None:
+    """Held-out texts: a corpus for each distribution, nested, disjoint, of the right labels."""
+    most = task.sizes["texts"]
+    held = {corpus: task.texts(corpus, most) for corpus in CORPORA}
+    texts = {corpus: {e.response for e in held[corpus]} for corpus in CORPORA}
+    assert len(set().union(*texts.values())) == sum(map(len, texts.values()))
+    taught = {e.response for pool in POOLS for e in task.pool(pool)}
+    assert not taught & set().union(*texts.values())
+    assert {e.label for e in held["positive"]} == {1}
+    assert {e.label for e in held["negative"]} == {0}
+    assert np.mean([e.label for e in held["pretrain"]]) == pytest.approx(0.5, abs=0.1)
+    for corpus in CORPORA:
+        assert task.texts(corpus, 5) == held[corpus][:5]
+    with pytest.raises(TaskError, match="held-out positive texts; asked for 999,999"):
+        task.texts("positive", 999_999)
+    with pytest.raises(TaskError, match="no corpus 'scorer'; corpora: pretrain, positive, neg"):
+        task.texts("scorer", 1)
+
+
+def test_reviews_hold_out_texts_of_what_they_teach(reviews: Task) -> None:
+    assert reviews.sizes["texts"] > 600
+    check_texts(reviews)
+
+
 def test_the_reviews_tokenizer_loads_from_its_model_folder(reviews: Task, tmp_path: Path) -> None:
     """Beside each architecture's configuration, by which transformers picks the class."""
     from transformers import AutoConfig, AutoTokenizer
@@ -598,6 +622,8 @@ def test_the_real_reviews_are_read_and_kept_apart(imdb: Task) -> None:
     imdb.check_apart()
     assert sizes["prompts"] > 10_000
     assert not any("<br />" in text for pool in POOLS for text in texts(imdb, pool))
+    assert sizes["texts"] > 2_500
+    check_texts(imdb)
 
 
 @pytest.mark.parametrize("source", ["reviews", "imdb"])

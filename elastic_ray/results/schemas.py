@@ -217,9 +217,26 @@ SWEEPS = Table(
     json=("spec",),
 )
 
+CORPORA = Table(
+    "corpora",
+    _schema({"sweep": _TEXT, "task": _TEXT, "kind": _TEXT, "corpus": _TEXT}, {}),
+    key=("sweep", "task", "kind"),
+    per="sweep",
+)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
-    for table in (STATES, CELLS, RESPONSES, SCORES, DISTANCES, CODE_LENGTHS, INDICES, SWEEPS)
+    for table in (
+        STATES,
+        CELLS,
+        RESPONSES,
+        SCORES,
+        DISTANCES,
+        CODE_LENGTHS,
+        INDICES,
+        SWEEPS,
+        CORPORA,
+    )
 }
 
 

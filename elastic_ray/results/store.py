@@ -1,9 +1,10 @@
 """What a sweep records, written and read: the only way into the results folder.
 
-One Parquet file per state and table, or per sweep for `cells`, `indices` and `sweeps`; a file that
-stands under its final name is the record, and nothing else is. A file is written once: the same
-rows again change nothing, other rows raise `AlreadyRecorded`, except that a failed state may be
-tried again. `compaction` gathers many such files into one; every method here sees through that.
+One Parquet file per state and table, or per sweep for `cells`, `indices`, `sweeps` and `corpora`; a
+file that stands under its final name is the record, and nothing else is. A file is written once:
+the same rows again change nothing, other rows raise `AlreadyRecorded`, except that a failed state
+may be tried again. `compaction` gathers many such files into one; every method here sees through
+that.
 
     results = Results("results")                          # or "s3://bucket/results"
     results.write("scores", rows, state_id=s, probe_id=p, scorer="sentiment")
@@ -136,6 +137,10 @@ class Results:
     def replace_sweeps(self, sweep: str, rows: Rows) -> None:
         """Write what the sweep asks for, one row, in place of what it asked before, atomically."""
         self._replace(TABLES["sweeps"], sweep, rows)
+
+    def replace_corpora(self, sweep: str, rows: Rows) -> None:
+        """Write what the sweep's code lengths are of in place of what it had, atomically."""
+        self._replace(TABLES["corpora"], sweep, rows)
 
     def _replace(self, table: Table, sweep: str, rows: Rows) -> None:
         check_key(table, {"sweep": sweep})

@@ -77,6 +77,13 @@ FROM read_parquet(
     [root() || '/sweeps/sweep=_empty/_empty.parquet', root() || '/sweeps/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
+-- Which corpora a sweep's code lengths are of: of each task, held-out texts of the distributions
+-- (`kind`) that models are taught: pretrain, positive, negative.
+CREATE VIEW corpora AS
+FROM read_parquet(
+    [root() || '/corpora/sweep=_empty/_empty.parquet', root() || '/corpora/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
 -- What `elasticity` measured of each curve, with 95% intervals.
 CREATE VIEW elasticity AS
 FROM read_parquet(
@@ -149,6 +156,30 @@ SELECT
     r.prompt_index, r.sample, r.score
 FROM cells AS c
 JOIN scores AS r ON r.state_id = c.state_id AND r.probe_id = c.probe_id AND r.scorer = c.scorer;
+
+
+-- Code lengths ------------------------------------------------------------------------------------
+
+-- Every code length of every cell, for statistics over texts. Cells that share a state repeat its
+-- rows.
+CREATE VIEW code_length_rows AS
+SELECT
+    c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed, k.kind,
+    r.example, r.bits, r.tokens, r.bytes
+FROM cells AS c
+JOIN corpora AS k ON k.sweep = c.sweep AND k.task = c.task
+JOIN code_lengths AS r ON r.state_id = c.state_id AND r.corpus = k.corpus;
+
+-- One row per cell and kind of held-out texts: the rates at which the cell's state codes them.
+CREATE VIEW compression AS
+SELECT
+    sweep, task, model, pretrain, positive, negative, seed, kind,
+    count(*) AS texts,
+    sum(bits) / sum(tokens) AS bits_per_token,
+    sum(bits) / sum(bytes) AS bits_per_byte,
+    avg(bits) AS bits_per_text
+FROM code_length_rows
+GROUP BY ALL;
 
 
 -- Curves and surfaces -----------------------------------------------------------------------------

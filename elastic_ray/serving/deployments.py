@@ -13,8 +13,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
@@ -22,7 +22,19 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 from .engine import Engine, make_engine
 from .lease import Lease
 from .scorer import Judge, make_judge
-from .values import Answer, EngineConfig, Reply, Sampling, Score, ScorerConfig, Weights
+from .values import (
+    Answer,
+    EngineConfig,
+    Measured,
+    Reply,
+    Sampling,
+    Score,
+    ScorerConfig,
+    Text,
+    Weights,
+)
+
+T = TypeVar("T")
 
 QUEUED = 64
 """Requests that may wait at a deployment before callers are told to wait themselves."""
@@ -91,6 +103,15 @@ class EngineReplica:
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
     ) -> Reply[Answer]:
         """Answers of that state; `CheckpointError` where its weights cannot be taken."""
+        return await self._holding(weights, lambda: self._engine.answer(weights, prompts, sampling))
+
+    async def measure(
+        self, weights: Weights, texts: Sequence[Text], window: int
+    ) -> Reply[Measured]:
+        """Code lengths by that state; errors as for answers."""
+        return await self._holding(weights, lambda: self._engine.measure(weights, texts, window))
+
+    async def _holding(self, weights: Weights, work: Callable[[], Awaitable[list[T]]]) -> Reply[T]:
         swapping = 0.0
 
         async def swap() -> None:
@@ -102,8 +123,8 @@ class EngineReplica:
         try:
             async with self._lease.hold(weights.held, swap):
                 began = time.monotonic()
-                answers = await self._engine.answer(weights, prompts, sampling)
-                return Reply(answers, time.monotonic() - began, swapping)
+                items = await work()
+                return Reply(items, time.monotonic() - began, swapping)
         except Exception:
             await _end_if_dead(self._engine)
             raise

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoints import CheckpointError
-from .values import Answer, EngineConfig, EngineError, Sampling, ScorerConfig, Weights
+from .coding import Window, measured, windows
+from .values import (
+    Answer,
+    EngineConfig,
+    EngineError,
+    Measured,
+    Sampling,
+    ScorerConfig,
+    Text,
+    Weights,
+)
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput
+    from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 NOT_READ = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
@@ -37,6 +47,10 @@ class Engine(Protocol):
 
     async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
         """Answers in the order of prompts, then samples."""
+        ...
+
+    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+        """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
         ...
 
     async def check(self) -> None:
@@ -98,6 +112,7 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         import vllm
+        from transformers import AutoTokenizer
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -129,6 +144,11 @@ class VllmEngine:
                 disable_log_stats=True,
                 **args,
             ),
+        )
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            config.checkpoint,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
         )
         self._adapters: dict[str, int] = {}
         self._requests = 0
@@ -177,10 +197,43 @@ class VllmEngine:
             for sample in range(sampling.samples)
         ]
         answers = await asyncio.gather(*jobs)
+        await self._check_held(weights)
+        return list(answers)
+
+    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+        lora = await self._adapter(weights) if weights.adapter else None
+        parts = windows(self._tokenizer, texts, size, self._longest)
+        read = await asyncio.gather(*(self._read(part, lora) for part in parts))
+        await self._check_held(weights)
+        return measured(texts, parts, read)
+
+    async def _check_held(self, weights: Weights) -> None:
         held = await self._llm.get_weight_version()
         if held != weights.held:
             raise EngineError(f"asked of {weights.held}, but the engine holds {held}")
-        return list(answers)
+
+    async def _read(self, part: Window, lora: Any) -> tuple[float, str]:
+        """The nats of a window's coded tokens, and the state that read them."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            prompt_logprobs=0,  # of the tokens themselves only
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        last = await self._last({"prompt_token_ids": part.ids}, parameters, lora)
+        told = last.prompt_logprobs
+        if told is None or len(told) != len(part.ids):
+            raise EngineError("the engine gave no probabilities for a text")
+        nats = 0.0
+        for place in range(part.given, len(part.ids)):
+            at = told[place]
+            assert at is not None  # only the first token's is left out, and that is given
+            nats -= at[part.ids[place]].logprob
+        return nats, _held(last, lora)
 
     async def _one(
         self, index: int, prompt: str, sample: int, sampling: Sampling, lora: Any
@@ -197,14 +250,7 @@ class VllmEngine:
             seed=seed,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self._requests += 1
-        last: RequestOutput | None = None
-        async for output in self._llm.generate(
-            prompt, parameters, request_id=str(self._requests), lora_request=lora
-        ):
-            last = output
-        if last is None or not last.finished:
-            raise EngineError(f"prompt {index}: the engine gave no answer")
+        last = await self._last(prompt, parameters, lora)
         # vLLM cuts the answer where the context ends, without a word.
         check_fits(len(last.prompt_token_ids or ()) + sampling.max_tokens, self._longest)
         answer = last.outputs[0]
@@ -219,6 +265,18 @@ class VllmEngine:
             seed,
             self.version,
         )
+
+    async def _last(self, prompt: Any, parameters: SamplingParams, lora: Any) -> RequestOutput:
+        """The engine's final output for a prompt (text, or token ids)."""
+        self._requests += 1
+        last: RequestOutput | None = None
+        async for output in self._llm.generate(
+            prompt, parameters, request_id=str(self._requests), lora_request=lora
+        ):
+            last = output
+        if last is None or not last.finished:
+            raise EngineError("the engine gave no answer")
+        return last
 
     async def _adapter(self, weights: Weights) -> Any:
         """The adapter's request; ids are given once per state, vLLM does not check them."""

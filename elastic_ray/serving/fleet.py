@@ -19,10 +19,12 @@ from .values import (
     Answer,
     EngineConfig,
     EngineError,
+    Measured,
     Reply,
     Sampling,
     Score,
     ScorerConfig,
+    Text,
     Weights,
     joined,
 )
@@ -99,6 +101,20 @@ class Fleet:
             await asyncio.gather(
                 *(
                     self._try(name, "answer", weights=weights, prompts=part, sampling=sampling)
+                    for part in parts
+                )
+            )
+        )
+
+    async def measure(
+        self, name: str, weights: Weights, texts: Sequence[Text], window: int, chunk: int = CHUNK
+    ) -> Reply[Measured]:
+        """One state's code lengths, in the order of texts; see `coding`."""
+        parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
+        return joined(
+            await asyncio.gather(
+                *(
+                    self._try(name, "measure", weights=weights, texts=part, window=window)
                     for part in parts
                 )
             )

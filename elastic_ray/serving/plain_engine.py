@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..checkpoints import CheckpointError, checkpoint_checksum
+from .coding import Window, measured, windows
 from .engine import Prompts, check_fits, longest_text
-from .values import Answer, EngineConfig, EngineError, Sampling, Weights
+from .values import Answer, EngineConfig, EngineError, Measured, Sampling, Text, Weights
 
 ROWS = 64
 """Prompts in one batch."""
+READ_ROWS = 8
+"""Windows of text in one batch: every token of them has its probabilities."""
 
 
 class PlainEngine:
@@ -80,24 +85,62 @@ class PlainEngine:
         return await asyncio.to_thread(self._answer, weights, prompts, sampling)
 
     def _answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+        rows = [(i, text, s) for i, text in prompts for s in range(sampling.samples)]
+        answers: list[Answer] = []
+        with self._model(weights) as (model, held):
+            for start in range(0, len(rows), ROWS):
+                answers += self._batch(model, rows[start : start + ROWS], sampling, held)
+        return answers
+
+    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+        return await asyncio.to_thread(self._measure, weights, texts, size)
+
+    def _measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+        parts = windows(self._tokenizer, texts, size, self._longest)
+        read: list[tuple[float, str]] = []
+        with self._model(weights) as (model, held):
+            for start in range(0, len(parts), READ_ROWS):
+                some = parts[start : start + READ_ROWS]
+                read += [(nats, held) for nats in self._read(model, some)]
+        return measured(texts, parts, read)
+
+    def _read(self, model: Any, parts: Sequence[Window]) -> list[float]:
+        """The nats of each window's coded tokens."""
+        import torch
+
+        longest = max(len(part.ids) for part in parts)
+        ids = torch.zeros((len(parts), longest), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, part in enumerate(parts):
+            ids[row, : len(part.ids)] = torch.tensor(part.ids)
+            mask[row, : len(part.ids)] = 1
+        ids, mask = ids.to(self._device), mask.to(self._device)
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            chances = logits[:, :-1].float().log_softmax(-1)
+            taken = chances.gather(-1, ids[:, 1:, None])[..., 0].double().cpu()
+        return [
+            -float(taken[row, part.given - 1 : len(part.ids) - 1].sum())
+            for row, part in enumerate(parts)
+        ]
+
+    @contextmanager
+    def _model(self, weights: Weights) -> Iterator[tuple[Any, str]]:
+        """The model, its adapter laid over it, and the state that this makes it."""
         with self._lock:
             if self._held != weights.held:
                 raise EngineError(f"asked of {weights.held}, but the engine holds {self._held}")
-            model = self._models["base"]
-            if weights.adapter is not None:
-                from peft import PeftModel
+            base = self._models["base"]
+            if weights.adapter is None:
+                yield base, self._held
+                return
+            from peft import PeftModel
 
-                model = PeftModel.from_pretrained(model, weights.adapter).eval()
-            held = weights.state_id if weights.adapter else self._held
-            rows = [(i, text, s) for i, text in prompts for s in range(sampling.samples)]
-            answers: list[Answer] = []
+            laid = PeftModel.from_pretrained(base, weights.adapter).eval()
             try:
-                for start in range(0, len(rows), ROWS):
-                    answers += self._batch(model, rows[start : start + ROWS], sampling, held)
+                yield laid, weights.state_id
             finally:
-                if weights.adapter is not None:
-                    model.unload()
-            return answers
+                laid.unload()
 
     def _batch(
         self, model: Any, rows: list[tuple[int, str, int]], sampling: Sampling, held: str

@@ -91,6 +91,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text whose code length is measured; `prompt`, which may be empty, is given, not coded."""
+
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A state's code length of a text: `bits` of its response's `tokens`, its end among them.
+
+    `bytes` are those of the response in UTF-8. `held_state` is as in `Answer`.
+    """
+
+    bits: float
+    tokens: int
+    bytes: int
+    held_state: str
+
+
+@dataclass(frozen=True)
 class Reply(Generic[T]):
     """What a replica gave, and the seconds it worked for it; time spent waiting is left out."""
 

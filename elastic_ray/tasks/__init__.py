@@ -15,9 +15,10 @@ from . import alpaca, saferlhf, truthfulqa
 from .imdb import Imdb
 from .reviews import Reviews
 from .selection import selection
-from .task import POOLS, Example, Task, TaskError, Unreachable
+from .task import CORPORA, POOLS, Example, Task, TaskError, Unreachable
 
 __all__ = [
+    "CORPORA",
     "POOLS",
     "TASKS",
     "Example",

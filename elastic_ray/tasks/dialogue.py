@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .selection import selection
 from .source import Source, Table
-from .task import POOLS, Example, TaskError, check_pool, first, normal
+from .task import CORPORA, POOLS, Example, TaskError, check_pool, first, first_texts, normal
 from .tokenizers import byte_pairs, check_vocabulary
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Dialogues:
     @cached_property
     def sizes(self) -> dict[str, int]:
         sizes = {pool: len(examples) for pool, examples in self._parted.pools.items()}
-        return {**sizes, "prompts": len(self._parted.prompts)}
+        return {**sizes, "prompts": len(self._parted.prompts), "texts": 0}
 
     @cached_property
     def mean_tokens(self) -> float:
@@ -111,6 +111,10 @@ class Dialogues:
 
     def prompts(self, count: int) -> list[str]:
         return first(self._parted.prompts, count, self.name)
+
+    def texts(self, corpus: str, count: int) -> list[Example]:
+        """None: of held-out questions the answers are not kept, and nothing is pre-trained on."""
+        return first_texts({corpus: () for corpus in CORPORA}, corpus, count, self.name)
 
     def judged(self, prompt: str, response: str) -> str:
         return f"{prompt}{response.strip()}"

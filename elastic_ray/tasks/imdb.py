@@ -27,8 +27,10 @@ from .task import (
     check_pool,
     check_settings,
     continued,
+    corpora,
     cut_prompts,
     first,
+    first_texts,
     normal,
 )
 from .tokenizers import byte_pairs, check_vocabulary
@@ -94,9 +96,16 @@ class Imdb:
         return cut_prompts(self.name, self._parted.held_out, VERSION)
 
     @cached_property
+    def _texts(self) -> dict[str, list[Example]]:
+        """The unlabelled split keeps nothing back: held-out texts of either label stand for it."""
+        parted = self._parted
+        return corpora(self.name, zip(parted.held_out, parted.labels, strict=True))
+
+    @cached_property
     def sizes(self) -> dict[str, int]:
         sizes = {pool: len(examples) for pool, examples in self._parted.pools.items()}
-        return {**sizes, "prompts": len(self._prompts)}
+        least = min(map(len, self._texts.values()))
+        return {**sizes, "prompts": len(self._prompts), "texts": least}
 
     @cached_property
     def mean_tokens(self) -> float:
@@ -109,6 +118,9 @@ class Imdb:
 
     def prompts(self, count: int) -> list[str]:
         return first(self._prompts, count, self.name)
+
+    def texts(self, corpus: str, count: int) -> list[Example]:
+        return first_texts(self._texts, corpus, count, self.name)
 
     def judged(self, prompt: str, response: str) -> str:
         return continued(prompt, response)
@@ -135,9 +147,11 @@ class Imdb:
 
 @dataclass(frozen=True, slots=True)
 class _Parted:
-    """What the splits were made into; `removed`: texts left out of each pool."""
+    """What the splits were made into; `labels` are those of the held-out texts, `removed` the texts
+    left out of each pool."""
 
     held_out: list[str]
+    labels: list[int]
     pools: dict[str, list[Example]]
     removed: dict[str, int]
 
@@ -146,21 +160,22 @@ class _Parted:
 def _part(where: Source, max_words: int | None, identity: str) -> _Parted:
     """Reads and parts the splits, once per process; `identity` says what the files held."""
     splits = read(where, max_words)
-    held_out: dict[str, str] = {}
+    held_out: dict[str, Row] = {}
     judged: list[Row] = []
     for text, label in splits["test"]:
         key = normal(text)
         if below(2, "imdb", "half", key):
             judged.append((text, label))
         else:
-            held_out.setdefault(key, text)
+            held_out.setdefault(key, (text, label))
     raw = {
         "pretrain": splits["unsupervised"],
         "positive": [row for row in splits["train"] if row[1] == 1],
         "negative": [row for row in splits["train"] if row[1] == 0],
         "scorer": judged,
     }
-    apart = HeldOut(held_out.values())
+    texts = [text for text, _ in held_out.values()]
+    apart = HeldOut(texts)
     taught: set[str] = set()
     pools: dict[str, list[Example]] = {}
     for pool, rows in raw.items():
@@ -174,4 +189,4 @@ def _part(where: Source, max_words: int | None, identity: str) -> _Parted:
                 pools[pool].append(Example("", text, None if label == -1 else label))
         taught |= seen
     removed = {pool: len(rows) - len(pools[pool]) for pool, rows in raw.items()}
-    return _Parted(list(held_out.values()), pools, removed)
+    return _Parted(texts, [label for _, label in held_out.values()], pools, removed)

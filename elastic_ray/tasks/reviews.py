@@ -22,8 +22,10 @@ from .task import (
     check_pool,
     check_settings,
     continued,
+    corpora,
     cut_prompts,
     first,
+    first_texts,
 )
 from .tokenizers import SPECIAL, words
 
@@ -48,11 +50,17 @@ class Reviews:
             raise TaskError(f"task reviews: data.seed: found {seed!r}; a whole number from 0")
         self._seed = seed
         self.identity: dict[str, Any] = {"task": self.name, "version": VERSION, "seed": seed}
-        self.sizes = {**SIZES, "prompts": len(self._prompts)}
+        least = min(map(len, self._texts.values()))
+        self.sizes = {**SIZES, "prompts": len(self._prompts), "texts": least}
 
     @cached_property
     def _prompts(self) -> list[str]:
         return cut_prompts(self.name, self._held_out, self._seed)
+
+    @cached_property
+    def _texts(self) -> dict[str, list[Example]]:
+        labelled = ((text, int(_good(i))) for i, text in enumerate(self._held_out))
+        return corpora(self.name, labelled)
 
     @property
     def _held_out(self) -> tuple[str, ...]:
@@ -63,6 +71,9 @@ class Reviews:
 
     def prompts(self, count: int) -> list[str]:
         return first(self._prompts, count, self.name)
+
+    def texts(self, corpus: str, count: int) -> list[Example]:
+        return first_texts(self._texts, corpus, count, self.name)
 
     def judged(self, prompt: str, response: str) -> str:
         return continued(prompt, response)
@@ -94,7 +105,12 @@ class Reviews:
 
 @lru_cache(maxsize=4)
 def _held_out(seed: int) -> tuple[str, ...]:
-    return tuple(review(i % 2 == 0, seed, "held out", i, 0) for i in range(HELD_OUT))
+    return tuple(review(_good(i), seed, "held out", i, 0) for i in range(HELD_OUT))
+
+
+def _good(i: int) -> bool:
+    """The mood of the held-out review at that place."""
+    return i % 2 == 0
 
 
 @lru_cache(maxsize=16)

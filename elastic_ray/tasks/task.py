@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 POOLS = ("pretrain", "positive", "negative", "scorer")
+CORPORA = ("pretrain", "positive", "negative")
+"""The distributions of text that the models are taught, each with held-out texts of its own."""
 SHORTEST, LONGEST = 2, 8
 """Tokens of a prompt cut from a held-out review (paper, section 3.4.1)."""
 
@@ -44,7 +46,8 @@ class Task(Protocol):
     identity: dict[str, Any]
     """What the texts are, as canonical-JSON values: content hashes and versions, never paths."""
     sizes: dict[str, int]
-    """Examples by pool, and `prompts`, the most that can be asked."""
+    """Examples by pool; `prompts`, the most that can be asked; `texts`, the most that can be had of
+    each of the `CORPORA`."""
     mean_tokens: float
     """Tokens per example, roughly."""
     typical_tokens: float
@@ -56,6 +59,10 @@ class Task(Protocol):
 
     def prompts(self, count: int) -> list[str]:
         """The first `count` held-out prompts, distinct."""
+        ...
+
+    def texts(self, corpus: str, count: int) -> list[Example]:
+        """The first `count` held-out texts of one of the `CORPORA`, which share none."""
         ...
 
     def judged(self, prompt: str, response: str) -> str:
@@ -141,6 +148,36 @@ def first(prompts: Sequence[str], count: int, name: str) -> list[str]:
     if not 0 <= count <= len(prompts):
         raise TaskError(f"task {name} holds {len(prompts):,} held-out prompts; asked for {count:,}")
     return list(prompts[:count])
+
+
+def corpora(name: str, texts: Iterable[tuple[str, int]]) -> dict[str, list[Example]]:
+    """Held-out texts, each with its label, by the distribution that they stand for.
+
+    Half of them, of either label, are `pretrain`; the others are their label's. Which half is told
+    by a hash of the text, and so is the order: nothing depends on how the data is sorted.
+    """
+    found: dict[str, list[tuple[int, Example]]] = {corpus: [] for corpus in CORPORA}
+    for text, label in texts:
+        place = below(1 << 63, name, "corpus", normal(text))
+        corpus = "pretrain" if place % 2 else ("negative", "positive")[label]
+        found[corpus].append((place, Example("", text, label)))
+    return {
+        corpus: [example for _, example in sorted(placed, key=lambda at: at[0])]
+        for corpus, placed in found.items()
+    }
+
+
+def first_texts(
+    held: Mapping[str, Sequence[Example]], corpus: str, count: int, name: str
+) -> list[Example]:
+    """The first `count` texts of a corpus, or `TaskError`."""
+    if corpus not in held:
+        raise TaskError(f"task {name}: no corpus {corpus!r}; corpora: {', '.join(CORPORA)}")
+    if not 0 <= count <= len(held[corpus]):
+        raise TaskError(
+            f"task {name} holds {len(held[corpus]):,} held-out {corpus} texts; asked for {count:,}"
+        )
+    return list(held[corpus][:count])
 
 
 def check_settings(task: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
