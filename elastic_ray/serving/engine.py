@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -202,6 +203,12 @@ class VllmEngine:
 
     async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
         lora = await self._adapter(weights) if weights.adapter else None
+        if weights.adapter and "lm_head" in _adapted(weights.adapter):
+            raise EngineError(
+                f"state {weights.state_id}: vLLM cannot read texts under an adapter of the output "
+                "layer; leave lm_head out of lora.target_modules, or set "
+                "resources.engines.engine to transformers"
+            )
         parts = windows(self._tokenizer, texts, size, self._longest)
         read = await asyncio.gather(*(self._read(part, lora) for part in parts))
         await self._check_held(weights)
@@ -314,6 +321,12 @@ def _held(output: RequestOutput, lora: Any) -> str:
         return base
     named = output.lora_request.lora_name if output.lora_request else "none"
     return str(named) if base != "none" else base
+
+
+def _adapted(adapter: str) -> str:
+    """The modules that an adapter changes, as its configuration names them."""
+    config = json.loads(Path(adapter, "adapter_config.json").read_text(encoding="utf-8"))
+    return str(config["target_modules"])
 
 
 def downloaded(repo: str, revision: str) -> str:

@@ -57,6 +57,7 @@ class TakesWeights:
         if loaded and missing:
             raise RuntimeError(f"{folder}: parameters not loaded: {', '.join(sorted(missing)[:5])}")
         _pack_tied(model)
+        _let_prompts_be_read(model)
         stored = _Stored(files)
         whole = self.parallel_config.tensor_parallel_size == 1  # type: ignore[attr-defined]
         equal = _compare(model, stored)
@@ -102,6 +103,27 @@ def _pack_tied(model: Any) -> None:
         method = getattr(module, "quant_method", None)
         if type(method).__name__ == "UnquantizedEmbeddingMethod":
             method.process_weights_after_loading(module)
+
+
+def _let_prompts_be_read(model: Any) -> None:
+    """Make the probabilities of prompts readable where adapters are enabled.
+
+    vLLM looks up the output layer's adapter by sequence, but asks that layer about every token of a
+    prompt: the adapter is dropped (vllm issue 51594), and on CPUs the engine dies of it. `engine`
+    reads no prompt under an adapter of the output layer, so here there is nothing to look up.
+    """
+    for module in model.modules():
+        wrapper = getattr(module, "punica_wrapper", None)
+        if type(module).__name__ != "LogitsProcessorWithLoRA" or hasattr(wrapper, "of_sequences"):
+            continue
+        wrapper.of_sequences = wrapper.add_lora_logits
+
+        def add(y: Any, x: Any, *args: Any, _wrapper: Any = wrapper, **more: Any) -> Any:
+            if len(x) != len(_wrapper.sampler_indices):
+                return y
+            return _wrapper.of_sequences(y, x, *args, **more)
+
+        wrapper.add_lora_logits = add
 
 
 def _compare(model: Any, stored: _Stored) -> set[str]:
