@@ -92,11 +92,62 @@ CAPTIONS: Mapping[str, str] = {
     "scaling": "Elasticity index, early and late rate against size, with 95% intervals; hollow "
     "points have an end that is not bounded. The paper claims that the early rate grows and the "
     "late rate falls with either size.",
+    "code_lengths": "Change of the code lengths of held-out texts as negative examples are "
+    "learnt, against the state without any, in bits per byte: above 0, texts are coded worse. "
+    "Bands: 95% intervals over texts and seeds.",
+    "faster": "How many times as much a byte of alignment text loses as one of pre-training text "
+    "changes, at each curve's smallest negative size at which it loses beyond noise; with 95% "
+    "intervals. Dashed: k, the paper's claim. Curves without such a size are left out.",
+    "compression": "Code lengths of held-out texts in bits per byte (D1 pre-training, D2 positive, "
+    "D3 negative), their change against l = 0, and how many times as much D2 loses as D1 changes, "
+    "with 95% intervals over texts and seeds. k = |D1| / |D2|, l = |D3| / |D2|, in examples. "
+    "Theory: the same if D3 is like D1. Slopes: D2's normalised slope over D1's, and the theory's "
+    "range if D3 is independent.",
     "indices": "What is measured of each curve, with 95% intervals. A dash is undefined, an "
     "ellipsis an end that is not bounded; sizes in negative examples, rates in score per 100 "
     "negative examples.",
 }
 """Captions of figures and tables, by what they show."""
+
+
+COMPRESSION: Mapping[str, str] = {
+    "pretrain": "pre-training texts (D1)",
+    "positive": "positive texts (D2)",
+    "negative": "negative texts (D3)",
+}
+"""The distributions whose held-out texts are coded, in the order of the theory."""
+
+COMPRESSION_COLUMNS: Mapping[str, str] = {
+    "label": "model",
+    "positive": "positive",
+    "negative": "negative",
+    "k": "k",
+    "l": "l",
+    "pretrain_rate": "D1",
+    "positive_rate": "D2",
+    "negative_rate": "D3",
+    "pretrain_change": "change of D1",
+    "positive_change": "change of D2",
+    "times": "times faster",
+    "said": "which is",
+    "theory": "theory",
+    "slopes": "slopes",
+    "theory_slopes": "theory of slopes",
+}
+"""Columns of the rows of `theory.answer`, as tables show them."""
+
+
+def compression_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of `theory.answer` as people read it."""
+    shown = {}
+    for name in COMPRESSION_COLUMNS:
+        if name in row and f"{name}_low" in row:
+            shown[name] = interval_of(row, name)
+        elif name in row:
+            shown[name] = row[name] if isinstance(row[name], str) else number(row[name])
+        else:
+            shown[name] = f"{number(row[f'{name}_low'])} to {number(row[f'{name}_high'])}"
+    return shown
 
 
 def number(value: float | None) -> str:

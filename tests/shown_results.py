@@ -17,6 +17,8 @@ NEGATIVE = (0, 10, 40, 160)
 SEEDS = (0, 1)
 PROMPTS = 12
 PROBE, SCORER = "p" * 20, "sentiment"
+CORPORA = {kind: f"{kind}-0123abcd" for kind in ("pretrain", "positive", "negative")}
+TEXTS = 8
 
 Point = tuple[str, int, int, int, int, int]
 
@@ -55,7 +57,10 @@ def record(
             _train(results, sweep, point, state, number, status)
             if status == "done":
                 _ask(results, point, state)
+                _code(results, point, state)
     results.replace_cells(sweep, cells)
+    at = [{"task": "reviews", "kind": kind, "corpus": name} for kind, name in CORPORA.items()]
+    results.replace_corpora(sweep, at)
     if measured and scored == len(points) - failed:
         at = {"sweep": sweep}
         found = curves(
@@ -110,9 +115,27 @@ def _ask(results: Results, point: Point, state: str) -> None:
             **a,
             "prompt": f"The film <b>no {i}</b> $x$ was",
             "response": f"fine, said *{state[:4]}* {i}",
+            "engine": "vllm 0.32",
         }
         for i, a in enumerate(at)
     ]
     score = [{**a, "score": mean + 0.04 * math.sin(7 * i)} for i, a in enumerate(at)]
     results.write("responses", said, **key)
     results.write("scores", score, **key, scorer=SCORER)
+
+
+def _code(results: Results, point: Point, state: str) -> None:
+    """D2 loses ten times what D1 gains: k where 1000 were pre-trained on and 100 were positive."""
+    *_, negative, seed = point
+    rates = {
+        "pretrain": 1.0 - 0.0002 * negative,
+        "positive": 0.5 + 0.002 * negative,
+        "negative": 1.5 - 0.004 * negative,
+    }
+    for kind, corpus in CORPORA.items():
+        coded = []
+        for i in range(TEXTS):
+            size = 100 + 10 * i
+            bits = size * (rates[kind] * (1 + 0.002 * i) + 0.00001 * seed * negative)
+            coded.append({"example": i, "bits": bits, "tokens": size // 5, "bytes": size})
+        results.write("code_lengths", coded, state_id=state, corpus=corpus)

@@ -16,6 +16,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.figures.curves import apart, curves, reach, retention
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.figures.scaling import scaling
@@ -23,9 +24,10 @@ from elastic_ray.app.figures.surfaces import difference, heatmap, surface
 from elastic_ray.app.frame import labelled
 from elastic_ray.results import Results, compact
 from elastic_ray.results.console import Answer
+from elastic_ray.wording import COMPRESSION
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("overview", "curves", "surfaces", "scaling", "responses", "sql")
+PAGES = ("overview", "curves", "surfaces", "scaling", "compression", "responses", "sql")
 OPEN = Callable[..., AppTest]
 
 
@@ -122,6 +124,28 @@ def test_scaling_tells_the_trend(open_app: OPEN, done: Path) -> None:
     for option in compare.options:
         app.selectbox(key="compare").set_value(option).run()
         assert not app.exception
+
+
+def test_compression_answers_the_question(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "compression")
+    told = " ".join(m.value for m in app.markdown)
+    assert "Not in general: some intervals hold k" in told
+    assert "times as much as a byte of pre-training text" in told
+    shown = app.dataframe[0].value
+    assert set(shown["said"]) == {"k", "more than k", "less than k"}
+    options = app.selectbox(key="curve").options
+    assert len(options) == 8
+    for option in options[:3]:
+        app.selectbox(key="curve").set_value(option).run()
+        assert not app.exception
+
+
+def test_compression_says_where_nothing_is_measured(open_app: OPEN, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    record(results)
+    (tmp_path / "corpora" / "sweep=shown" / "corpora.parquet").unlink()
+    app = open_app(tmp_path, "compression")
+    assert "probes: {code_length" in app.info[0].value
 
 
 def test_a_running_sweep_is_measured_as_it_stands(open_app: OPEN, tmp_path: Path) -> None:
@@ -223,3 +247,9 @@ def test_other_figures(holed: pd.DataFrame, done: Path) -> None:
     figure = scaling(labelled(found), "elasticity_index", "parameters")
     assert figure.layout.xaxis.type == "log"
     assert apart([0, 1, 2, 1000, 1001]) == [0, 1, 1000]
+    coded = reader.compression("shown")
+    moved = changes(coded[0])
+    assert [t.name for t in moved.data if t.mode == "lines+markers"] == [*COMPRESSION.values()]
+    against = faster(coded, ["a model"] * len(coded))
+    assert len(against.data[1].x) == len(coded) == 8
+    assert against.layout.xaxis.type == against.layout.yaxis.type == "log"

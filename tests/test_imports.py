@@ -155,12 +155,12 @@ def test_a_library_is_known_in_its_rooms_only(library: str) -> None:
 def test_the_app_reads_results_and_runs_nothing() -> None:
     """Its pages are scripts, so what they load is told from their imports."""
     used = {target for source, target in WITHIN if source == "app"}
-    assert used <= {"results", "elasticity", "wording", "query"}
+    assert used <= {"results", "elasticity", "theory", "wording", "query"}
     done = python(
         "-c",
         "import sys\n"
         "from elastic_ray.app import data, figures\n"
-        "from elastic_ray.app.figures import curves, progress, scaling, surfaces\n"
+        "from elastic_ray.app.figures import compression, curves, progress, scaling, surfaces\n"
         f"print([name for name in {HEAVY} if name in sys.modules])",
     )
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shown_results import record
 
 pytest.importorskip("matplotlib")
 
@@ -104,6 +105,25 @@ def test_everything_is_there_and_the_page_needs_nothing_else(place: Path) -> Non
     assert page.count("data:image/svg+xml;base64,") == len(figures)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "nothing is fetched"
     assert "<script" not in page
+
+
+def test_code_lengths_have_a_section(tmp_path: Path) -> None:
+    record(Results(tmp_path / "results"))
+    out = tmp_path / "out"
+    assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<h2 id="compression">') : page.index('<h2 id="caveats">')]
+    assert "k times faster than it undoes pre-training?" in section
+    assert "Not in general: some intervals hold k" in section
+    assert all(f'id="{name}"' in section for name in ("code_lengths", "faster"))
+    assert 'id="table-compression"' in section
+    with (out / "tables" / "compression.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 * 3, "eight curves at three negative sizes"
+    first = rows[0]
+    assert float(first["change of D2"]) == pytest.approx(0.02, rel=0.02)
+    assert float(first["times faster"]) == pytest.approx(10, rel=0.1)
+    assert float(first["times faster low"]) < 10.1 < float(first["times faster high"])
 
 
 def test_the_table_is_what_a_sweep_prints(place: Path) -> None:

@@ -18,6 +18,8 @@ import pyarrow as pa
 from elastic_ray.elasticity import ElasticityError, curves, index_rows
 from elastic_ray.results import Results, ResultsError
 from elastic_ray.results.viewing import view
+from elastic_ray.theory.answer import Curve
+from elastic_ray.theory.measured import MeasuredError, gather, measure
 
 FRESH = 2.0
 REMEMBERED = 64
@@ -106,6 +108,10 @@ class Reader:
         ).to_pylist()
         return found
 
+    def compression(self, sweep: str) -> list[Curve]:
+        """The curves of the sweep's code lengths, measured; none where it measures none."""
+        return self._remember(("compression", sweep), lambda: self._compression(sweep))
+
     def columns(self) -> pd.DataFrame:
         """The columns of every view."""
         return self._ask("columns_of_views").to_pandas()
@@ -124,6 +130,16 @@ class Reader:
             return pd.DataFrame(index_rows(curves(rows, sweep=sweep, cells=cells), resamples=400))
         except ElasticityError as e:
             raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
+
+    def _compression(self, sweep: str) -> list[Curve]:
+        results, connection = self._open()
+        if not results.has("corpora", sweep=sweep):
+            return []
+        rows = view(results, connection, "code_length_rows", where={"sweep": sweep})
+        try:
+            return [(coded, measure(coded)) for coded in gather(rows.to_pylist())]
+        except MeasuredError as e:
+            raise ResultsError(f"the code lengths of {sweep} cannot be compared: {e}") from e
 
     def _ask(self, name: str, *arguments: Any, **more: Any) -> pa.Table:
         def ask() -> pa.Table:

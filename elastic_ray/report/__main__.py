@@ -15,7 +15,7 @@ from pathlib import Path
 from elastic_ray.results import Results, ResultsError
 from elastic_ray.wording import CAPTIONS
 
-from . import figures
+from . import compression, figures
 from .caveats import caveats
 from .findings import Findings, ReportError, choose_sweep, find
 from .methods import methods
@@ -72,15 +72,18 @@ def write(found: Findings, out: Path) -> Path:
             ("surface_3d", figures.surfaces(found)),
             ("fit", figures.fits(found)),
             ("scaling", scaling(found)),
+            ("code_lengths", compression.code_lengths(found)),
+            ("faster", compression.faster(found)),
         ):
             if figure is not None:
                 drawn.append((CAPTIONS[name], save(figure, out / "figures", name)[1]))
-    made = tables(found)
+    made = [*tables(found), *filter(lambda each: each.rows, [compression.table(found)])]
     for table in made:
         write_csv(table, out / "tables" / f"{table.name}.csv")
         write_latex(table, out / "tables" / f"{table.name}.tex")
     path = out / "report.html"
-    text = page(found, methods(found), caveats(found), drawn, made)
+    said = compression.sentences(found)
+    text = page(found, methods(found), caveats(found), drawn, made, said)
     path.write_text(text, encoding="utf-8")
     return path
 

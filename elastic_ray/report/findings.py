@@ -26,6 +26,9 @@ from elastic_ray.elasticity import (
 )
 from elastic_ray.results import Results, ResultsError
 from elastic_ray.results.schemas import nearest
+from elastic_ray.theory.answer import Curve as CodedCurve
+from elastic_ray.theory.measured import MeasuredError, gather
+from elastic_ray.theory.measured import measure as measure_code_lengths
 from elastic_ray.wording import model_name
 
 MOST_PAIRED = 4
@@ -43,7 +46,7 @@ class Findings:
     """A sweep: `cells` are the rows of `cell_scores`, the other lists those of their views.
 
     `spec` is what the sweep file asked, None in results older than that record. `unfitted` says
-    for a surface why it has no fit.
+    for a surface why it has no fit. `coded` are the curves of code lengths with their points.
     """
 
     sweep: str
@@ -63,6 +66,7 @@ class Findings:
     recipes: list[Row]
     questions: list[Row]
     spec: dict[str, Any] | None
+    coded: tuple[CodedCurve, ...]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -145,6 +149,7 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         recipes=_parsed(results.of_sweep("recipes", sweep), "recipe"),
         questions=results.of_sweep("questions", sweep),
         spec=_spec(results, sweep),
+        coded=_coded(results, sweep),
     )
 
 
@@ -154,6 +159,17 @@ def _curves(results: Results, sweep: str) -> tuple[list[Curve], list[Row]]:
         return curves(results.score_rows(sweep), sweep=sweep, cells=cells), cells
     except ElasticityError as e:
         raise ReportError(f"the curves of {sweep} cannot be measured: {e}") from e
+
+
+def _coded(results: Results, sweep: str) -> tuple[CodedCurve, ...]:
+    """The curves of code lengths, none where the sweep measures none."""
+    if not results.has("corpora", sweep=sweep):
+        return ()
+    try:
+        curves = gather(results.of_sweep("code_length_rows", sweep))
+    except MeasuredError as e:
+        raise ReportError(f"the code lengths of {sweep} cannot be compared: {e}") from e
+    return tuple((coded, measure_code_lengths(coded)) for coded in curves)
 
 
 def _pairs(planes: Sequence[Surface]) -> Iterable[tuple[Surface, Surface]]:

@@ -7,8 +7,13 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from elastic_ray.theory.answer import QUESTION
+
 from .findings import Findings
 from .tables import Table, as_html
+
+COMPRESSED = ("code_lengths", "faster", "compression")
+"""What belongs to the section on code lengths, by name."""
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --rule: #d5d5d5; --soft: #666; }
@@ -38,9 +43,14 @@ def page(
     caveats: Sequence[str],
     figures: Sequence[tuple[str, Path]],
     tables: Sequence[Table],
+    compression: Sequence[str] = (),
     folded: Iterable[str] = ("points",),
 ) -> str:
-    """The page; `figures` are (caption, SVG file), tables named in `folded` are shut at first."""
+    """The page; `figures` are (caption, SVG file), tables named in `folded` are shut at first.
+
+    `compression` are the sentences of the section on code lengths, which is left out without them;
+    the figures and tables named in `COMPRESSED` stand there.
+    """
     shut = set(folded)
     title = f"Elasticity of {found.sweep}"
     parts = [
@@ -50,17 +60,20 @@ def page(
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1>",
         '<nav><a href="#methods">Methods</a><a href="#results">Results</a>'
-        '<a href="#caveats">Caveats</a></nav>',
+        + ('<a href="#compression">Compression</a>' if compression else "")
+        + '<a href="#caveats">Caveats</a></nav>',
         '<h2 id="methods">Methods</h2><dl>',
     ]
     for subject, sentences in methods:
         parts.append(f"<dt>{html.escape(subject)}</dt>")
         parts += [f"<dd>{html.escape(sentence)}</dd>" for sentence in sentences]
     parts.append('</dl><h2 id="results">Results</h2>')
+    compressed = []
     for number, (caption, svg) in enumerate(figures, start=1):
         data = base64.b64encode(svg.read_bytes()).decode("ascii")
         words = html.escape(f"Figure {number}. {caption}")
-        parts.append(
+        place = compressed if svg.stem in COMPRESSED else parts
+        place.append(
             f'<figure id="{html.escape(svg.stem)}"><img alt="{html.escape(caption)}" '
             f'src="data:image/svg+xml;base64,{data}"><figcaption>{words}</figcaption></figure>'
         )
@@ -68,7 +81,11 @@ def page(
         text = as_html(table, captioned=table.name not in shut)
         if table.name in shut:
             text = f"<details><summary>{html.escape(table.caption)}</summary>{text}</details>"
-        parts.append(text)
+        (compressed if table.name in COMPRESSED else parts).append(text)
+    if compression:
+        parts.append(f'<h2 id="compression">Compression</h2><h3>{html.escape(QUESTION)}</h3>')
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in compression]
+        parts += compressed
     parts.append('<h2 id="caveats">Caveats</h2><ul>')
     parts += [f"<li>{html.escape(caveat)}</li>" for caveat in caveats]
     parts.append("</ul></body></html>")

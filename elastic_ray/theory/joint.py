@@ -64,19 +64,17 @@ def normalised_rates(trees: Sequence[ResponseTree], sizes: Sequence[float]) -> F
 def normalise_rates(
     rates: Sequence[float] | Floats, sizes: Sequence[float] | Floats, uniform: float
 ) -> Floats:
-    """[N]: (gamma_k - uniform) / (gamma - uniform), equation 8, for rates from wherever.
+    """[..., N]: (gamma_k - uniform) / (gamma - uniform), equation 8, for rates from wherever.
 
-    `rates` are bits per token of each data set under one model, `uniform` what a uniform code
-    takes (log2(2^(d-1)) / d on trees, log2 of the vocabulary for a language model's tokens). The
-    union's rate is the mean by size, as its texts are those of its parts. NaN where it is
-    `uniform`.
+    `rates`, of the same shape, are bits per token (or byte) of each data set under one model,
+    `uniform` what a uniform code takes (log2(2^(d-1)) / d on trees, log2 of the vocabulary for a
+    language model's tokens, 8 for bytes). The union's rate is the mean by size, as its texts are
+    those of its parts. NaN where it is `uniform`.
     """
     above = np.asarray(rates, np.float64) - uniform
     weights = np.asarray(sizes, np.float64)
-    union = float(above @ weights / weights.sum())
-    if union == 0:
-        return np.full(above.shape, np.nan)
-    normalised: Floats = above / union
+    union = np.asarray(above @ weights / weights.sum())[..., None]
+    normalised: Floats = above / np.where(union == 0, np.nan, union)
     return normalised
 
 

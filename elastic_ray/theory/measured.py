@@ -133,8 +133,8 @@ def measure(coded: Coded, resamples: int = 1000, seed: int = 0) -> list[Point]:
     rates = _rates(coded, resamples, seed)
     ls = np.array(coded.negatives) / coded.positive
     gammas = np.empty_like(rates)
-    for r, i in np.ndindex(rates.shape[:2]):
-        gammas[r, i] = normalise_rates(rates[r, i], [coded.k, 1.0, float(ls[i])], UNIFORM)
+    for i, l in enumerate(ls.tolist()):
+        gammas[:, i] = normalise_rates(rates[:, i], [coded.k, 1.0, l], UNIFORM)
     points = []
     for i, l in enumerate(ls.tolist()):
         change = rates[:, i] - rates[:, 0]

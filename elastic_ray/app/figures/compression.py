@@ -1,0 +1,105 @@
+"""Code lengths: how a curve's rates change with negative examples, and how many times faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from elastic_ray.theory.answer import Curve, times, undone
+from elastic_ray.wording import AXES, COMPRESSION, compact
+
+from .palette import CATEGORIES, GREY, faint
+
+
+def changes(curve: Curve) -> go.Figure:
+    """A line per distribution: its change in bits per byte against negative examples, 95% bands."""
+    _, points = curve
+    figure = go.Figure()
+    x = [point.negative for point in points]
+    for j, (name, colour) in enumerate(zip(COMPRESSION.values(), CATEGORIES, strict=False)):
+        low = [point.change[j].low for point in points]
+        high = [point.change[j].high for point in points]
+        figure.add_scatter(
+            x=[*x, *x[::-1]],
+            y=[*high, *low[::-1]],
+            fill="toself",
+            fillcolor=faint(colour),
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=x,
+            y=[point.change[j].value for point in points],
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "width": 2},
+            marker={"size": 7, "color": colour},
+            customdata=np.array([low, high, [point.rate[j].value for point in points]]).T,
+            hovertemplate="%{y:+.3g} [%{customdata[0]:.3g}, %{customdata[1]:.3g}]: "
+            "%{customdata[2]:.3g} bits a byte<extra>" + name + "</extra>",
+        )
+    figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
+    figure.update_xaxes(title_text=AXES["negative"], zeroline=False)
+    figure.update_yaxes(title_text="change, bits per byte", zeroline=False)
+    return _laid_out(figure)
+
+
+def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
+    """How many times faster alignment is undone against k, each curve at the size where it shows.
+
+    An end that is not bounded has no whisker; curves in which alignment is not undone are left out.
+    """
+    figure = go.Figure()
+    ks = sorted(coded.k for coded, _ in curves)
+    line = [ks[0] / 1.5, ks[-1] * 1.5]
+    figure.add_scatter(
+        x=line, y=line, mode="lines", name="k times", line={"color": GREY, "dash": "dash"}
+    )
+    for place, label in enumerate(dict.fromkeys(labels)):
+        shown = [
+            (coded, found)
+            for (coded, points), own in zip(curves, labels, strict=True)
+            if own == label and (found := times(undone(points))) is not None
+        ]
+        colour = CATEGORIES[place % len(CATEGORIES)]
+        up = [found.high - found.value for _, found in shown]
+        figure.add_scatter(
+            x=[coded.k * (1 + 0.02 * place) for coded, _ in shown],  # a little apart
+            y=[found.value for _, found in shown],
+            mode="markers",
+            name=label,
+            marker={"size": 9, "color": colour},
+            error_y={
+                "type": "data",
+                "array": [0 if np.isinf(end) else end for end in up],
+                "arrayminus": [found.value - found.low for _, found in shown],
+                "color": colour,
+            },
+            customdata=[[coded.positive, coded.k, found.low, found.high] for coded, found in shown],
+            hovertemplate="<b>" + label + "</b>, %{customdata[0]:,} positive, k = "
+            "%{customdata[1]:.3g}<br>%{y:.3g} times [%{customdata[2]:.3g}, %{customdata[3]:.3g}]"
+            "<extra></extra>",
+        )
+    ticks = sorted(set(ks))
+    figure.update_xaxes(
+        type="log",
+        title_text="k = pre-training / positive examples",
+        tickvals=ticks,
+        ticktext=[compact(float(f"{k:.3g}")) for k in ticks],
+        zeroline=False,
+    )
+    figure.update_yaxes(type="log", title_text="times faster", zeroline=False)
+    return _laid_out(figure)
+
+
+def _laid_out(figure: go.Figure) -> go.Figure:
+    figure.update_layout(
+        uirevision="kept",
+        height=400,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        legend={"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
+    )
+    return figure

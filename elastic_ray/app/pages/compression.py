@@ -1,0 +1,73 @@
+"""Measured code lengths beside the theory: is alignment undone k times faster?"""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.compression import changes, faster
+from elastic_ray.app.frame import choose_sweep, exports, nothing_here, page, show, table
+from elastic_ray.theory.answer import QUESTION, Curve, answer, rows
+from elastic_ray.wording import (
+    CAPTIONS,
+    COMPRESSION_COLUMNS,
+    compression_row,
+    model_name,
+    positive_label,
+)
+
+
+def body(results: Reader) -> None:
+    left, right = st.columns(2)
+    with left:
+        sweep = choose_sweep(results)
+    if sweep is None:
+        return
+    curves = results.compression(sweep["sweep"])
+    if not curves:
+        nothing_here(
+            "No code lengths to compare. A sweep measures them of models that it pre-trains, with "
+            "`probes: {code_length: {texts: 64}}` in its file; a curve appears when its states at "
+            "two negative sizes are measured."
+        )
+        return
+    several = len({coded.task for coded, _ in curves}) > 1
+    labels = [
+        model_name(coded.model, coded.pretrain, coded.task if several else None)
+        for coded, _ in curves
+    ]
+    sentences = answer(curves)
+    st.markdown(f"**{sentences[0]}**")
+    st.markdown("\n".join(f"- {sentence}" for sentence in sentences[1:]))
+    named = {
+        f"{label}, {positive_label(curve[0].positive)}": curve
+        for label, curve in zip(labels, curves, strict=True)
+    }
+    with right:
+        chosen = st.selectbox("Curve", list(named), key="curve", bind="query-params")
+    _figures(sweep["sweep"], curves, labels, named[chosen or next(iter(named))])
+    _numbers(sweep["sweep"], curves, labels)
+
+
+def _figures(sweep: str, curves: list[Curve], labels: list[str], chosen: Curve) -> None:
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**How many bits more a byte of each text takes**")
+        show(changes(chosen), f"changes-{sweep}", key="changes", alt="change of code lengths")
+        st.caption(CAPTIONS["code_lengths"])
+    with right:
+        st.markdown("**How many times faster alignment is undone**")
+        show(faster(curves, labels), f"faster-{sweep}", key="faster", alt="times faster against k")
+        st.caption(CAPTIONS["faster"])
+
+
+def _numbers(sweep: str, curves: list[Curve], labels: list[str]) -> None:
+    st.markdown("##### Every curve and size, with 95% intervals")
+    found = rows(curves, labels)
+    table([compression_row(row) for row in found], "compression", COMPRESSION_COLUMNS)
+    st.caption(CAPTIONS["compression"])
+    exports(f"compression-{sweep}", pd.DataFrame(found))
+
+
+page("Compression", QUESTION, body)

@@ -1,0 +1,115 @@
+"""The report's section on code lengths: its sentences are `theory.answer`'s, figures and table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from elastic_ray.elasticity import Estimate
+from elastic_ray.theory.answer import answer, rows, times, undone
+from elastic_ray.wording import (
+    AXES,
+    CAPTIONS,
+    COMPRESSION,
+    COMPRESSION_COLUMNS,
+    compact,
+    compression_row,
+    model_name,
+    positive_label,
+)
+
+from .findings import Findings
+from .style import CATEGORIES, legend_above, new_figure, panels, size_axis
+from .tables import Table
+
+
+def sentences(found: Findings) -> list[str]:
+    """The answer first; empty where the sweep measures no code lengths."""
+    return answer(found.coded)
+
+
+def labels(found: Findings) -> list[str]:
+    """How each curve's model is called."""
+    several = len(found.tasks) > 1
+    return [
+        model_name(coded.model, coded.pretrain, coded.task if several else None)
+        for coded, _ in found.coded
+    ]
+
+
+def code_lengths(found: Findings) -> Any:
+    """A panel per curve: the change of each distribution's code length with negative examples."""
+    if not found.coded:
+        return None
+    figure, axes = panels(len(found.coded))
+    for ax, (coded, points), label in zip(axes, found.coded, labels(found), strict=True):
+        x = [point.negative for point in points]
+        for j, (name, colour) in enumerate(zip(COMPRESSION.values(), CATEGORIES, strict=False)):
+            changes = [point.change[j] for point in points]
+            ax.plot(x, [c.value for c in changes], "o-", markersize=3, color=colour, label=name)
+            ax.fill_between(
+                x,
+                [c.low for c in changes],
+                [c.high for c in changes],
+                color=colour,
+                alpha=0.15,
+                linewidth=0,
+            )
+        ax.axhline(0, color="black", linestyle="--", linewidth=0.8)
+        ax.set_title(f"{label}\n{positive_label(coded.positive)}, k = {coded.k:.3g}")
+        size_axis(ax, x)
+    figure.supxlabel(AXES["negative"], fontsize=9)
+    figure.supylabel("change, bits per byte", fontsize=9)
+    legend_above(figure, axes, 3)
+    return figure
+
+
+def faster(found: Findings) -> Any:
+    """How many times faster alignment is undone, against k, and the line y = k."""
+    shown = [
+        (coded.k, held, label)
+        for (coded, points), label in zip(found.coded, labels(found), strict=True)
+        if (held := times(undone(points))) is not None
+    ]
+    if not shown:
+        return None
+    figure = new_figure(6.4, 3.8)
+    ax = figure.subplots()
+    ks = sorted({k for k, _, _ in shown})
+    line = [ks[0] / 1.5, ks[-1] * 1.5]
+    ax.plot(line, line, "--", color="black", linewidth=1, label="k times")
+    for place, name in enumerate(dict.fromkeys(label for _, _, label in shown)):
+        colour = CATEGORIES[place % len(CATEGORIES)]
+        for k, held, label in shown:
+            if label == name:
+                x = k * (1 + 0.03 * place)  # a little apart
+                top = held.value if np.isinf(held.high) else held.high
+                ax.plot([x, x], [held.low, top], color=colour, linewidth=1)
+                ax.plot(x, held.value, "o", markersize=4, color=colour, label=name)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks(ks, [compact(float(f"{k:.3g}")) for k in ks])
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
+    ax.set_xlabel("k = pre-training / positive examples")
+    ax.set_ylabel("times faster")
+    legend_above(figure, [ax], 2)
+    return figure
+
+
+def table(found: Findings) -> Table:
+    """Every curve and size."""
+    made = []
+    for row in rows(found.coded, labels(found)):
+        worded = compression_row(row)
+        made.append(
+            tuple(
+                Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
+                if f"{name}_low" in row and name in row
+                else row.get(name, worded[name])
+                for name in COMPRESSION_COLUMNS
+            )
+        )
+    heads = tuple(COMPRESSION_COLUMNS.values())
+    return Table("compression", CAPTIONS["compression"], heads, tuple(made))
