@@ -3,6 +3,8 @@
     verdict [--out DIR] [--figures DIR | --no-figures]    Theorem 3.13 on the grid; docs/theory.md
     rates --alpha A --k K --l L [--absent P]              one point of it, by all methods
     tree [FILE] [--depth D] [--responses N]               code lengths of a response tree
+    compress FILE -o OUT --state ID [--results URI]       a text in UTF-8, by a state of a sweep
+    decompress FILE -o OUT --state ID [--results URI]     the text again
 
 Exit code 2 and one line on stderr where what is asked cannot be done.
 """
@@ -19,7 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from .arithmetic import CodingError
 from .code_length import code_lengths
+from .compressor import Expects, compress, decompress
 from .figures import FigureError, draw
 from .pareto import LawError, Pareto
 from .rates import Rates
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         asked.run(asked)
-    except (FigureError, LawError, OSError, ResponseError, TreeError) as e:
+    except (CodingError, FigureError, LawError, OSError, ResponseError, TreeError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
     return 0
@@ -68,6 +72,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     tree.add_argument("--seed", type=int, default=0)
     tree.set_defaults(run=_tree)
+
+    for name, run, told in (
+        ("compress", _compress, "a text in UTF-8, by the probabilities of a state of a sweep"),
+        ("decompress", _decompress, "what compress made with the same state"),
+    ):
+        command = commands.add_parser(name, help=told)
+        command.add_argument("file", type=Path)
+        command.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+        command.add_argument("--state", required=True, metavar="ID", help="state_id of a sweep")
+        command.add_argument("--results", default="results", metavar="URI", help="default: results")
+        command.set_defaults(run=run)
     return parser
 
 
@@ -132,6 +147,32 @@ def _tree(asked: argparse.Namespace) -> None:
         f"arithmetic, measured {lengths.arithmetic:.6f} bits a response; ideal for the same "
         f"{lengths.sampled} responses {lengths.arithmetic_ideal:.6f}"
     )
+
+
+def _compress(asked: argparse.Namespace) -> None:
+    data = asked.file.read_bytes()
+    made = compress(data, _predictor(asked))
+    asked.out.write_bytes(made.code)
+    print(
+        f"{len(data)} bytes of text, code length by the state {made.bits / 8:.1f} bytes, "
+        f"written {len(made.code)} bytes"
+    )
+
+
+def _decompress(asked: argparse.Namespace) -> None:
+    asked.out.write_bytes(decompress(asked.file.read_bytes(), _predictor(asked)))
+
+
+def _predictor(asked: argparse.Namespace) -> Expects:
+    # Imported here: the rest of the theory needs neither a model nor results.
+    from elastic_ray.checkpoints import CheckpointError
+    from elastic_ray.results import Results, ResultsError
+    from elastic_ray.serving.predictor import Predictor
+
+    try:
+        return Predictor(Results(asked.results, read_only=True), asked.state)
+    except (CheckpointError, ResultsError) as e:
+        raise CodingError(str(e)) from None
 
 
 if __name__ == "__main__":

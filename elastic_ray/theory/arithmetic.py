@@ -163,6 +163,11 @@ class Decoder:
         self._value = int.from_bytes(code[: self._next].ljust(self._next, b"\0"), "big")
         self._range = _TOP
 
+    @property
+    def beyond(self) -> int:
+        """Bytes that were read past the end of the code."""
+        return max(0, self._next - len(self._code))
+
     def pull(self, table: FrequencyTable) -> int:
         """The next symbol under `table`."""
         unit, rest = divmod(self._range, table.total)
