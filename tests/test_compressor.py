@@ -139,7 +139,7 @@ def test_what_tokens_do_not_give_back_are_bytes(models: dict[str, Predictor]) ->
     assert known is not None
     found = list(pieces("the film is good\nthe film is good", models["words"]))
     assert found == [known, b"\n", known]
-    assert list(pieces("Ünknown", models["words"])) == ["Ünknown".encode()]
+    assert list(pieces("ÜÄ ü", models["words"])) == ["ÜÄ ü".encode()]
     assert list(pieces("", models["words"])) == []
 
 

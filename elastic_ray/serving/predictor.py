@@ -26,7 +26,9 @@ class Predictor:
     def __init__(self, results: Results, state: str) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         torch.set_num_threads(1)
         base, revision, adapter = _places(results, state)
         self._tokenizer: Any = AutoTokenizer.from_pretrained(base, revision=revision)
