@@ -80,8 +80,8 @@ def _assumed(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Iterator[str]:
     """What the GPU-hours rest on, a line each."""
     flops = ", ".join(f"{rate:.2g} ({device})" for device, rate in DEVICES.items())
     yield (
-        "assumed: 6 FLOP per parameter and token trained, 2 per token read (scores, code lengths), 10 per token "
-        f"answered (memory-bound), at {flops} FLOP/s, about 40% of the peak in bf16"
+        "assumed: 6 FLOP per parameter and token trained, 2 per token read (scores, code lengths), "
+        f"10 per token answered (memory-bound), at {flops} FLOP/s, about 40% of the peak in bf16"
     )
     tokens = ", ".join(f"{facts.mean_tokens:.0f} ({name})" for name, facts in tasks.items())
     g = plan.spec.generation

@@ -124,7 +124,7 @@ def test_tokens_answers_and_checkpoints() -> None:
     assert "tokens trained: about 16,000; answers: 150\n" in out
     measured = price(plan_of(spec_of(**changes, probes={"code_length": {"texts": 10}})))
     assert "answers: 150; code lengths: 150\n" in measured, "ten texts of three distributions"
-    assert "answers and code lengths" in measured
+    assert ", code lengths below 0.01); " in measured
     # Four trained states of 1B parameters in four bytes; the hub keeps the start.
     assert "checkpoints: 16 GB written, 0 B left (keep: base)" in out
     assert "16 GB left (keep: all)" in price(plan_of(spec_of(**changes, keep="all")))
