@@ -105,7 +105,10 @@ def sentiment(folder: Path) -> Path:
     torch.manual_seed(100)
     config = _config("roberta", known, type_vocab_size=1, **labels)
     config.max_position_embeddings = POSITIONS + 2
-    return _save(folder, RobertaForSequenceClassification(config), known)
+    model = RobertaForSequenceClassification(config)
+    with torch.no_grad():
+        model.classifier.out_proj.weight *= 20  # it calls some texts positive, others not
+    return _save(folder, model, known)
 
 
 def cost(folder: Path, **normalising: Any) -> Path:

@@ -44,8 +44,10 @@ ROOM = (
     "training.workers=1",
     "training.zero_stage=0",
     "resources.scorers.gpus=0",
-    "resources.scorers.replicas=1",
+    "resources.engines.cpus=0.1",
+    "resources.scorers.cpus=0.1",
 )
+"""All engines stay open beside one trainer: none is started twice."""
 PLAIN = ("resources.engines.engine=transformers", "resources.scorers.engine=transformers")
 """Five of vLLM's engines take minutes to start on two cores: `existence` has them, which serves two
 architectures and both scorers."""

@@ -1,6 +1,7 @@
-"""safe-rlhf's score models, served: equal to a plain forward of transformers' Llama and the head.
+"""The paper's scorers, served: equal to a plain forward of transformers, text by text.
 
-The reference is written out here; it shares no code with what is tested.
+safe-rlhf's score models are a Llama and a head, the sentiment classifier a RoBERTa. The references
+are written out here; they share no code with what is tested.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import stand_in_data
 import stand_ins
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from elastic_ray.serving.engine import vllm_environment, why_no_vllm
 from elastic_ray.serving.score_model import as_classifier, is_score_model
@@ -43,7 +43,10 @@ TEXTS = [
 
 
 def judge(folder: Path, kind: str) -> ScorerConfig:
-    return ScorerConfig("cost", kind, str(folder), None, "mean", sign=-1, max_model_len=LONGEST)
+    sign = -1 if folder.name == "cost" else 1
+    return ScorerConfig(
+        folder.name, kind, str(folder), None, "mean", sign=sign, max_model_len=LONGEST
+    )
 
 
 def reference(folder: Path, scale: float = 1.0, shift: float = 0.0) -> list[float]:
@@ -65,7 +68,7 @@ def reference(folder: Path, scale: float = 1.0, shift: float = 0.0) -> list[floa
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stand_ins.cost(tmp_path_factory.mktemp("cost"))
+    return stand_ins.cost(tmp_path_factory.mktemp("scorers") / "cost")
 
 
 @pytest.fixture(scope="module")
@@ -75,40 +78,61 @@ def expected(folder: Path) -> list[float]:
     return found
 
 
+@pytest.fixture(scope="module")
+def sentiment(folder: Path) -> Path:
+    return stand_ins.sentiment(folder.parent / "sentiment")
+
+
+def probabilities(folder: Path) -> list[float]:
+    """The probability of the positive class of each text, one text at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    found = []
+    for text in TEXTS:
+        ids = tokenizer(text, truncation=True, max_length=LONGEST, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            found.append(float(model(input_ids=ids).logits.softmax(-1)[0, 1]))
+    return found
+
+
 def lengths(folder: Path) -> set[int]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return {len(ids) for ids in tokenizer(TEXTS).input_ids}
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[dict[str, list[float]]]:
-    """What vLLM says of the texts, all at once and in small batches of mixed lengths."""
+def served(folder: Path, sentiment: Path) -> dict[str, dict[str, list[float]]]:
+    """What vLLM says of the texts by scorer: all at once, in small batches of mixed lengths, and
+    one at a time."""
     if why_no_vllm() is not None:
         pytest.skip(f"vLLM cannot be had here: {why_no_vllm()}")
     code = f"""
 import asyncio, json, sys
+from pathlib import Path
 sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]}
 
-async def score():
-    from test_score_model import TEXTS, judge
+async def score(folder):
+    from test_scorers import TEXTS, judge
     from elastic_ray.serving.scorer import make_judge
-    from pathlib import Path
-    scorer = make_judge(judge(Path({str(folder)!r}), "vllm"))
+    scorer = make_judge(judge(folder, "vllm"))
+    assert scorer.version.startswith("vllm ")
     together = [s.score for s in await scorer.score(TEXTS)]
-    parts = [TEXTS[i::23] for i in range(23)]
-    apart = [[s.score for s in await scorer.score(part)] for part in parts]
+    mixed = [0.0] * len(TEXTS)
+    for i in range(23):
+        mixed[i::23] = [s.score for s in await scorer.score(TEXTS[i::23])]
     alone = [s.score for text in TEXTS[:20] for s in await scorer.score([text])]
     await scorer.close()
-    print("found:" + json.dumps([together, apart, alone, scorer.version]))
+    return {{"together": together, "mixed": mixed, "alone": alone}}
 
 if __name__ == "__main__":
-    asyncio.run(score())
+    found = {{name: asyncio.run(score(Path(name))) for name in sys.argv[1:]}}
+    print("found:" + json.dumps(found))
 """
     script = folder.parent / "served.py"
     script.write_text(code)
     environment = {**os.environ, **vllm_environment(judge(folder, "vllm"), threads=1)}
     done = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), str(folder), str(sentiment)],
         env=environment,
         capture_output=True,
         text=True,
@@ -116,22 +140,20 @@ if __name__ == "__main__":
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("found:")]
     assert done.returncode == 0 and lines, done.stderr[-3000:]
-    together, apart, alone, version = json.loads(lines[-1].removeprefix("found:"))
-    assert version.startswith("vllm ")
-    mixed = [0.0] * len(TEXTS)
-    for i, part in enumerate(apart):
-        mixed[i::23] = part
-    yield {"together": together, "apart": mixed, "alone": alone}
+    return dict(json.loads(lines[-1].removeprefix("found:")))
 
 
 def test_vllm_equals_a_plain_forward(
-    served: dict[str, list[float]], expected: list[float], folder: Path
+    served: dict[str, dict[str, list[float]]], expected: list[float], folder: Path, sentiment: Path
 ) -> None:
     """Whatever else is in the batch, and however long the texts are; a cost is turned round."""
-    known = lengths(folder)
-    assert len(known) > 20 and min(known) < 40 and max(known) > LONGEST, "lengths vary"
-    for name, scores in served.items():
-        assert scores == pytest.approx([-x for x in expected[: len(scores)]], abs=1e-4), name
+    wanted = {folder: [-x for x in expected], sentiment: probabilities(sentiment)}
+    for place, values in wanted.items():
+        known = lengths(place)
+        assert len(known) > 20 and min(known) < 40 and max(known) > LONGEST, "lengths vary"
+        assert max(values) - min(values) > 0.1, "scores vary"
+        for name, scores in served[str(place)].items():
+            assert scores == pytest.approx(values[: len(scores)], abs=1e-4), (place.name, name)
 
 
 def test_transformers_equals_a_plain_forward(folder: Path, expected: list[float]) -> None:
@@ -148,7 +170,7 @@ def test_a_model_that_normalises_is_scored_so(kind: str, shift: float, tmp_path:
     place = stand_ins.cost(tmp_path, score_type=kind, **NORMALISED)
     scores = asyncio.run(make_judge(judge(place, "transformers")).score(TEXTS[:20]))
     plain = reference(place, scale=2.5**0.5 + 1e-8, shift=shift)[:20]
-    assert [-s.score for s in scores] == pytest.approx(plain, abs=1e-4)
+    assert [s.score for s in scores] == pytest.approx(plain, abs=1e-4)
 
 
 def test_a_classifier_of_the_same_weights_is_written(folder: Path, tmp_path: Path) -> None:
