@@ -21,9 +21,9 @@ NOT_UNDONE, LESS, K_TIMES, MORE = "not undone", "less than k", "k", "more than k
 _MIXED = "Not in general: some intervals hold k, some lie to one side of it."
 _SHORT: Mapping[frozenset[str], str] = {
     frozenset(): "No answer: alignment is not undone beyond noise at any size.",
-    frozenset({LESS}): "No: faster by less than k, in every curve.",
+    frozenset({LESS}): "No: less than k times as fast, in every curve.",
     frozenset({K_TIMES}): "Perhaps: every interval holds k, which says as much as it is narrow.",
-    frozenset({MORE}): "More than that: faster by more than k, in every curve.",
+    frozenset({MORE}): "More than that: more than k times as fast, in every curve.",
 }
 
 Curve: TypeAlias = tuple[Coded, Sequence[Point]]

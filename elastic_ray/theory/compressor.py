@@ -147,7 +147,8 @@ class _Seen:
 def pieces(text: str, model: Expects) -> Iterator[list[int] | bytes]:
     """The text in order, as tokens where these give it back, else as bytes.
 
-    What cannot be given back is halved, at a white space where there is one, down to a character.
+    What cannot be given back is halved, at a line break or white space if there is one, down to a
+    character.
     Tokens that follow tokens have no bytes between them, since both are given back apart.
     """
     for as_bytes, group in groupby(_cut(text, model), lambda piece: isinstance(piece, bytes)):
@@ -174,13 +175,14 @@ def _cut(text: str, model: Expects) -> Iterator[list[int] | bytes]:
 
 
 def _halves(text: str) -> list[str]:
-    """Before, at, and after the white space nearest the middle; or two halves."""
+    """Before, at, and after the line break, or else the white space, nearest the middle; without
+    either, two halves."""
     middle = len(text) // 2
-    after = next((i for i in range(middle, len(text)) if text[i].isspace()), len(text))
-    before = next((i for i in range(middle - 1, -1, -1) if text[i].isspace()), -1)
-    at = before if before >= 0 and middle - before <= after - middle else after
-    if at == len(text):
+    places = [i for i, letter in enumerate(text) if letter == "\n"]
+    places = places or [i for i, letter in enumerate(text) if letter.isspace()]
+    if not places:
         return [text[:middle], text[middle:]]
+    at = min(places, key=lambda place: abs(place - middle))
     return [text[:at], text[at], text[at + 1 :]]
 
 

@@ -25,6 +25,7 @@ def changes(curve: Curve) -> go.Figure:
             x=[*x, *x[::-1]],
             y=[*high, *low[::-1]],
             fill="toself",
+            mode="lines",
             fillcolor=faint(colour),
             line={"width": 0},
             hoverinfo="skip",
@@ -91,7 +92,7 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
         ticktext=[compact(float(f"{k:.3g}")) for k in ticks],
         zeroline=False,
     )
-    figure.update_yaxes(type="log", title_text="times faster", zeroline=False)
+    figure.update_yaxes(type="log", title_text="times faster", dtick=1, zeroline=False)
     return _laid_out(figure)
 
 
