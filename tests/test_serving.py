@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from elastic_ray.checkpoints import checkpoint_checksum
-from elastic_ray.serving.engine import why_no_vllm
+from elastic_ray.serving.engine import BATCH_TOKENS, why_no_vllm
 from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.plain_engine import PlainEngine
 from elastic_ray.serving.scorer import make_judge
@@ -60,6 +60,14 @@ DRAWN = Sampling(2, 16, 1.0, 30, 0.9, 7)
 PROMPTS = list(enumerate(load_task("reviews").prompts(12)))
 
 
+# More tokens than are read at once.
+MANY = list(
+    enumerate(
+        " ".join(e.response.split()[:40]) for e in load_task("reviews").pool("positive")[:100]
+    )
+)
+
+
 @dataclass
 class Served:
     """What the engine and the scorer answered."""
@@ -71,6 +79,7 @@ class Served:
     lengths: list[tuple[str, list[Measured]]] = field(default_factory=list)
     drawn: dict[str, list[list[Answer]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    many: list[Answer] = field(default_factory=list)
     after_death: list[Answer] = field(default_factory=list)
     scores: dict[str, list[Score]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
@@ -187,6 +196,8 @@ async def serve_all(root: Path) -> Served:
         served.refused["too long"] = await refusal(
             fleet, weights["a"], Sampling(1, 62, 0.0, 0, 1.0, 0)
         )
+        reply = await fleet.ask("engine", weights["b"], MANY, Sampling(1, 2, 1.0, 30, 0.9, 0))
+        served.many = reply.items
         kill_engine()
         served.after_death = await ask(fleet, weights["c"], GREEDY)
         await fleet.close("engine")
@@ -412,3 +423,9 @@ def test_the_transformers_scorer_gives_the_same_scores(served: Served) -> None:
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
     means = asyncio.run(make_judge(judge(served.root, "mean", "transformers")).score(TEXTS))
     assert [m.score for m in means] == [pytest.approx(p.probability, abs=1e-6) for p in plain]
+
+
+def test_more_prompts_than_are_read_at_once_are_all_answered(served: Served) -> None:
+    words = sum(len(prompt.split()) for _, prompt in MANY)
+    assert words > BATCH_TOKENS
+    assert [answer.prompt_index for answer in served.many] == list(range(len(MANY)))

@@ -35,6 +35,10 @@ NOT_READ = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
 
 Prompts = Sequence[tuple[int, str]]
 
+BATCH_TOKENS = 2048
+"""Tokens that vLLM reads at once on CPUs, or the context where that is longer: it reads prompts
+whole there."""
+
 
 class Engine(Protocol):
     """What a replica needs of an engine. The caller holds a lease while it uses one."""
@@ -124,6 +128,10 @@ class VllmEngine:
         if not config.gpus:
             # One process less than vLLM's default on CPUs; the replica sets OMP_NUM_THREADS.
             args["distributed_executor_backend"] = "uni"
+            # A prompt read in parts ends vLLM on CPUs: it would turn back the generator of a seeded
+            # request, which PyTorch's generators on CPUs cannot.
+            args["enable_chunked_prefill"] = False
+            args["max_num_batched_tokens"] = max(BATCH_TOKENS, self._longest)
         if config.max_lora_rank:
             ranks = (8, 16, 32, 64, 128, 256, 320, 512)
             args["enable_lora"] = True
