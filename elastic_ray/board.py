@@ -41,6 +41,8 @@ class Board:
         """ladder id -> examples of it trained so far, of the ladders that run."""
         self.running: dict[str, str] = {}
         """What runs now, for people: key -> words."""
+        self.progress = ""
+        """The screen's last line, for those who look from elsewhere."""
         self.spent: dict[str, float] = defaultdict(float)
         """Seconds by kind of work, summed over trainers and replicas."""
         self.started = time.monotonic()

@@ -82,11 +82,12 @@ class Screen:
 
     def refresh(self) -> None:
         """Bring the panel up to date, or print a line if the last one is old enough."""
+        self._board.progress = self._line()
         if self._live:
             self._live.update(self._panel())
         elif time.monotonic() - self._last >= LINE_EVERY:
             self._last = time.monotonic()
-            self.say(self._line())
+            self.say(self._board.progress)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
         """(what, done, failed, all) of ladders, states, and states questioned."""

@@ -1,7 +1,10 @@
 """`python -m elastic_ray.sweep SPEC`: run a sweep, or with `--dry-run` plan and price it.
 
-Exit codes: 0 all measured; 1 some cells failed, or the results cannot be written; 2 the sweep file
-or the task cannot be used; 130 stopped by the user. Whatever was recorded stays.
+`--status` says who runs it and what is on record; `--stop` stops it from another terminal.
+
+Exit codes: 0 all measured; 1 some cells failed, the results cannot be written, or another driver
+runs the sweep on them; 2 the sweep file or the task cannot be used; 130 stopped by the user.
+Whatever was recorded stays. `--stop`: 0 once it has stopped; 1 if nobody runs it, or it goes on.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import signal
 import sys
 import time
 import traceback
@@ -22,9 +26,9 @@ from rich.table import Table
 from .board import Board, cell_rows
 from .dry_run import print_price
 from .elasticity import ElasticityError, curves, index_rows
-from .plan import ANSWERS, Plan, plan_sweep
-from .results import Results, ResultsError
-from .resume import Recorded, outstanding
+from .plan import Plan, plan_sweep
+from .record import board_of, print_recorded, print_status, stop_driver
+from .results import Results, ResultsError, hold
 from .sources import check_models, find
 from .spec import SpecError
 from .spec_file import load_spec, placed
@@ -39,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("spec", help="the sweep file, e.g. sweeps/tiny.yaml")
     parser.add_argument("--results", default="results", metavar="URI", help="default: results")
-    parser.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
+    instead.add_argument("--status", action="store_true", help="who runs it, what is on record")
+    instead.add_argument("--stop", action="store_true", help="stop whoever runs it, as Ctrl-C does")
     parser.add_argument(
         "--set",
         action="append",
@@ -54,13 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpecError as e:
         return _fail(str(e), 2)
     try:
-        found = find(spec, to_run=not asked.dry_run)
+        if asked.stop:
+            print(stop_driver(asked.results, spec.sweep))
+            return 0
+        found = find(spec, to_run=not (asked.dry_run or asked.status))
         facts = found.facts()
         plan = plan_sweep(spec, facts, found.folders)
         if asked.dry_run:
             console = _console()
             print_price(console, plan, facts, found.unreached)
-            _print_recorded(console, plan, asked.results)
+            print_recorded(console, plan, asked.results)
+            return 0
+        if asked.status:
+            print_status(_console(), plan, asked.results)
             return 0
         for task in found.tasks.values():
             task.check_apart()
@@ -87,9 +100,31 @@ def _fail(message: str, code: int) -> int:
 
 
 def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
-    began = time.monotonic()
+    """Run the sweep, alone on these results."""
     results = Results(uri)
-    board, left = _record(plan, results)
+    shown: list[Board] = []
+    reasons: list[str] = []
+
+    def stop(reason: str) -> None:
+        reasons.append(reason)
+        os.kill(os.getpid(), signal.SIGINT)  # what Ctrl-C does, wherever the run is
+
+    try:
+        with hold(
+            results.folder, plan.spec.sweep, lambda: shown[0].progress if shown else "", stop
+        ):
+            return _run_alone(plan, loaded, results, uri, shown)
+    finally:
+        for reason in reasons:
+            print(f"stopped because {reason}", file=sys.stderr)
+
+
+def _run_alone(
+    plan: Plan, loaded: Mapping[str, Task], results: Results, uri: str, shown: list[Board]
+) -> int:
+    began = time.monotonic()
+    board, left = board_of(plan, results)
+    shown.append(board)
     open_questions = any(asked not in board.closed for asked in plan.questions())
     work = bool(left.ladders or left.starts or open_questions)
     if work:
@@ -181,33 +216,6 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
 
 
-def _record(plan: Plan, results: Results) -> tuple[Board, Any]:
-    """The board of what is recorded, and what is left to do."""
-    recorded = {
-        state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
-        for state, row in results.states(("status", "error", "checkpoint")).items()
-        if state in plan.nodes
-    }
-    answers, scores = results.recorded("responses"), results.recorded("scores")
-    lengths = results.recorded("code_lengths")
-    answered, closed = set(), set()
-    for asked, probe in plan.questions().items():
-        state = asked.state_id
-        if asked.kind == ANSWERS:
-            if (state, probe.probe_id) in answers:
-                answered.add(asked)
-            if (state, probe.probe_id, probe.scorer) in scores:
-                closed.add(asked)
-        elif all((state, corpus) in lengths for corpus in probe.corpora.values()):
-            closed.add(asked)
-    unasked = {q.state_id for q in plan.questions() if q not in answered and q not in closed}
-    left = outstanding(plan, recorded, unasked)
-    done = {s for s, row in recorded.items() if row.done and s not in left.remade}
-    board = Board(plan, done, answered, closed)
-    board.failed.update(left.failed)
-    return board, left
-
-
 def _measure(results: Results, sweep: str) -> list[dict[str, Any]]:
     """Measure every curve of the sweep, record it, and return the rows."""
     cells = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": sweep})
@@ -280,22 +288,6 @@ def _failures(plan: Plan, board: Board) -> list[str]:
                 f"seed {cell.seed}: {error}"
             )
     return found
-
-
-def _print_recorded(console: Console, plan: Plan, uri: str) -> None:
-    """What a run would find recorded, and what it would train."""
-    try:
-        results = Results(uri, read_only=True)
-    except ResultsError as e:
-        console.print(f"recorded already: nothing ({e})", markup=False)
-        return
-    board, left = _record(plan, results)
-    cells = sum(map(board.measured, plan.cells))
-    console.print(
-        f"recorded already in {uri}: {cells:,} cells, {len(board.done):,} states; "
-        f"left to train: {len(left.ladders):,} ladders",
-        markup=False,
-    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ PURE = (
     "hub",
     "sources",
 )
-LIGHT = (*PURE, "results", "query", "report", "sweep")
+LIGHT = (*PURE, "results", "query", "report", "record", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
@@ -48,7 +48,7 @@ FLOW = (
     ("short_forms", "states", "price", "capacity"),
     ("spec_file", "plan"),
     ("resume", "trials", "board", "dry_run", "results", "sources"),
-    ("keep", "training", "serving", "query", "report"),
+    ("keep", "record", "training", "serving", "query", "report"),
     ("schedule", "asking", "judging", "preparing", "screen"),
     ("probing",),
     ("driver",),

@@ -32,6 +32,8 @@ from .schemas import ResultsError
 TEMPORARY = ".tmp-"
 SCRATCH = ".scratch"
 """Where folders are filled before they get their names."""
+ATTEMPTS = 10
+"""Of a request to S3."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 
 
@@ -67,7 +69,10 @@ class Folder:
     def exists(self, name: str = "") -> bool:
         if self.local is not None:
             return (self.local / name).exists()
-        info = self.filesystem.get_file_info(self.path(name).rstrip("/"))
+        try:
+            info = self.filesystem.get_file_info(self.path(name).rstrip("/"))
+        except OSError as e:
+            raise ResultsError(f"cannot look for {self.path(name)}: {e}") from e
         return bool(info.type != pafs.FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
@@ -103,6 +108,17 @@ class Folder:
             raise ResultsError(
                 f"cannot write {self.path(name)}: {reason}; what was recorded before is intact"
             ) from e
+
+    def get(self, name: str) -> bytes | None:
+        """A small file's bytes; None if it is not there."""
+        try:
+            with self.filesystem.open_input_file(self.path(name)) as source:
+                data: bytes = source.read()
+                return data
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, OSError) as e:
+            raise ResultsError(f"cannot read {self.path(name)}: {e}") from e
 
     def delete(self, names: Sequence[str]) -> None:
         """Remove files, as fast as can be; one that is not there is no error."""
@@ -260,6 +276,8 @@ def _remote(uri: str) -> tuple[pafs.FileSystem, str, Any]:
 
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
+        if isinstance(filesystem, pafs.S3FileSystem):
+            filesystem = _patient(filesystem)
         return filesystem, path.rstrip("/"), ArrowFSWrapper(filesystem)
     except pa.ArrowInvalid:
         pass  # pyarrow does not know the scheme; fsspec may
@@ -270,3 +288,15 @@ def _remote(uri: str) -> tuple[pafs.FileSystem, str, Any]:
     except (ValueError, ImportError, OSError) as e:
         raise ResultsError(f"cannot open the results at {uri}: {e}") from e
     return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path.rstrip("/"), other
+
+
+def _patient(filesystem: pafs.S3FileSystem) -> pafs.S3FileSystem:
+    """The same, asking up to `ATTEMPTS` times, with pauses that grow, where S3 fails or slows.
+
+    Arrow asks three times, which a store that fails one request in ten defeats once in a thousand
+    requests; a URI cannot say otherwise, and the options of a filesystem are told by pickle alone.
+    """
+    options = filesystem.__reduce__()[1][0]
+    return pafs.S3FileSystem(
+        **options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
+    )

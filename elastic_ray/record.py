@@ -1,0 +1,120 @@
+"""What of a plan is on record, and who runs it: read from the results alone, also while it runs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+from rich.console import Console
+
+from .board import Board
+from .plan import ANSWERS, Plan
+from .results import Results, ResultsError, ask_to_stop, holder
+from .resume import Outstanding, Recorded, outstanding
+
+STOP_WAIT = 180.0
+"""Seconds that a stopped driver may take to end."""
+
+
+def board_of(plan: Plan, results: Results) -> tuple[Board, Outstanding]:
+    """The board of what is recorded, and what is left to do."""
+    recorded = {
+        state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
+        for state, row in results.states(("status", "error", "checkpoint")).items()
+        if state in plan.nodes
+    }
+    answers, scores = results.recorded("responses"), results.recorded("scores")
+    lengths = results.recorded("code_lengths")
+    answered, closed = set(), set()
+    for asked, probe in plan.questions().items():
+        state = asked.state_id
+        if asked.kind == ANSWERS:
+            if (state, probe.probe_id) in answers:
+                answered.add(asked)
+            if (state, probe.probe_id, probe.scorer) in scores:
+                closed.add(asked)
+        elif all((state, corpus) in lengths for corpus in probe.corpora.values()):
+            closed.add(asked)
+    unasked = {q.state_id for q in plan.questions() if q not in answered and q not in closed}
+    left = outstanding(plan, recorded, unasked)
+    done = {s for s, row in recorded.items() if row.done and s not in left.remade}
+    board = Board(plan, done, answered, closed)
+    board.failed.update(left.failed)
+    return board, left
+
+
+def print_recorded(console: Console, plan: Plan, uri: str) -> None:
+    """What a run would find recorded, and what it would train."""
+    try:
+        results = Results(uri, read_only=True)
+    except ResultsError as e:
+        console.print(f"recorded already: nothing ({e})", markup=False)
+        return
+    board, left = board_of(plan, results)
+    cells = sum(map(board.measured, plan.cells))
+    console.print(
+        f"recorded already in {uri}: {cells:,} cells, {len(board.done):,} states; "
+        f"left to train: {len(left.ladders):,} ladders",
+        markup=False,
+    )
+
+
+def print_status(console: Console, plan: Plan, uri: str) -> None:
+    """Who runs the sweep, how far it is and what is on record; `ResultsError` without results."""
+    results = Results(uri, read_only=True)
+    name = plan.spec.sweep
+    lease = holder(results.folder, name)
+    board, left = board_of(plan, results)
+    states = results.states(("status",))
+    failed = sum(states[s]["status"] == "failed" for s in plan.nodes if s in states)
+    measured = {cell.state_id for cell in plan.cells if board.measured(cell)}
+    broken = {row["state_id"] for row in results.cells(name) if row["status"] == "failed"}
+    lines = [f"sweep {name} in {results.uri}"]
+    if lease is None:
+        lines.append("nobody runs it")
+    elif lease.expired():
+        lines.append(f"nobody runs it; {lease.words()} did, and ended without saying so")
+    else:
+        lines.append(f"run by {lease.words()} since {_moment(lease.since)}")
+    if lease is not None:
+        age = max(time.time() - lease.heard, 0)
+        lines.append(f"last heard of: {_moment(lease.heard)}, {age:.0f} s ago")
+        if lease.progress:
+            lines.append(f"then: {lease.progress}")
+    cells = [
+        "done" if cell.state_id in measured else ("failed" if cell.state_id in broken else "open")
+        for cell in plan.cells
+    ]
+    lines += [
+        f"cells: {cells.count('done'):,} done, {cells.count('failed'):,} failed, "
+        f"{cells.count('open'):,} open, of {len(cells):,}",
+        f"states: {len(board.done):,} done, {failed:,} failed, of {len(plan.nodes):,}",
+        f"questions: {len(board.closed):,} of {len(plan.questions()):,}",
+        f"left to train: {len(left.ladders):,} ladders, "
+        f"{sum(ladder.examples for ladder in left.ladders):,} examples",
+    ]
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def stop_driver(uri: str, sweep: str) -> str:
+    """Stop whoever runs the sweep, as Ctrl-C does, and wait for it; returns what to say.
+
+    `ResultsError` if nobody runs it, or whoever does goes on for `STOP_WAIT` seconds.
+    """
+    folder = Results(uri, read_only=True).folder
+    lease = holder(folder, sweep)
+    if lease is None or lease.expired():
+        raise ResultsError(f"nobody runs {sweep} on {uri}")
+    ask_to_stop(folder, lease)
+    deadline = time.monotonic() + STOP_WAIT
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        now = holder(folder, sweep)
+        if now is None or now.token != lease.token or now.expired():
+            return f"{lease.words()} has stopped; the sweep's command goes on from here"
+    raise ResultsError(f"{lease.words()} was asked to stop {STOP_WAIT:.0f} s ago and still runs")
+
+
+def _moment(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,152 @@
+"""A sweep's lease: one driver at a time, a dead one's falls, and who asks sees or stops it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psutil", reason="the training extra is not installed")
+import sweep_process
+
+from elastic_ray.results import HeldElsewhere, Results, ResultsError, claim, holder
+from elastic_ray.results.files import Folder
+
+
+def held(folder: Folder, stop: object = None, progress: str = "half-way"):  # type: ignore[no-untyped-def]
+    return claim.hold(folder, "s", lambda: progress, stop or (lambda reason: None))  # type: ignore[arg-type]
+
+
+def test_one_holds_it_and_lets_go(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    assert holder(folder, "s") is None
+    with held(folder) as lease:
+        assert holder(folder, "s") == lease
+        with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "), held(folder):
+            pass
+        with claim.hold(folder, "another", str, print):
+            pass
+    assert holder(folder, "s") is None
+
+
+def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
+    folder, ends = Folder(tmp_path), threading.Event()
+
+    def take(_: int) -> bool:
+        try:
+            with held(folder):
+                ends.wait(20)
+                return True
+        except HeldElsewhere:
+            return False
+
+    with ThreadPoolExecutor(16) as pool:
+        taken = [pool.submit(take, i) for i in range(16)]
+        while sum(each.done() for each in taken) < 15:
+            time.sleep(0.01)
+        ends.set()
+    assert sum(each.result() for each in taken) == 1
+
+
+def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from elastic_ray.results import claim\n"
+        "from elastic_ray.results.files import Folder\n"
+        "with claim.hold(Folder(sys.argv[1]), 's', str, print):\n"
+        "    os._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60, check=False)
+    assert done.returncode == 9
+    folder = Folder(tmp_path)
+    left = holder(folder, "s")
+    assert left is not None and left.expired()
+    elsewhere = replace(left, place="another machine")
+    assert not elsewhere.expired(), "of a process elsewhere only its age tells"
+    assert replace(elsewhere, heard=time.time() - claim.EXPIRES - 1).expired()
+    with held(folder) as lease:
+        assert holder(folder, "s") == lease
+
+
+def test_it_beats_and_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "LOOK", 0.02)
+    monkeypatch.setattr(claim, "BEAT", 0.05)
+    folder, asked, reasons = Folder(tmp_path), threading.Event(), []
+
+    def stop(reason: str) -> None:
+        reasons.append(reason)
+        asked.set()
+
+    with held(folder, stop) as lease:
+        deadline = time.monotonic() + 20
+        while (now := holder(folder, "s")) is None or now.heard == lease.heard:
+            assert time.monotonic() < deadline
+        assert now.progress == "half-way"
+        claim.ask_to_stop(folder, replace(lease, token="an earlier run's"))
+        assert not asked.wait(0.2)
+        claim.ask_to_stop(folder, lease)
+        assert asked.wait(20)
+    assert reasons == ["someone asked for it with --stop"]
+    assert not list((tmp_path / "leases").glob("s.*"))
+
+
+def test_a_holder_that_was_replaced_stops_and_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "LOOK", 0.02)
+    monkeypatch.setattr(claim, "BEAT", 0.05)
+    folder, told = Folder(tmp_path), threading.Event()
+    with held(folder, lambda reason: told.set()) as lease:
+        with claim._locked(folder):
+            claim._write(folder, replace(lease, token="other", host="other"))
+        assert told.wait(20)
+    now = holder(folder, "s")
+    assert now is not None and now.host == "other"
+
+
+def test_a_damaged_lease_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases" / "s.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"s\.json is not a lease"), held(Folder(tmp_path)):
+        pass
+
+
+def test_a_running_sweep_is_seen_kept_alone_and_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the training extra is not installed")
+    spec, results = tmp_path / "little.yaml", tmp_path / "results"
+    spec.write_text(sweep_process.SPEC)
+    nobody = sweep_process.sweep(spec, results, "--stop", limit=60)
+    assert nobody.returncode == 1 and "no such results folder" in nobody.stderr
+    run = sweep_process.start(spec, results)
+    sweep_process.until(run, lambda: len(Results(results).recorded("states")) >= 1)
+
+    second = sweep_process.sweep(spec, results, limit=60)
+    assert second.returncode == 1
+    assert f"is run on these results by process {run.pid} on " in second.stderr
+
+    before = {path: path.stat().st_mtime_ns for path in results.glob("[cs]*/**/*.parquet")}
+    shown = sweep_process.sweep(spec, results, "--status", limit=60)
+    assert shown.returncode == 0, shown.stderr
+    assert f"run by process {run.pid} on " in shown.stdout
+    assert f"of {sweep_process.CELLS}" in shown.stdout
+    assert "states: " in shown.stdout and "left to train: " in shown.stdout
+    assert all(path.exists() for path in before), "status takes nothing away"
+
+    stopped = sweep_process.sweep(spec, results, "--stop", limit=200)
+    assert stopped.returncode == 0, stopped.stderr
+    out, _ = run.communicate(timeout=120)
+    assert run.returncode == 130, out
+    assert "someone asked for it with --stop" in out and "goes on from here" in out
+    sweep_process.nothing_is_left(within=60)
+
+    after = sweep_process.sweep(spec, results, "--status", limit=60)
+    assert "nobody runs it" in after.stdout
+    again = sweep_process.sweep(spec, results, "--stop", limit=60)
+    assert again.returncode == 1 and "nobody runs little" in again.stderr
