@@ -198,6 +198,9 @@ def _drive(
         started = False
         try:
             started = connect(logging.getLogger("elastic_ray"))
+            if not started:  # Ray ends this process, without a word, when its head is gone
+                at = ray.get_runtime_context().gcs_address
+                print(f"joined the Ray cluster at {at}; this ends if its head does", file=stream)
             return drive(plan, loaded, results, left, board, stream).interrupted, None
         except (SpecError, TaskError):
             raise
