@@ -97,7 +97,8 @@ CAPTIONS: Mapping[str, str] = {
     "Bands: 95% intervals over texts and seeds.",
     "faster": "How many times as much a byte of alignment text loses as one of pre-training text "
     "changes, at each curve's smallest negative size at which it loses beyond noise; with 95% "
-    "intervals. Dashed: k, the paper's claim. Curves without such a size are left out.",
+    "intervals; one without an end runs off the top. Dashed: k, the paper's claim. Curves without "
+    "such a size are left out.",
     "compression": "Code lengths of held-out texts in bits per byte (D1 pre-training, D2 positive, "
     "D3 negative), their change against l = 0, and how many times as much D2 loses as D1 changes, "
     "with 95% intervals over texts and seeds. k = |D1| / |D2|, l = |D3| / |D2|, in examples. "

@@ -78,18 +78,20 @@ def faster(found: Findings) -> Any:
     ax = figure.subplots()
     ks = sorted({k for k, _, _ in shown})
     line = [ks[0] / 1.5, ks[-1] * 1.5]
+    bounded = [held.high for _, held, _ in shown if np.isfinite(held.high)]
+    edge = 1.5 * max(line[1], *bounded)  # an interval without an end runs off here
     ax.plot(line, line, "--", color="black", linewidth=1, label="k times")
     for place, name in enumerate(dict.fromkeys(label for _, _, label in shown)):
         colour = CATEGORIES[place % len(CATEGORIES)]
         for k, held, label in shown:
             if label == name:
                 x = k * (1 + 0.03 * place)  # a little apart
-                top = held.value if np.isinf(held.high) else held.high
-                ax.plot([x, x], [held.low, top], color=colour, linewidth=1)
+                ax.plot([x, x], [held.low, min(held.high, edge)], color=colour, linewidth=1)
                 ax.plot(x, held.value, "o", markersize=4, color=colour, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(ks, [compact(float(f"{k:.3g}")) for k in ks])
+    ax.set_ylim(top=edge)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
     ax.set_xlabel("k = pre-training / positive examples")

@@ -51,7 +51,7 @@ def changes(curve: Curve) -> go.Figure:
 def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
     """How many times faster alignment is undone against k, each curve at the size where it shows.
 
-    An end that is not bounded has no whisker; curves in which alignment is not undone are left out.
+    A whisker without an end runs off the top; curves in which alignment is not undone are left out.
     """
     figure = go.Figure()
     ks = sorted(coded.k for coded, _ in curves)
@@ -59,14 +59,17 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
     figure.add_scatter(
         x=line, y=line, mode="lines", name="k times", line={"color": GREY, "dash": "dash"}
     )
+    every = [
+        (coded, found, label)
+        for (coded, points), label in zip(curves, labels, strict=True)
+        if (found := times(undone(points))) is not None
+    ]
+    ends = [end for _, found, _ in every for end in (found.low, found.value, found.high)]
+    drawn = [end for end in (*line, *ends) if 0 < end < np.inf]
+    lowest, edge = min(drawn) / 1.5, max(drawn) * 1.5
     for place, label in enumerate(dict.fromkeys(labels)):
-        shown = [
-            (coded, found)
-            for (coded, points), own in zip(curves, labels, strict=True)
-            if own == label and (found := times(undone(points))) is not None
-        ]
+        shown = [(coded, found) for coded, found, own in every if own == label]
         colour = CATEGORIES[place % len(CATEGORIES)]
-        up = [found.high - found.value for _, found in shown]
         figure.add_scatter(
             x=[coded.k * (1 + 0.02 * place) for coded, _ in shown],  # a little apart
             y=[found.value for _, found in shown],
@@ -75,7 +78,8 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
             marker={"size": 9, "color": colour},
             error_y={
                 "type": "data",
-                "array": [0 if np.isinf(end) else end for end in up],
+                # far beyond the edge, so that its cap is not seen
+                "array": [min(found.high, 10 * edge) - found.value for _, found in shown],
                 "arrayminus": [found.value - found.low for _, found in shown],
                 "color": colour,
             },
@@ -92,7 +96,13 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
         ticktext=[compact(float(f"{k:.3g}")) for k in ticks],
         zeroline=False,
     )
-    figure.update_yaxes(type="log", title_text="times faster", dtick=1, zeroline=False)
+    figure.update_yaxes(
+        type="log",
+        title_text="times faster",
+        dtick=1,
+        zeroline=False,
+        range=[np.log10(lowest), np.log10(edge)],
+    )
     return _laid_out(figure)
 
 
