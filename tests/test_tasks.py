@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from elastic_ray.tasks import CORPORA, POOLS, Example, Task, TaskError, load_task, selection
 from elastic_ray.tasks.grammar import CONSISTENCY, review, vocabulary
+from elastic_ray.tasks.imdb import mixed
 from elastic_ray.tasks.imdb_files import clean, read_folder
 from elastic_ray.tasks.reviews import HELD_OUT, SIZES
 from elastic_ray.tasks.task import HeldOut, check_apart, cut_prompts
@@ -402,6 +403,20 @@ def small_splits() -> dict[str, Rows]:
         "test": rows("test", 60, lambda i: i % 2),
         "unsupervised": rows("unsupervised", 50, lambda i: -1),
     }
+
+
+@pytest.mark.parametrize("downwards", [False, True])
+def test_a_split_sorted_by_label_gives_prompts_of_both(downwards: bool) -> None:
+    rows = sorted(((f"review {i}", i % 2) for i in range(200)), key=lambda row: row[1])
+    found = mixed(rows[::-1] if downwards else rows)
+    assert sorted(found) == sorted(rows)
+    assert 5 <= sum(label for _, label in found[:20]) <= 15
+
+
+def test_a_split_in_any_other_order_keeps_it() -> None:
+    rows = [(f"review {i}", i % 2) for i in range(20)]
+    assert mixed(rows) == rows
+    assert mixed(rows[::2]) == rows[::2]  # of one label
 
 
 def write_folder(

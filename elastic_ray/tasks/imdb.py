@@ -162,7 +162,7 @@ def _part(where: Source, max_words: int | None, identity: str) -> _Parted:
     splits = read(where, max_words)
     held_out: dict[str, Row] = {}
     judged: list[Row] = []
-    for text, label in splits["test"]:
+    for text, label in mixed(splits["test"]):
         key = normal(text)
         if below(2, "imdb", "half", key):
             judged.append((text, label))
@@ -190,3 +190,12 @@ def _part(where: Source, max_words: int | None, identity: str) -> _Parted:
         taught |= seen
     removed = {pool: len(rows) - len(pools[pool]) for pool, rows in raw.items()}
     return _Parted(texts, [label for _, label in held_out.values()], pools, removed)
+
+
+def mixed(rows: list[Row]) -> list[Row]:
+    """The rows as they are; in one fixed order of chance where they are sorted by label, as the
+    hub's are: prompts are taken from the front, and would all begin reviews of one mood."""
+    labels = [label for _, label in rows]
+    if labels not in (sorted(labels), sorted(labels, reverse=True)) or len(set(labels)) < 2:
+        return rows
+    return [rows[i] for i in selection(len(rows), len(rows), seed=0)]
