@@ -96,36 +96,35 @@ class Fleet:
         chunk: int = CHUNK,
     ) -> Reply[Answer]:
         """Answers of one state, in the order of prompts and samples."""
-        parts = [prompts[i : i + chunk] for i in range(0, len(prompts), chunk)]
-        return joined(
-            await asyncio.gather(
-                *(
-                    self._try(name, "answer", weights=weights, prompts=part, sampling=sampling)
-                    for part in parts
-                )
-            )
+        return await self._in_parts(
+            name, "answer", "prompts", prompts, chunk, weights=weights, sampling=sampling
         )
 
     async def measure(
         self, name: str, weights: Weights, texts: Sequence[Text], window: int, chunk: int = CHUNK
     ) -> Reply[Measured]:
         """One state's code lengths, in the order of texts; see `coding`."""
-        parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-        return joined(
-            await asyncio.gather(
-                *(
-                    self._try(name, "measure", weights=weights, texts=part, window=window)
-                    for part in parts
-                )
-            )
+        return await self._in_parts(
+            name, "measure", "texts", texts, chunk, weights=weights, window=window
         )
 
     async def score(self, name: str, texts: Sequence[str], chunk: int = CHUNK) -> Reply[Score]:
         """Scores, in the order of texts."""
-        parts = [texts[i : i + chunk] for i in range(0, len(texts), chunk)]
-        return joined(
-            await asyncio.gather(*(self._try(name, "score", texts=part) for part in parts))
-        )
+        return await self._in_parts(name, "score", "texts", texts, chunk)
+
+    async def _in_parts(
+        self,
+        name: str,
+        method: str,
+        parameter: str,
+        items: Sequence[Any],
+        chunk: int,
+        **arguments: Any,
+    ) -> Reply[Any]:
+        """Call `method` with `chunk` items at a time as `parameter`; the replies as one."""
+        parts = [items[i : i + chunk] for i in range(0, len(items), chunk)]
+        calls = (self._try(name, method, **{parameter: part}, **arguments) for part in parts)
+        return joined(await asyncio.gather(*calls))
 
     async def _try(self, name: str, method: str, **arguments: Any) -> Any:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
