@@ -156,10 +156,17 @@ SCORES = Table(
 DISTANCES = Table(
     "distances",
     _schema(
-        {"state_id": _TEXT, "reference_id": _TEXT, "probe_id": _TEXT},
-        {"metric": _TEXT, "value": _REAL, "tokens": _LONG},
+        {
+            "state_id": _TEXT,
+            "reference_id": _TEXT,
+            "probe_id": _TEXT,
+            "prompt_index": _INT,
+            "sample": _INT,
+            "metric": _TEXT,
+        },
+        {"value": _REAL, "tokens": _LONG},
     ),
-    key=("state_id", "reference_id", "probe_id"),
+    key=("state_id", "reference_id", "probe_id", "prompt_index", "sample", "metric"),
     partitions=("reference_id", "probe_id"),
     finite=("value",),
 )
@@ -224,6 +231,64 @@ CORPORA = Table(
     per="sweep",
 )
 
+LESSONS = Table(
+    "lessons",
+    _schema(
+        {
+            "sweep": _TEXT,
+            "model": _TEXT,
+            "task": _TEXT,
+            "k": _INT,
+            "l": _INT,
+            "direction": _TEXT,
+            "seed": _LONG,
+            "teacher_positive": _LONG,
+            "student_positive": _LONG,
+            "teacher_id": _TEXT,
+            "student_id": _TEXT,
+            "state_id": _TEXT,
+            "probe_id": _TEXT,
+            "status": _TEXT,
+        },
+        {"pretrain": _LONG, "parameters": _LONG, "error": _TEXT},
+    ),
+    key=("sweep", "model", "task", "pretrain", "k", "l", "direction", "seed"),
+    per="sweep",
+    choices={"status": ("pending", "done", "failed"), "direction": ("inverse", "forward")},
+)
+
+COMPARED = ("inverse", "forward", "difference")
+"""What `elasticity` says of two slices and a metric, with `_low` and `_high` beside each."""
+
+_COMPARED = tuple(f"{q}{end}" for q in COMPARED for end in ("", "_low", "_high"))
+
+PATHS = Table(
+    "paths",
+    _schema(
+        {
+            "sweep": _TEXT,
+            "model": _TEXT,
+            "task": _TEXT,
+            "k": _INT,
+            "l": _INT,
+            "metric": _TEXT,
+        },
+        {
+            "pretrain": _LONG,
+            "parameters": _LONG,
+            **dict.fromkeys(_COMPARED, _REAL),
+            "p_value": _REAL,
+            "prompts": _INT,
+            "seeds": _INT,
+            "seeds_inverse_nearer": _INT,
+            "note": _TEXT,
+        },
+    ),
+    key=("sweep", "model", "task", "pretrain", "k", "l", "metric"),
+    per="sweep",
+    finite=(*_COMPARED, "p_value"),
+)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
     for table in (
@@ -236,6 +301,8 @@ TABLES: Mapping[str, Table] = {
         INDICES,
         SWEEPS,
         CORPORA,
+        LESSONS,
+        PATHS,
     )
 }
 

@@ -1,6 +1,6 @@
 """What a sweep records, written and read: the only way into the results folder.
 
-One Parquet file per state and table, or per sweep for `cells`, `indices`, `sweeps` and `corpora`; a
+One Parquet file per state and table, or per sweep for `cells`, `indices` and the like; a
 file that stands under its final name is the record, and nothing else is. A file is written once:
 the same rows again change nothing, other rows raise `AlreadyRecorded`, except that a failed state
 may be tried again. `compaction` gathers many such files into one; every method here sees through
@@ -141,6 +141,14 @@ class Results:
     def replace_corpora(self, sweep: str, rows: Rows) -> None:
         """Write what the sweep's code lengths are of in place of what it had, atomically."""
         self._replace(TABLES["corpora"], sweep, rows)
+
+    def replace_lessons(self, sweep: str, rows: Rows) -> None:
+        """Write the sweep's lessons in place of those it had, atomically."""
+        self._replace(TABLES["lessons"], sweep, rows)
+
+    def replace_paths(self, sweep: str, rows: Rows) -> None:
+        """Write how the sweep's paths compare in place of what it had, atomically."""
+        self._replace(TABLES["paths"], sweep, rows)
 
     def _replace(self, table: Table, sweep: str, rows: Rows) -> None:
         check_key(table, {"sweep": sweep})

@@ -47,7 +47,8 @@ CREATE VIEW responses AS FROM written_once(root() || '/responses/probe_id=*');
 -- An answer's score by one scorer; a larger score is more aligned.
 CREATE VIEW scores AS FROM written_once(root() || '/scores/probe_id=*/scorer=*');
 
--- A distance between two states.
+-- A distance of a state from a reference (p the reference's distribution of the next token, q the
+-- state's), on the reference's own answer to a held-out prompt: the mean over its tokens, in nats.
 CREATE VIEW distances AS FROM written_once(root() || '/distances/reference_id=*/probe_id=*');
 
 -- A state's code length of one text.
@@ -82,6 +83,20 @@ FROM read_parquet(
 CREATE VIEW corpora AS
 FROM read_parquet(
     [root() || '/corpora/sweep=_empty/_empty.parquet', root() || '/corpora/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
+-- A lesson: a state that learnt another state's answers. k < l number a sweep's positive sizes; on
+-- the inverse path the state of size l learns from that of size k, on the forward path the other
+-- way round. `state_id` is what came of it.
+CREATE VIEW lessons AS
+FROM read_parquet(
+    [root() || '/lessons/sweep=_empty/_empty.parquet', root() || '/lessons/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
+-- What `elasticity` measured of the two paths between two slices, with 95% intervals.
+CREATE VIEW paths AS
+FROM read_parquet(
+    [root() || '/paths/sweep=_empty/_empty.parquet', root() || '/paths/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
 -- What `elasticity` measured of each curve, with 95% intervals.
@@ -180,6 +195,61 @@ SELECT
     avg(bits) AS bits_per_text
 FROM code_length_rows
 GROUP BY ALL;
+
+
+-- Inverse and forward paths (paper, section 3.3) -----------------------------------------------------
+
+-- Every distance of every lesson, for statistics over prompts: H(theta_k, theta_lk) on the inverse
+-- path and H(theta_l, theta_kl) on the forward path, where metric is cross_entropy.
+CREATE VIEW path_rows AS
+SELECT
+    p.sweep, p.task, p.model, p.pretrain, p.k, p.l, p.direction, p.seed, d.metric,
+    d.prompt_index, d.sample, d.value, d.tokens, p.parameters, p.state_id, p.teacher_id
+FROM lessons AS p
+JOIN distances AS d
+    ON d.state_id = p.state_id AND d.reference_id = p.teacher_id AND d.probe_id = p.probe_id;
+
+-- The paper's Table 1, as printed: cross-entropies, by the names of sweeps/inverse_forward.yaml.
+CREATE VIEW printed_paths AS
+SELECT *
+FROM (VALUES
+    ('alpaca', 'llama2-7b', 1, 2, 0.1589, 0.2018),
+    ('alpaca', 'llama2-7b', 2, 3, 0.1953, 0.2143),
+    ('alpaca', 'llama2-7b', 1, 3, 0.1666, 0.2346),
+    ('alpaca', 'llama2-13b', 1, 2, 0.1772, 0.1958),
+    ('alpaca', 'llama2-13b', 2, 3, 0.2149, 0.2408),
+    ('alpaca', 'llama2-13b', 1, 3, 0.1835, 0.2345),
+    ('alpaca', 'llama3-8b', 1, 2, 0.2540, 0.2573),
+    ('alpaca', 'llama3-8b', 2, 3, 0.2268, 0.3229),
+    ('alpaca', 'llama3-8b', 1, 3, 0.2341, 0.2589),
+    ('truthfulqa', 'llama2-7b', 1, 2, 0.1909, 0.2069),
+    ('truthfulqa', 'llama2-7b', 2, 3, 0.1719, 0.1721),
+    ('truthfulqa', 'llama2-7b', 1, 3, 0.2011, 0.2542),
+    ('truthfulqa', 'llama2-13b', 1, 2, 0.1704, 0.1830),
+    ('truthfulqa', 'llama2-13b', 2, 3, 0.1544, 0.1640),
+    ('truthfulqa', 'llama2-13b', 1, 3, 0.1825, 0.2429),
+    ('truthfulqa', 'llama3-8b', 1, 2, 0.2118, 0.2256),
+    ('truthfulqa', 'llama3-8b', 2, 3, 0.2100, 0.2173),
+    ('truthfulqa', 'llama3-8b', 1, 3, 0.2393, 0.2898),
+    ('saferlhf', 'llama2-7b', 1, 2, 0.2730, 0.2809),
+    ('saferlhf', 'llama2-7b', 2, 3, 0.2654, 0.2691),
+    ('saferlhf', 'llama2-7b', 1, 3, 0.2845, 0.2883),
+    ('saferlhf', 'llama2-13b', 1, 2, 0.2419, 0.2439),
+    ('saferlhf', 'llama2-13b', 2, 3, 0.2320, 0.2327),
+    ('saferlhf', 'llama2-13b', 1, 3, 0.2464, 0.2606),
+    ('saferlhf', 'llama3-8b', 1, 2, 0.2097, 0.2156),
+    ('saferlhf', 'llama3-8b', 2, 3, 0.2008, 0.2427),
+    ('saferlhf', 'llama3-8b', 1, 3, 0.2277, 0.2709)
+) AS printed(task, model, k, l, inverse, forward);
+
+-- Table 1: what was measured, and beside it what the paper printed for the same model and task.
+CREATE VIEW inverse_forward AS
+SELECT
+    p.*, printed.inverse::DOUBLE AS printed_inverse, printed.forward::DOUBLE AS printed_forward
+FROM paths AS p
+LEFT JOIN printed_paths AS printed
+    ON printed.task = p.task AND printed.model = p.model AND printed.k = p.k AND printed.l = p.l
+    AND p.metric = 'cross_entropy';
 
 
 -- Curves and surfaces -----------------------------------------------------------------------------
