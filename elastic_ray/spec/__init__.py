@@ -1,0 +1,41 @@
+"""The schema of a sweep file: what may be asked, and in which words (pydantic).
+
+`spec_file.load_spec` reads one.
+"""
+
+from __future__ import annotations
+
+from .model import Init, Model
+from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, SpecError, ascending
+from .probes import CodeLength, Generation, Probes
+from .resources import Resources, Serving
+from .spec import Spec
+from .task import Scorer, Task
+from .training import STAGES, Lora, Recipe, Runtime, Training
+
+__all__ = [
+    "GRID",
+    "IDENTITY",
+    "RUNTIME",
+    "STAGES",
+    "CodeLength",
+    "Counts",
+    "Generation",
+    "Init",
+    "Lora",
+    "Model",
+    "Name",
+    "Part",
+    "Probes",
+    "Recipe",
+    "Resources",
+    "Runtime",
+    "Scorer",
+    "Seed",
+    "Serving",
+    "Spec",
+    "SpecError",
+    "Task",
+    "Training",
+    "ascending",
+]

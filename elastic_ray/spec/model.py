@@ -1,0 +1,94 @@
+"""The models of a sweep, and the shape of one that is trained from scratch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, refuse
+
+
+class Init(Part):
+    """A model trained from scratch: its shape, in transformers' architectures."""
+
+    architecture: Literal["llama", "qwen3", "mistral", "gpt2"] = Field(
+        "llama", json_schema_extra=IDENTITY
+    )
+    """qwen2 is left out: transformers 5 loads every qwen2 folder with Qwen's own tokenizer class,
+    which splits other tokenizers' texts differently without a word."""
+    hidden_size: int = Field(ge=8, json_schema_extra=IDENTITY)
+    layers: int = Field(ge=1, json_schema_extra=IDENTITY)
+    heads: int | None = Field(None, ge=1, json_schema_extra=IDENTITY)
+    """Default: one per 32 of `hidden_size`; vLLM on CPUs has no kernel for heads of 16."""
+    kv_heads: int | None = Field(None, ge=1, json_schema_extra=IDENTITY)
+    intermediate_size: int | None = Field(None, ge=8, json_schema_extra=IDENTITY)
+    """Default: 4 x `hidden_size`."""
+    positions: int = Field(512, ge=16, json_schema_extra=IDENTITY)
+    tied: bool = Field(True, json_schema_extra=IDENTITY)
+    """Whether the input and output embeddings are one matrix."""
+    vocabulary: int | None = Field(None, ge=64, json_schema_extra=IDENTITY)
+    """Tokens, where the task's tokenizer is learnt from its text; None: the task's default."""
+    seed: Seed = Field(0, json_schema_extra=IDENTITY)
+    """Of the random weights, and of the order of pre-training."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Init:
+        problems = []
+        heads = self.heads_used
+        if self.hidden_size % heads:
+            told = "" if self.heads else " (one per 32, as heads is not given)"
+            problems.append(f"hidden_size {self.hidden_size} is no multiple of heads {heads}{told}")
+        elif self.architecture != "gpt2" and self.hidden_size // heads % 2:
+            problems.append(
+                f"hidden_size {self.hidden_size} over heads {heads} is odd; rotary positions need "
+                "an even number"
+            )
+        if self.architecture == "gpt2" and self.kv_heads not in (None, heads):
+            problems.append(f"found kv_heads {self.kv_heads}; gpt2 has none, leave it out")
+        elif heads % (self.kv_heads or 1):
+            problems.append(f"heads {heads} is no multiple of kv_heads {self.kv_heads}")
+        refuse(problems)
+        return self
+
+    @property
+    def heads_used(self) -> int:
+        return self.heads or max(1, self.hidden_size // 32)
+
+    @property
+    def intermediate_used(self) -> int:
+        return self.intermediate_size or 4 * self.hidden_size
+
+
+class Model(Part):
+    """One model: trained from scratch (`init`), from the hub (`hub`), or from a folder (`path`)."""
+
+    name: Name = Field(json_schema_extra=GRID)
+    init: Init | None = Field(None, json_schema_extra=IDENTITY)
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", json_schema_extra=IDENTITY)
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", json_schema_extra=IDENTITY)
+    """A full commit id: a branch moves, and with it every number measured from it."""
+    path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
+    """A folder in transformers' format; its content, not its path, is the identity."""
+    pretrain: Counts = Field((), json_schema_extra=GRID)
+    """Examples of pre-training; for `hub` and `path`, of continued pre-training."""
+    trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        problems = []
+        sources = [name for name in ("init", "hub", "path") if getattr(self, name) is not None]
+        if len(sources) != 1:
+            problems.append(
+                f"give exactly one of init, hub, path; found {' and '.join(sources) or 'none'}"
+            )
+        if self.hub and not self.revision:
+            problems.append("a hub model needs its revision, a full commit id of 40 hex digits")
+        if self.revision and not self.hub:
+            problems.append("revision is for hub models only")
+        if self.init and not self.pretrain:
+            problems.append("a model from init needs pretrain: a list of sizes, e.g. [20000]")
+        if self.init and self.trust_remote_code:
+            problems.append("trust_remote_code is for hub and path models only")
+        refuse(problems)
+        return self

@@ -1,0 +1,36 @@
+"""What a sweep may use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .part import RUNTIME, Part
+
+
+class Serving(Part):
+    """The replicas that answer, or score: what runs them and what each may use."""
+
+    engine: Literal["auto", "vllm", "transformers"] = Field("auto", json_schema_extra=RUNTIME)
+    """`auto` is vLLM where it can be imported, else transformers, and says so."""
+    replicas: int | None = Field(None, ge=1, le=4096, json_schema_extra=RUNTIME)
+    """Per architecture; default: what the cluster has room for beside the trainers."""
+    cpus: float | None = Field(None, gt=0, json_schema_extra=RUNTIME)
+    gpus: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
+    tensor_parallel: int = Field(1, ge=1, json_schema_extra=RUNTIME)
+    context: int = Field(512, ge=16, json_schema_extra=RUNTIME)
+    """Tokens a request may hold, prompt and answer; a longer one is refused, never cut."""
+    kv_cache_gib: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
+    """Key-value cache of a CPU engine, GiB."""
+    gpu_memory: float = Field(0.85, gt=0, le=1, json_schema_extra=RUNTIME)
+    """The share of a GPU's memory that vLLM may take."""
+
+
+class Resources(Part):
+    """What may be used; the defaults are derived from the cluster."""
+
+    trainers: int | None = Field(None, ge=1, json_schema_extra=RUNTIME)
+    """Ladders trained at the same time."""
+    engines: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
+    scorers: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
