@@ -25,7 +25,7 @@ MODELS, SEEDS, POSITIVE = 10, 10, 20
 def measure(cells: int) -> dict[str, float]:
     """What planning takes in this process; `imports` is the time before."""
     began = time.perf_counter()
-    from elastic_ray.plan import plan_sweep
+    from elastic_ray.planning import plan_sweep
     from elastic_ray.price import rate, training_seconds
     from elastic_ray.spec_file import load_spec
     from elastic_ray.tasks import load_task

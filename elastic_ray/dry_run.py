@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .plan import ANSWERS, CODE_LENGTH, Plan, TaskFacts
+from .plan import ANSWERS, CODE_LENGTH, Plan
+from .planning import TaskFacts
 from .price import (
     DEVICES,
     checkpoint_bytes,

@@ -12,7 +12,7 @@ from typing import Any
 
 from .checkpoints import CheckpointError, content_hash
 from .hub import why_no_model
-from .plan import TaskFacts
+from .planning import TaskFacts
 from .spec import Spec, SpecError
 from .tasks import POOLS, Task, TaskError, Unreachable, load_task
 

@@ -26,7 +26,8 @@ from rich.table import Table
 from .board import Board, cell_rows
 from .dry_run import print_price
 from .elasticity import ElasticityError, curves, index_rows
-from .plan import Plan, plan_sweep
+from .plan import Plan
+from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
 from .results import Results, ResultsError, hold
 from .sources import check_models, find

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from small_sweeps import COMMIT, Facts, plan_of, spec_of, specs
 
-from elastic_ray.plan import Asked, Cell, Ladder, Plan, plan_sweep
+from elastic_ray.plan import Asked, Cell, Ladder, Plan
+from elastic_ray.planning import plan_sweep
 from elastic_ray.price import init_parameters, parameters_in_name
 from elastic_ray.spec import Init, Spec, SpecError
 from elastic_ray.states import Stage, state_id

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from elastic_ray.plan import Ladder, Plan, Rung, plan_sweep
+from elastic_ray.plan import Ladder, Plan, Rung
+from elastic_ray.planning import plan_sweep
 from elastic_ray.results import Results
 from elastic_ray.short_forms import expand
 from elastic_ray.spec import Runtime, Spec
