@@ -15,7 +15,16 @@ from .checkpoints import split_hub
 from .plan import Group, Plan, Question
 from .results import AlreadyRecorded, Results
 from .serving.fleet import Fleet
-from .serving.values import Answer, EngineConfig, Measured, Reply, Sampling, Text, Weights
+from .serving.values import (
+    Answer,
+    Compared,
+    EngineConfig,
+    Measured,
+    Reply,
+    Sampling,
+    Text,
+    Weights,
+)
 
 
 class WrongState(RuntimeError):
@@ -23,8 +32,8 @@ class WrongState(RuntimeError):
 
 
 class Asker:
-    """Asks engines; `prompts` holds each task's held-out prompts, `texts` its held-out texts by
-    distribution (none where no code lengths are asked for)."""
+    """Asks engines; `prompts` holds each task's held-out prompts, those of lessons last, `texts`
+    its held-out texts by distribution (none where no code lengths are asked for)."""
 
     def __init__(
         self,
@@ -58,7 +67,7 @@ class Asker:
         weights = self.weights(self._plan.full_ancestor(state))
         config = EngineConfig(
             name=group.name,
-            kind=serving.engine,
+            kind="transformers" if group.pairs else serving.engine,
             checkpoint=weights.checkpoint,
             revision=weights.revision,
             state_id=weights.state_id,
@@ -90,12 +99,26 @@ class Asker:
 
         `WrongState` if a single one came from other weights; nothing is recorded then.
         """
-        state = question.state_id
-        probe = self._probes[question].probe_id
-        if question in self._board.answered:
-            return await asyncio.to_thread(self._on_record, state, probe)
-        weights = await asyncio.to_thread(self.weights, state)
+        state, asked = question.state_id, self._plan.spec.generation.prompts
         prompts = list(enumerate(self._prompts[question.task]))
+        probe, prompts = self._probes[question].probe_id, prompts[:asked]
+        if question in self._board.answered:
+            return await asyncio.to_thread(self.on_record, state, probe)
+        return await self._answered(group, question, probe, prompts)
+
+    async def teach(self, group: Group, question: Question) -> None:
+        """The answers that other states learn from, recorded; `WrongState` as for answers."""
+        probe, asked = self._probes[question].queries, self._plan.spec.generation.prompts
+        assert probe is not None  # the plan asks this question only then
+        prompts = list(enumerate(self._prompts[question.task]))[asked:]
+        await self._answered(group, question, probe, prompts)
+        self._board.question_closed(question)
+
+    async def _answered(
+        self, group: Group, question: Question, probe: str, prompts: list[tuple[int, str]]
+    ) -> list[Answer]:
+        state = question.state_id
+        weights = await asyncio.to_thread(self.weights, state)
         reply = await self._fleet.ask(group.name, weights, prompts, self._sampling)
         _check_held(state, reply)
         rows = [{name: getattr(answer, name) for name in _COLUMNS} for answer in reply.items]
@@ -134,7 +157,40 @@ class Asker:
             self._board.took("swap weights", reply.swapping)
         self._board.question_closed(question)
 
-    def _on_record(self, state: str, probe: str) -> list[Answer]:
+    async def distances(self, group: Group, question: Question) -> None:
+        """Measure and record the state's distances from its reference, on that one's answers.
+
+        `WrongState` as for answers.
+        """
+        state, reference = question.state_id, question.reference
+        probe = self._probes[question]
+        assert reference is not None and probe.distances is not None
+        answers = await asyncio.to_thread(self.on_record, reference, probe.probe_id)
+        weights, other = (
+            await asyncio.to_thread(self.weights, state),
+            await asyncio.to_thread(self.weights, reference),
+        )
+        reply = await self._fleet.compare(group.name, weights, other, answers)
+        _check_held(state, reply)
+        rows = [
+            {
+                "prompt_index": each.prompt_index,
+                "sample": each.sample,
+                "metric": metric,
+                "value": value,
+                "tokens": each.tokens,
+            }
+            for each in reply.items
+            for metric, value in each.distances.items()
+        ]
+        at = {"state_id": state, "reference_id": reference, "probe_id": probe.distances}
+        with contextlib.suppress(AlreadyRecorded):
+            await asyncio.to_thread(self._results.write, "distances", rows, **at)
+        self._board.took("distances", reply.seconds)
+        self._board.took("swap weights", reply.swapping)
+        self._board.question_closed(question)
+
+    def on_record(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()
         return [Answer(**{name: row[name] for name in _COLUMNS}) for row in rows]
 
@@ -162,7 +218,7 @@ class Asker:
         return checkpoint, None
 
 
-def _check_held(state: str, reply: Reply[Answer] | Reply[Measured]) -> None:
+def _check_held(state: str, reply: Reply[Answer] | Reply[Measured] | Reply[Compared]) -> None:
     wrong = sorted({item.held_state for item in reply.items} - {state})
     if wrong:
         raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .plan import Cell, Ladder, Plan, Question
+from .plan import QUERIES, Ladder, Lesson, Need, Plan, Point, Question
+from .states import Answers
 
 
 class Board:
@@ -48,7 +49,13 @@ class Board:
         self.started = time.monotonic()
         self.children: dict[str, list[Ladder]] = defaultdict(list)
         for ladder in plan.ladders:
-            self.children[ladder.parent_id].append(ladder)
+            for state in ladder.made_from:
+                self.children[state].append(ladder)
+        self._taught = {
+            Answers(asked.state_id, str(probe.queries)): asked
+            for asked, probe in plan.questions().items()
+            if asked.kind == QUERIES
+        }
 
     def listen(self, listener: Callable[[str, str], None]) -> None:
         """Call `listener(event, state_id)` after each change; from any thread."""
@@ -87,6 +94,7 @@ class Board:
     def question_answered(self, question: Question) -> None:
         with self._lock:
             self.answered.add(question)
+        self._tell("answered", question.state_id)
 
     def question_closed(self, question: Question) -> None:
         with self._lock:
@@ -95,8 +103,14 @@ class Board:
         self._tell("closed", question.state_id)
 
     def question_lost(self, question: Question, error: str) -> None:
+        """Mark a question lost and, where a state was to learn from it, that state failed."""
         with self._lock:
             self.lost[question] = error
+        if question.kind == QUERIES:
+            for ladder in self.children[question.state_id]:
+                taught = self._taught.get(ladder.stage.answers) if ladder.stage.answers else None
+                for rung in ladder.rungs if taught == question else ():
+                    self.state_failed(rung.state_id, f"its teacher did not answer: {error}")
         self._tell("lost", question.state_id)
 
     def trained(self, ladder: str, examples: int) -> None:
@@ -115,30 +129,39 @@ class Board:
         with self._lock:
             self.spent[kind] += seconds
 
+    def settled(self, need: Need) -> bool:
+        """Whether it is known how that came out: on record, or failed."""
+        if isinstance(need, Answers):
+            asked = self._taught[need]
+            return asked in self.closed or asked in self.lost or asked.state_id in self.failed
+        return need in self.done or need in self.failed
+
     def finished(self, ladder: Ladder) -> bool:
         """Whether every state of the ladder is done or failed."""
         return all(r.state_id in self.done or r.state_id in self.failed for r in ladder.rungs)
 
-    def measured(self, cell: Cell) -> bool:
-        """Whether all that is asked of the cell's state is on record."""
-        return all(question in self.closed for question in self.plan.asked_of(cell))
+    def measured(self, point: Point) -> bool:
+        """Whether all that is asked of the point's state is on record."""
+        return all(question in self.closed for question in self.plan.asked_of(point))
 
-    def error(self, cell: Cell) -> str | None:
-        """What keeps, or kept, something that is asked of the cell's state from the record."""
-        lost = (self.lost.get(question) for question in self.plan.asked_of(cell))
-        return next(filter(None, lost), None) or self.failed.get(cell.state_id)
+    def error(self, point: Point) -> str | None:
+        """What keeps, or kept, something that is asked of the point's state from the record."""
+        lost = (self.lost.get(question) for question in self.plan.asked_of(point))
+        return next(filter(None, lost), None) or self.failed.get(point.state_id)
+
+    def status(self, point: Point) -> tuple[str, str | None]:
+        """done, failed or pending, as the tables say it; and the error, if it failed."""
+        if self.measured(point):
+            return "done", None
+        error = self.error(point)
+        return ("failed" if error else "pending"), error
 
 
 def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
     """The `cells` table's rows as things stand."""
     rows = []
     for cell in plan.cells:
-        error = None
-        if board.measured(cell):
-            status = "done"
-        else:
-            error = board.error(cell)
-            status = "failed" if error else "pending"
+        status, error = board.status(cell)
         probe = plan.probes[cell.task]
         rows.append(
             {
@@ -158,3 +181,31 @@ def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def lesson_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+    """The `lessons` table's rows as things stand."""
+    return [_lesson_row(plan, board, lesson) for lesson in plan.lessons]
+
+
+def _lesson_row(plan: Plan, board: Board, lesson: Lesson) -> dict[str, Any]:
+    status, error = board.status(lesson)
+    return {
+        "sweep": plan.spec.sweep,
+        "model": lesson.model,
+        "task": lesson.task,
+        "pretrain": lesson.pretrain,
+        "k": lesson.pair[0],
+        "l": lesson.pair[1],
+        "direction": lesson.direction,
+        "seed": lesson.seed,
+        "teacher_positive": lesson.teacher,
+        "student_positive": lesson.student,
+        "teacher_id": lesson.teacher_id,
+        "student_id": lesson.student_id,
+        "state_id": lesson.state_id,
+        "probe_id": plan.probes[lesson.task].distances,
+        "status": status,
+        "parameters": plan.groups[plan.nodes[lesson.state_id].engine].parameters,
+        "error": error,
+    }

@@ -22,7 +22,7 @@ import ray
 
 from . import tasks
 from .asking import Asker, words_of
-from .board import Board, cell_rows
+from .board import Board, cell_rows, lesson_rows
 from .capacity import Layout, lay_out
 from .judging import Judging
 from .keep import Keeper
@@ -102,7 +102,7 @@ class _Drive:
         self.left, self.board = left, board
         spec = plan.spec
         self.open = [asked for asked in plan.questions() if asked not in board.closed]
-        groups = {plan.nodes[asked.state_id].engine for asked in self.open}
+        groups = {plan.engine_of(asked) for asked in self.open}
         cluster = ray.cluster_resources()
         self.layout = lay_out(
             cluster.get("CPU", 0.0),
@@ -160,8 +160,7 @@ class _Drive:
         fleet = Fleet(f"elastic_ray-{os.getpid()}")
         scorers = {task: asyncio.ensure_future(self._scorer(task)) for task in self._to_score()}
         prompts = {
-            name: task.prompts(self.plan.spec.generation.prompts)
-            for name, task in self.loaded.items()
+            name: self.loaded[name].prompts(_prompts(self.plan)) for name in self.plan.probes
         }
         shared = (self.plan, self.results, self.board, fleet)
         prober = Prober(
@@ -188,8 +187,9 @@ class _Drive:
         self._tidy(s for s in self.plan.nodes if self.keeper.not_needed(s))
 
     def _to_score(self) -> list[str]:
-        """The tasks with answers that are not scored."""
-        return sorted({asked.task for asked in self.open if asked.kind == ANSWERS})
+        """The tasks with answers that are to be scored."""
+        judged = {name for name, probe in self.plan.probes.items() if probe.scorer}
+        return sorted(judged & {asked.task for asked in self.open if asked.kind == ANSWERS})
 
     def _train(self) -> None:
         if self.trials:
@@ -261,6 +261,8 @@ class _Drive:
 
     def _write_cells(self) -> None:
         self.results.replace_cells(self.plan.spec.sweep, cell_rows(self.plan, self.board))
+        if self.plan.lessons:
+            self.results.replace_lessons(self.plan.spec.sweep, lesson_rows(self.plan, self.board))
 
     def _record_failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
@@ -319,6 +321,12 @@ def _texts(plan: Plan, loaded: Mapping[str, tasks.Task]) -> dict[str, dict[str, 
         }
         for name, probe in plan.probes.items()
     }
+
+
+def _prompts(plan: Plan) -> int:
+    """Held-out prompts of each task: those that every state answers, then those of lessons."""
+    lessons = plan.spec.lessons
+    return plan.spec.generation.prompts + (lessons.queries if lessons else 0)
 
 
 async def _await(future: asyncio.Future[Any]) -> None:

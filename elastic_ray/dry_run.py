@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .plan import ANSWERS, CODE_LENGTH, Plan
-from .planning import TaskFacts
+from .facts import TaskFacts
+from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan
 from .price import (
     DEVICES,
     checkpoint_bytes,
@@ -19,7 +19,7 @@ from .price import (
     reading_seconds,
     training_seconds,
 )
-from .spec import STAGES, Recipe, Spec
+from .spec import CORPORA, Recipe, Spec
 
 NEAR = 4
 """Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
@@ -37,8 +37,9 @@ def print_price(
     """
     spec = plan.spec
     console.print(
-        f"sweep {spec.sweep}: {len(plan.cells):,} cells, {len(plan.nodes):,} states, "
-        f"{len(plan.ladders):,} ladders"
+        f"sweep {spec.sweep}: {len(plan.cells):,} cells, "
+        + (f"{len(plan.lessons):,} lessons, " if plan.lessons else "")
+        + f"{len(plan.nodes):,} states, {len(plan.ladders):,} ladders"
     )
     table = Table()
     for head in ("examples", "cell by cell", "shared", "fused"):
@@ -50,12 +51,15 @@ def print_price(
         console.print(line, markup=False)
     g = spec.generation
     answers = _count(plan, ANSWERS) * g.prompts * g.samples
+    answers += _count(plan, QUERIES) * _queries(plan)
     tokens = sum(
         ladder.examples * ladder.stage.recipe.epochs * tasks[ladder.task].mean_tokens
         for ladder in plan.ladders
     )
     texts = _texts(plan)
     read = f"; code lengths: {_count(plan, CODE_LENGTH) * texts:,}" if texts else ""
+    if plan.lessons:
+        read += f"; distances: {_count(plan, DISTANCES) * g.prompts * g.samples:,}"
     console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}{read}")
     written, left = _checkpoints(plan)
     console.print(
@@ -81,7 +85,8 @@ def _assumed(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Iterator[str]:
     """What the GPU-hours rest on, a line each."""
     flops = ", ".join(f"{rate:.2g} ({device})" for device, rate in DEVICES.items())
     yield (
-        "assumed: 6 FLOP per parameter and token trained, 2 per token read (scores, code lengths), "
+        "assumed: 6 FLOP per parameter and token trained, 2 per token read (scores, code lengths, "
+        "distances), "
         f"10 per token answered (memory-bound), at {flops} FLOP/s, about 40% of the peak in bf16"
     )
     tokens = ", ".join(f"{facts.mean_tokens:.0f} ({name})" for name, facts in tasks.items())
@@ -99,6 +104,7 @@ def unfused(spec: Spec) -> Iterator[str]:
     """A line for each list of sizes that cannot lie on one run, with why, and what would help."""
     lists = [(f"{model.name} pretrain", "pretrain", model.pretrain) for model in spec.models]
     lists += [("positive", "positive", spec.positive), ("negative", "negative", spec.negative)]
+    lists += [(f"{task.name} positive", "positive", task.positive or ()) for task in spec.task]
     for name, kind, asked in lists:
         sizes = [size for size in asked if size]
         recipe = spec.training.recipe(kind)
@@ -168,18 +174,24 @@ def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dic
     g = plan.spec.generation
     answers, texts = g.prompts * g.samples, _texts(plan)
     scorers = {task.name: task.scorer for task in plan.spec.task}
-    answering = scoring = coding = 0.0
+    answering = scoring = coding = comparing = 0.0
     for asked in plan.questions():
         size = plan.groups[plan.nodes[asked.state_id].engine].parameters
         if asked.kind == CODE_LENGTH:
             coding += reading_seconds(size, texts, tasks[asked.task].mean_tokens, one)
-            continue
-        answering += generation_seconds(size, answers, g.max_tokens, one)
-        judge = scorers[asked.task].hub or scorers[asked.task].path
-        if judge is not None:  # a task's own scorer is too small to count
-            scoring += reading_seconds(parameters_in_name(judge), answers, g.max_tokens, one)
+        elif asked.kind == DISTANCES:
+            comparing += 2 * reading_seconds(size, answers, g.max_tokens, one)
+        elif asked.kind == QUERIES:
+            answering += generation_seconds(size, _queries(plan), g.max_tokens, one)
+        else:
+            answering += generation_seconds(size, answers, g.max_tokens, one)
+            scorer = scorers[asked.task]
+            judge = scorer.hub or scorer.path if scorer else None
+            if judge is not None:  # a task's own scorer is too small to count
+                scoring += reading_seconds(parameters_in_name(judge), answers, g.max_tokens, one)
     spent = {"training": training, "answers": answering, "scores": scoring}
-    return {**spent, "code lengths": coding} if texts else spent
+    spent |= {"code lengths": coding} if texts else {}
+    return spent | ({"distances": comparing} if plan.lessons else {})
 
 
 def _count(plan: Plan, kind: str) -> int:
@@ -189,7 +201,13 @@ def _count(plan: Plan, kind: str) -> int:
 def _texts(plan: Plan) -> int:
     """The texts that each state's code length is measured of."""
     asked = plan.spec.probes.code_length
-    return asked.texts * len(STAGES) if asked else 0
+    return asked.texts * len(CORPORA) if asked else 0
+
+
+def _queries(plan: Plan) -> int:
+    """The answers that each teacher gives."""
+    asked = plan.spec.lessons
+    return asked.queries * plan.spec.generation.samples if asked else 0
 
 
 def _hours(seconds: float) -> str:

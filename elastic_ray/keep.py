@@ -22,6 +22,8 @@ class Keeper:
         self._questions: dict[str, list[Question]] = defaultdict(list)
         for question in plan.questions():
             self._questions[question.state_id].append(question)
+            if question.reference is not None:
+                self._questions[question.reference].append(question)
         self._over: dict[str, list[str]] = defaultdict(list)
         for state in plan.nodes:
             full = plan.full_ancestor(state)
@@ -51,6 +53,7 @@ class Keeper:
         if state in self._own:
             ladder = self._own[state]
             near.update(dict.fromkeys(rung.state_id for rung in ladder.rungs))
-            near[ladder.parent_id] = None
-            near[self._plan.full_ancestor(ladder.parent_id)] = None
+            for above in ladder.made_from:
+                near[above] = None
+                near[self._plan.full_ancestor(above)] = None
         return [each for each in near if self.not_needed(each)]

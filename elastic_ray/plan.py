@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .spec import Spec
-from .states import Stage, Start
+from .states import Answers, Stage, Start
+
+Need: TypeAlias = str | Answers
+"""A state, by its id, or a state's answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ class Ladder:
     def examples(self) -> int:
         return self.rungs[-1].examples
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be on record before it can train."""
+        learnt = {self.stage.answers} if self.stage.answers else set()
+        return frozenset({self.parent_id, *learnt})
+
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """The states without which it cannot be: the one it starts from, and its teacher."""
+        return _made_from(self.parent_id, self.stage)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -54,30 +68,48 @@ class Node:
     engine: str
     """The engines that can hold it: one name per architecture, tokenizer and precision."""
 
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """The states without which it cannot be; none for a start."""
+        return _made_from(self.parent_id, self.stage)
+
+
+def _made_from(parent: str | None, stage: Stage | None) -> tuple[str, ...]:
+    teacher = stage.answers.state_id if stage and stage.answers else None
+    return tuple(state for state in (parent, teacher) if state is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The questions of one task: `probe_id` for the answers, `scorer` for what judges them.
+    """The questions of one task: `probe_id` for the answers, `scorer` for what judges them (empty
+    where nothing does).
 
     `corpora` are what code lengths are measured of, the id of each by the distribution that its
-    texts are of; empty where none are asked for.
+    texts are of; empty where none are asked for. `queries` and `distances` are those of lessons.
     """
 
     probe_id: str
     scorer: str
     task: str
     corpora: Mapping[str, str]
+    queries: str | None = None
+    distances: str | None = None
 
 
-ANSWERS, CODE_LENGTH = "answers", "code_length"
+ANSWERS, CODE_LENGTH, QUERIES, DISTANCES = "answers", "code_length", "queries", "distances"
 
 
 class Question(NamedTuple):
-    """What a state is asked: its answers to a task's prompts, or its code length of its texts."""
+    """What a state is asked, by `kind`.
+
+    Its answers to a task's prompts; its code length of the task's texts; its answers to the prompts
+    that another state learns from; its distances from `reference` on that one's answers.
+    """
 
     state_id: str
     task: str
     kind: str
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +125,49 @@ class Cell:
     state_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A state that learnt another one's answers: `teacher` and `student` are positive sizes, `pair`
+    their numbers, the smaller first."""
+
+    model: str
+    task: str
+    pretrain: int | None
+    pair: tuple[int, int]
+    teacher: int
+    student: int
+    seed: int
+    state_id: str
+    teacher_id: str
+    student_id: str
+
+    @property
+    def direction(self) -> str:
+        """`inverse` where the teacher is the earlier state (paper, section 3.3.2)."""
+        return "inverse" if self.teacher < self.student else "forward"
+
+
+Point: TypeAlias = Cell | Lesson
+
+
 @dataclass(frozen=True)
 class Group:
-    """States that one kind of engine serves: an architecture, a tokenizer, a precision."""
+    """States that one kind of engine serves: an architecture, a tokenizer, a precision.
+
+    `pairs`: the engine compares two of them at a time, token by token, in place of answering.
+    """
 
     name: str
     dtype: str
     lora_rank: int | None
     parameters: int | None
     trust_remote_code: bool
+    pairs: bool = False
+
+
+def pairs_of(engine: str) -> str:
+    """The name of the engines that compare states of that kind."""
+    return f"{engine}-pairs"
 
 
 @dataclass(frozen=True)
@@ -118,20 +184,35 @@ class Plan:
     asked: Mapping[str, Asked]
     start_task: Mapping[str, str] = field(default_factory=dict)
     """The task whose tokenizer a start uses (for `init`), by state id."""
+    lessons: tuple[Lesson, ...] = ()
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All that is measured: the cells, then the lessons."""
+        return (*self.cells, *self.lessons)
 
     def questions(self) -> dict[Question, Probe]:
-        """Every question to a state that some cell is about, with its probe; in grid order."""
+        """Every question to a state that some point is about, with its probe; in grid order."""
         return {
-            question: self.probes[cell.task]
-            for cell in self.cells
-            for question in self.asked_of(cell)
+            question: self.probes[point.task]
+            for point in self.points
+            for question in self.asked_of(point)
         }
 
-    def asked_of(self, cell: Cell) -> Iterator[Question]:
-        """The questions to a cell's state."""
-        yield Question(cell.state_id, cell.task, ANSWERS)
+    def asked_of(self, point: Point) -> Iterator[Question]:
+        """The questions without which a point is not measured."""
+        if isinstance(point, Lesson):
+            yield Question(point.teacher_id, point.task, QUERIES)
+            yield Question(point.state_id, point.task, DISTANCES, point.teacher_id)
+            return
+        yield Question(point.state_id, point.task, ANSWERS)
         if self.spec.probes.code_length:
-            yield Question(cell.state_id, cell.task, CODE_LENGTH)
+            yield Question(point.state_id, point.task, CODE_LENGTH)
+
+    def engine_of(self, question: Question) -> str:
+        """The kind of engine that a question goes to, by its group's name."""
+        engine = self.nodes[question.state_id].engine
+        return pairs_of(engine) if question.kind == DISTANCES else engine
 
     def lineage(self, state: str) -> dict[str, Any]:
         """Start and stages of a state, as the `lineage` column records them."""

@@ -9,37 +9,30 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-from .plan import Asked, Cell, Group, Ladder, Node, Plan, Probe, Rung
+from .facts import TaskFacts, check_sizes
+from .plan import Asked, Cell, Group, Ladder, Lesson, Node, Plan, Probe, Rung, pairs_of
 from .price import parameters
-from .spec import STAGES, Model, Scorer, Spec, SpecError, Task
+from .spec import CORPORA, STAGES, Model, Scorer, Spec, Task
 from .states import (
     CLASSIFIER_VERSION,
+    Answers,
     Stage,
     Start,
     corpus_id,
     digest,
+    distance_id,
     folder_start,
     hub_start,
     init_start,
+    lesson,
     probe_id,
+    queries_id,
     scorer_id,
     state_id,
 )
-
-SCORER_TEXTS = 20
-"""The fewest labelled texts that a task's own scorer is trained and judged on."""
-
-
-class TaskFacts(Protocol):
-    """What planning needs to know of a task; `tasks.Task` has it."""
-
-    identity: dict[str, Any]
-    sizes: dict[str, int]
-    mean_tokens: float
-
-    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]: ...
 
 
 def plan_sweep(spec: Spec, tasks: Mapping[str, TaskFacts], folders: Mapping[str, str]) -> Plan:
@@ -47,8 +40,9 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskFacts], folders: Mapping[str,
 
     Raises `SpecError`, naming the field, where a size exceeds what the task's data holds.
     """
-    _check_sizes(spec, tasks)
+    check_sizes(spec, tasks)
     draft = _Draft()
+    lessons: list[Lesson] = []
     probes = {task.name: _probe(spec, task, tasks[task.name], folders) for task in spec.task}
     curve = spec.curve_sizes()
     cells: list[Cell] = []
@@ -64,17 +58,23 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskFacts], folders: Mapping[str,
             start = _start(model, facts, folders)
             group = _group(spec, model, start, facts)
             draft.groups.setdefault(group.name, group)
+            if spec.lessons:
+                pairs = replace(group, name=pairs_of(group.name), pairs=True)
+                draft.groups.setdefault(pairs.name, pairs)
             root = draft.start(start, task.name, group.name)
-            for pretrain, base in _bases(draft, spec, model, root, data, group.name):
+            for pretrain, base in _bases(draft, spec, model, task, tasks, root):
                 point = (model.name, task.name, pretrain)
                 for seed in spec.seeds:
                     cells.append(Cell(*point, 0, 0, seed, base))
-                    for positive in spec.positive:
-                        up = draft.grow(base, stages["positive", seed], positive, group.name)
+                    slices: dict[int, str] = {}
+                    for positive in spec.positive_sizes(task):
+                        up = draft.grow(base, stages["positive", seed], positive, task.name)
+                        slices[positive] = up
                         for negative in curve:
                             down = stages["negative", seed]
-                            state = draft.grow(up, down, negative, group.name) if negative else up
+                            state = draft.grow(up, down, negative, task.name) if negative else up
                             cells.append(Cell(*point, positive, negative, seed, state))
+                    lessons += _lessons(draft, spec, probes[task.name], point, slices, seed)
     ladders = tuple(_fuse(draft.nodes, draft.task_of))
     return Plan(
         spec,
@@ -86,6 +86,7 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskFacts], folders: Mapping[str,
         draft.groups,
         _asked(spec, draft.nodes, ladders),
         draft.start_task,
+        tuple(lessons),
     )
 
 
@@ -98,10 +99,8 @@ class _Draft:
         self.groups: dict[str, Group] = {}
         self.start_task: dict[str, str] = {}
         self.task_of: dict[str, str] = {}
-        self._task = ""
 
     def start(self, start: Start, task: str, engine: str) -> str:
-        self._task = task
         state = start.state_id
         if state not in self.nodes:
             self.starts[state] = start
@@ -109,25 +108,61 @@ class _Draft:
             self.nodes[state] = Node(state, None, None, 0, engine)
         return state
 
-    def grow(self, parent: str, stage: Stage, examples: int, engine: str) -> str:
+    def grow(self, parent: str, stage: Stage, examples: int, task: str) -> str:
+        """The state after that many examples of the stage, which are the task's."""
         state = state_id(parent, stage, examples)
         if state not in self.nodes:
+            engine = self.nodes[parent].engine
             self.nodes[state] = Node(state, parent, stage, examples, engine)
-            self.task_of[state] = self._task
+            self.task_of[state] = task
         return state
 
 
 def _bases(
-    draft: _Draft, spec: Spec, model: Model, root: str, data: str, engine: str
+    draft: _Draft,
+    spec: Spec,
+    model: Model,
+    task: Task,
+    tasks: Mapping[str, TaskFacts],
+    root: str,
 ) -> Iterator[tuple[int | None, str]]:
     """(pre-training size, state) of each base line of the model."""
-    if not model.pretrain:
-        yield None, root
+    bases: list[tuple[int | None, str]] = [(None, root)]
+    if model.pretrain:
+        seed = model.init.seed if model.init else 0
+        data = digest(tasks[task.name].identity)
+        stage = Stage("pretrain", "pretrain", seed, spec.training.pretrain, data)
+        bases = [(size, draft.grow(root, stage, size, task.name)) for size in model.pretrain]
+    for size, base in bases:
+        if (first := task.instruct) is not None:
+            data = digest(tasks[first.task].identity)
+            stage = Stage("instruct", "positive", first.seed, spec.training.instruct, data)
+            base = draft.grow(base, stage, first.examples, first.task)
+        yield size, base
+
+
+def _lessons(
+    draft: _Draft,
+    spec: Spec,
+    probe: Probe,
+    point: tuple[str, str, int | None],
+    slices: Mapping[int, str],
+    seed: int,
+) -> Iterator[Lesson]:
+    """Both paths between the slices of each pair that is asked for."""
+    if spec.lessons is None or probe.queries is None:
         return
-    seed = model.init.seed if model.init else 0
-    stage = Stage("pretrain", "pretrain", seed, spec.training.pretrain, data)
-    for size in model.pretrain:
-        yield size, draft.grow(root, stage, size, engine)
+    examples = spec.lessons.queries * spec.generation.samples
+    sizes = list(slices)
+    for pair in spec.lessons.pairs:
+        earlier, later = (sizes[number - 1] for number in pair)
+        for teacher, student in ((earlier, later), (later, earlier)):
+            taught = lesson(
+                Answers(slices[teacher], probe.queries), seed, spec.training.recipe("lesson")
+            )
+            state = draft.grow(slices[student], taught, examples, probe.task)
+            ends = (slices[teacher], slices[student])
+            yield Lesson(*point, pair, teacher, student, seed, state, *ends)
 
 
 def _start(model: Model, facts: TaskFacts, folders: Mapping[str, str]) -> Start:
@@ -142,7 +177,8 @@ def _start(model: Model, facts: TaskFacts, folders: Mapping[str, str]) -> Start:
 def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> Group:
     """Models share engines when they differ in their weights only."""
     dtype = _dtype(spec)
-    lora = [r.lora.rank for r in (spec.training.positive, spec.training.negative) if r.lora]
+    recipes = (spec.training.recipe(kind) for kind in STAGES)
+    lora = [recipe.lora.rank for recipe in recipes if recipe.lora]
     shape: dict[str, Any] = dict(start.identity)
     if model.init is not None:
         shape["init"] = {k: v for k, v in shape["init"].items() if k != "seed"}
@@ -161,13 +197,17 @@ def _dtype(spec: Spec) -> str:
 
 def _probe(spec: Spec, task: Task, facts: TaskFacts, folders: Mapping[str, str]) -> Probe:
     measured, dtype = spec.probes.code_length, _dtype(spec)
+    judge, taught = task.scorer, spec.lessons
+    answers = probe_id(facts.identity, spec.generation, dtype)
     return Probe(
-        probe_id(facts.identity, spec.generation, dtype),
-        scorer_id(task.scorer, _origin(task.scorer, facts, folders)),
+        answers,
+        scorer_id(judge, _origin(judge, facts, folders)) if judge else "",
         task.name,
-        {kind: corpus_id(kind, facts.identity, measured, dtype) for kind in STAGES}
+        {kind: corpus_id(kind, facts.identity, measured, dtype) for kind in CORPORA}
         if measured
         else {},
+        queries_id(facts.identity, spec.generation, taught, dtype) if taught else None,
+        distance_id(answers) if taught else None,
     )
 
 
@@ -207,12 +247,22 @@ def _fuse(nodes: Mapping[str, Node], task_of: Mapping[str, str]) -> Iterator[Lad
 
 def _asked(spec: Spec, nodes: Mapping[str, Node], ladders: Sequence[Ladder]) -> dict[str, Asked]:
     """Examples trained, for fine-tuning and for pre-training; further epochs are not counted."""
-    starts = sum(max(1, len(model.pretrain)) for model in spec.models) * len(spec.task)
-    curves = starts * len(spec.seeds)
+    starts = sum(max(1, len(model.pretrain)) for model in spec.models)
+    pretrained = sum(sum(model.pretrain) for model in spec.models)
     curve = spec.curve_sizes()
-    tuned = curves * (sum(spec.positive) * len(curve) + sum(curve) * len(spec.positive))
-    cells = len(spec.seeds) * (1 + len(spec.positive) * len(curve))
-    pretrained = cells * len(spec.task) * sum(sum(model.pretrain) for model in spec.models)
+    tuned = taught = 0
+    for task in spec.task:
+        sizes = spec.positive_sizes(task)
+        cells = 1 + len(sizes) * len(curve)
+        examples = sum(sizes) * len(curve) + sum(curve) * len(sizes)
+        for numbers in spec.lessons.pairs if spec.lessons else ():
+            # Either path trains its teacher, its student, and what becomes of that.
+            cells += 2
+            learnt = spec.lessons.queries * spec.generation.samples if spec.lessons else 0
+            examples += 2 * (sum(sizes[number - 1] for number in numbers) + learnt)
+        examples += cells * (task.instruct.examples if task.instruct else 0)
+        tuned += starts * len(spec.seeds) * examples
+        taught += len(spec.seeds) * cells * pretrained
 
     def count(things: Iterable[Node | Ladder], pretrain: bool) -> int:
         return sum(
@@ -224,41 +274,5 @@ def _asked(spec: Spec, nodes: Mapping[str, Node], ladders: Sequence[Ladder]) -> 
     states = list(nodes.values())
     return {
         "fine-tuning": Asked(tuned, count(states, False), count(ladders, False)),
-        "pre-training": Asked(pretrained, count(states, True), count(ladders, True)),
+        "pre-training": Asked(taught, count(states, True), count(ladders, True)),
     }
-
-
-def _check_sizes(spec: Spec, tasks: Mapping[str, TaskFacts]) -> None:
-    problems = []
-    for i, task in enumerate(spec.task):
-        facts = tasks[task.name]
-        wanted = [("positive", "positive", spec.positive), ("negative", "negative", spec.negative)]
-        for k, model in enumerate(spec.models):
-            wanted.append((f"models.{k}.pretrain", "pretrain", model.pretrain))
-        for where, pool, sizes in wanted:
-            held = facts.sizes.get(pool, 0)
-            if sizes and max(sizes) > held:
-                problems.append(
-                    f"{where}: found {max(sizes):,} examples; task {task.name} holds {held:,} "
-                    f"{pool} examples"
-                )
-        judge, texts = task.scorer, facts.sizes.get("scorer", 0)
-        if not (judge.hub or judge.path) and texts < SCORER_TEXTS:
-            problems.append(
-                f"task.{i}.scorer: task {task.name} holds {texts} labelled texts to train one on; "
-                f"at least {SCORER_TEXTS}, or give its hub and revision, or its path"
-            )
-        most = facts.sizes.get("prompts")
-        if most is not None and spec.generation.prompts > most:
-            problems.append(
-                f"generation.prompts: found {spec.generation.prompts:,}; task {task.name} holds "
-                f"{most:,} held-out prompts"
-            )
-        most, measured = facts.sizes.get("texts"), spec.probes.code_length
-        if most is not None and measured and measured.texts > most:
-            problems.append(
-                f"probes.code_length.texts: found {measured.texts:,}; task {task.name} holds "
-                f"{most:,} held-out texts of each distribution"
-            )
-    if problems:
-        raise SpecError("\n".join(dict.fromkeys(problems)))

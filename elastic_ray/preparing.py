@@ -22,7 +22,7 @@ from .serving.values import ScorerConfig
 
 def settings_of(plan: Plan, task: str) -> dict[str, Any]:
     """A task's settings for another process: Ray's workers have other working directories."""
-    settings = next(dict(each.data) for each in plan.spec.task if each.name == task)
+    settings = dict(plan.spec.datasets()[task])
     if isinstance(settings.get("path"), str):
         settings["path"] = os.path.abspath(settings["path"])
     return settings
@@ -55,6 +55,7 @@ async def make_scorer(
     """The task's scorer: its configuration, and its held-out accuracy where it is the task's own,
     which is trained here if it is not there."""
     judge = next(each.scorer for each in plan.spec.task if each.name == task)
+    assert judge is not None  # only what is to be judged needs one
     serving = plan.spec.resources.scorers
     name = plan.probes[task].scorer
     accuracy: float | None = None

@@ -15,13 +15,20 @@ from .asking import Asker, words_of
 from .board import Board
 from .capacity import Layout
 from .judging import Judging
-from .plan import CODE_LENGTH, Group, Plan, Question
+from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
 from .serving.values import Answer
 
 STARTS = 2
 """Failed starts of one kind of engine after which it is given up."""
 GIVE_WAY = 2.0
 """Seconds after which an idle engine looks whether another kind waits for its slot."""
+
+_WORDS = {
+    ANSWERS: "generation",
+    QUERIES: "generation",
+    CODE_LENGTH: "code lengths",
+    DISTANCES: "distances",
+}
 
 
 class Prober:
@@ -31,6 +38,7 @@ class Prober:
         self, plan: Plan, board: Board, layout: Layout, asker: Asker, judging: Judging
     ) -> None:
         self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
+        self._probes = plan.questions()
         self._lanes = 2 * layout.replicas
         """Two jobs per replica: the second waits at the door while the first one ends."""
         self._by_state: dict[str, list[Question]] = defaultdict(list)
@@ -38,14 +46,16 @@ class Prober:
         """Kind of engine -> questions neither closed nor given up."""
         self._unanswered: set[str] = set()
         """Kinds with a question that is not on record: an engine will be needed."""
-        for question in plan.questions():
+        for question in self._probes:
             if question not in board.closed:
-                kind = plan.nodes[question.state_id].engine
+                kind = plan.engine_of(question)
                 self._by_state[question.state_id].append(question)
                 self._left[kind] += 1
                 if question not in board.answered:
                     self._unanswered.add(kind)
         self._ready: dict[str, deque[Question]] = defaultdict(deque)
+        self._waiting: dict[str, list[Question]] = defaultdict(list)
+        """State -> distances that are measured on its answers, which are not on record yet."""
         self._slots = asyncio.Semaphore(layout.open_engines)
         self._queueing: set[str] = set()
         """Kinds that have work, but no slot."""
@@ -62,19 +72,38 @@ class Prober:
         )
 
     def _heard(self, event: str, state: str) -> None:
-        kind = self._plan.nodes[state].engine
-        if event not in ("done", "failed") or kind not in self._work:
-            return
+        if event in ("done", "failed"):
+            come = self._by_state.pop(state, [])
+        else:  # answered, or never to be
+            come = self._waiting.pop(state, [])
         if event == "done":
-            self._recorded.setdefault(kind, state)
-        for question in self._by_state.pop(state, ()):
+            engine = self._plan.nodes[state].engine
+            for kind in (engine, pairs_of(engine)):
+                self._recorded.setdefault(kind, state)
+        for question in come:
+            kind = self._plan.engine_of(question)
             if event == "failed":
                 self._left[kind] -= 1
             elif kind in self._broken:
                 self._lose(question, self._broken[kind])
             else:
-                self._ready[kind].append(question)
-        self._work[kind].set()
+                self._take(question)
+            self._work[kind].set()
+        if event == "done" and engine in self._work:
+            self._work[engine].set()
+
+    def _take(self, question: Question) -> None:
+        """Make a question ready; one about answers that are not there yet waits for them."""
+        if question.reference is not None:
+            answers = Question(question.reference, question.task, ANSWERS)
+            if answers in self._board.lost:
+                why = self._board.lost[answers]
+                self._lose(question, f"its reference has no answers to compare on: {why}")
+                return
+            if answers not in self._board.answered:
+                self._waiting[question.reference].append(question)
+                return
+        self._ready[self._plan.engine_of(question)].append(question)
 
     async def run(self) -> None:
         """Serve every kind of engine to its end."""
@@ -97,7 +126,7 @@ class Prober:
         """Work off one kind's questions; hold an engine slot only while there are some, and at
         first while they are being made: an engine takes a minute to start."""
         name = group.name
-        early = name in self._unanswered
+        early = name in self._unanswered and not group.pairs
         while self._left[name] > 0:
             await self._wait(name, early)
             ahead, early = early and not self._slots.locked(), False
@@ -170,16 +199,19 @@ class Prober:
             return
 
     async def _ask(self, group: Group, question: Question) -> None:
-        if question.kind == CODE_LENGTH:
-            try:
-                await self._asker.code_lengths(group, question)
-            except Exception as e:
-                self._board.question_lost(question, f"code lengths failed: {words_of(e)}")
-            return
         try:
+            if question.kind == CODE_LENGTH:
+                return await self._asker.code_lengths(group, question)
+            if question.kind == QUERIES:
+                return await self._asker.teach(group, question)
+            if question.kind == DISTANCES:
+                return await self._asker.distances(group, question)
             answers = await self._asker.answers(group, question)
         except Exception as e:
-            self._board.question_lost(question, f"generation failed: {words_of(e)}")
+            self._board.question_lost(question, f"{_WORDS[question.kind]} failed: {words_of(e)}")
+            return
+        if not self._probes[question].scorer:
+            self._board.question_closed(question)
             return
         scoring = asyncio.create_task(self._score(question, answers))
         self._scoring.add(scoring)
@@ -202,4 +234,4 @@ class Prober:
 
     def _lose(self, question: Question, why: str) -> None:
         self._board.question_lost(question, why)
-        self._left[self._plan.nodes[question.state_id].engine] -= 1
+        self._left[self._plan.engine_of(question)] -= 1

@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 
 from .board import Board
-from .plan import ANSWERS, Plan
+from .plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
 from .results import Results, ResultsError, ask_to_stop, holder
 from .resume import Outstanding, Recorded, outstanding
 
@@ -24,18 +24,27 @@ def board_of(plan: Plan, results: Results) -> tuple[Board, Outstanding]:
         if state in plan.nodes
     }
     answers, scores = results.recorded("responses"), results.recorded("scores")
-    lengths = results.recorded("code_lengths")
+    lengths, distances = results.recorded("code_lengths"), results.recorded("distances")
     answered, closed = set(), set()
     for asked, probe in plan.questions().items():
         state = asked.state_id
         if asked.kind == ANSWERS:
             if (state, probe.probe_id) in answers:
                 answered.add(asked)
-            if (state, probe.probe_id, probe.scorer) in scores:
+            judged = (state, probe.probe_id, probe.scorer) in scores
+            if judged or (asked in answered and not probe.scorer):
                 closed.add(asked)
-        elif all((state, corpus) in lengths for corpus in probe.corpora.values()):
+        elif asked.kind == CODE_LENGTH:
+            if all((state, corpus) in lengths for corpus in probe.corpora.values()):
+                closed.add(asked)
+        elif asked.kind == QUERIES:
+            if (state, probe.queries) in answers:
+                closed.add(asked)
+        elif (state, asked.reference, probe.distances) in distances:
             closed.add(asked)
-    unasked = {q.state_id for q in plan.questions() if q not in answered and q not in closed}
+    unasked: set[str] = set()
+    for asked in plan.questions().keys() - answered - closed:
+        unasked |= {asked.state_id, asked.reference or asked.state_id}
     left = outstanding(plan, recorded, unasked)
     done = {s for s, row in recorded.items() if row.done and s not in left.remade}
     board = Board(plan, done, answered, closed)
@@ -52,8 +61,9 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
         return
     board, left = board_of(plan, results)
     cells = sum(map(board.measured, plan.cells))
+    lessons = f"{sum(map(board.measured, plan.lessons)):,} lessons, " if plan.lessons else ""
     console.print(
-        f"recorded already in {uri}: {cells:,} cells, {len(board.done):,} states; "
+        f"recorded already in {uri}: {cells:,} cells, {lessons}{len(board.done):,} states; "
         f"left to train: {len(left.ladders):,} ladders",
         markup=False,
     )
@@ -67,7 +77,6 @@ def print_status(console: Console, plan: Plan, uri: str) -> None:
     board, left = board_of(plan, results)
     states = results.states(("status",))
     failed = sum(states[s]["status"] == "failed" for s in plan.nodes if s in states)
-    measured = {cell.state_id for cell in plan.cells if board.measured(cell)}
     broken = {row["state_id"] for row in results.cells(name) if row["status"] == "failed"}
     lines = [f"sweep {name} in {results.uri}"]
     if lease is None:
@@ -82,12 +91,17 @@ def print_status(console: Console, plan: Plan, uri: str) -> None:
         if lease.progress:
             lines.append(f"then: {lease.progress}")
     cells = [
-        "done" if cell.state_id in measured else ("failed" if cell.state_id in broken else "open")
+        "done" if board.measured(cell) else ("failed" if cell.state_id in broken else "open")
         for cell in plan.cells
     ]
     lines += [
         f"cells: {cells.count('done'):,} done, {cells.count('failed'):,} failed, "
         f"{cells.count('open'):,} open, of {len(cells):,}",
+    ]
+    if plan.lessons:
+        done = sum(map(board.measured, plan.lessons))
+        lines.append(f"lessons: {done:,} done, of {len(plan.lessons):,}")
+    lines += [
         f"states: {len(board.done):,} done, {failed:,} failed, of {len(plan.nodes):,}",
         f"questions: {len(board.closed):,} of {len(plan.questions()):,}",
         f"left to train: {len(left.ladders):,} ladders, "

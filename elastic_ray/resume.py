@@ -48,11 +48,11 @@ def outstanding(
     failed: dict[str, str] = {}
     for state in plan.nodes:  # parents before children
         row = recorded.get(state)
-        parent = plan.nodes[state].parent_id
+        lost = next((each for each in plan.nodes[state].made_from if each in failed), None)
         if row and not row.done and (row.error or "").startswith(FOR_GOOD):
             failed[state] = row.error or FOR_GOOD
-        elif parent in failed and not (row and row.done):
-            failed[state] = f"parent {parent} failed: {failed[parent]}"
+        elif lost is not None and not (row and row.done):
+            failed[state] = f"parent {lost} failed: {failed[lost]}"
 
     wanted: dict[str, Ladder] = {}
     starts: set[str] = set()

@@ -76,7 +76,7 @@ class Release(_StaysHere, Searcher):
             return self.FINISHED
         with self._lock:
             for trial in list(self._waiting):
-                if not all(n in self._board.done or n in self._board.failed for n in trial.needs):
+                if not all(map(self._board.settled, trial.needs)):
                     continue
                 self._waiting.remove(trial)
                 left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))

@@ -1,8 +1,9 @@
 """The short forms of a sweep file, written out: what `spec.Spec` validates.
 
-`task: reviews` names a task; a top-level `scorer:` is every task's that has none of its own; and
+`task: reviews` names a task; a top-level `scorer:` is every task's that has none of its own, and
+`scorer: none` leaves answers unjudged; and
 `training:` is flat: the fields of `Recipe` and `Runtime` stand side by side, for all stages, and
-`pretrain`, `positive`, `negative` hold what differs, as in
+`pretrain`, `positive` and so on hold what differs, as in
 `{learning_rate: 1.0e-3, zero_stage: 1, pretrain: {global_batch: 32}}`. What cannot be written out
 is left as it is, for the schema to refuse.
 """
@@ -32,6 +33,8 @@ def _with_scorer(task: Any, scorer: Any) -> Any:
     if not isinstance(task, dict):
         return task
     chosen = task.get("scorer", scorer)
+    if chosen == "none":
+        return {**task, "scorer": None}
     if isinstance(chosen, str):
         chosen = {"name": chosen}
     return {**task, "scorer": chosen} if chosen is not None else task

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .checkpoints import CheckpointError, content_hash
+from .facts import TaskFacts
 from .hub import why_no_model
-from .planning import TaskFacts
 from .spec import Spec, SpecError
 from .tasks import POOLS, Task, TaskError, Unreachable, load_task
 
@@ -63,17 +63,24 @@ def find(spec: Spec, to_run: bool) -> Sources:
     unreached: dict[str, str] = {}
     problems: list[str] = []
     paths = {f"models.{i}.path": model.path for i, model in enumerate(spec.models)}
+    fields: dict[str, str] = {}
     for i, asked in enumerate(spec.task):
-        paths[f"task.{i}.scorer.path"] = asked.scorer.path
+        fields[asked.name] = f"task.{i}"
+        if asked.scorer:
+            paths[f"task.{i}.scorer.path"] = asked.scorer.path
+    for i, asked in enumerate(spec.task):
+        if asked.instruct:
+            fields.setdefault(asked.instruct.task, f"task.{i}.instruct")
+    for name, settings in spec.datasets().items():
         try:
-            tasks[asked.name] = task = load_task(asked.name, asked.data)
+            tasks[name] = task = load_task(name, settings)
             _ = task.sizes  # reads the data
         except Unreachable as e:
-            unreached[asked.name] = str(e)
+            unreached[name] = str(e)
             if to_run:
-                problems.append(_placed(i, asked.name, e))
+                problems.append(_placed(fields[name], name, e))
         except TaskError as e:
-            problems.append(_placed(i, asked.name, e))
+            problems.append(_placed(fields[name], name, e))
     folders: dict[str, str] = {}
     for name, path in paths.items():
         try:
@@ -89,7 +96,8 @@ def check_models(spec: Spec) -> None:
     """`SpecError` for the models and scorers of the hub that cannot be had; downloads none."""
     named = [(f"models.{i}", model.hub, model.revision) for i, model in enumerate(spec.models)]
     for i, task in enumerate(spec.task):
-        named.append((f"task.{i}.scorer", task.scorer.hub, task.scorer.revision))
+        if task.scorer:
+            named.append((f"task.{i}.scorer", task.scorer.hub, task.scorer.revision))
     problems = []
     for place, repo, revision in named:
         if repo is not None and revision is not None and (why := why_no_model(repo, revision)):
@@ -98,9 +106,9 @@ def check_models(spec: Spec) -> None:
     _refuse(problems)
 
 
-def _placed(i: int, name: str, error: TaskError) -> str:
+def _placed(field: str, name: str, error: TaskError) -> str:
     problem = str(error).removeprefix(f"task {name}: ")
-    return f"task.{i}{'.' if problem.startswith('data.') else ': '}{problem}"
+    return f"{field}{'.' if problem.startswith('data.') else ': '}{problem}"
 
 
 def _refuse(problems: Sequence[str]) -> None:

@@ -23,6 +23,8 @@ from .spec import (
     CodeLength,
     Generation,
     Init,
+    Instruct,
+    Lessons,
     Lora,
     Model,
     Part,
@@ -197,6 +199,8 @@ _KNOWN: Mapping[str, type[Part]] = {
     "engines": Serving,
     "scorers": Serving,
     "lora": Lora,
+    "instruct": Instruct,
+    "lessons": Lessons,
 }
 
 

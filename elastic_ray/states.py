@@ -15,9 +15,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from .spec import CodeLength, Generation, Init, Part, Recipe, Scorer
+from .spec import CodeLength, Generation, Init, Lessons, Part, Recipe, Scorer
 
 IDENTITY_VERSION = 1
 CLASSIFIER_VERSION = 2
@@ -124,12 +124,20 @@ def folder_start(path: str, content: str, trust_remote_code: bool = False) -> St
     return Start("folder", {"content": content}, None, None, None, path, trust_remote_code)
 
 
+class Answers(NamedTuple):
+    """What a state answered to a probe's questions, as `responses` has it."""
+
+    state_id: str
+    probe_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One training step of a recipe, but for how many examples.
 
     `pool` is the task's pool of examples, `seed` picks and orders them, `data` is the digest of
-    the task's identity (its data, template and cleaning).
+    the task's identity (its data, template and cleaning). Where a state is taught by another one,
+    the pool is that state's `answers`; see `lesson`.
     """
 
     kind: str
@@ -137,6 +145,7 @@ class Stage:
     seed: int
     recipe: Recipe
     data: str
+    answers: Answers | None = None
     digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -162,7 +171,14 @@ class Stage:
             "seed": self.seed,
             "data": self.data,
             "recipe": identity_of(self.recipe),
+            **({"answers": self.answers._asdict()} if self.answers else {}),
         }
+
+
+def lesson(answers: Answers, seed: int, recipe: Recipe) -> Stage:
+    """The stage whose examples are those answers; which they are is told by the state that gave
+    them and the questions."""
+    return Stage("lesson", "answers", seed, recipe, digest(answers._asdict()), answers)
 
 
 def state_id(parent_id: str, stage: Stage, examples: int) -> str:
@@ -187,6 +203,26 @@ def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str
             "dtype": dtype,
         }
     )
+
+
+def queries_id(
+    task: Mapping[str, Any], generation: Generation, lessons: Lessons, dtype: str
+) -> str:
+    """The id of the questions that a state answers for others to learn from: the `queries` prompts
+    after those of `probe_id`, asked in the same way."""
+    return digest(
+        {
+            "version": IDENTITY_VERSION,
+            "answers": probe_id(task, generation, dtype),
+            "lessons": identity_of(lessons),
+        }
+    )
+
+
+def distance_id(answers: str) -> str:
+    """The id of distances measured on a reference's answers to that probe, over the tokens of the
+    answers and their end (`serving.distances`)."""
+    return digest({"version": IDENTITY_VERSION, "distance": "answers", "answers": answers})
 
 
 def corpus_id(kind: str, task: Mapping[str, Any], asked: CodeLength, dtype: str) -> str:

@@ -23,10 +23,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .board import Board, cell_rows
+from .board import Board, cell_rows, lesson_rows
 from .dry_run import print_price
 from .elasticity import ElasticityError, curves, index_rows
-from .plan import Plan
+from .plan import Lesson, Plan
 from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
 from .results import Results, ResultsError, hold
@@ -134,7 +134,9 @@ def _run_alone(
     name = plan.spec.sweep
     done = sum(map(board.measured, plan.cells))
     console.print(
-        f"sweep {name}: {len(plan.cells)} cells, {len(plan.nodes)} states, "
+        f"sweep {name}: {len(plan.cells)} cells, "
+        + (f"{len(plan.lessons)} lessons, " if plan.lessons else "")
+        + f"{len(plan.nodes)} states, "
         f"{len(plan.ladders)} ladders; recorded already: {done} cells, {len(board.done)} states"
     )
     if results.notice:
@@ -156,16 +158,19 @@ def _run_alone(
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
         interrupted, broken = _drive(plan, loaded, results, left, board, log)
     results.replace_cells(name, cell_rows(plan, board))
-    rows = _measure(results, name)
-    _print_results(console, rows, uri, name)
+    if plan.lessons:
+        results.replace_lessons(name, lesson_rows(plan, board))
+    if plan.spec.negative:
+        _print_results(console, _measure(results, name), uri, name)
     _print_time(console, board, time.monotonic() - began)
     failed = _failures(plan, board)
     for line in failed[:10]:
         console.print(f"failed: {line}", style="red", markup=False)
     if failed:
         more = f" ({len(failed) - 10} more)" if len(failed) > 10 else ""
+        what = "cells and lessons" if plan.lessons else "cells"
         console.print(
-            f"{len(failed)} cells failed{more}; the same command tries again what may succeed",
+            f"{len(failed)} {what} failed{more}; the same command tries again what may succeed",
             style="red",
         )
     if interrupted:
@@ -283,14 +288,16 @@ def _print_time(console: Console, board: Board, seconds: float) -> None:
 
 def _failures(plan: Plan, board: Board) -> list[str]:
     found = []
-    for cell in plan.cells:
-        error = board.error(cell)
-        if error and not board.measured(cell):
-            where = f"{cell.model} pretrain {cell.pretrain}" if cell.pretrain else cell.model
-            found.append(
-                f"{where} positive {cell.positive} negative {cell.negative} "
-                f"seed {cell.seed}: {error}"
-            )
+    for point in plan.points:
+        status, error = board.status(point)
+        if status != "failed":
+            continue
+        where = f"{point.model} pretrain {point.pretrain}" if point.pretrain else point.model
+        if isinstance(point, Lesson):
+            what = f"positive {point.student} taught by {point.teacher}"
+        else:
+            what = f"positive {point.positive} negative {point.negative}"
+        found.append(f"{where} {what} seed {point.seed}: {error}")
     return found
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .plan import Ladder
+from .plan import Ladder, Need
 from .price import STARTUP_SECONDS
 
 WORTH = 10.0
@@ -22,12 +22,12 @@ SPREAD = 3
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Ladders that one worker group walks, `needs` being states that must be recorded before."""
+    """Ladders that one worker group walks, `needs` being what must be on record before."""
 
     name: str
     task: str
     ladders: tuple[Ladder, ...]
-    needs: frozenset[str]
+    needs: frozenset[Need]
     seconds: float
     """Estimated work of its ladders."""
     below: float
@@ -39,16 +39,24 @@ def bundle(
 ) -> tuple[Trial, ...]:
     """The trials for these ladders on that many trainer slots; `seconds` estimates a ladder.
 
-    A ladder whose parent no other ladder here makes is a root. With one slot everything goes into
+    A ladder is a root unless another ladder of its task makes its parent; one that learns a state's
+    answers is a root always. Roots that wait for others are not bundled with those: trials would
+    wait for each other. With one slot everything goes into
     trials of about `WORTH` start-ups; with more, into at least `SPREAD` per slot.
     """
     cost = {ladder.id: seconds(ladder) for ladder in ladders}
-    made_by = {rung.state_id: ladder.id for ladder in ladders for rung in ladder.rungs}
+    made_by = {rung.state_id: ladder for ladder in ladders for rung in ladder.rungs}
     children: dict[str, list[Ladder]] = defaultdict(list)
     roots: list[Ladder] = []
+    above: dict[str, str] = {}
     for ladder in ladders:
-        above = made_by.get(ladder.parent_id)
-        (children[above] if above else roots).append(ladder)
+        parent = made_by.get(ladder.parent_id)
+        if parent is None or parent.task != ladder.task or ladder.stage.answers:
+            roots.append(ladder)
+        else:
+            above[ladder.id] = parent.id
+            children[parent.id].append(ladder)
+    depth = _depths(ladders, made_by, above)
     limit = WORTH * STARTUP_SECONDS
     if slots > 1:
         fair = sum(cost.values()) / (slots * SPREAD)
@@ -61,20 +69,31 @@ def bundle(
     for ladder in reversed(order):  # every child before its parent
         taken, left = _fill([ladder], pending.pop(ladder.id, []), cost, limit)
         groups += _pack(left, cost, limit)
-        above = made_by.get(ladder.parent_id)
-        if above:
-            below[above] += below[ladder.id]
-            pending[above].append(taken)
+        if ladder.id in above:
+            below[above[ladder.id]] += below[ladder.id]
+            pending[above[ladder.id]].append(taken)
         else:
             rest.append(taken)
-    by_task: dict[str, list[list[Ladder]]] = defaultdict(list)
+    alike: dict[tuple[str, int], list[list[Ladder]]] = defaultdict(list)
     for group in rest:
-        by_task[group[0].task].append(group)
-    for same in by_task.values():
+        alike[group[0].task, depth[group[0].id]].append(group)
+    for same in alike.values():
         groups += _pack(same, cost, limit)
     place = {ladder.id: i for i, ladder in enumerate(order)}
     trials = [_trial(group, place, cost, below) for group in groups]
     return tuple(sorted(trials, key=lambda trial: (-trial.below, trial.name)))
+
+
+def _depths(
+    ladders: Iterable[Ladder], made_by: Mapping[str, Ladder], above: Mapping[str, str]
+) -> dict[str, int]:
+    """How many roots stand one behind the other before each ladder can train."""
+    found: dict[str, int] = {}
+    for ladder in ladders:  # parents before children, as plans have them
+        before = [made_by[state] for state in ladder.made_from if state in made_by]
+        step = 0 if ladder.id in above else 1
+        found[ladder.id] = max((found[each.id] + step for each in before), default=0)
+    return found
 
 
 def _parents_first(
@@ -133,7 +152,7 @@ def _trial(
 ) -> Trial:
     ordered = tuple(sorted(group, key=lambda ladder: place[ladder.id]))
     own = {rung.state_id for ladder in ordered for rung in ladder.rungs}
-    needs = frozenset(ladder.parent_id for ladder in ordered) - own
+    needs = frozenset(need for ladder in ordered for need in ladder.needs) - own
     tops = [ladder for ladder in ordered if ladder.parent_id not in own]
     waiting = sum(below[ladder.id] for ladder in tops)
     return Trial(ordered[0].id, ordered[0].task, ordered, needs, _size(ordered, cost), waiting)

@@ -21,10 +21,13 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 
 from .engine import Engine, make_engine
 from .lease import Lease
+from .plain_engine import PlainEngine
 from .scorer import Judge, make_judge
 from .values import (
     Answer,
+    Compared,
     EngineConfig,
+    EngineError,
     Measured,
     Reply,
     Sampling,
@@ -110,6 +113,16 @@ class EngineReplica:
     ) -> Reply[Measured]:
         """Code lengths by that state; errors as for answers."""
         return await self._holding(weights, lambda: self._engine.measure(weights, texts, window))
+
+    async def compare(
+        self, weights: Weights, reference: Weights, answers: Sequence[Answer]
+    ) -> Reply[Compared]:
+        """That state's distances from a reference, on the reference's answers; errors as for
+        answers, and `EngineError` of an engine that shows no distributions."""
+        engine = self._engine
+        if not isinstance(engine, PlainEngine):
+            raise EngineError(f"{engine.version} compares no states; transformers does")
+        return await self._holding(weights, lambda: engine.compare(weights, reference, answers))
 
     async def _holding(self, weights: Weights, work: Callable[[], Awaitable[list[T]]]) -> Reply[T]:
         swapping = 0.0

@@ -19,11 +19,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .values import EngineError
+from .values import Answer, EngineError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,6 +46,20 @@ class Tokens:
                 f"a text of {len(self.ids)} tokens: found start {self.start}; at least one token "
                 "has to come before it, and one from it on"
             )
+
+
+def tokens_of(tokenizer: Any, answer: Answer, longest: int) -> Tokens | None:
+    """An answer after its prompt, with the end token if it ended by itself; None if it is empty.
+
+    `longest` tokens at most: cut from text to tokens again, an answer may take one more than it
+    had.
+    """
+    head = list(tokenizer(answer.prompt).input_ids)
+    tail = list(tokenizer(answer.response, add_special_tokens=False).input_ids)
+    if answer.finish_reason == "stop" and tokenizer.eos_token_id is not None:
+        tail.append(tokenizer.eos_token_id)
+    ids = (head + tail)[:longest]
+    return Tokens(tuple(ids), len(head)) if len(head) < len(ids) else None
 
 
 @dataclass(frozen=True)

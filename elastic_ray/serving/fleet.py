@@ -17,6 +17,7 @@ from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_dow
 from .engine import vllm_environment
 from .values import (
     Answer,
+    Compared,
     EngineConfig,
     EngineError,
     Measured,
@@ -106,6 +107,19 @@ class Fleet:
         """One state's code lengths, in the order of texts; see `coding`."""
         return await self._in_parts(
             name, "measure", "texts", texts, chunk, weights=weights, window=window
+        )
+
+    async def compare(
+        self,
+        name: str,
+        weights: Weights,
+        reference: Weights,
+        answers: Sequence[Answer],
+        chunk: int = CHUNK,
+    ) -> Reply[Compared]:
+        """One state's distances from another, on that one's answers; see `distances`."""
+        return await self._in_parts(
+            name, "compare", "answers", answers, chunk, weights=weights, reference=reference
         )
 
     async def score(self, name: str, texts: Sequence[str], chunk: int = CHUNK) -> Reply[Score]:

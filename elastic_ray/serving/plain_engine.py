@@ -14,8 +14,18 @@ from typing import Any
 
 from ..checkpoints import CheckpointError, checkpoint_checksum
 from .coding import Window, measured, windows
+from .distances import METRICS, of_texts, tokens_of
 from .engine import Prompts, check_fits, longest_text
-from .values import Answer, EngineConfig, EngineError, Measured, Sampling, Text, Weights
+from .values import (
+    Answer,
+    Compared,
+    EngineConfig,
+    EngineError,
+    Measured,
+    Sampling,
+    Text,
+    Weights,
+)
 
 ROWS = 64
 """Prompts in one batch."""
@@ -46,6 +56,7 @@ class PlainEngine:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._models: dict[str, Any] = {}
         self._held = "none"
+        self._reference: tuple[Weights, Any] | None = None
         self._lock = threading.Lock()
 
     async def take(self, weights: Weights) -> None:
@@ -53,6 +64,11 @@ class PlainEngine:
 
     def _take(self, weights: Weights) -> None:
         self._models, self._held = {}, "none"
+        self._models["base"] = self._checked(weights)
+        self._held = weights.held
+
+    def _checked(self, weights: Weights) -> Any:
+        """The full model of a state, its files as they are on record."""
         if weights.checksum is not None and weights.revision is None:
             try:
                 same = checkpoint_checksum(weights.checkpoint) == weights.checksum
@@ -63,8 +79,7 @@ class PlainEngine:
                     f"state {weights.held}: {weights.checkpoint}: its weights are not those on "
                     "record (checksum)"
                 )
-        self._models["base"] = self._load(weights)
-        self._held = weights.held
+        return self._load(weights)
 
     def _load(self, weights: Weights) -> Any:
         from transformers import AutoModelForCausalLM
@@ -103,6 +118,44 @@ class PlainEngine:
                 some = parts[start : start + READ_ROWS]
                 read += [(nats, held) for nats in self._read(model, some)]
         return measured(texts, parts, read)
+
+    async def compare(
+        self, weights: Weights, reference: Weights, answers: Sequence[Answer]
+    ) -> list[Compared]:
+        """The state's distances from `reference` on that one's `answers`, in order; those that
+        hold no token are left out. The reference's weights are kept for the next call."""
+        return await asyncio.to_thread(self._compare, weights, reference, answers)
+
+    def _compare(
+        self, weights: Weights, reference: Weights, answers: Sequence[Answer]
+    ) -> list[Compared]:
+        texts = [tokens_of(self._tokenizer, answer, self._longest) for answer in answers]
+        told = [(answer, text) for answer, text in zip(answers, texts, strict=True) if text]
+        with self._model(weights) as (model, held):
+            other = self._reference_model(reference)
+            found = of_texts(other, model, [text for _, text in told])
+        return [
+            Compared(
+                answer.prompt_index,
+                answer.sample,
+                {metric: getattr(each, metric) for metric in METRICS},
+                each.tokens,
+                held,
+                reference.state_id,
+            )
+            for (answer, _), each in zip(told, found, strict=True)
+        ]
+
+    def _reference_model(self, reference: Weights) -> Any:
+        if self._reference is None or self._reference[0] != reference:
+            self._reference = None  # two at a time are enough to hold
+            model = self._checked(reference)
+            if reference.adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, reference.adapter).eval()
+            self._reference = (reference, model)
+        return self._reference[1]
 
     def _read(self, model: Any, parts: Sequence[Window]) -> list[float]:
         """The nats of each window's coded tokens."""
@@ -200,7 +253,7 @@ class PlainEngine:
         return None
 
     async def close(self) -> None:
-        self._models, self._held = {}, "none"
+        self._models, self._held, self._reference = {}, "none", None
 
 
 def draw(logits: Any, sampling: Sampling, random: Any) -> int:

@@ -112,6 +112,22 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """How far a state's next tokens are from a reference's on one of that one's answers.
+
+    `distances` in nats by `distances.METRICS`, the mean over `tokens` places. `held_state` and
+    `reference` are the two states, as the engine says.
+    """
+
+    prompt_index: int
+    sample: int
+    distances: dict[str, float]
+    tokens: int
+    held_state: str
+    reference: str
+
+
+@dataclass(frozen=True)
 class Reply(Generic[T]):
     """What a replica gave, and the seconds it worked for it; time spent waiting is left out."""
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from .model import Init, Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, SpecError, ascending
-from .probes import CodeLength, Generation, Probes
+from .probes import CodeLength, Generation, Lessons, Probes
 from .resources import Resources, Serving
 from .spec import Spec
-from .task import Scorer, Task
-from .training import STAGES, Lora, Recipe, Runtime, Training
+from .task import Instruct, Scorer, Task
+from .training import CORPORA, STAGES, Lora, Recipe, Runtime, Training
 
 __all__ = [
+    "CORPORA",
     "GRID",
     "IDENTITY",
     "RUNTIME",
@@ -22,6 +23,8 @@ __all__ = [
     "Counts",
     "Generation",
     "Init",
+    "Instruct",
+    "Lessons",
     "Lora",
     "Model",
     "Name",

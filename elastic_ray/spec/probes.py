@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
 
-from .part import IDENTITY, Part, Seed
+from pydantic import AfterValidator, Field
+
+from .part import GRID, IDENTITY, Count, Part, Seed
 
 
 class Generation(Part):
@@ -37,3 +39,32 @@ class Probes(Part):
     """What is asked of every state beside its answers."""
 
     code_length: CodeLength | None = Field(None, json_schema_extra=IDENTITY)
+
+
+Pair = tuple[Count, Count]
+
+
+def _ascending_pairs(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    for lower, upper in pairs:
+        if lower >= upper:
+            raise ValueError(f"found [{lower}, {upper}]; the smaller of two slices comes first")
+    twice = [pair for pair in pairs if pairs.count(pair) > 1]
+    if twice:
+        raise ValueError(f"found {list(twice[0])} more than once; each pair once")
+    return pairs
+
+
+class Lessons(Part):
+    """States that learn other states' answers, and how far they get (paper, section 3.3).
+
+    Of each pair (k, l) of positive sizes, numbered from 1: the state of size l learns what that of
+    size k answers to `queries` held-out prompts (the inverse path), and the other way round (the
+    forward path). Then the distance to the teacher is measured, on the teacher's answers to the
+    prompts of `generation`, which are others. Both paths have the same prompts, steps and recipe.
+    """
+
+    pairs: Annotated[tuple[Pair, ...], AfterValidator(_ascending_pairs)] = Field(
+        min_length=1, json_schema_extra=GRID
+    )
+    queries: Count = Field(json_schema_extra=IDENTITY)
+    """Held-out prompts that the teacher answers for the student, after those of `generation`."""

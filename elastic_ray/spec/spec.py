@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .model import Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, ascending, refuse
-from .probes import Generation, Probes
+from .probes import Generation, Lessons, Probes
 from .resources import Resources
 from .task import Task
 from .training import STAGES, Recipe, Runtime, Training
@@ -44,15 +44,15 @@ class Spec(Part):
         tuple[Annotated[int, Field(ge=0)], ...],
         AfterValidator(ascending),
         AfterValidator(_some_above_zero),
-    ] = Field(min_length=1, json_schema_extra=GRID)
-    """Examples of the contrary stage; 0, the start of the curve, is always measured."""
+    ] = Field((), json_schema_extra=GRID)
+    """Examples of the contrary stage; 0, the start of the curve, is always measured. Only a sweep
+    of lessons may leave them out."""
+    lessons: Lessons | None = Field(None, json_schema_extra=IDENTITY)
     seeds: Annotated[tuple[Seed, ...], AfterValidator(ascending)] = Field(
         (0,), min_length=1, json_schema_extra=GRID
     )
     training: Training = Field(
-        default_factory=lambda: Training(
-            pretrain=Recipe(), positive=Recipe(), negative=Recipe(), runtime=Runtime()
-        ),
+        default_factory=lambda: Training(**{kind: Recipe() for kind in STAGES}, runtime=Runtime()),
         json_schema_extra=IDENTITY,
     )
     generation: Generation = Field(default_factory=Generation, json_schema_extra=IDENTITY)
@@ -110,6 +110,48 @@ class Spec(Part):
             ]
         refuse(problems)
         return self
+
+    @model_validator(mode="after")
+    def _curves_or_lessons(self) -> Spec:
+        """There is something to measure, and what is named is there."""
+        problems = []
+        if not self.negative and self.lessons is None:
+            problems.append("negative: missing; a sweep needs negative sizes, or lessons")
+        most = min(len(self.positive_sizes(task)) for task in self.task)
+        for lower, upper in self.lessons.pairs if self.lessons else ():
+            if upper > most:
+                problems.append(
+                    f"lessons.pairs: found [{lower}, {upper}]; there are {most} positive "
+                    "sizes, numbered from 1"
+                )
+        data: dict[str, tuple[str, dict[str, Any]]] = {
+            task.name: (f"task.{i}", task.data) for i, task in enumerate(self.task)
+        }
+        for i, task in enumerate(self.task):
+            if task.instruct is None:
+                continue
+            field = f"task.{i}.instruct"
+            known, settings = data.setdefault(task.instruct.task, (field, task.instruct.data))
+            if task.instruct.data and task.instruct.data != settings:
+                problems.append(
+                    f"{field}.data: found settings other than those of {known}, which is "
+                    f"{task.instruct.task} too; give them there only"
+                )
+        refuse(problems)
+        return self
+
+    def positive_sizes(self, task: Task) -> tuple[int, ...]:
+        """The positive sizes of that task."""
+        return self.positive if task.positive is None else task.positive
+
+    def datasets(self) -> dict[str, dict[str, Any]]:
+        """The settings of every task that something is learnt from, by name: the sweep's own tasks
+        first."""
+        found = {task.name: task.data for task in self.task}
+        for task in self.task:
+            if task.instruct is not None:
+                found.setdefault(task.instruct.task, task.instruct.data)
+        return found
 
     def curve_sizes(self) -> tuple[int, ...]:
         """The negative sizes of every curve, 0 first."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .part import IDENTITY, RUNTIME, Name, Part, refuse
+from .part import GRID, IDENTITY, RUNTIME, Count, Counts, Name, Part, Seed, refuse
 
 
 class Scorer(Part):
@@ -46,12 +46,29 @@ def _finite(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+Settings = Annotated[dict[str, Any], AfterValidator(_finite)]
+
+
+class Instruct(Part):
+    """What every model is taught before a task: positive examples of another one, once, whatever
+    the seed. The base line is what comes of it."""
+
+    task: Name = Field(json_schema_extra=IDENTITY)
+    data: Settings = Field(default_factory=dict, json_schema_extra=IDENTITY)
+    """Its settings; of a task that the sweep has itself, those that stand there."""
+    examples: Count = Field(json_schema_extra=IDENTITY)
+    seed: Seed = Field(0, json_schema_extra=IDENTITY)
+    """Of their order."""
+
+
 class Task(Part):
     """What the models are taught and asked, and what judges them."""
 
     name: Name = Field(json_schema_extra=IDENTITY)
-    data: Annotated[dict[str, Any], AfterValidator(_finite)] = Field(
-        default_factory=dict, json_schema_extra=IDENTITY
-    )
+    data: Settings = Field(default_factory=dict, json_schema_extra=IDENTITY)
     """The task's own settings; what they mean, and their content hash, is the task's to say."""
-    scorer: Scorer = Field(default_factory=Scorer, json_schema_extra=IDENTITY)
+    instruct: Instruct | None = Field(None, json_schema_extra=IDENTITY)
+    positive: Counts | None = Field(None, min_length=1, json_schema_extra=GRID)
+    """This task's own sizes, in place of the sweep's."""
+    scorer: Scorer | None = Field(default_factory=Scorer, json_schema_extra=IDENTITY)
+    """None (`scorer: none`) where answers are recorded, but not judged."""

@@ -66,8 +66,10 @@ class Runtime(Part):
     """Default: 1 where the cluster has GPUs, else 0."""
 
 
-STAGES = ("pretrain", "positive", "negative")
-"""What a model is taught, in this order; `tasks` holds texts out of each."""
+STAGES = ("pretrain", "instruct", "positive", "negative", "lesson")
+"""What a model is taught, in this order; a lesson instead of negative examples."""
+CORPORA = ("pretrain", "positive", "negative")
+"""The distributions of text that the models are taught; `tasks` holds texts out of each."""
 
 
 class Training(Part):
@@ -77,22 +79,30 @@ class Training(Part):
     """
 
     pretrain: Recipe = Field(json_schema_extra=IDENTITY)
+    instruct: Recipe = Field(json_schema_extra=IDENTITY)
     positive: Recipe = Field(json_schema_extra=IDENTITY)
     negative: Recipe = Field(json_schema_extra=IDENTITY)
+    lesson: Recipe = Field(json_schema_extra=IDENTITY)
     runtime: Runtime = Field(json_schema_extra=RUNTIME)
 
     @model_validator(mode="after")
     def _adapters(self) -> Training:
         if self.pretrain.lora is not None:
             raise ValueError("training.pretrain.lora: pre-training is full; leave it out")
-        first, second = self.positive.lora, self.negative.lora
-        if first is not None and second is not None:
+        for above, kind in (
+            ("instruct", "positive"),
+            ("positive", "negative"),
+            ("positive", "lesson"),
+        ):
+            first, second = self.recipe(above).lora, self.recipe(kind).lora
+            if first is None or second is None:
+                continue
             for field in ("rank", "alpha", "target_modules"):
                 one, other = getattr(first, field), getattr(second, field)
                 if one != other:
                     raise ValueError(
-                        f"training.negative.lora.{field}: found {other!r}; negative goes on with "
-                        f"the adapters of positive, whose {field} is {one!r}"
+                        f"training.{kind}.lora.{field}: found {other!r}; {kind} goes on with "
+                        f"the adapters of {above}, whose {field} is {one!r}"
                     )
         return self
 

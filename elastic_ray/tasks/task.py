@@ -31,12 +31,14 @@ class Unreachable(TaskError):
 class Example:
     """One text to learn from. The loss is on `response` only; `prompt` may be empty.
 
-    `label` is 1 for the aligned class, 0 for the contrary, None where there is none.
+    `label` is 1 for the aligned class, 0 for the contrary, None where there is none. Of a text that
+    was cut, and does not end (`ends`), the end is not learnt.
     """
 
     prompt: str
     response: str
     label: int | None = None
+    ends: bool = True
 
 
 class Task(Protocol):

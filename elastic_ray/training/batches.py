@@ -73,7 +73,8 @@ def tokenize(
 ) -> list[Tokens]:
     """Prompt, response and end token of each example; the loss is on response and end token.
 
-    Longer ones are cut at `max_length`. The tokenizer adds its own first token, if it has one.
+    There is no end token where the text does not end. Longer ones are cut at `max_length`. The
+    tokenizer adds its own first token, if it has one.
     """
     end = tokenizer.eos_token_id
     found = []
@@ -87,7 +88,7 @@ def tokenize(
         else:
             tail = tokenizer(example.response, add_special_tokens=False).input_ids
             ids, targets = [*head, *tail], [IGNORED] * len(head) + list(tail)
-        if end is not None and (not ids or ids[-1] != end):
+        if example.ends and end is not None and (not ids or ids[-1] != end):
             ids, targets = [*ids, end], [*targets, end]
         found.append(Tokens(list(ids[:max_length]), list(targets[:max_length])))
     return found
