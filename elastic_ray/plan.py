@@ -203,6 +203,7 @@ class Plan:
         """The questions without which a point is not measured."""
         if isinstance(point, Lesson):
             yield Question(point.teacher_id, point.task, QUERIES)
+            yield Question(point.student_id, point.task, DISTANCES, point.teacher_id)  # before it
             yield Question(point.state_id, point.task, DISTANCES, point.teacher_id)
             return
         yield Question(point.state_id, point.task, ANSWERS)

@@ -200,14 +200,20 @@ GROUP BY ALL;
 -- Inverse and forward paths (paper, section 3.3) -----------------------------------------------------
 
 -- Every distance of every lesson, for statistics over prompts: H(theta_k, theta_lk) on the inverse
--- path and H(theta_l, theta_kl) on the forward path, where metric is cross_entropy.
+-- path and H(theta_l, theta_kl) on the forward path, where metric is cross_entropy. `before` is the
+-- student's distance from the teacher before the lesson.
 CREATE VIEW path_rows AS
 SELECT
     p.sweep, p.task, p.model, p.pretrain, p.k, p.l, p.direction, p.seed, d.metric,
-    d.prompt_index, d.sample, d.value, d.tokens, p.parameters, p.state_id, p.teacher_id
+    d.prompt_index, d.sample, d.value, d.tokens, before.value AS before,
+    p.parameters, p.state_id, p.teacher_id
 FROM lessons AS p
 JOIN distances AS d
-    ON d.state_id = p.state_id AND d.reference_id = p.teacher_id AND d.probe_id = p.probe_id;
+    ON d.state_id = p.state_id AND d.reference_id = p.teacher_id AND d.probe_id = p.probe_id
+LEFT JOIN distances AS before
+    ON before.state_id = p.student_id AND before.reference_id = p.teacher_id
+    AND before.probe_id = p.probe_id AND before.prompt_index = d.prompt_index
+    AND before.sample = d.sample AND before.metric = d.metric;
 
 -- The paper's Table 1, as printed: cross-entropies, by the names of sweeps/inverse_forward.yaml.
 CREATE VIEW printed_paths AS
