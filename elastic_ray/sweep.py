@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from .board import Board, cell_rows, lesson_rows
 from .dry_run import print_price
-from .elasticity import ElasticityError, curves, index_rows
+from .outcome import print_outcome
 from .plan import Lesson, Plan
 from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
@@ -34,7 +33,6 @@ from .sources import check_models, find
 from .spec import SpecError
 from .spec_file import load_spec, placed
 from .tasks import Task, TaskError
-from .wording import interval_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,10 +156,9 @@ def _run_alone(
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
         interrupted, broken = _drive(plan, loaded, results, left, board, log)
     results.replace_cells(name, cell_rows(plan, board))
-    if plan.lessons:
+    if plan.lessons or results.has("lessons", sweep=name):
         results.replace_lessons(name, lesson_rows(plan, board))
-    if plan.spec.negative:
-        _print_results(console, _measure(results, name), uri, name)
+    print_outcome(console, results, uri, name)
     _print_time(console, board, time.monotonic() - began)
     failed = _failures(plan, board)
     for line in failed[:10]:
@@ -223,60 +220,6 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
-
-
-def _measure(results: Results, sweep: str) -> list[dict[str, Any]]:
-    """Measure every curve of the sweep, record it, and return the rows."""
-    cells = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": sweep})
-    try:
-        rows = index_rows(curves(results.score_rows(sweep), sweep=sweep, cells=cells))
-    except ElasticityError as e:
-        raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
-    results.replace_indices(sweep, rows)
-    return rows
-
-
-def _print_results(console: Console, rows: Sequence[dict[str, Any]], uri: str, sweep: str) -> None:
-    table = Table(title=f"elasticity of {sweep} (95% intervals)", title_justify="left")
-    several = len({row["task"] for row in rows}) > 1
-    heads = (
-        "model",
-        *(("task",) if several else ()),
-        "pretrain",
-        "positive",
-        "base",
-        "aligned",
-        "half-life",
-        "reversion",
-    )
-    for head in (*heads, "early rate", "late rate", "index"):
-        table.add_column(head, justify="left" if head in ("model", "task") else "right")
-    for row in rows:
-        table.add_row(
-            row["model"],
-            *((row["task"],) if several else ()),
-            "" if row["pretrain"] is None else f"{row['pretrain']:,}",
-            f"{row['positive']:,}",
-            *(
-                interval_of(row, name)
-                for name in (
-                    "base",
-                    "aligned",
-                    "half_life",
-                    "reversion_size",
-                    "early_rate",
-                    "late_rate",
-                    "elasticity_index",
-                )
-            ),
-        )
-    console.print(table)
-    console.print("sizes in examples; rates in score per 100 negative examples; - is undefined")
-    console.print(
-        f'next: python -m elastic_ray.query --results {uri} "FROM elasticity"; '
-        f'"FROM curves"; duckdb {uri}/elastic.duckdb',
-        markup=False,
-    )
 
 
 def _print_time(console: Console, board: Board, seconds: float) -> None:

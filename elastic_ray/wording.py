@@ -104,6 +104,15 @@ CAPTIONS: Mapping[str, str] = {
     "with 95% intervals over texts and seeds. k = |D1| / |D2|, l = |D3| / |D2|, in examples. "
     "Theory: the same if D3 is like D1. Slopes: D2's normalised slope over D1's, and the theory's "
     "range if D3 is independent.",
+    "paths": "For each pair of slices k < l of one fine-tuning, how far from its teacher a student "
+    "ends: on the inverse path slice l learns the answers of slice k, on the forward path k those "
+    "of l. Bars: 95% intervals over prompts, seeds held fixed. Hollow: what the paper printed.",
+    "inverse_forward": "Inverse and forward paths between slices of one fine-tuning (the paper's "
+    "Table 1), with 95% intervals; forward - inverse above 0 is the paper's claim. Cross-entropy "
+    "holds the teacher's own entropy, H(p, q) = H(p, p) + KL(p || q), and the two paths have "
+    "different teachers: it can differ where nothing is to be learnt. KL leaves that out. "
+    "Intervals and p are over prompts, seeds held fixed; p is two-sided, from flipping the signs "
+    "of the prompts' differences, and not adjusted for how many there are.",
     "indices": "What is measured of each curve, with 95% intervals. A dash is undefined, an "
     "ellipsis an end that is not bounded; sizes in negative examples, rates in score per 100 "
     "negative examples.",
@@ -149,6 +158,66 @@ def compression_row(row: Mapping[str, Any]) -> dict[str, str]:
         else:
             shown[name] = f"{number(row[f'{name}_low'])} to {number(row[f'{name}_high'])}"
     return shown
+
+
+METRICS: Mapping[str, str] = {
+    "cross_entropy": "cross-entropy",
+    "kl": "KL divergence",
+    "js": "Jensen-Shannon divergence",
+    "tv": "total variation",
+}
+"""Distances between two states' distributions of the next token, the paper's first."""
+
+PATH_COLUMNS: Mapping[str, str] = {
+    "label": "model",
+    "slices": "slices",
+    "metric": "distance",
+    "inverse": "inverse",
+    "forward": "forward",
+    "difference": "forward - inverse",
+    "p_value": "p",
+    "nearer": "seeds inverse < forward",
+    "printed": "printed in the paper",
+    "note": "note",
+}
+"""Columns of the rows of the view `inverse_forward`, as tables show them."""
+
+
+PATHS_QUESTION = "Is the way back shorter: is inverse fine-tuning nearer its aim than forward?"
+
+
+def paths_answer(metric: str, counts: tuple[int, int, int, int]) -> str:
+    """What the intervals of one metric say; `counts` as `elasticity.paths.told_apart` has them."""
+    nearer, farther, open_, undefined = counts
+    known = nearer + farther + open_
+    name = METRICS.get(metric, metric)
+    if not known:
+        return f"By {name} nothing is told: no pair has an interval."
+    short = {
+        (True, False, False): "yes, in every pair",
+        (False, True, False): "no, the other way round in every pair",
+        (False, False, True): "not told apart in any pair",
+    }.get((nearer > 0, farther > 0, open_ > 0), "not in every pair")
+    return (
+        f"By {name}: {short}. Of {known} pairs, the inverse path ends nearer to its teacher in "
+        f"{nearer} and the forward path in {farther}; in {open_} the 95% interval of the "
+        "difference holds 0." + (f" {undefined} more have no interval." if undefined else "")
+    )
+
+
+def path_row(row: Mapping[str, Any], label: str) -> dict[str, str]:
+    """A row of the view `inverse_forward`, or of the `paths` table, as people read it."""
+    inverse, forward = row.get("printed_inverse"), row.get("printed_forward")
+    return {
+        "label": label,
+        "slices": f"{row['k']}, {row['l']}",
+        "metric": METRICS.get(row["metric"], row["metric"]),
+        **{name: interval_of(row, name) for name in ("inverse", "forward", "difference")},
+        "p_value": p_value(row["p_value"]).removeprefix("p = ").removeprefix("p "),
+        "nearer": f"{row['seeds_inverse_nearer']} of {row['seeds']}" if row["seeds"] else UNDEFINED,
+        "printed": "" if inverse is None else f"{inverse:.4f} vs. {forward:.4f}",
+        "note": row["note"] or "",
+    }
 
 
 def number(value: float | None) -> str:

@@ -435,6 +435,20 @@ def test_a_curve_of_which_nothing_is_known_is_a_row_all_the_same() -> None:
     assert row["base"] == 0 and row["aligned"] is None
 
 
+def test_cells_that_are_not_to_be_scored_make_no_curve() -> None:
+    rows = table({0: 1.0, 8: -1.0})
+    unscored = table({0: 1.0, 8: -1.0, 24: 0.0}, model="silent", scorer="")
+    assert [c.key.model for c in curves(rows, cells=unscored)] == ["m"]
+    assert curves([], cells=unscored) == []
+    assert measure(one(rows, cells=unscored)).note == measure(one(rows)).note
+
+
+def test_a_sweep_without_negative_sizes_has_starts_of_curves_alone() -> None:
+    found = measure(one(table({0: 1.0}, noise=0.1, prompts=20)))
+    assert found.gap.value == pytest.approx(1.0, abs=0.2)
+    assert found.reversion_size.value is found.elasticity_index.value is None
+
+
 def test_only_prompts_scored_everywhere_are_used() -> None:
     rows = table({0: 1.0, 8: -1.0}, noise=0.1, prompts=6)
     curve = one([r for r in rows if (r["negative"], r["prompt_index"]) != (8, 2)])
@@ -454,7 +468,7 @@ def test_only_prompts_scored_everywhere_are_used() -> None:
     [
         (lambda rows: [{k: v for k, v in r.items() if k != "seed"} for r in rows], "column 'seed'"),
         (lambda rows: [{k: v for k, v in r.items() if k != "sweep"} for r in rows], "give sweep="),
-        (lambda rows: [*rows, rows[0]], "prompt 0, sample 0 is scored twice"),
+        (lambda rows: [*rows, rows[0]], "prompt 0, sample 0 has its score twice"),
         (lambda rows: [{**rows[5], "score": math.nan}, *rows[6:]], "prompt 1: the score is nan"),
         (lambda rows: [{**rows[5], "score": None}, *rows[6:]], "'score' has a row without"),
         (lambda rows: [{**r, "scorer": str(r["prompt_index"])} for r in rows], "two scorers"),

@@ -41,7 +41,7 @@ PURE = (
     "hub",
     "sources",
 )
-LIGHT = (*PURE, "results", "query", "report", "record", "sweep")
+LIGHT = (*PURE, "results", "query", "report", "record", "outcome", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
@@ -51,7 +51,7 @@ FLOW = (
     ("spec_file", "plan", "facts"),
     ("planning",),
     ("resume", "trials", "board", "dry_run", "results", "sources"),
-    ("keep", "record", "training", "serving", "query", "report"),
+    ("keep", "record", "outcome", "training", "serving", "query", "report"),
     ("schedule", "asking", "judging", "preparing", "screen"),
     ("probing",),
     ("driver",),

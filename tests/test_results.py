@@ -548,6 +548,28 @@ def test_cell_scores_tell_what_is_done_from_the_records(sweep: Results) -> None:
     assert [r["score"] for r in rows[5:]] == [None] * 4
 
 
+def test_cells_that_are_not_to_be_scored_are_done_where_the_sweep_says_so(
+    results: Results,
+) -> None:
+    ids = ["1" * 20, "2" * 20, "3" * 20]
+    for state, status in zip(ids, ("done", "done", "failed"), strict=True):
+        results.write("states", [{"state_id": state, "kind": "positive", "status": status}])
+    results.replace_cells(
+        "s",
+        [
+            cell(ids[0], 100, 0, scorer="", status="done"),
+            cell(ids[1], 200, 0, scorer="", status="pending"),
+            cell(ids[2], 300, 0, scorer="", status="failed"),
+            cell(ids[0], 400, 0, status="done"),  # to be scored, and has no score
+        ],
+    )
+    rows = results.query("FROM cell_scores ORDER BY positive").to_pylist()
+    assert [row["status"] for row in rows] == ["done", "pending", "failed", "pending"]
+    assert {row["score"] for row in rows} == {None}
+    (progress,) = results.query("FROM progress").to_pylist()
+    assert [progress[name] for name in ("done", "failed", "pending")] == [1, 1, 2]
+
+
 def test_curves_are_means_over_prompts_and_seeds(sweep: Results) -> None:
     rows = sweep.query("FROM curves ORDER BY positive, negative").to_pylist()
     assert [r["negative"] for r in rows] == [0, 0, 8, 24, 48, 96]

@@ -15,6 +15,7 @@ back as rows of the `indices` table:
 | a smooth surface of two phases, its family chosen by held-out error | `fit_surface` |
 | two models or two sweeps, the difference with its interval | `compare`, `compare_all` |
 | along model size and pre-training tokens | `scaling`; `trend` for any two columns |
+| inverse against forward fine-tuning | `paths`, `compare_paths`, `comparison_rows` |
 
 A curve is one (sweep, model, task, pretrain, positive) over negative sizes n. s(n) is the mean
 score over prompts and seeds, larger being more aligned; s0 is that of the base line (0, 0).
@@ -49,10 +50,12 @@ upper end, but its lower end stands.
 from __future__ import annotations
 
 from .comparison import Difference, compare, compare_all
-from .curve import Curve, CurveKey, ElasticityError, Rows, curves
+from .curve import Curve, CurveKey, curves
 from .fit import SurfaceFit, fit_surface
 from .measure import QUANTITIES, Measurement, index_rows, measure
+from .paths import PathComparison, PathKey, Paths, compare_paths, comparison_rows, paths
 from .resampling import Estimate
+from .rows import ElasticityError, Rows
 from .scaling import Scaling, scaling
 from .surface import Surface, SurfaceDifference, surface_difference, surfaces
 from .trend import Trend, trend
@@ -65,6 +68,9 @@ __all__ = [
     "ElasticityError",
     "Estimate",
     "Measurement",
+    "PathComparison",
+    "PathKey",
+    "Paths",
     "Rows",
     "Scaling",
     "Surface",
@@ -73,10 +79,13 @@ __all__ = [
     "Trend",
     "compare",
     "compare_all",
+    "compare_paths",
+    "comparison_rows",
     "curves",
     "fit_surface",
     "index_rows",
     "measure",
+    "paths",
     "scaling",
     "surface_difference",
     "surfaces",

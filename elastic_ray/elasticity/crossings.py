@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .curve import Curve, Floats
+from .curve import Curve
 from .resampling import Bounds, Estimate, estimate
+from .rows import Floats
 
 PER = 100.0
 """Rates are per so many negative examples."""

@@ -11,22 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
-Ints: TypeAlias = NDArray[np.int64]
-Rows: TypeAlias = Any
-"""Mappings by row, a mapping of columns, or what has `to_pydict` (an Arrow table)."""
+from .rows import ElasticityError, Floats, Point, Rows, by_prompt, columns, on_prompts
 
 CELL = ("model", "task", "positive", "negative", "seed")
 """The columns that every row must have; `pretrain` may be null, `sweep` may be an argument."""
-
-
-class ElasticityError(ValueError):
-    """The rows, or what was asked of them, make no curve; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -97,27 +89,30 @@ def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Cu
     and may have sweep (else `sweep` is it), sample (averaged), parameters, pretrain_tokens, scorer.
     `cells` are what the sweep asked for, as the `cells` table or the `cell_scores` view has it:
     they tell the last three columns, the sizes that are missing, and curves without any score. A
-    sweep is a product, so a size or seed seen in one of its curves is expected in all.
+    sweep is a product, so a size or seed seen in one of its curves is expected in all. Cells whose
+    scorer is the empty text are not to be scored, and make no curve.
 
     Raises `ElasticityError` for a column that is not there, a score that is not finite, an answer
     given twice, and two scorers in one curve.
     """
-    scored = _columns(rows, (*CELL, "prompt_index", "score"), sweep)
-    planned = _columns(cells, CELL, sweep)
+    scored = columns(rows, (*CELL, "prompt_index", "score"), sweep)
+    planned = columns(cells, CELL, sweep)
     told: defaultdict[CurveKey, _Told] = defaultdict(_Told)
     asked: defaultdict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
     answers: defaultdict[tuple[CurveKey, int, int], list[int]] = defaultdict(list)
     for table in (scored, planned):
         for row, (key, negative, seed) in enumerate(_places(table)):
+            if table["scorer"][row] == "":
+                continue
             told[key].hear(table, row, key)
             if key.positive:
                 asked[key.sweep][0].add(negative)
                 asked[key.sweep][1].add(seed)
             if table is scored:
                 answers[key, negative, seed].append(row)
-    points: defaultdict[CurveKey, dict[tuple[int, int], _Point]] = defaultdict(dict)
+    points: defaultdict[CurveKey, dict[tuple[int, int], Point]] = defaultdict(dict)
     for (key, negative, seed), found in answers.items():
-        points[key][seed, negative] = _point(f"{key}, {negative=}, {seed=}", scored, found)
+        points[key][seed, negative] = by_prompt(f"{key}, {negative=}, {seed=}", scored, found)
     return [
         _curve(
             key, points[key], _base(points[replace(key, positive=0)]), *asked[key.sweep], told[key]
@@ -142,10 +137,6 @@ def _order(key: CurveKey) -> tuple[str, str, str, int, int]:
     return key.sweep, key.model, key.task, key.pretrain or 0, key.positive
 
 
-_Point: TypeAlias = tuple[Ints, Floats]
-"""The prompts that a state was scored on, ascending, and its mean score on each."""
-
-
 class _Told:
     """What the rows say of a curve besides scores."""
 
@@ -166,53 +157,9 @@ class _Told:
         self.scorer = scorer or self.scorer
 
 
-def _columns(rows: Rows, needs: Sequence[str], sweep: str | None) -> Mapping[str, Sequence[Any]]:
-    """The columns by name, those that may be absent filled with None."""
-    if hasattr(rows, "to_pydict"):
-        table = dict(rows.to_pydict())
-    elif isinstance(rows, Mapping):
-        table = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in rows.items()}
-    else:
-        rows = list(rows)
-        names = dict.fromkeys(name for row in rows for name in row)
-        table = {name: [row.get(name) for row in rows] for name in names}
-    count = len(next(iter(table.values()), ()))
-    if count == 0:
-        table = {name: () for name in needs}
-    for name in needs:
-        if name not in table:
-            raise ElasticityError(f"the rows have no column {name!r}; they have {', '.join(table)}")
-        if any(value is None for value in table[name]):
-            raise ElasticityError(f"column {name!r} has a row without a value")
-    if "sweep" not in table:
-        if sweep is None and count:
-            raise ElasticityError("the rows have no column 'sweep'; give sweep=")
-        table["sweep"] = [sweep] * count
-    for name in ("pretrain", "parameters", "pretrain_tokens", "scorer"):
-        table.setdefault(name, [None] * count)
-    return table
-
-
-def _point(where: str, table: Mapping[str, Sequence[Any]], found: Sequence[int]) -> _Point:
-    scores = np.array([table["score"][i] for i in found], dtype=np.float64)
-    prompts = np.array([table["prompt_index"][i] for i in found], dtype=np.int64)
-    if not np.isfinite(scores).all():
-        i = int(np.argmin(np.isfinite(scores)))
-        raise ElasticityError(f"{where}, prompt {prompts[i]}: the score is {scores[i]}")
-    samples = table.get("sample", ())
-    answers = [(int(p), samples[i] if samples else 0) for p, i in zip(prompts, found, strict=True)]
-    if len(set(answers)) < len(answers):
-        twice = next(a for a in answers if answers.count(a) > 1)
-        raise ElasticityError(f"{where}: prompt {twice[0]}, sample {twice[1]} is scored twice")
-    # By prompt, then sample, so that sums do not depend on the order of the rows.
-    order = sorted(range(len(answers)), key=answers.__getitem__)
-    kept, which = np.unique(prompts[order], return_inverse=True)
-    return kept, np.bincount(which, weights=scores[order]) / np.bincount(which)
-
-
-def _base(points: Mapping[tuple[int, int], _Point]) -> list[_Point]:
+def _base(points: Mapping[tuple[int, int], Point]) -> list[Point]:
     """The scores of (0, 0), once for each seed that has its own: seeds may share one state."""
-    found: list[_Point] = []
+    found: list[Point] = []
     for (_, negative), (prompts, scores) in sorted(points.items(), key=lambda item: item[0]):
         if negative == 0 and not any(
             np.array_equal(prompts, p) and np.array_equal(scores, s) for p, s in found
@@ -223,8 +170,8 @@ def _base(points: Mapping[tuple[int, int], _Point]) -> list[_Point]:
 
 def _curve(
     key: CurveKey,
-    points: Mapping[tuple[int, int], _Point],
-    base: Sequence[_Point],
+    points: Mapping[tuple[int, int], Point],
+    base: Sequence[Point],
     sizes_asked: set[int],
     seeds_asked: set[int],
     told: _Told,
@@ -249,13 +196,13 @@ def _curve(
         notes.append(f"only {len(prompts)} of {most} prompts have a score everywhere")
     scores = np.full((len(seeds), len(sizes), len(prompts)), np.nan)
     for (seed, negative), point in used.items():
-        scores[seeds.index(seed), sizes.index(negative)] = _on(prompts, point)
+        scores[seeds.index(seed), sizes.index(negative)] = on_prompts(prompts, point)
     return Curve(
         key=key,
         negatives=tuple(sizes),
         seeds=tuple(seeds),
         prompts=tuple(prompts.tolist()),
-        base=np.mean([_on(prompts, point) for point in base], axis=0) if base else None,
+        base=np.mean([on_prompts(prompts, point) for point in base], axis=0) if base else None,
         scores=scores,
         parameters=told.parameters,
         pretrain_tokens=told.pretrain_tokens,
@@ -276,10 +223,6 @@ def _seeds(points: Iterable[tuple[int, int]]) -> list[int]:
     complete = [seed for seed in sizes if sizes[seed] == every]
     started = [seed for seed in sizes if 0 in sizes[seed]]
     return sorted(complete or started or sizes)
-
-
-def _on(prompts: Ints, point: _Point) -> Floats:
-    return point[1][np.searchsorted(point[0], prompts)]
 
 
 def _mean(values: Floats) -> Floats:

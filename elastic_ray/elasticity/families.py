@@ -28,7 +28,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .curve import Floats
+from .rows import Floats
 
 Named: TypeAlias = Mapping[str, float] | Mapping[str, Floats]
 """A shape's values by name: numbers, or arrays [..., 1] for many fits at once."""

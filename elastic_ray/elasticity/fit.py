@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .curve import ElasticityError, Floats
 from .families import Family, families
 from .least_squares import Cells, search
 from .refit import Refits
 from .resampling import Estimate, check_resamples
+from .rows import ElasticityError, Floats
 from .surface import Surface
 
 

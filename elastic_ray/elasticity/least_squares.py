@@ -10,8 +10,8 @@ from functools import reduce
 
 import numpy as np
 
-from .curve import ElasticityError, Floats, Ints
 from .families import GROWTH, Family, Shape
+from .rows import ElasticityError, Floats, Ints
 from .surface import Surface
 
 

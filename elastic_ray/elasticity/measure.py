@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from .crossings import Crossings, above_base
-from .curve import Curve, Floats
+from .curve import Curve
 from .resampling import Estimate, check_resamples, draws, estimate, left_out
+from .rows import Floats
 
 QUANTITIES = (
     "base",
@@ -92,7 +93,7 @@ def measure(curve: Curve, resamples: int = 1000, seed: int = 0) -> Measurement:
     if not curve.prompts:
         return Measurement(curve, **found, scores=nothing, retention=nothing, notes=tuple(notes))
 
-    weights = draws(curve.key, len(curve.prompts), resamples, seed)
+    weights = draws(astuple(curve.key), len(curve.prompts), resamples, seed)
     scores = tuple(estimate(s) for s in (weights @ curve.by_prompt.T).T)
     if started:
         found["aligned"] = scores[0]

@@ -9,13 +9,16 @@ that lies beyond the measured sizes in 89%, percentiles a share in 92% (`benchma
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 
 from .crossings import Crossings
-from .curve import CurveKey, Floats
+from .curve import CurveKey
 from .families import Family
 from .least_squares import Cells, limits
 from .resampling import Estimate, draws, estimate
+from .rows import Floats
 
 DERIVED = ("reversion_size", "half_life", "early_rate", "late_rate", "elasticity_index")
 """What is measured of a curve, read off the fitted one: the same definitions, on a fine grid."""
@@ -35,7 +38,7 @@ class Refits:
         self, family: Family, cells: Cells, at: Floats, key: CurveKey, resamples: int, seed: int
     ) -> None:
         self.family, self.cells = family, cells
-        self.weights = draws(key, cells.by_prompt.shape[1], resamples, seed)
+        self.weights = draws(astuple(key), cells.by_prompt.shape[1], resamples, seed)
         self.at = refit(family, cells, at, self.weights @ cells.by_prompt.T)
 
     def parameters(self) -> dict[str, Estimate]:

@@ -18,7 +18,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .curve import Curve, CurveKey, ElasticityError, Floats
+from .curve import Curve
+from .rows import ElasticityError, Floats
 
 LEVEL = 0.95
 
@@ -44,15 +45,15 @@ def check_resamples(resamples: int) -> None:
         raise ElasticityError(f"resamples: at least 40 for a 95% interval; found {resamples}")
 
 
-def draws(key: CurveKey, prompts: int, resamples: int, seed: int) -> Floats:
+def draws(name: Sequence[object], prompts: int, resamples: int, seed: int) -> Floats:
     """[1 + resamples, prompts], rows summing to 1: equal weights, then draws with replacement.
 
-    One prompt cannot be resampled: [1, 1].
+    The same for the same `name`. One prompt cannot be resampled: [1, 1].
     """
     equal = np.full((1, prompts), 1.0 / prompts)
     if prompts == 1:
         return equal
-    drawn = _counts(_generator(seed, *astuple(key)), prompts, resamples)
+    drawn = _counts(generator(seed, *name), prompts, resamples)
     return np.concatenate([equal, drawn / prompts])
 
 
@@ -74,7 +75,7 @@ def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floa
     counts_of = [len(curve.prompts) for curve in curves]
     found = [np.full((1 + resamples, count), 1.0 / max(count, 1)) for count in counts_of]
     columns = [{p: at for at, p in enumerate(c.prompts)} for c in curves]
-    rng = _generator(seed, *(value for c in curves for value in astuple(c.key)))
+    rng = generator(seed, *(value for c in curves for value in astuple(c.key)))
     for which, places in sorted(strata.items()):
         if len(places) == 1:
             continue
@@ -85,7 +86,7 @@ def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floa
     return found
 
 
-def _generator(*name: object) -> np.random.Generator:
+def generator(*name: object) -> np.random.Generator:
     """The same draws for the same name, on any machine."""
     text = json.dumps(name).encode()
     entropy = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .comparison import bounded, joint_bounds
-from .curve import Curve, Floats
+from .curve import Curve
 from .resampling import Bounds, Estimate, check_resamples
+from .rows import Floats
 
 Along: TypeAlias = Literal["parameters", "pretrain_tokens"]
 

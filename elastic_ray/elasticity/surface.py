@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .curve import Curve, CurveKey, ElasticityError, Floats
+from .curve import Curve, CurveKey
 from .resampling import Estimate, check_resamples, estimate, joint_draws
+from .rows import ElasticityError, Floats
 
 
 @dataclass(frozen=True, eq=False)

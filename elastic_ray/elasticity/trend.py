@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from .curve import ElasticityError, Floats
+from .rows import ElasticityError, Floats
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ SELECT
 FROM scores
 GROUP BY state_id, probe_id, scorer;
 
--- One row per cell: scored (done), failed (with the error) or pending, told from the records. Of one
+-- One row per cell: scored (done), failed (with the error) or pending, told from the records; a cell
+-- that is not to be scored (its scorer is the empty text) is done where the sweep says so. Of one
 -- sweep, or for NULL of all: among ten million scores, those of a sweep are found before they are
 -- grouped.
 CREATE MACRO cell_scores_in(which) AS TABLE
@@ -148,7 +149,7 @@ SELECT
     c.sweep, c.task, c.model, coalesce(c.parameters, s.parameters) AS parameters,
     c.pretrain, s.pretrain_tokens, c.positive, c.negative, c.seed, c.scorer,
     CASE
-        WHEN m.score IS NOT NULL THEN 'done'
+        WHEN m.score IS NOT NULL OR (c.scorer = '' AND c.status = 'done') THEN 'done'
         WHEN c.status = 'failed' OR s.status = 'failed' THEN 'failed'
         ELSE 'pending'
     END AS status,
@@ -248,14 +249,16 @@ FROM (VALUES
     ('saferlhf', 'llama3-8b', 1, 3, 0.2277, 0.2709)
 ) AS printed(task, model, k, l, inverse, forward);
 
--- Table 1: what was measured, and beside it what the paper printed for the same model and task.
+-- Table 1: what was measured, and beside it what the paper printed for the same model and task; its
+-- pairs in its order.
 CREATE VIEW inverse_forward AS
 SELECT
     p.*, printed.inverse::DOUBLE AS printed_inverse, printed.forward::DOUBLE AS printed_forward
 FROM paths AS p
 LEFT JOIN printed_paths AS printed
     ON printed.task = p.task AND printed.model = p.model AND printed.k = p.k AND printed.l = p.l
-    AND p.metric = 'cross_entropy';
+    AND p.metric = 'cross_entropy'
+ORDER BY p.sweep, p.task, p.parameters, p.model, p.pretrain, p.l - p.k, p.k, p.metric;
 
 
 -- Curves and surfaces -----------------------------------------------------------------------------
@@ -477,7 +480,8 @@ LEFT JOIN answered USING (probe_id);
 -- The app -----------------------------------------------------------------------------------------
 
 -- One row per sweep, cheap at any size: the cells as the sweep last wrote them, which it does every
--- half minute while it runs (`last_written`). `progress_in` counts what is recorded since.
+-- half minute while it runs (`last_written`). `progress_in` counts what is recorded since. `scored`
+-- is false where no answer of the sweep is to be scored.
 CREATE VIEW sweep_list AS
 WITH written AS (
     SELECT filename, last_modified
@@ -492,7 +496,8 @@ asked AS (
         count(*) FILTER (status = 'pending') AS pending,
         list_sort(list(DISTINCT task)) AS tasks,
         list_sort(list(DISTINCT model)) AS models,
-        min(parameters) AS smallest, max(parameters) AS largest
+        min(parameters) AS smallest, max(parameters) AS largest,
+        bool_or(scorer <> '') AS scored
     FROM read_parquet(
         [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
         hive_partitioning = true, hive_types_autocast = false, filename = true)

@@ -1,0 +1,126 @@
+"""What a sweep comes to when it ends: its numbers measured, recorded and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .elasticity import ElasticityError, comparison_rows, curves, index_rows, paths
+from .results import Results, ResultsError
+from .wording import PATH_COLUMNS, interval_of, model_name, path_row
+
+PRINTED_METRICS = ("cross_entropy", "kl")
+"""The distances that are printed; the view has all."""
+
+
+def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> None:
+    """Measure what the sweep has, curves and paths, record it and print it.
+
+    `uri` is what the user calls the results.
+    """
+    measured, compared = measure_curves(results, sweep), measure_paths(results, sweep)
+    if measured:
+        _print_curves(console, measured, sweep)
+    if compared:
+        _print_paths(console, compared, sweep)
+    views = [
+        *(["elasticity", "curves"] if measured else []),
+        *(["inverse_forward"] if compared else []),
+    ]
+    asked = "; ".join(f'"FROM {view}"' for view in views or ["cells"])
+    console.print(
+        f"next: python -m elastic_ray.query --results {uri} {asked}; duckdb {uri}/elastic.duckdb",
+        markup=False,
+    )
+
+
+def measure_curves(results: Results, sweep: str) -> list[dict[str, Any]]:
+    """Measure every curve of the sweep, record it, and return the rows of `indices`."""
+    cells = results.query("FROM cell_scores_in($sweep)", {"sweep": sweep})
+    try:
+        rows = index_rows(curves(results.score_rows(sweep), sweep=sweep, cells=cells))
+    except ElasticityError as e:
+        raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
+    results.replace_indices(sweep, rows)
+    return rows
+
+
+def measure_paths(results: Results, sweep: str) -> list[dict[str, Any]]:
+    """Compare the sweep's inverse and forward paths, record it, and return the rows of `paths`.
+
+    Nothing is recorded of a sweep without lessons.
+    """
+    if not results.has("lessons", sweep=sweep):
+        return []
+    at = {"sweep": sweep}
+    distances = results.query("FROM path_rows WHERE sweep = $sweep", at)
+    lessons = results.query("FROM lessons WHERE sweep = $sweep", at)
+    try:
+        rows = comparison_rows(paths(distances, sweep=sweep, lessons=lessons))
+    except ElasticityError as e:
+        raise ResultsError(f"the paths of {sweep} cannot be compared: {e}") from e
+    results.replace_paths(sweep, rows)
+    return rows
+
+
+def _print_curves(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -> None:
+    table = Table(title=f"elasticity of {sweep} (95% intervals)", title_justify="left")
+    several = len({row["task"] for row in rows}) > 1
+    heads = (
+        "model",
+        *(("task",) if several else ()),
+        "pretrain",
+        "positive",
+        "base",
+        "aligned",
+        "half-life",
+        "reversion",
+    )
+    for head in (*heads, "early rate", "late rate", "index"):
+        table.add_column(head, justify="left" if head in ("model", "task") else "right")
+    for row in rows:
+        table.add_row(
+            row["model"],
+            *((row["task"],) if several else ()),
+            "" if row["pretrain"] is None else f"{row['pretrain']:,}",
+            f"{row['positive']:,}",
+            *(
+                interval_of(row, name)
+                for name in (
+                    "base",
+                    "aligned",
+                    "half_life",
+                    "reversion_size",
+                    "early_rate",
+                    "late_rate",
+                    "elasticity_index",
+                )
+            ),
+        )
+    console.print(table)
+    console.print("sizes in examples; rates in score per 100 negative examples; - is undefined")
+
+
+def _print_paths(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -> None:
+    title = f"inverse and forward paths of {sweep} (distance from the teacher, 95% intervals)"
+    table = Table(title=title, title_justify="left")
+    heads = {name: head for name, head in PATH_COLUMNS.items() if name not in ("printed", "note")}
+    for name, head in heads.items():
+        text = name in ("label", "slices", "metric")
+        table.add_column(head, justify="left" if text else "right")
+    several = len({row["task"] for row in rows}) > 1
+    for row in rows:
+        if row["metric"] in PRINTED_METRICS:
+            label = model_name(row["model"], row["pretrain"], row["task"] if several else None)
+            worded = path_row(row, label)
+            table.add_row(*(worded[name] for name in heads))
+    console.print(table)
+    console.print(
+        "forward - inverse above 0 is the paper's claim; intervals and p over prompts, seeds held "
+        "fixed; cross-entropy holds the teacher's own entropy, KL does not"
+    )
+    for note in dict.fromkeys(row["note"] for row in rows if row["note"]):
+        console.print(f"of some pairs: {note}", markup=False)
