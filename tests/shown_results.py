@@ -7,7 +7,7 @@ import hashlib
 import math
 from typing import Any
 
-from elastic_ray.elasticity import curves, index_rows
+from elastic_ray.elasticity import comparison_rows, curves, index_rows, paths
 from elastic_ray.results import Results
 
 MODELS = (("small", 1_000_000), ("large", 8_000_000))
@@ -139,3 +139,74 @@ def _code(results: Results, point: Point, state: str) -> None:
             bits = size * (rates[kind] * (1 + 0.002 * i) + 0.00001 * seed * negative)
             coded.append({"example": i, "bits": bits, "tokens": size // 5, "bytes": size})
         results.write("code_lengths", coded, state_id=state, corpus=corpus)
+
+
+# A sweep of lessons alone
+
+LEARNERS = (("llama2-7b", 7_000_000), ("llama3-8b", 8_000_000), ("own", 1_000_000))
+PAIRS = ((1, 2), (2, 3), (1, 3))
+SLICES = (100, 200, 300)
+METRICS = ("cross_entropy", "kl", "js", "tv")
+
+
+def record_lessons(
+    results: Results, sweep: str = "learnt", *, failed: bool = False, measured: bool = True
+) -> None:
+    """Record a sweep whose answers are not scored and that has no negative sizes: slices of three
+    models, each taught by another. The inverse path is the shorter one in cross-entropy; by KL it
+    is only in the pair (1, 3). `failed` is the first model's forward lesson of pair (2, 3).
+    """
+    cells, lessons = [], []
+    for model, size in LEARNERS:
+        for seed in SEEDS:
+            for positive in (0, *SLICES):
+                point = (model, size, 0, positive, 0, seed)
+                state = _state(sweep, point)
+                cell = _cell(sweep, point, state, "done")
+                cells.append({**cell, "task": "alpaca", "scorer": "", "pretrain": None})
+                if not results.has("states", state_id=state):
+                    _train(results, sweep, point, state, len(cells), "done")
+            for k, last in PAIRS:
+                for direction in ("inverse", "forward"):
+                    inverse = direction == "inverse"
+                    ends = (SLICES[k - 1], SLICES[last - 1])
+                    teacher, student = ends if inverse else ends[::-1]
+                    lost = failed and not inverse and (model, k) == (LEARNERS[0][0], 2)
+                    row = {
+                        "sweep": sweep, "model": model, "task": "alpaca", "k": k, "l": last,
+                        "direction": direction, "seed": seed, "teacher_positive": teacher,
+                        "student_positive": student, "parameters": size, "probe_id": "far",
+                        "teacher_id": _state(sweep, (model, size, 0, teacher, 0, seed)),
+                        "student_id": _state(sweep, (model, size, 0, student, 0, seed)),
+                        "state_id": _state(sweep, (model, size, k, last, int(inverse), seed)),
+                        "status": "failed" if lost else "done",
+                        "error": "RuntimeError: out of memory" if lost else None,
+                    }  # fmt: skip
+                    lessons.append(row)
+                    if not lost:
+                        _compare(results, row, LEARNERS.index((model, size)))
+    results.replace_cells(sweep, cells)
+    results.replace_lessons(sweep, lessons)
+    if measured:
+        at = {"sweep": sweep}
+        found = paths(
+            results.query("FROM path_rows WHERE sweep = $sweep", at),
+            lessons=results.query("FROM lessons WHERE sweep = $sweep", at),
+        )
+        results.replace_paths(sweep, comparison_rows(found, resamples=100))
+
+
+def _compare(results: Results, lesson: dict[str, Any], place: int) -> None:
+    """Twelve prompts' distances; the teacher's entropy is higher on the forward path."""
+    forward, far = lesson["direction"] == "forward", lesson["l"] - lesson["k"] > 1
+    rows = []
+    for i in range(PROMPTS):
+        kl = 0.02 + 0.004 * math.sin(7 * i + 3 * forward + lesson["seed"])
+        kl += 0.02 * (forward and far)
+        values = (0.13 + 0.02 * place + 0.03 * forward + kl, kl, kl / 4, math.sqrt(kl / 2))
+        rows += [
+            {"prompt_index": i, "sample": 0, "metric": metric, "value": value, "tokens": 9}
+            for metric, value in zip(METRICS, values, strict=True)
+        ]
+    key = {"state_id": lesson["state_id"], "reference_id": lesson["teacher_id"]}
+    results.write("distances", rows, **key, probe_id=lesson["probe_id"])

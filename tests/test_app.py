@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from shown_results import record
+from shown_results import record, record_lessons
 
 pytest.importorskip("streamlit")
 
@@ -18,6 +18,8 @@ from streamlit.testing.v1 import AppTest
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.figures.curves import apart, curves, reach, retention
+from elastic_ray.app.figures.paths import paths
+from elastic_ray.app.figures.paths import reach as reach_of_paths
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.figures.scaling import scaling
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
@@ -27,7 +29,7 @@ from elastic_ray.results.console import Answer
 from elastic_ray.wording import COMPRESSION
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("overview", "curves", "surfaces", "scaling", "compression", "responses", "sql")
+PAGES = ("overview", "curves", "surfaces", "scaling", "paths", "compression", "responses", "sql")
 OPEN = Callable[..., AppTest]
 
 
@@ -148,6 +150,54 @@ def test_compression_says_where_nothing_is_measured(open_app: OPEN, tmp_path: Pa
     assert "probes: {code_length" in app.info[0].value
 
 
+def test_a_sweep_of_lessons_is_shown_as_table_1(open_app: OPEN, tmp_path: Path) -> None:
+    """Its answers are not scored and it has no negative sizes: the other pages say so."""
+    record_lessons(Results(tmp_path), failed=True)
+    app = open_app(tmp_path)
+    assert {metric.label: metric.value for metric in app.metric}["Cells done"] == "24 of 24"
+    app.switch_page("elastic_ray/app/pages/paths.py").run()
+    assert not app.exception, [e.value for e in app.exception]
+    assert any("yes, in every pair. Of 8 pairs" in text.value for text in app.markdown)
+    shown = app.dataframe[0].value.set_index(["label", "slices"])
+    assert shown.loc[("llama2-7b", "1, 2"), "printed"] == "0.1589 vs. 0.2018"
+    assert shown.loc[("own", "1, 2"), "printed"] == ""
+    assert shown.loc[("own", "1, 3"), "nearer"] == "2 of 2"
+    assert shown.loc[("llama2-7b", "2, 3"), "inverse"] == "-"
+    assert "2 of 4 lessons failed" in shown.loc[("llama2-7b", "2, 3"), "note"]
+    app.segmented_control(key="metric").set_value("kl").run()
+    assert not app.exception
+    assert any("By KL divergence: not in every pair" in text.value for text in app.markdown)
+    assert "printed" not in app.dataframe[0].value or not any(app.dataframe[0].value["printed"])
+    for page in ("curves", "surfaces", "scaling"):
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+        assert "not scored (`scorer: none`" in app.info[0].value
+    for page in ("compression", "responses", "sql"):
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+
+
+def test_lessons_that_are_not_measured_yet_are_counted(open_app: OPEN, tmp_path: Path) -> None:
+    record_lessons(Results(tmp_path), failed=True, measured=False)
+    said = open_app(tmp_path, "paths").info[0].value
+    assert "34 of 36 lessons are measured, 2 failed (RuntimeError: out of memory)" in said
+
+
+def test_paths_say_where_there_are_no_lessons(open_app: OPEN, done: Path) -> None:
+    assert "`lessons: {pairs:" in open_app(done, "paths").info[0].value
+
+
+def test_a_sweep_without_negative_sizes_is_shown(open_app: OPEN, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    record(results)
+    results.replace_cells("shown", [c for c in results.cells("shown") if not c["negative"]])
+    results.replace_indices("shown", [])
+    app = open_app(tmp_path)
+    for page in PAGES:
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+
+
 def test_a_running_sweep_is_measured_as_it_stands(open_app: OPEN, tmp_path: Path) -> None:
     record(Results(tmp_path), scored=60)
     app = open_app(tmp_path, "scaling")
@@ -236,6 +286,22 @@ def test_the_difference_of_a_model_to_itself_is_within_noise(holed: pd.DataFrame
     part = holed[(holed["positive"] > 0) & (holed["label"] == holed["label"].iloc[0])]
     shown = difference(part, part, "score").data[0]
     assert set(map(str, shown.text.ravel())) == {"(+0.00)"}
+
+
+def test_paths_stand_side_by_side_and_printed_ones_hollow(tmp_path: Path) -> None:
+    record_lessons(Results(tmp_path))
+    found = labelled(Reader(str(tmp_path)).paths("learnt"))
+    cross = found[(found["model"] == "llama3-8b") & (found["metric"] == "cross_entropy")]
+    figure = paths(cross, "cross_entropy", reach_of_paths(cross))
+    inverse, inverse_printed, forward, forward_printed = figure.data
+    assert [t.name for t in (inverse, forward)] == ["inverse", "forward"]
+    assert inverse_printed.y.tolist() == [0.2540, 0.2268, 0.2341]
+    assert forward_printed.y.tolist() == [0.2573, 0.3229, 0.2589]
+    assert list(figure.layout.xaxis.ticktext) == ["1, 2", "2, 3", "1, 3"], "as in Table 1"
+    low, high = figure.layout.yaxis.range
+    assert low < min(*inverse.y, 0.2268) and high > 0.3229
+    own = found[(found["model"] == "own") & (found["metric"] == "kl")]
+    assert [t.name for t in paths(own, "kl", reach_of_paths(own)).data] == ["inverse", "forward"]
 
 
 def test_other_figures(holed: pd.DataFrame, done: Path) -> None:

@@ -66,9 +66,13 @@ class Reader:
         return rows
 
     def curves(self, sweep: str, models: list[str] | None = None) -> pd.DataFrame:
-        """Grid points of the sweep, of some models or all; holes are rows without a score."""
+        """Grid points of the sweep, of some models or all; holes are rows without a score.
+
+        What is not to be scored is left out.
+        """
         where = None if models is None else {"model": models}
-        return self._ask("curves_in", sweep, where=where).to_pandas()
+        found = self._ask("curves_in", sweep, where=where).to_pandas()
+        return found[found["scorer"] != ""]
 
     def indices(self, sweep: str) -> tuple[pd.DataFrame, bool]:
         """What is measured of each curve, and whether it was measured just now.
@@ -111,6 +115,19 @@ class Reader:
     def compression(self, sweep: str) -> list[Curve]:
         """The curves of the sweep's code lengths, measured; none where it measures none."""
         return self._remember(("compression", sweep), lambda: self._compression(sweep))
+
+    def lessons(self, sweep: str) -> list[dict[str, Any]]:
+        """What the sweep's states were to learn from each other; none where it has no lessons."""
+        results, _ = self._open()
+        if not results.has("lessons", sweep=sweep):
+            return []
+        rows: list[dict[str, Any]] = self._ask("lessons", where={"sweep": sweep}).to_pylist()
+        return rows
+
+    def paths(self, sweep: str) -> pd.DataFrame:
+        """How inverse and forward paths compare, the paper's values beside; the sweep measures it
+        when it ends, so that there may be none yet."""
+        return self._ask("inverse_forward", where={"sweep": sweep}).to_pandas()
 
     def columns(self) -> pd.DataFrame:
         """The columns of every view."""

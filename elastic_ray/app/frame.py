@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -212,12 +213,30 @@ def table(
     )
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows, None where pandas has NaN."""
+    return [
+        {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
 def partial(table: pd.DataFrame) -> None:
     """Says in one line how many points are missing, and why."""
     failed, pending = int((table["failed"] > 0).sum()), int((table["seeds"] == 0).sum())
     if pending:
         word = f"{pending:,} of {len(table):,} points have no score yet and are left out"
         st.caption(f":material/info: {word}{f'; at {failed:,} a cell failed' if failed else ''}.")
+
+
+def unscored(sweep: Mapping[str, Any]) -> bool:
+    """Whether the sweep scores no answers at all; then it is said."""
+    if sweep["scored"]:
+        return False
+    nothing_here(
+        "The answers of this sweep are not scored (`scorer: none` in its file): it has no curves."
+    )
+    return True
 
 
 def nothing_here(why: str) -> None:

@@ -14,6 +14,7 @@ TITLES = {
     "curves": ("Curves", ":material/show_chart:"),
     "surfaces": ("Surfaces", ":material/landscape:"),
     "scaling": ("Scaling", ":material/trending_up:"),
+    "paths": ("Inverse and forward", ":material/compare_arrows:"),
     "compression": ("Compression", ":material/compress:"),
     "responses": ("Responses", ":material/forum:"),
     "sql": ("SQL", ":material/terminal:"),

@@ -16,6 +16,7 @@ from elastic_ray.app.frame import (
     page,
     partial,
     show,
+    unscored,
 )
 
 
@@ -23,7 +24,7 @@ def body(results: Reader) -> None:
     left, right = st.columns([1, 2])
     with left:
         sweep = choose_sweep(results)
-    if sweep is None:
+    if sweep is None or unscored(sweep):
         return
     table = labelled(results.curves(sweep["sweep"]))
     with right:

@@ -58,7 +58,9 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
     st.markdown(f"### {_plain(name)} &nbsp; :{colour}-badge[{state}]")
     st.progress((done + failed) / max(cells, 1))
     with st.container(horizontal=True):
-        st.metric("Cells scored", f"{done:,} of {cells:,}", width=150)
+        st.metric(
+            "Cells scored" if sweep["scored"] else "Cells done", f"{done:,} of {cells:,}", width=150
+        )
         st.metric("Failed", f"{failed:,}", width=100)
         st.metric("States trained", f"{pace['states']:,}", width=130)
         active = pace["active_seconds"]
@@ -183,7 +185,7 @@ def _all(results: Reader) -> None:
                 "progress", format="percent", min_value=0, max_value=1
             ),
             "cells": column.NumberColumn("cells", format="localized"),
-            "done": column.NumberColumn("scored", format="localized"),
+            "done": column.NumberColumn("done", format="localized"),
             "failed": column.NumberColumn("failed", format="localized"),
             "models": "models",
             "last_written": column.DatetimeColumn("last heard of (UTC)", format="YYYY-MM-DD HH:mm"),

@@ -10,7 +10,16 @@ import streamlit as st
 
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.scaling import scaling
-from elastic_ray.app.frame import choose_sweep, exports, labelled, page, show, table
+from elastic_ray.app.frame import (
+    choose_sweep,
+    exports,
+    labelled,
+    page,
+    records,
+    show,
+    table,
+    unscored,
+)
 from elastic_ray.elasticity.scaling import blocked_trend
 from elastic_ray.wording import QUANTITIES, compact, interval_of, number, p_value
 
@@ -26,7 +35,7 @@ def body(results: Reader) -> None:
     left, right = st.columns(2)
     with left:
         sweep = choose_sweep(results)
-    if sweep is None:
+    if sweep is None or unscored(sweep):
         return
     found, live = results.indices(sweep["sweep"])
     if found.empty:
@@ -113,10 +122,7 @@ def _numbers(sweep: str, found: pd.DataFrame) -> None:
     st.markdown("##### Every curve, with 95% intervals")
     names = [name for name in QUANTITIES if name in found]
     rows = found.assign(
-        **{
-            name: [interval_of(_clean(row), name) for row in found.to_dict("records")]
-            for name in names
-        }
+        **{name: [interval_of(row, name) for row in records(found)] for name in names}
     )
     columns = {"label": "model", "positive": st.column_config.NumberColumn(format="localized")}
     columns |= {
@@ -129,10 +135,6 @@ def _numbers(sweep: str, found: pd.DataFrame) -> None:
         "negative examples, rates in score per 100 of them."
     )
     exports(f"indices-{sweep}", found)
-
-
-def _clean(row: dict) -> dict:
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
 page("Scaling", "Does elasticity grow with model size and pre-training?", body)

@@ -18,6 +18,7 @@ from elastic_ray.app.frame import (
     page,
     partial,
     show,
+    unscored,
 )
 
 
@@ -25,7 +26,7 @@ def body(results: Reader) -> None:
     left, right = st.columns([1, 2])
     with left:
         sweep = choose_sweep(results)
-    if sweep is None:
+    if sweep is None or unscored(sweep):
         return
     table = labelled(results.curves(sweep["sweep"]))
     table = retention(table[table["positive"] > 0])
