@@ -69,8 +69,9 @@ def bundle(
     for ladder in reversed(order):  # every child before its parent
         taken, left = _fill([ladder], pending.pop(ladder.id, []), cost, limit)
         groups += _pack(left, cost, limit)
+        for before in {made_by[state].id for state in ladder.made_from if state in made_by}:
+            below[before] += below[ladder.id]
         if ladder.id in above:
-            below[above[ladder.id]] += below[ladder.id]
             pending[above[ladder.id]].append(taken)
         else:
             rest.append(taken)

@@ -52,9 +52,17 @@ def spec_of(**changes: Any) -> Spec:
 
 def plan_of(spec: Spec, most: int = 10**9) -> Plan:
     """The plan, with tasks that hold `most` examples, and folders hashed by their names."""
-    tasks = {task.name: Facts(task.name, most) for task in spec.task}
-    paths = [model.path for model in spec.models] + [task.scorer.path for task in spec.task]
+    tasks = {name: Facts(name, most) for name in spec.datasets()}
+    paths = [model.path for model in spec.models]
+    paths += [task.scorer.path for task in spec.task if task.scorer]
     return plan_sweep(spec, tasks, {path: f"content of {path}" for path in paths if path})
+
+
+def plain(spec: Spec) -> Spec:
+    """The spec without lessons, and without what is taught before its tasks."""
+    own = {"instruct": None, "positive": None}
+    tasks = tuple(task.model_copy(update=own) for task in spec.task)
+    return spec.model_copy(update={"lessons": None, "task": tasks})
 
 
 def sizes(most: int, count: int, least: int = 1) -> st.SearchStrategy[list[int]]:
@@ -89,20 +97,41 @@ def recipes(lora: bool = True) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+def tasks() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """One or two tasks, with what models are taught before them."""
+    first = {"task": "imdb", "examples": 16}  # imdb's own positive state where it has that size
+    circle = [
+        {"name": "imdb", "instruct": {"task": "reviews", "examples": 8}},
+        {"name": "reviews", "instruct": {"task": "imdb", "examples": 16}},
+    ]
+    return st.sampled_from(
+        [
+            [{"name": "reviews"}],
+            [{"name": "reviews", "instruct": first, "scorer": None}],
+            [{"name": "imdb"}, {"name": "reviews"}],
+            [{"name": "imdb", "positive": [8, 16]}, {"name": "reviews", "instruct": first}],
+            circle,
+        ]
+    )
+
+
 def specs() -> st.SearchStrategy[Spec]:
     """Specs of up to three models (which may be one under several names) and two tasks."""
     return st.builds(
-        lambda sources, tasks, positive, negative, zero, seeds, pretrain, up, down, keep: spec_of(
-            task=tasks,
-            models=[{"name": f"m{i}", **source} for i, source in enumerate(sources)],
-            positive=positive,
-            negative=[0, *negative] if zero else negative,
-            seeds=seeds,
-            training={"pretrain": pretrain, "positive": up, "negative": down},
-            keep=keep,
+        lambda sources, tasks, positive, negative, zero, seeds, pretrain, up, down, keep, lessons: (
+            spec_of(
+                task=tasks,
+                models=[{"name": f"m{i}", **source} for i, source in enumerate(sources)],
+                positive=positive,
+                negative=[0, *negative] if zero else negative,
+                seeds=seeds,
+                training={"pretrain": pretrain, "positive": up, "negative": down},
+                keep=keep,
+                lessons=lessons if len(positive) > 1 else None,
+            )
         ),
         st.lists(_SOURCES, min_size=1, max_size=3),
-        st.sampled_from([["reviews"], ["imdb", "reviews"]]),
+        tasks(),
         sizes(40, 3),
         sizes(40, 4),
         st.booleans(),
@@ -111,4 +140,5 @@ def specs() -> st.SearchStrategy[Spec]:
         recipes(),
         recipes(),
         st.sampled_from(["all", "none", "base"]),
+        st.sampled_from([None, None, {"pairs": [[1, 2]], "queries": 12}]),
     )

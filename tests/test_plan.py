@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from small_sweeps import COMMIT, Facts, plan_of, spec_of, specs
+from small_sweeps import COMMIT, Facts, plain, plan_of, spec_of, specs
 
-from elastic_ray.plan import Asked, Cell, Ladder, Plan
+from elastic_ray.plan import Asked, Cell, Ladder, Lesson, Plan
 from elastic_ray.planning import plan_sweep
 from elastic_ray.price import init_parameters, parameters_in_name
 from elastic_ray.spec import Init, Spec, SpecError
@@ -35,8 +35,8 @@ def bases(spec: Spec) -> int:
     return len(spec.task) * sum(max(1, len(model.pretrain)) for model in spec.models)
 
 
-def written_out(plan: Plan, cell: Cell) -> list[tuple[Stage, int]]:
-    """The stages of a cell's state, from its start, as the plan's graph has them."""
+def written_out(plan: Plan, cell: Cell | Lesson) -> list[tuple[Stage, int]]:
+    """The stages of a point's state, from its start, as the plan's graph has them."""
     found: list[tuple[Stage, int]] = []
     node = plan.nodes[cell.state_id]
     while node.parent_id is not None:
@@ -64,7 +64,7 @@ def test_every_point_of_the_grid_is_one_cell(spec: Spec) -> None:
         # The base line and the start of each curve are always there, asked for or not.
         for positive, negative in [
             (0, 0),
-            *((p, n) for p in spec.positive for n in sorted({0, *spec.negative})),
+            *((p, n) for p in spec.positive_sizes(task) for n in sorted({0, *spec.negative})),
         ]
     ]
     assert sorted(points, key=repr) == sorted(expected, key=repr)
@@ -75,19 +75,24 @@ def test_every_point_of_the_grid_is_one_cell(spec: Spec) -> None:
 def test_a_cells_state_is_what_the_cell_says(spec: Spec) -> None:
     plan = plan_of(spec)
     models = {model.name: model for model in spec.models}
+    firsts = {task.name: task.instruct for task in spec.task}
     for cell in plan.cells:
-        stages = written_out(plan, cell)
+        stages, first = written_out(plan, cell), firsts[cell.task]
         expected = [
             ("pretrain", cell.pretrain),
+            ("instruct", first and first.examples),
             ("positive", cell.positive),
             ("negative", cell.negative),
         ]
-        assert [(s.kind, n) for s, n in stages] == [(k, n) for k, n in expected if n]
+        kinds = [(kind, n) for kind, n in expected if n]
+        # What is taught first may be another task's positive state.
+        pools = [("positive" if kind == "instruct" else kind, n) for kind, n in kinds]
+        assert [(s.pool, n) for s, n in stages] == pools
         init = models[cell.model].init
-        for stage, _ in stages:
-            assert stage.recipe == spec.training.recipe(stage.kind)
-            seed = cell.seed if stage.kind != "pretrain" else init.seed if init else 0
-            assert stage.seed == seed
+        seeds = {"pretrain": init.seed if init else 0, "instruct": 0}
+        for (stage, _), (kind, _) in zip(stages, kinds, strict=True):
+            assert stage.recipe == spec.training.recipe(kind)
+            assert stage.seed == seeds.get(kind, cell.seed)
         lineage = plan.lineage(cell.state_id)
         assert [(s["kind"], s["examples"]) for s in lineage["stages"]] == [
             (s.kind, n) for s, n in stages
@@ -119,11 +124,11 @@ def test_parents_come_before_children_and_ids_follow_from_them(spec: Spec) -> No
 @given(specs())
 @settings(max_examples=60, deadline=None)
 def test_no_state_is_trained_for_nothing(spec: Spec) -> None:
-    """Each state is some cell's, or lies on the way to one."""
+    """Each state is some cell's or lesson's, or lies on the way to one."""
     plan = plan_of(spec)
     needed: set[str | None] = {None}
-    for cell in plan.cells:
-        state: str | None = cell.state_id
+    for point in plan.points:
+        state: str | None = point.state_id
         while state not in needed:
             needed.add(state)
             assert state is not None
@@ -311,7 +316,8 @@ def test_sharing_and_fusing_only_save(spec: Spec) -> None:
     assert sum(a.shared for a in plan.asked.values()) == sum(
         node.examples for node in plan.nodes.values()
     )
-    trained = [n for cell in plan.cells for _, n in written_out(plan, cell)]
+    trained = [n for point in plan.points for _, n in written_out(plan, point)]
+    trained += [lesson.teacher for lesson in plan.lessons]
     assert sum(a.cell_by_cell for a in plan.asked.values()) == sum(trained)
 
 
@@ -319,6 +325,7 @@ def test_sharing_and_fusing_only_save(spec: Spec) -> None:
 @settings(max_examples=60, deadline=None)
 def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
     """Where no two models are the same, each base line has its own states."""
+    spec = plain(spec)
     models = [m.model_copy(update={"hub": f"some/{m.name}"} if m.hub else {}) for m in spec.models]
     models = [m.model_copy(update={"path": m.name} if m.path else {}) for m in models]
     models = [
