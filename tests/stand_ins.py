@@ -173,6 +173,8 @@ def overrides(sweep: Path, root: Path) -> list[str]:
         seen[family] += 1
     for task in asked["task"]:
         sets.append(f"task.{task['name']}.data={{path: {root / 'data' / task['name']}}}")
+        if "scorer" not in task:
+            continue
         judge = {k: v for k, v in task["scorer"].items() if k not in ("hub", "revision")}
         judge["path"] = str(root / judge["name"])
         sets.append(f"task.{task['name']}.scorer={yaml.safe_dump(judge, default_flow_style=True)}")

@@ -23,10 +23,12 @@ positive: [16, 64]
 negative: [0, 8, 16, 32]
 seeds: [0]
 training: {learning_rate: 2.0e-3, global_batch: 8, pretrain: {global_batch: 32}}
+lessons: {pairs: [[1, 2]], queries: 16}
 generation: {prompts: 24, max_tokens: 24}
 probes: {code_length: {texts: 6, window: 32}}
 """
 CELLS = 2 * (1 + 2 * 4)
+LESSONS = 2 * 2
 
 
 MARK = f"ELASTIC_RAY_TEST_{os.getpid()}"

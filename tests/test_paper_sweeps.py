@@ -48,6 +48,17 @@ ROOM = (
     "resources.scorers.cpus=0.1",
 )
 """All engines stay open beside one trainer: none is started twice."""
+PATHS = (
+    "task.alpaca.positive=[16,32,48,64]",
+    "task.truthfulqa.positive=[16,32,48,64]",
+    "task.saferlhf.positive=[16,32,48,64]",
+    "task.truthfulqa.instruct.examples=64",
+    "task.saferlhf.instruct.examples=64",
+    "lessons.queries=16",
+    "seeds=[0]",
+    *(each for each in SMALL if each.startswith(("generation", "training", "resources.engines"))),
+)
+"""Of the fourth file, which asks for lessons in place of negative examples."""
 PLAIN = ("resources.engines.engine=transformers", "resources.scorers.engine=transformers")
 """Five of vLLM's engines take minutes to start on two cores: `existence` has them, which serves two
 architectures and both scorers."""
@@ -101,6 +112,38 @@ def test_a_file_asks_for_what_the_paper_did(name: str) -> None:
     assert (cost.mode, cost.sign) == ("mean", -1), "a lower cost is safer"
     assert all(model.hub and model.revision for model in spec.models)
     assert not any(model.trust_remote_code for model in spec.models)
+
+
+def test_the_file_of_table_1_asks_for_what_the_paper_did() -> None:
+    spec = load_spec(file("inverse_forward"))
+    assert [model.name for model in spec.models] == ["llama2-7b", "llama2-13b", "llama3-8b"]
+    assert [task.name for task in spec.task] == ["alpaca", "truthfulqa", "saferlhf"]
+    assert spec.lessons and spec.lessons.pairs == ((1, 2), (2, 3), (1, 3))
+    for task in spec.task:
+        quarter, *_ = sizes = spec.positive_sizes(task)
+        assert sizes == tuple(quarter * n for n in (1, 2, 3, 4)), "four equal parts"
+        assert (task.instruct and task.instruct.task) == (
+            None if task.name == "alpaca" else "alpaca"
+        )
+        assert task.scorer is None
+    recipe, taught = spec.training.positive, spec.training.lesson
+    assert recipe.betas == taught.betas == (0.99, 0.95)
+    assert recipe.weight_decay == taught.weight_decay == 0.01
+    answers = spec.generation
+    assert (answers.top_k, answers.top_p, answers.temperature) == (30, 0.9, 0.1)
+    assert len(spec.seeds) >= 3 and all(model.hub and model.revision for model in spec.models)
+
+
+def test_alpacas_last_slice_is_what_the_others_start_from(made: Path) -> None:
+    name = file("inverse_forward")
+    spec = load_spec(name, [*stand_ins.overrides(name, made), *PATHS])
+    found = find(spec, to_run=True)
+    plan = plan_sweep(spec, found.tasks, found.folders)
+    for model in ("llama2-7b", "llama2-13b", "llama3-8b"):
+        of = {
+            (cell.task, cell.positive): cell.state_id for cell in plan.cells if cell.model == model
+        }
+        assert of["alpaca", 64] == of["truthfulqa", 0] == of["saferlhf", 0]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -193,3 +236,30 @@ def test_a_file_runs_whole_on_stand_ins(name: str, made: Path, results: Path) ->
     judges = read("SELECT DISTINCT scorer FROM scores").to_pylist()
     kinds = {row["scorer"].rpartition("-")[0] for row in judges}
     assert kinds == {"sentiment", "cost"}
+
+
+@pytest.mark.slow
+def test_the_file_of_table_1_runs_whole_on_stand_ins(made: Path, results: Path) -> None:
+    name = "inverse_forward"
+    sets = [*stand_ins.overrides(file(name), made), *PATHS, *ROOM, PLAIN[0]]
+    done = command(name, results, *sets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    read = Results(results).query
+    rows = read(
+        "SELECT * FROM inverse_forward WHERE sweep = $name AND metric = 'cross_entropy'",
+        {"name": name},
+    ).to_pylist()
+    printed = read("FROM printed_paths").to_pylist()
+    assert {(row["task"], row["model"], row["k"], row["l"]) for row in rows} == {
+        (row["task"], row["model"], row["k"], row["l"]) for row in printed
+    }
+    for row in rows:
+        assert row["inverse"] > 0 and row["forward"] > 0
+        assert row["inverse_low"] <= row["inverse"] <= row["inverse_high"]
+        assert 0 < row["printed_inverse"] < row["printed_forward"], "as the paper has it"
+    lessons = read("SELECT * FROM lessons WHERE sweep = $name", {"name": name}).to_pylist()
+    assert len(lessons) == 3 * 3 * 6 and {row["status"] for row in lessons} == {"done"}
+    told = read(
+        "SELECT DISTINCT metric FROM path_rows WHERE sweep = $name", {"name": name}
+    ).to_pylist()
+    assert {row["metric"] for row in told} == {"cross_entropy", "kl", "js", "tv"}

@@ -7,9 +7,12 @@ different moments and started again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,7 @@ import pytest
 from elastic_ray.results import Results
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from sweep_process import CELLS, SPEC, kill, nothing_is_left, start, sweep, until
+from sweep_process import CELLS, LESSONS, SPEC, kill, nothing_is_left, start, sweep, until
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,9 @@ MEASURED = {
     "responses": "SELECT * FROM responses ORDER BY ALL",
     "scores": "SELECT * EXCLUDE probability FROM scores ORDER BY ALL",
     "elasticity": "SELECT * FROM elasticity ORDER BY ALL",
+    "lessons": "SELECT * FROM lessons ORDER BY ALL",
+    "distances": "SELECT * FROM distances ORDER BY ALL",
+    "paths": "SELECT * FROM paths ORDER BY ALL",
 }
 
 
@@ -134,11 +140,15 @@ def test_every_answer_came_from_its_state(ran: tuple[Path, str]) -> None:
     wrong = results.query("SELECT count(*) AS n FROM responses WHERE held_state <> state_id")
     assert wrong["n"][0].as_py() == 0
     counts = results.query(
-        "SELECT state_id, count(*) AS n, count(DISTINCT prompt_index) AS p "
-        "FROM responses GROUP BY state_id"
+        "SELECT state_id, probe_id, count(*) AS n, count(DISTINCT prompt_index) AS p "
+        "FROM responses GROUP BY ALL"
     ).to_pylist()
-    assert {(row["n"], row["p"]) for row in counts} == {(24, 24)}
-    assert len(counts) == 2 * (1 + 2 * 4)
+    assert Counter((row["n"], row["p"]) for row in counts) == {
+        (24, 24): 2 * (1 + 2 * 4),  # every cell's
+        (16, 16): 2 * 2,  # for others to learn from: other prompts
+    }
+    asked = results.query("SELECT DISTINCT prompt_index, prompt FROM responses").to_pylist()
+    assert len({row["prompt"] for row in asked}) == len(asked) == 24 + 16
 
 
 def test_scores_carry_the_scorers_accuracy(ran: tuple[Path, str]) -> None:
@@ -156,6 +166,40 @@ def test_states_can_be_traced(ran: tuple[Path, str]) -> None:
         if row["kind"] != "start":
             assert row["tokens"] > 0
             assert len(row["losses"]) >= 1
+
+
+def test_every_lesson_is_what_its_teacher_said(ran: tuple[Path, str]) -> None:
+    results = Results(ran[0], read_only=True)
+    lessons = results.query("FROM lessons").to_pylist()
+    assert len(lessons) == LESSONS and {row["status"] for row in lessons} == {"done"}
+    for row in lessons:
+        taught = results.state(row["state_id"])
+        assert taught is not None and taught["parent_id"] == row["student_id"]
+        stage = json.loads(taught["lineage"])["stages"][-1]
+        assert stage["answers"]["state_id"] == row["teacher_id"]
+        said = results.read("responses", **stage["answers"]).to_pylist()
+        assert len(said) == stage["examples"] == 16
+        assert {each["held_state"] for each in said} == {row["teacher_id"]}
+        texts = [[s["prompt"], s["response"], s["finish_reason"] == "stop"] for s in said]
+        content = hashlib.sha256(json.dumps(texts, separators=(",", ":")).encode()).hexdigest()
+        assert stage["content"] == content
+
+
+def test_lessons_are_measured_from_their_teachers(ran: tuple[Path, str]) -> None:
+    rows = Results(ran[0], read_only=True).query("FROM path_rows").to_pylist()
+    assert len(rows) == LESSONS * 24 * 4
+    for row in rows:
+        least = 0 if row["metric"] != "cross_entropy" else 0.01
+        assert row["value"] >= least and row["before"] >= least and row["tokens"] > 0
+    table = Results(ran[0], read_only=True).query("FROM inverse_forward").to_pylist()
+    assert {(row["pretrain"], row["metric"]) for row in table} == {
+        (size, metric) for size in (640, 1280) for metric in ("cross_entropy", "kl", "js", "tv")
+    }
+    for row in table:
+        paths = [each for each in rows if all(each[k] == row[k] for k in ("pretrain", "metric"))]
+        for direction in ("inverse", "forward"):
+            values = [each["value"] for each in paths if each["direction"] == direction]
+            assert row[direction] == pytest.approx(sum(values) / len(values))
 
 
 def test_only_the_base_checkpoints_are_left(ran: tuple[Path, str]) -> None:
