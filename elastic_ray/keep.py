@@ -21,9 +21,8 @@ class Keeper:
         self._own = {rung.state_id: lad for lad in plan.ladders for rung in lad.rungs}
         self._questions: dict[str, list[Question]] = defaultdict(list)
         for question in plan.questions():
-            self._questions[question.state_id].append(question)
-            if question.reference is not None:
-                self._questions[question.reference].append(question)
+            for state in question.states:
+                self._questions[state].append(question)
         self._over: dict[str, list[str]] = defaultdict(list)
         for state in plan.nodes:
             full = plan.full_ancestor(state)

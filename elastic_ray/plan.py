@@ -111,6 +111,11 @@ class Question(NamedTuple):
     kind: str
     reference: str | None = None
 
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states whose weights it takes to answer."""
+        return (self.state_id,) if self.reference is None else (self.state_id, self.reference)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:

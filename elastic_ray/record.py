@@ -42,9 +42,8 @@ def board_of(plan: Plan, results: Results) -> tuple[Board, Outstanding]:
                 closed.add(asked)
         elif (state, asked.reference, probe.distances) in distances:
             closed.add(asked)
-    unasked: set[str] = set()
-    for asked in plan.questions().keys() - answered - closed:
-        unasked |= {asked.state_id, asked.reference or asked.state_id}
+    still = plan.questions().keys() - answered - closed
+    unasked = {state for asked in still for state in asked.states}
     left = outstanding(plan, recorded, unasked)
     done = {s for s, row in recorded.items() if row.done and s not in left.remade}
     board = Board(plan, done, answered, closed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="the training extra is not installed")
 
 import stand_ins
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from elastic_ray.checkpoints import CheckpointError
 from elastic_ray.serving.distances import METRICS, Tokens, between, logits_in_blocks, of_texts
-from elastic_ray.serving.values import EngineError
+from elastic_ray.serving.plain_engine import PlainEngine
+from elastic_ray.serving.values import Answer, Compared, EngineConfig, EngineError, Weights
 
 Array = NDArray[np.float64]
 
@@ -156,6 +159,71 @@ def test_a_model_is_at_no_distance_from_itself(models: list[PreTrainedModel]) ->
     for distance in of_texts(models[2], models[2], TEXTS, 16):
         assert (distance.kl, distance.js, distance.tv) == (0, 0, 0)
         assert distance.cross_entropy > 1, "its entropy"
+
+
+# The engine
+
+
+def said(i: int, response: str, reason: str = "stop") -> Answer:
+    return Answer(i, 0, "the review begins", response, 1, reason, "teacher", 0, "some engine")
+
+
+SAID = [
+    said(0, " with a wonderful film"),
+    said(1, " and is cut", "length"),
+    said(2, ""),
+    said(3, "", "length"),
+]
+"""The third says its end only, the last nothing at all."""
+
+
+def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
+    folders = {
+        name: stand_ins.language_model(tmp_path / name, "llama", seed)
+        for seed, name in enumerate(("student", "teacher", "other"))
+    }
+    weights = {name: Weights(name, str(folder)) for name, folder in folders.items()}
+    engine = PlainEngine(
+        EngineConfig(
+            "pairs", "transformers", str(folders["student"]), None, "student", "float32", 64
+        )
+    )
+    models = {n: AutoModelForCausalLM.from_pretrained(f).eval() for n, f in folders.items()}
+    known = AutoTokenizer.from_pretrained(folders["student"])
+
+    def expected(answer: Answer, state: str, reference: str) -> Array:
+        head = known(answer.prompt).input_ids
+        tail = known(answer.response, add_special_tokens=False).input_ids
+        end = [known.eos_token_id] if answer.finish_reason == "stop" else []
+        tokens = Tokens(tuple(head + tail + end), len(head))
+        return naive(whole(models[reference], tokens), whole(models[state], tokens)).mean(axis=1)
+
+    async def compared(state: str, reference: str) -> list[Compared]:
+        await engine.take(weights[state])
+        return await engine.compare(weights[state], weights[reference], SAID)
+
+    for state, reference in (("student", "teacher"), ("other", "teacher"), ("other", "student")):
+        found = asyncio.run(compared(state, reference))
+        assert [each.prompt_index for each in found] == [0, 1, 2], "nothing is compared on nothing"
+        assert found[2].tokens == 1
+        for each, answer in zip(found, SAID, strict=False):
+            assert (each.held_state, each.reference) == (state, reference)
+            told = [each.distances[metric] for metric in METRICS]
+            np.testing.assert_allclose(told, expected(answer, state, reference), atol=1e-5)
+    for each in asyncio.run(compared("teacher", "teacher")):
+        assert [each.distances[metric] for metric in ("kl", "js", "tv")] == [0, 0, 0]
+    with pytest.raises(EngineError, match="asked of student, but the engine holds teacher"):
+        asyncio.run(engine.compare(weights["student"], weights["teacher"], SAID))
+
+
+def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
+    folder = stand_ins.language_model(tmp_path / "one", "llama", 0)
+    weights = Weights("one", str(folder))
+    engine = PlainEngine(EngineConfig("p", "transformers", str(folder), None, "one", "float32", 64))
+    asyncio.run(engine.take(weights))
+    other = Weights("two", str(folder), checksum="0" * 64)
+    with pytest.raises(CheckpointError, match="its weights are not those on record"):
+        asyncio.run(engine.compare(weights, other, SAID))
 
 
 @pytest.mark.parametrize(("length", "start"), [(1, 1), (5, 0), (5, 5)])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sweeps import COMMIT, plan_of, spec_of, specs
 
-from elastic_ray.board import Board, cell_rows
+from elastic_ray.board import Board, cell_rows, lesson_rows
 from elastic_ray.keep import Keeper
-from elastic_ray.plan import ANSWERS, CODE_LENGTH, Ladder, Plan, Question
+from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, Ladder, Plan, Question
 from elastic_ray.resume import Outstanding, Recorded, outstanding
 from elastic_ray.spec import Spec
 
@@ -224,7 +224,8 @@ class Simulation:
         self.plan, self.dice = plan, dice
         questions = plan.questions()
         closed = {asked for asked in closed if asked in questions}
-        left = outstanding(plan, recorded, {q.state_id for q in questions if q not in closed})
+        still = {state for q in questions if q not in closed for state in q.states}
+        left = outstanding(plan, recorded, still)
         done = {s for s, row in recorded.items() if row.done and s in plan.nodes}
         self.there = {s for s in done if recorded[s].kept}
         self.board = Board(plan, done - left.remade, closed, closed)
@@ -257,11 +258,11 @@ class Simulation:
             ("start", s) for s in self.left.starts if s not in self.made
         ]
         for ladder in self.left.ladders:
-            if ladder.parent_id in board.done and self.next_rung(ladder):
+            if all(map(board.settled, ladder.needs)) and self.next_rung(ladder):
                 found.append(("train", ladder))
         for asked in self.plan.questions():
             still = asked not in board.closed and asked not in board.lost
-            if asked.state_id in board.done and still:
+            if board.done.issuperset(asked.states) and still:
                 found.append(("ask", asked))
         return found
 
@@ -271,8 +272,9 @@ class Simulation:
         if not steps:
             return False
         for kind, what in steps:
-            read = what.parent_id if kind == "train" else what[0] if kind == "ask" else None
-            assert read is None or self.whole(read), f"{kind} {what}: its checkpoint is gone"
+            read = what.states if kind == "ask" else ()
+            read = (what.parent_id,) if kind == "train" else read
+            assert all(map(self.whole, read)), f"{kind} {what}: a checkpoint is gone"
         assert all(self.whole(s) for s in self.points.values()), "a run could not go on"
         kind, what = self.dice.choice(steps)
         fails = failures and self.dice.random() < 0.1
@@ -366,11 +368,40 @@ def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> No
     for state in run.board.failed:
         parent = plan.nodes[state].parent_id
         assert parent is None or parent not in run.board.done or run.whole(parent)
-    for key in run.board.lost:
-        assert run.whole(key[0])
+    lost = {state for asked in run.board.lost for state in asked.states}
+    assert all(map(run.whole, lost))
     # Run again, it makes nothing twice.
-    left = outstanding(plan, run.recorded(), {key[0] for key in run.board.lost})
-    assert not left.remade
+    assert not outstanding(plan, run.recorded(), lost).remade
+
+
+def test_what_is_to_learn_from_a_silent_teacher_fails_and_says_so() -> None:
+    plan = small(lessons={"pairs": [[1, 2]], "queries": 8})
+    board = Board(plan, [*plan.starts], [], [])
+    for size in (8, 16):
+        board.state_done(state(plan, size, 0))
+    ladders = {ladder.id: ladder for ladder in plan.ladders}
+    taught = {lesson.direction: lesson for lesson in plan.lessons}
+    inverse, forward = (ladders[taught[way].state_id] for way in ("inverse", "forward"))
+    assert not all(map(board.settled, inverse.needs))
+    board.question_closed(Question(state(plan, 8, 0), "reviews", QUERIES))
+    assert all(map(board.settled, inverse.needs))
+    board.question_lost(Question(state(plan, 16, 0), "reviews", QUERIES), "the engine died")
+    assert all(map(board.settled, forward.needs)) and board.finished(forward)
+    rows = {row["direction"]: (row["status"], row["error"]) for row in lesson_rows(plan, board)}
+    assert rows == {"inverse": ("pending", None), "forward": ("failed", "the engine died")}
+    assert board.failed == {forward.id: "its teacher did not answer: the engine died"}
+
+
+def test_more_pairs_leave_what_is_there_as_it_was() -> None:
+    pairs = [[[1, 2]], [[1, 2], [1, 3]]]
+    few, more = (
+        plan_of(spec_of(models=[HUB], positive=[8, 16, 24], lessons={"pairs": each, "queries": 8}))
+        for each in pairs
+    )
+    assert set(few.nodes) < set(more.nodes) and len(more.lessons) == 4
+    recorded = {state: DONE for state in few.nodes}
+    left = outstanding(more, recorded, [])
+    assert len(left.ladders) == 2 and {lad.stage.kind for lad in left.ladders} == {"lesson"}
 
 
 def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:

@@ -145,6 +145,44 @@ BAD = [
             "input should be less than 2147483648"
         ],
     ),
+    # Lessons, and what is taught before a task
+    (
+        "negative: [0, 8, 24]\n",
+        "",
+        ["s.yaml:1: negative: missing; a sweep needs negative sizes, or lessons"],
+    ),
+    (
+        "seeds: [0, 1]",
+        "lessons: {pairs: [[1, 3]], queries: 8}",
+        ["s.yaml:10: lessons.pairs: found [1, 3]; there are 2 positive sizes, numbered from 1"],
+    ),
+    (
+        "seeds: [0, 1]",
+        "lessons: {pairs: [[2, 1]], queries: 8}",
+        ["s.yaml:10: lessons.pairs: found [2, 1]; the smaller of two slices comes first"],
+    ),
+    (
+        "seeds: [0, 1]",
+        "lessons: {pairs: [[1, 2], [1, 2]], queries: 8}",
+        ["s.yaml:10: lessons.pairs: found [1, 2] more than once; each pair once"],
+    ),
+    (
+        "seeds: [0, 1]",
+        "lessons: {pair: [[1, 2]], queries: 8}",
+        [
+            "s.yaml:10: lessons.pairs: missing; it is required",
+            "s.yaml:10: lessons.pair: unknown key 'pair' (did you mean 'pairs'?); allowed: pairs, "
+            "queries",
+        ],
+    ),
+    (
+        "task: reviews",
+        "task: {name: reviews, instruct: {task: reviews, examples: 8, data: {max_words: 9}}}",
+        [
+            "s.yaml:2: task.instruct.data: found settings other than those of task.0, which is "
+            "reviews too; give them there only"
+        ],
+    ),
     # Models
     (
         "hidden_size: 64",

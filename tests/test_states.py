@@ -17,19 +17,23 @@ from hypothesis import strategies as st
 from small_sweeps import COMMIT, Facts, plan_of, spec_of
 
 from elastic_ray.plan import Plan
-from elastic_ray.spec import CodeLength, Generation, Init, Lora, Part, Recipe, Scorer
+from elastic_ray.spec import CodeLength, Generation, Init, Lessons, Lora, Part, Recipe, Scorer
 from elastic_ray.states import (
     ID_LENGTH,
+    Answers,
     IdentityError,
     Stage,
     canonical,
     corpus_id,
     digest,
+    distance_id,
     folder_start,
     hub_start,
     identity_of,
     init_start,
+    lesson,
     probe_id,
+    queries_id,
     scorer_id,
     state_id,
 )
@@ -129,6 +133,9 @@ GOLDEN = {
     "probe": "0c04c42c75fa810db66a",
     "scorer": "sentiment-1accb4b1",
     "hub scorer": "s-0b5ba871",
+    "lesson": "908187bd470bbafbebfc",
+    "queries": "67cafd28349f03e76715",
+    "distances": "28b8ec01ac4d6cd68c00",
 }
 
 
@@ -137,6 +144,8 @@ def test_golden_ids() -> None:
     stage = Stage("pretrain", "pretrain", 0, Recipe(), digest(Facts().identity))
     lora = Stage("positive", "positive", 3, Recipe(lora=Lora(), precision="bf16"), "data")
     base = state_id(start.state_id, stage, 4000)
+    taught = lesson(Answers("teacher", "questions"), 1, Recipe())
+    lessons = Lessons(pairs=((1, 2),), queries=16)
     found = {
         "init": start.state_id,
         "hub": hub_start("some/model", COMMIT).state_id,
@@ -146,6 +155,9 @@ def test_golden_ids() -> None:
         "probe": probe_id(Facts().identity, Generation(), "float32"),
         "scorer": scorer_id(Scorer(), {"trained_on": Facts().identity}),
         "hub scorer": scorer_id(Scorer(name="s", hub="a/b", revision=COMMIT), {}),
+        "lesson": state_id(base, taught, 16),
+        "queries": queries_id(Facts().identity, Generation(), lessons, "float32"),
+        "distances": distance_id("questions"),
     }
     assert found == GOLDEN
 
