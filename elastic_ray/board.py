@@ -137,8 +137,8 @@ class Board:
         return need in self.done or need in self.failed
 
     def finished(self, ladder: Ladder) -> bool:
-        """Whether every state of the ladder is done or failed."""
-        return all(r.state_id in self.done or r.state_id in self.failed for r in ladder.rungs)
+        """Whether every state of the ladder is."""
+        return all(self.settled(rung.state_id) for rung in ladder.rungs)
 
     def measured(self, point: Point) -> bool:
         """Whether all that is asked of the point's state is on record."""

@@ -32,7 +32,7 @@ from .price import Rate, generation_seconds, rate, training_seconds
 from .probing import Prober
 from .results import Results, ResultsError, compact
 from .resume import Outstanding
-from .schedule import Failure, Release, run_trials
+from .schedule import Failure, Release, run_trials, training
 from .screen import Screen
 from .serving.fleet import Fleet
 from .serving.values import ScorerConfig, Text
@@ -193,7 +193,7 @@ class _Drive:
 
     def _train(self) -> None:
         if self.trials:
-            run_trials(self.release, self._jobs(), self.layout.trainers)
+            run_trials(self.release, training(self._jobs()), self.layout.trainers)
 
     def _jobs(self) -> dict[str, TrainJob]:
         runtime = self.plan.spec.training.runtime.model_copy(

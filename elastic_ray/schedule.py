@@ -8,9 +8,12 @@ knows Ray Tune; what is done is told by the results, never by Tune's own files.
 
 from __future__ import annotations
 
+import heapq
+import os
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +25,7 @@ from ray.tune.stopper import Stopper
 
 from .board import Board
 from .capacity import DRIVER_CPUS
+from .plan import Need
 from .training.values import TrainJob
 from .trials import Trial
 
@@ -37,6 +41,19 @@ class Failure:
     error: str
 
 
+@dataclass
+class _Waiting:
+    """A trial at its place in the order, and what it still waits for."""
+
+    place: int
+    trial: Trial
+    needs: set[Need]
+
+
+def _state_of(need: Need) -> str:
+    return need if isinstance(need, str) else need.state_id
+
+
 class _StaysHere:
     """Tune pickles its searcher and stopper to restore them later. These live in this process and
     are never restored (the results are the record), so a copy is the thing itself, and a pickle is
@@ -50,7 +67,12 @@ class _StaysHere:
 
 
 class Release(_StaysHere, Searcher):
-    """The searcher: suggests a trial when its parents are recorded, None while none is ready."""
+    """The searcher: suggests a trial when its parents are recorded, None while none is ready.
+
+    Trials are released in the order given, those that are tried again first. What a suggestion
+    costs does not grow with the trials that wait: a trial becomes ready when the board tells of
+    the last thing that it needs.
+    """
 
     def __init__(
         self,
@@ -60,25 +82,52 @@ class Release(_StaysHere, Searcher):
     ) -> None:
         super().__init__()
         self._board = board
-        self._waiting = list(trials)
+        self._ready: list[tuple[int, Trial]] = []
+        """A heap of trials that may start, by their place in the order."""
+        self._needing: dict[str, list[_Waiting]] = defaultdict(list)
+        """State -> the trials that need it, or its answers, and wait for that."""
         self._running: dict[str, Trial] = {}
         self._began: dict[str, float] = {}
         self._worked: dict[str, float] = {}
         """Seconds that a running trial has spent on its ladders, start-up left out."""
         self._tries: dict[str, int] = {}
+        self._first = 0
+        """The place before all others: of the trial to be tried again next."""
         self._crash: dict[str, str] = {}
         self._record_failures = record_failures
         self._lock = threading.Lock()
         self.stopped = threading.Event()
+        with self._lock:
+            for place, trial in enumerate(trials):
+                waiting = _Waiting(place, trial, set(trial.needs))
+                for state in set(map(_state_of, trial.needs)):
+                    self._needing[state].append(waiting)
+                if not trial.needs:
+                    heapq.heappush(self._ready, (place, trial))
+        board.listen(self._heard)  # before looking, so that nothing is missed in between
+        for state in list(self._needing):
+            self._heard("recorded before", state)
+
+    def _heard(self, event: str, state: str) -> None:
+        with self._lock:
+            still = []
+            for waiting in self._needing.pop(state, ()):
+                here = {need for need in waiting.needs if _state_of(need) == state}
+                open_here = {need for need in here if not self._board.settled(need)}
+                waiting.needs -= here - open_here
+                if open_here:
+                    still.append(waiting)
+                elif not waiting.needs:
+                    heapq.heappush(self._ready, (waiting.place, waiting.trial))
+            if still:
+                self._needing[state] = still
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.stopped.is_set():
             return self.FINISHED
         with self._lock:
-            for trial in list(self._waiting):
-                if not all(map(self._board.settled, trial.needs)):
-                    continue
-                self._waiting.remove(trial)
+            while self._ready:
+                _, trial = heapq.heappop(self._ready)
                 left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
                 if left:
                     self._running[trial_id] = replace(trial, ladders=left)
@@ -88,7 +137,7 @@ class Release(_StaysHere, Searcher):
                         "task": trial.task,
                         "ladders": [ladder.id for ladder in left],
                     }
-            return None if self._waiting or self._running else self.FINISHED
+            return None if self._needing or self._running else self.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         trial = self._running.get(trial_id)
@@ -123,12 +172,13 @@ class Release(_StaysHere, Searcher):
         self._tries[trial.name] = tried
         if tried < ATTEMPTS:
             with self._lock:
-                self._waiting.insert(0, replace(trial, ladders=left))
+                self._first -= 1
+                heapq.heappush(self._ready, (self._first, replace(trial, ladders=left)))
             return
         why = self._crash.pop(trial_id, "its worker process ended without a word")
         for ladder in left:
             for rung in ladder.rungs:
-                if rung.state_id not in self._board.done | self._board.failed.keys():
+                if not self._board.settled(rung.state_id):
                     self._fail(rung.state_id, f"training crashed {tried} times: {why}", False)
 
     def _fail(self, state: str, error: str, recorded: bool) -> None:
@@ -170,20 +220,29 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
         tune.report({"crash": f"{type(e).__name__}: {e}"[:2000]})
 
 
-def run_trials(release: Release, jobs: Mapping[str, TrainJob], concurrent: int) -> None:
+def training(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
+    """What a trial does: train its ladders. `jobs` holds, by task, the job with all its ladders; a
+    trial takes its own from it, so that Tune's configs stay tiny."""
+    trial: Callable[[dict[str, Any]], None] = tune.with_parameters(_trial, jobs=dict(jobs))
+    return trial
+
+
+def run_trials(release: Release, work: Callable[[dict[str, Any]], None], concurrent: int) -> None:
     """Run trials until the searcher says that all are finished, or `release.stopped` is set.
 
-    `jobs` holds, by task, the job with all its ladders; a trial takes its own from it, so that
-    Tune's configs stay tiny. Blocks; may run in a thread.
+    `work` is called with a suggestion, in a process of the trial's, and reports what
+    `Release.on_trial_result` takes. Blocks; may run in a thread.
     """
-    trainable = tune.with_parameters(_trial, jobs=dict(jobs))
+    # Tune's own logs of each trial go with the scratch folder: nobody would read them.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     with tempfile.TemporaryDirectory(prefix="elastic_ray-tune-") as scratch:
         Tuner(
-            tune.with_resources(trainable, {"cpu": DRIVER_CPUS}),
+            tune.with_resources(work, {"cpu": DRIVER_CPUS}),
             tune_config=TuneConfig(
                 search_alg=release,
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
+                reuse_actors=True,  # a process takes seconds to start, and only waits
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=RunConfig(

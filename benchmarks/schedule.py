@@ -1,0 +1,214 @@
+"""What the scheduler costs beside the work: many trials of a millisecond, through Ray Tune.
+
+    python benchmarks/schedule.py [--trials 250 500 1000 2000] [--alone 5000 10000 20000]
+
+Three measurements, in one run:
+
+- *ours*: the sweep's own searcher (`Release`, `run_trials`) on a planned grid in which half of the
+  trials start from a state that another one makes; a trial sleeps a millisecond and says that its
+  states are recorded. Nothing is trained.
+- *plain*: as many trials of the same work through Ray Tune with its default searcher; actors are
+  reused on both sides.
+- *alone*: the searcher without Tune: every suggestion, result and end of a trial, where each trial
+  that must wait stands before those that may start.
+
+Printed: milliseconds per trial by number of trials, on the clock and of this process's CPU (other
+work on the machine does not count there); how much of the largest run's CPU time is a quadratic
+term's (least squares on n and n^2, relative errors); and the CPU time of the last quarter of its
+trials against the first's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WORK_SECONDS = 0.001
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of a run on the clock and of this process's CPU."""
+
+    clock: float
+    cpu: float
+
+
+class Stopwatch:
+    """Running since it was made."""
+
+    def __init__(self) -> None:
+        self._clock, self._cpu = time.monotonic(), time.process_time()
+
+    def taken(self) -> Taken:
+        return Taken(time.monotonic() - self._clock, time.process_time() - self._cpu)
+
+
+def planned(trials: int) -> Any:
+    """A plan of that many ladders: one model, a positive and a negative one per seed."""
+    from elastic_ray.planning import plan_sweep
+    from elastic_ray.spec_file import load_spec
+    from elastic_ray.tasks import load_task
+
+    asked = {
+        "sweep": "schedule",
+        "task": "reviews",
+        "models": [{"name": "model-1b", "hub": "some/model-1b", "revision": "0" * 40}],
+        "positive": [8],
+        "negative": [8],
+        "seeds": list(range(trials // 2)),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "schedule.yaml"
+        path.write_text(json.dumps(asked))  # JSON is YAML
+        spec = load_spec(path)
+    return plan_sweep(spec, {task.name: load_task(task.name, task.data) for task in spec.task}, {})
+
+
+def searcher(trials: int, moments: list[float], backwards: bool = False) -> Any:
+    """The sweep's searcher with as many trials as ladders; `moments` gets, for each state that is
+    done, the CPU seconds of this process so far."""
+    from elastic_ray.board import Board
+    from elastic_ray.schedule import Release
+    from elastic_ray.trials import bundle
+
+    plan = planned(trials)
+    board = Board(plan, plan.starts, (), ())
+    board.listen(lambda event, state: moments.append(time.process_time()))
+    found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
+    assert len(found) == trials
+    return Release(board, found[::-1] if backwards else found, lambda failures: None)
+
+
+def work(config: dict[str, Any]) -> None:
+    """A trial: a millisecond, and the report that its states are recorded."""
+    from ray import tune
+
+    time.sleep(WORK_SECONDS)
+    # A ladder's id is its last state's; here it has no other.
+    tune.report({"recorded": config.get("ladders", []), "worked": WORK_SECONDS})
+
+
+def ours(trials: int, concurrent: int) -> tuple[Taken, list[float]]:
+    """What the sweep's scheduler takes, and the CPU seconds at which each state was recorded."""
+    from elastic_ray.schedule import run_trials
+
+    moments: list[float] = []
+    release = searcher(trials, moments)
+    watch = Stopwatch()
+    run_trials(release, work, concurrent)
+    taken = watch.taken()
+    assert len(moments) == trials
+    return taken, moments
+
+
+def plain(trials: int, concurrent: int) -> Taken:
+    """What Ray Tune takes by itself."""
+    from ray import tune
+
+    from elastic_ray.capacity import DRIVER_CPUS
+
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory(prefix="elastic_ray-plain-") as scratch:
+        found = tune.Tuner(
+            tune.with_resources(work, {"cpu": DRIVER_CPUS}),
+            tune_config=tune.TuneConfig(
+                num_samples=trials, max_concurrent_trials=concurrent, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(name="plain", storage_path=scratch, verbose=0),
+        ).fit()
+        assert found.num_terminated == trials
+    return watch.taken()
+
+
+def alone(trials: int) -> Taken:
+    """What the searcher itself takes for that many trials, eight at a time."""
+    release = searcher(trials, [], backwards=True)
+    running: dict[str, Any] = {}
+    named = 0
+    watch = Stopwatch()
+    while True:
+        while len(running) < 8:
+            suggested = release.suggest(f"t{named}")
+            if not isinstance(suggested, dict):
+                break
+            running[f"t{named}"] = suggested
+            named += 1
+        if not running:
+            assert suggested == release.FINISHED and named == trials
+            return watch.taken()
+        first = next(iter(running))
+        release.on_trial_result(first, {"recorded": running.pop(first)["ladders"], "worked": 0.0})
+        release.on_trial_complete(first)
+
+
+def quadratic(counts: Sequence[int], seconds: Sequence[float]) -> float:
+    """The share of the largest run's time that a fitted term in n^2 takes; 0.0 is none."""
+    n, t = np.array(counts, float), np.array(seconds)
+    columns = np.stack([n / t, n**2 / t], axis=1)  # relative errors
+    _, square = np.linalg.lstsq(columns, np.ones(len(n)), rcond=None)[0]
+    return float(square * n[-1] ** 2 / t[-1])
+
+
+def quarters(moments: Sequence[float]) -> float:
+    """The time of the last quarter of trials against the first's."""
+    cut = len(moments) // 4
+    return (moments[-1] - moments[-1 - cut]) / (moments[cut] - moments[0])
+
+
+def show(name: str, counts: Sequence[int], runs: Sequence[Taken]) -> None:
+    clock, cpu = (
+        ", ".join(
+            f"{n:,}: {1000 * getattr(run, kind) / n:.3g}"
+            for n, run in zip(counts, runs, strict=True)
+        )
+        for kind in ("clock", "cpu")
+    )
+    print(f"{name}: ms per trial on the clock at {clock}; of CPU {cpu}", flush=True)
+    if len(counts) > 2:
+        share = quadratic(counts, [run.cpu for run in runs])
+        print(f"{name}: a term in n^2 takes {share:+.1%} of the last run's CPU time", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, nargs="+", default=[250, 500, 1000, 2000])
+    parser.add_argument("--alone", type=int, nargs="*", default=[5000, 10_000, 20_000])
+    parser.add_argument("--concurrent", type=int, default=4, help="trials at a time")
+    asked = parser.parse_args()
+    if asked.alone:
+        best = [min((alone(n) for _ in range(3)), key=lambda run: run.cpu) for n in asked.alone]
+        show("alone", asked.alone, best)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    import ray
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        ours(8, asked.concurrent)  # the first run pays for imports
+        own, others = [], []
+        for trials in asked.trials:
+            own.append(ours(trials, asked.concurrent))
+            others.append(plain(trials, asked.concurrent))
+    finally:
+        ray.shutdown()
+    show("ours", asked.trials, [taken for taken, _ in own])
+    print(f"ours: the last quarter took {quarters(own[-1][1]):.2f} times the first's CPU time")
+    show("plain", asked.trials, others)
+    last, beside = own[-1][0], others[-1]
+    print(
+        f"plain against ours at {asked.trials[-1]:,} trials: {beside.clock / last.clock:.2f} on "
+        f"the clock, {beside.cpu / last.cpu:.2f} of CPU"
+    )
+
+
+if __name__ == "__main__":
+    main()

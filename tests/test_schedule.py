@@ -1,0 +1,156 @@
+"""The searcher: trials are released in order, when what they need is settled, each once."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_sweeps import plan_of, spec_of, specs
+
+pytest.importorskip("ray", reason="the training extra is not installed")
+from elastic_ray.board import Board
+from elastic_ray.plan import QUERIES, Plan
+from elastic_ray.schedule import ATTEMPTS, Failure, Release
+from elastic_ray.spec import Spec
+from elastic_ray.trials import Trial, bundle
+
+
+class Tuner:
+    """Tune's side of a searcher: asks for trials, ends them; no process of its own."""
+
+    def __init__(self, plan: Plan, slots: int, dice: random.Random) -> None:
+        self.board = Board(plan, (), (), ())
+        self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
+        self.failures: list[Failure] = []
+        self.release = Release(self.board, self.trials, self.failures.extend)
+        self.running: dict[str, dict[str, Any]] = {}
+        self.released: list[str] = []
+        self._by_name = {trial.name: trial for trial in self.trials}
+        self._slots = slots
+
+    def fill(self) -> object:
+        """Take trials until there is none or no slot; what the searcher said last."""
+        suggested: object = None
+        while len(self.running) < self._slots:
+            name = f"t{len(self.released)}"
+            suggested = self.release.suggest(name)
+            if not isinstance(suggested, dict):
+                return suggested
+            first = next((t.name for t in self.trials if self._could_start(t)), None)
+            assert suggested["trial"] == first, "the first in order that may start"
+            self.running[name] = suggested
+            self.released.append(suggested["trial"])
+        return suggested
+
+    def _could_start(self, trial: Trial) -> bool:
+        open_ladders = [lad for lad in trial.ladders if not self.board.finished(lad)]
+        free = trial.name not in self.released and bool(open_ladders)
+        return free and all(self.board.settled(need) for need in trial.needs)
+
+    def end(self, name: str, lost: bool) -> None:
+        """A trial ends: all its states are recorded, or its process is gone."""
+        trial = self._by_name[self.running.pop(name)["trial"]]
+        if not lost:
+            states = [rung.state_id for lad in trial.ladders for rung in lad.rungs]
+            self.release.on_trial_result(name, {"recorded": states, "worked": 1.0})
+        self.release.on_trial_complete(name, error=lost)
+
+
+@given(specs(), st.integers(1, 4), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_every_trial_is_released_once_in_order_when_its_parents_are_there(
+    spec: Spec, slots: int, seed: int
+) -> None:
+    dice = random.Random(seed)
+    plan = plan_of(spec)
+    tune = Tuner(plan, slots, dice)
+    starts = list(plan.starts)
+    dice.shuffle(starts)
+    while True:
+        said = tune.fill()
+        if said == Release.FINISHED:
+            break
+        if starts and (not tune.running or dice.random() < 0.5):
+            tune.board.state_done(starts.pop())
+        else:
+            tune.end(dice.choice(list(tune.running)), lost=False)
+    assert sorted(tune.released) == sorted(trial.name for trial in tune.trials)
+    assert tune.board.done == set(plan.nodes) and not tune.failures
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_a_start_that_fails_ends_what_needs_it_and_nothing_waits_for_ever(
+    spec: Spec, seed: int
+) -> None:
+    dice = random.Random(seed)
+    plan = plan_of(spec)
+    tune = Tuner(plan, 2, dice)
+    for start in plan.starts:
+        if dice.random() < 0.5:
+            tune.board.state_failed(start, "out of reach")
+        else:
+            tune.board.state_done(start)
+    while tune.fill() != Release.FINISHED:
+        tune.end(next(iter(tune.running)), lost=False)
+    assert all(tune.board.settled(state) for state in plan.nodes)
+
+
+@given(specs(), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_a_process_that_dies_is_tried_again_before_all_others(spec: Spec, seed: int) -> None:
+    plan = plan_of(spec)
+    tune = Tuner(plan, 1, random.Random(seed))
+    for start in plan.starts:
+        tune.board.state_done(start)
+    tune.fill()
+    first = tune.released[0]
+    for attempt in range(1, ATTEMPTS):
+        tune.end(f"t{attempt - 1}", lost=True)
+        again = tune.release.suggest(f"t{attempt}")
+        assert isinstance(again, dict) and again["trial"] == first
+        tune.running[f"t{attempt}"] = again
+        tune.released.append(first)
+    tune.end(f"t{ATTEMPTS - 1}", lost=True)
+    (trial,) = (trial for trial in tune.trials if trial.name == first)
+    own = {rung.state_id for lad in trial.ladders for rung in lad.rungs}
+    assert own <= {failure.state_id for failure in tune.failures}
+    assert all("crashed" in tune.board.failed[state] for state in own)
+
+
+def test_once_stopped_nothing_is_released() -> None:
+    plan = plan_of(spec_of())
+    tune = Tuner(plan, 1, random.Random(0))
+    for start in plan.starts:
+        tune.board.state_done(start)
+    tune.release.stopped.set()
+    assert tune.fill() == Release.FINISHED and not tune.released
+
+
+def test_a_pupil_waits_for_its_teachers_answers_and_falls_with_them() -> None:
+    plan = plan_of(
+        spec_of(
+            positive=[8, 16, 24], negative=[], lessons={"pairs": [[1, 2], [2, 3]], "queries": 8}
+        )
+    )
+    tune = Tuner(plan, 1, random.Random(0))
+    asked = [question for question in plan.questions() if question.kind == QUERIES]
+    pupils = {rung.state_id for lad in plan.ladders if lad.stage.answers for rung in lad.rungs}
+    assert asked and pupils
+    for start in plan.starts:
+        tune.board.state_done(start)
+    while tune.fill() is not None or tune.running:
+        tune.end(next(iter(tune.running)), lost=False)
+    assert tune.board.done == set(plan.nodes) - pupils, "without the answers no pupil trains"
+    lost, *answered = asked
+    for question in answered:
+        tune.board.question_answered(question)
+        tune.board.question_closed(question)
+    tune.board.question_lost(lost, "the engine died")
+    while tune.fill() != Release.FINISHED:
+        tune.end(next(iter(tune.running)), lost=False)
+    assert all(tune.board.settled(state) for state in plan.nodes)
+    assert tune.board.failed and set(tune.board.failed) < pupils
