@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -52,28 +51,6 @@ class Outcome:
     board: Board
     interrupted: bool
     seconds: float
-
-
-def connect(log: logging.Logger) -> bool:
-    """Join the running Ray cluster, or start Ray here; True where it was started.
-
-    A cluster is one that `RAY_ADDRESS` names, or that runs on this machine (`ray up`, `ray start`);
-    `RAY_ADDRESS=local` starts one in any case.
-    """
-    quietly: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS", "auto")
-    if address == "local":
-        del os.environ["RAY_ADDRESS"]  # Ray's own children must find the one that is started
-    else:
-        try:
-            ray.init(address=address, **quietly)
-            return False
-        except ConnectionError:
-            if address != "auto":
-                raise
-    log.info("no running Ray cluster found; starting Ray on this machine")
-    ray.init(address="local", include_dashboard=False, **quietly)
-    return True
 
 
 def drive(

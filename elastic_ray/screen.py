@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -48,6 +49,26 @@ def quiet(log: Path) -> Iterator[TextIO]:
         os.close(out)
         os.close(err)
         screen.close()
+
+
+@contextlib.contextmanager
+def last_words(stream: TextIO, words: str) -> Iterator[None]:
+    """Have `words` said on the stream if this process ends within, however it ends.
+
+    A shell waits at a pipe: it closes without a line in it when this process is gone.
+    """
+    waiting = ["sh", "-c", 'read -r _ || printf "%s\\n" "$1"', "sh", words]
+    shell = subprocess.Popen(
+        waiting,
+        stdin=subprocess.PIPE,
+        stdout=stream,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    try:
+        yield
+    finally:
+        shell.communicate(b"left\n")
 
 
 class Screen:

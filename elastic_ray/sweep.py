@@ -34,6 +34,12 @@ from .spec import SpecError
 from .spec_file import load_spec, placed
 from .tasks import Task, TaskError
 
+ENDED = (
+    "the sweep has ended at once: it was killed, or its Ray cluster's head is gone; "
+    "what is recorded stays, the same command goes on from here"
+)
+"""Ray ends this process from within, without a word, when the head of its cluster is gone."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
@@ -188,20 +194,19 @@ def _drive(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from .screen import quiet
+    from .screen import last_words, quiet
 
-    with quiet(log) as stream:
-        import logging
-
+    with quiet(log) as stream, last_words(stream, ENDED):
         import ray
 
         from .asking import words_of
-        from .driver import connect, drive
+        from .cluster import connect
+        from .driver import drive
 
         started = False
         try:
-            started = connect(logging.getLogger("elastic_ray"))
-            if not started:  # Ray ends this process, without a word, when its head is gone
+            started = connect(lambda words: print(words, file=stream))
+            if not started:
                 at = ray.get_runtime_context().gcs_address
                 print(f"joined the Ray cluster at {at}; this ends if its head does", file=stream)
             return drive(plan, loaded, results, left, board, stream).interrupted, None

@@ -52,7 +52,7 @@ FLOW = (
     ("planning",),
     ("resume", "trials", "board", "dry_run", "results", "sources"),
     ("keep", "record", "outcome", "training", "serving", "query", "report"),
-    ("schedule", "asking", "judging", "preparing", "screen"),
+    ("schedule", "asking", "judging", "preparing", "screen", "cluster"),
     ("probing",),
     ("driver",),
     ("sweep", "app"),
@@ -76,7 +76,7 @@ ONLY = {
     "torch": {"training", "serving"},
     # A task makes the tokenizer of models trained from scratch on it.
     "transformers": {"training", "serving", "tasks"},
-    "ray": {"driver", "preparing", "schedule", "training", "serving", "sweep"},
+    "ray": {"cluster", "driver", "preparing", "schedule", "training", "serving", "sweep"},
 }
 """Who may import a library, or a part of it."""
 

@@ -1,0 +1,68 @@
+"""The Ray cluster that a sweep runs on: the one that is there, else one that is started here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+ANSWER_WAIT = 5.0
+"""Seconds that a cluster's head may take to accept a connection; Ray itself waits for minutes."""
+
+
+def connect(say: Callable[[str], None]) -> bool:
+    """Join the running Ray cluster, or start Ray here; True where it was started.
+
+    A cluster is one that `RAY_ADDRESS` names, or that runs on this machine (`ray up`, `ray start`);
+    `RAY_ADDRESS=local` starts one in any case. `ConnectionError` where nothing answers at an
+    address that was named. An address that Ray only remembers (its file of the current cluster
+    outlives a head that was killed) is not waited for: `say` is told, and Ray is started.
+    """
+    quietly: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    named = os.environ.get("RAY_ADDRESS") or "auto"
+    if named == "local":
+        del os.environ["RAY_ADDRESS"]  # Ray's own children must find the one that is started
+    elif named != "auto":
+        if not answers(named):
+            raise ConnectionError(
+                f"RAY_ADDRESS: found {named}; nothing answers there within {ANSWER_WAIT:.0f} s; "
+                "give the address of a Ray head, e.g. 10.0.0.1:6379, or local to start Ray here"
+            )
+        ray.init(address=named, **quietly)
+        return False
+    elif found := _remembered():
+        if answers(found):
+            ray.init(address=found, **quietly)
+            return False
+        say(
+            f"Ray remembers a cluster at {found}, but nothing answers there; "
+            "Ray is started on this machine"
+        )
+    ray.init(address="local", include_dashboard=False, **quietly)
+    return True
+
+
+def answers(address: str) -> bool:
+    """Whether something accepts connections at host:port, or ray://host:port."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WAIT):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def _remembered() -> str | None:
+    """The address that Ray would join by itself; None if it knows of none."""
+    # No public name tells the address without waiting for what is there.
+    from ray._private.services import get_ray_address_from_environment
+
+    try:
+        found: str | None = get_ray_address_from_environment("auto", None)
+    except ConnectionError:
+        return None
+    return found
