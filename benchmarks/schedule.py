@@ -86,7 +86,7 @@ def searcher(trials: int, moments: list[float], backwards: bool = False) -> Any:
     board.listen(lambda event, state: moments.append(time.process_time()))
     found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
     assert len(found) == trials
-    return Release(board, found[::-1] if backwards else found, lambda failures: None)
+    return Release(board, found[::-1] if backwards else found, lambda failures: None, bool)
 
 
 def work(config: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ class Asker:
         prompts = list(enumerate(self._prompts[question.task]))
         probe, prompts = self._probes[question].probe_id, prompts[:asked]
         if question in self._board.answered:
-            return await asyncio.to_thread(self.on_record, state, probe)
+            return await asyncio.to_thread(self._on_record, state, probe)
         return await self._answered(group, question, probe, prompts)
 
     async def teach(self, group: Group, question: Question) -> None:
@@ -118,17 +118,24 @@ class Asker:
         self, group: Group, question: Question, probe: str, prompts: list[tuple[int, str]]
     ) -> list[Answer]:
         state = question.state_id
+        at = {"state_id": state, "probe_id": probe}
+        # Another sweep may have asked it since this one began, or while this one asks.
+        if await asyncio.to_thread(self._results.has, "responses", **at):
+            self._board.question_answered(question)
+            return await asyncio.to_thread(self._on_record, state, probe)
         weights = await asyncio.to_thread(self.weights, state)
         reply = await self._fleet.ask(group.name, weights, prompts, self._sampling)
         _check_held(state, reply)
         rows = [{name: getattr(answer, name) for name in _COLUMNS} for answer in reply.items]
-        await asyncio.to_thread(
-            self._results.write, "responses", rows, state_id=state, probe_id=probe
-        )
+        answers = reply.items
+        try:
+            await asyncio.to_thread(self._results.write, "responses", rows, **at)
+        except AlreadyRecorded:
+            answers = await asyncio.to_thread(self._on_record, state, probe)
         self._board.took("generate", reply.seconds)
         self._board.took("swap weights", reply.swapping)
         self._board.question_answered(question)
-        return reply.items
+        return answers
 
     async def code_lengths(self, group: Group, question: Question) -> None:
         """Measure and record the state's code lengths of each corpus that is not on record.
@@ -165,7 +172,7 @@ class Asker:
         state, reference = question.state_id, question.reference
         probe = self._probes[question]
         assert reference is not None and probe.distances is not None
-        answers = await asyncio.to_thread(self.on_record, reference, probe.probe_id)
+        answers = await asyncio.to_thread(self._on_record, reference, probe.probe_id)
         weights, other = (
             await asyncio.to_thread(self.weights, state),
             await asyncio.to_thread(self.weights, reference),
@@ -190,7 +197,7 @@ class Asker:
         self._board.took("swap weights", reply.swapping)
         self._board.question_closed(question)
 
-    def on_record(self, state: str, probe: str) -> list[Answer]:
+    def _on_record(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()
         return [Answer(**{name: row[name] for name in _COLUMNS}) for row in rows]
 

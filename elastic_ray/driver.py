@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -24,17 +24,18 @@ from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
 from .capacity import Layout, lay_out
 from .judging import Judging
-from .keep import Keeper
 from .plan import ANSWERS, Ladder, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate, training_seconds
 from .probing import Prober
-from .results import Results, ResultsError, compact
+from .results import Lease, Results, ResultsError, compact
 from .resume import Outstanding
 from .schedule import Failure, Release, run_trials, training
 from .screen import Screen
 from .serving.fleet import Fleet
 from .serving.values import ScorerConfig, Text
+from .sharing import LOOK, Sharing
+from .tidying import Tidying
 from .training.values import TrainJob
 from .trials import bundle
 
@@ -60,9 +61,14 @@ def drive(
     left: Outstanding,
     board: Board,
     stream: TextIO,
+    lease: Lease,
 ) -> Outcome:
-    """Run what is left of the plan; returns when all of it is recorded, failed, or stopped."""
-    return asyncio.run(_Drive(plan, loaded, results, left, board, stream).run())
+    """Run what is left of the plan; returns when all of it is recorded, failed, or stopped.
+
+    `lease` is the sweep's, held as long as this runs.
+    """
+    sharing = Sharing(results, lease, board, left.remade)
+    return asyncio.run(_Drive(plan, loaded, results, left, board, stream, sharing).run())
 
 
 class _Drive:
@@ -74,9 +80,10 @@ class _Drive:
         left: Outstanding,
         board: Board,
         stream: TextIO,
+        sharing: Sharing,
     ) -> None:
         self.plan, self.loaded, self.results = plan, loaded, results
-        self.left, self.board = left, board
+        self.left, self.board, self.sharing = left, board, sharing
         spec = plan.spec
         self.open = [asked for asked in plan.questions() if asked not in board.closed]
         groups = {plan.engine_of(asked) for asked in self.open}
@@ -98,9 +105,8 @@ class _Drive:
         self.screen = Screen(
             stream, board, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
         )
-        self.release = Release(board, self.trials, self._record_failures)
-        self.keeper = Keeper(plan, board)
-        self._deleted: set[str] = set()
+        self.release = Release(board, self.trials, self._record_failures, sharing.take)
+        self.tidying = Tidying(plan, board, results, sharing)
         self._interrupted = False
 
     async def run(self) -> Outcome:
@@ -147,8 +153,6 @@ class _Drive:
             Asker(*shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say),
             Judging(*shared, scorers, self.loaded, self.screen.say),
         )
-        if self.plan.spec.keep != "all":
-            self.board.listen(lambda event, state: self._tidy(self.keeper.may_go(state)))
         training = asyncio.ensure_future(asyncio.to_thread(self._train))
         try:
             async with asyncio.TaskGroup() as group:
@@ -161,7 +165,8 @@ class _Drive:
             with contextlib.suppress(Exception):
                 await asyncio.shield(training)
             await fleet.shutdown()
-        self._tidy(s for s in self.plan.nodes if self.keeper.not_needed(s))
+        if left := self.tidying.rest():
+            self.screen.say(left)
 
     def _to_score(self) -> list[str]:
         """The tasks with answers that are to be scored."""
@@ -200,7 +205,8 @@ class _Drive:
 
     async def _start(self, state: str) -> None:
         try:
-            await make_start(self.plan, self.results, self.board, state)
+            async with self._claimed(state):
+                await make_start(self.plan, self.results, self.board, state)
         except Exception as e:
             fell = self.board.state_failed(state, words_of(e))
             failed = [Failure(each, self.board.failed[each]) for each in (state, *fell)]
@@ -209,15 +215,32 @@ class _Drive:
             self.board.state_done(state)
 
     async def _scorer(self, task: str) -> tuple[ScorerConfig, float | None]:
-        config, accuracy = await make_scorer(self.plan, self.results, self.board, self.layout, task)
+        async with self._claimed(self.plan.probes[task].scorer):
+            config, accuracy = await make_scorer(
+                self.plan, self.results, self.board, self.layout, task
+            )
         if accuracy is not None:
             self.screen.say(f"scorer {config.name}: held-out accuracy {accuracy:.3f}")
         return config, accuracy
 
+    @contextlib.asynccontextmanager
+    async def _claimed(self, name: str) -> AsyncIterator[None]:
+        """This driver alone makes what is called that; what another made is found on record."""
+        while not await asyncio.to_thread(self.sharing.take, [name]):
+            await asyncio.sleep(LOOK)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.sharing.free, [name])
+
     async def _tick(self) -> None:
-        written = compacted = time.monotonic()
+        written = compacted = looked = time.monotonic()
         while True:
             self.screen.refresh()
+            if time.monotonic() - looked > LOOK:
+                looked = time.monotonic()
+                with contextlib.suppress(ResultsError):  # asked again at the next look
+                    await asyncio.to_thread(self.sharing.look, self.release.again)
             if time.monotonic() - written > CELLS_EVERY:
                 written = time.monotonic()
                 with contextlib.suppress(ResultsError):  # said when it matters: at the end
@@ -258,17 +281,6 @@ class _Drive:
             # A disk that is full cannot take the row either; the cells say it at the end.
             with contextlib.suppress(ResultsError):
                 self.results.write("states", [row])
-
-    def _tidy(self, states: Iterable[str]) -> None:
-        """Delete those checkpoints; each is deleted once, and the record says so first."""
-        for state in states:
-            if state not in self._deleted:
-                self._deleted.add(state)
-                row = self.results.state(state)
-                if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
-                    # A disk that is full may refuse the record: then the checkpoint stays.
-                    with contextlib.suppress(ResultsError):
-                        self.results.delete_checkpoint(state)
 
 
 def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .board import Board
 from .plan import Plan, Question
-from .results import Results
+from .results import AlreadyRecorded, Results
 from .serving.fleet import Fleet
 from .serving.values import Answer, ScorerConfig
 from .tasks import Task
@@ -71,7 +71,9 @@ class Judging:
             for answer, score in zip(answers, reply.items, strict=True)
         ]
         names = {"state_id": question.state_id, "probe_id": probe.probe_id, "scorer": probe.scorer}
-        await asyncio.to_thread(self._results.write, "scores", rows, **names)
+        # Another sweep may have scored them meanwhile: the same but for the last digits.
+        with contextlib.suppress(AlreadyRecorded):
+            await asyncio.to_thread(self._results.write, "scores", rows, **names)
         self._board.took("score", reply.seconds)
         self._board.question_closed(question)
 

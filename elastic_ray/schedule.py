@@ -71,7 +71,8 @@ class Release(_StaysHere, Searcher):
 
     Trials are released in the order given, those that are tried again first. What a suggestion
     costs does not grow with the trials that wait: a trial becomes ready when the board tells of
-    the last thing that it needs.
+    the last thing that it needs. `take` claims the states of a trial; where another driver has one
+    of them, the trial is put aside until `again`.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Release(_StaysHere, Searcher):
         board: Board,
         trials: Sequence[Trial],
         record_failures: Callable[[Sequence[Failure]], None],
+        take: Callable[[Sequence[str]], bool],
     ) -> None:
         super().__init__()
-        self._board = board
+        self._board, self._take = board, take
         self._ready: list[tuple[int, Trial]] = []
         """A heap of trials that may start, by their place in the order."""
         self._needing: dict[str, list[_Waiting]] = defaultdict(list)
@@ -95,6 +97,8 @@ class Release(_StaysHere, Searcher):
         """The place before all others: of the trial to be tried again next."""
         self._crash: dict[str, str] = {}
         self._record_failures = record_failures
+        self._elsewhere: list[tuple[int, Trial]] = []
+        """Trials with a state that another driver computes now, by place."""
         self._lock = threading.Lock()
         self.stopped = threading.Event()
         with self._lock:
@@ -127,9 +131,11 @@ class Release(_StaysHere, Searcher):
             return self.FINISHED
         with self._lock:
             while self._ready:
-                _, trial = heapq.heappop(self._ready)
+                place, trial = heapq.heappop(self._ready)
                 left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
-                if left:
+                if left and not self._take([r.state_id for lad in left for r in lad.rungs]):
+                    self._elsewhere.append((place, replace(trial, ladders=left)))
+                elif left:
                     self._running[trial_id] = replace(trial, ladders=left)
                     self._began[trial_id] = time.monotonic()
                     return {
@@ -137,7 +143,15 @@ class Release(_StaysHere, Searcher):
                         "task": trial.task,
                         "ladders": [ladder.id for ladder in left],
                     }
-            return None if self._needing or self._running else self.FINISHED
+            waits = self._needing or self._running or self._elsewhere
+            return None if waits else self.FINISHED
+
+    def again(self) -> None:
+        """Trials that were left to another driver may be asked for once more."""
+        with self._lock:
+            for waiting in self._elsewhere:
+                heapq.heappush(self._ready, waiting)
+            self._elsewhere = []
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         trial = self._running.get(trial_id)

@@ -28,11 +28,13 @@ from .outcome import print_outcome
 from .plan import Lesson, Plan
 from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
-from .results import Results, ResultsError, hold
+from .results import Lease, Results, ResultsError, hold
+from .sharing import Sharing
 from .sources import check_models, find
 from .spec import SpecError
 from .spec_file import load_spec, placed
 from .tasks import Task, TaskError
+from .tidying import Tidying
 
 ENDED = (
     "the sweep has ended at once: it was killed, or its Ray cluster's head is gone; "
@@ -117,15 +119,20 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     try:
         with hold(
             results.folder, plan.spec.sweep, lambda: shown[0].progress if shown else "", stop
-        ):
-            return _run_alone(plan, loaded, results, uri, shown)
+        ) as lease:
+            return _run_alone(plan, loaded, results, uri, shown, lease)
     finally:
         for reason in reasons:
             print(f"stopped because {reason}", file=sys.stderr)
 
 
 def _run_alone(
-    plan: Plan, loaded: Mapping[str, Task], results: Results, uri: str, shown: list[Board]
+    plan: Plan,
+    loaded: Mapping[str, Task],
+    results: Results,
+    uri: str,
+    shown: list[Board],
+    lease: Lease,
 ) -> int:
     began = time.monotonic()
     board, left = board_of(plan, results)
@@ -160,7 +167,9 @@ def _run_alone(
             f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         )
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
-        interrupted, broken = _drive(plan, loaded, results, left, board, log)
+        interrupted, broken = _drive(plan, loaded, results, left, board, log, lease)
+    elif words := Tidying(plan, board, results, Sharing(results, lease, board)).rest():
+        console.print(words)
     results.replace_cells(name, cell_rows(plan, board))
     if plan.lessons or results.has("lessons", sweep=name):
         results.replace_lessons(name, lesson_rows(plan, board))
@@ -185,7 +194,13 @@ def _run_alone(
 
 
 def _drive(
-    plan: Plan, loaded: Mapping[str, Task], results: Results, left: Any, board: Board, log: Path
+    plan: Plan,
+    loaded: Mapping[str, Task],
+    results: Results,
+    left: Any,
+    board: Board,
+    log: Path,
+    lease: Lease,
 ) -> tuple[bool, str | None]:
     """Run what is left on Ray, its output in the log: whether the user stopped it, and what
     broke it (Ray itself, say: what fails in a cell is the cell's)."""
@@ -209,7 +224,7 @@ def _drive(
             if not started:
                 at = ray.get_runtime_context().gcs_address
                 print(f"joined the Ray cluster at {at}; this ends if its head does", file=stream)
-            return drive(plan, loaded, results, left, board, stream).interrupted, None
+            return drive(plan, loaded, results, left, board, stream, lease).interrupted, None
         except (SpecError, TaskError):
             raise
         except Exception as e:

@@ -104,7 +104,7 @@ def test_a_holder_that_was_replaced_stops_and_takes_nothing_away(
     monkeypatch.setattr(claim, "BEAT", 0.05)
     folder, told = Folder(tmp_path), threading.Event()
     with held(folder, lambda reason: told.set()) as lease:
-        with claim._locked(folder):
+        with claim.alone_with_leases(folder):
             claim._write(folder, replace(lease, token="other", host="other"))
         assert told.wait(20)
     now = holder(folder, "s")

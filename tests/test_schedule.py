@@ -25,7 +25,7 @@ class Tuner:
         self.board = Board(plan, (), (), ())
         self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
         self.failures: list[Failure] = []
-        self.release = Release(self.board, self.trials, self.failures.extend)
+        self.release = Release(self.board, self.trials, self.failures.extend, lambda states: True)
         self.running: dict[str, dict[str, Any]] = {}
         self.released: list[str] = []
         self._by_name = {trial.name: trial for trial in self.trials}
@@ -49,6 +49,12 @@ class Tuner:
         open_ladders = [lad for lad in trial.ladders if not self.board.finished(lad)]
         free = trial.name not in self.released and bool(open_ladders)
         return free and all(self.board.settled(need) for need in trial.needs)
+
+    def teach(self) -> None:
+        """Whoever is there answers what others are to learn."""
+        for asked in self.board.plan.questions():
+            if asked.kind == QUERIES and asked.state_id in self.board.done:
+                self.board.question_closed(asked)
 
     def end(self, name: str, lost: bool) -> None:
         """A trial ends: all its states are recorded, or its process is gone."""
@@ -75,6 +81,8 @@ def test_every_trial_is_released_once_in_order_when_its_parents_are_there(
             break
         if starts and (not tune.running or dice.random() < 0.5):
             tune.board.state_done(starts.pop())
+        elif not tune.running or dice.random() < 0.2:
+            tune.teach()
         else:
             tune.end(dice.choice(list(tune.running)), lost=False)
     assert sorted(tune.released) == sorted(trial.name for trial in tune.trials)
@@ -95,7 +103,10 @@ def test_a_start_that_fails_ends_what_needs_it_and_nothing_waits_for_ever(
         else:
             tune.board.state_done(start)
     while tune.fill() != Release.FINISHED:
-        tune.end(next(iter(tune.running)), lost=False)
+        if tune.running:
+            tune.end(next(iter(tune.running)), lost=False)
+        else:
+            tune.teach()
     assert all(tune.board.settled(state) for state in plan.nodes)
 
 
@@ -154,3 +165,23 @@ def test_a_pupil_waits_for_its_teachers_answers_and_falls_with_them() -> None:
         tune.end(next(iter(tune.running)), lost=False)
     assert all(tune.board.settled(state) for state in plan.nodes)
     assert tune.board.failed and set(tune.board.failed) < pupils
+
+
+def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None:
+    plan = plan_of(spec_of(seeds=[0, 1]))
+    tune = Tuner(plan, 4, random.Random(0))
+    elsewhere = {rung.state_id for lad in plan.ladders for rung in lad.rungs}
+    tune.release = Release(
+        tune.board, tune.trials, tune.failures.extend, lambda states: not elsewhere & set(states)
+    )
+    for start in plan.starts:
+        tune.board.state_done(start)
+    assert tune.release.suggest("t0") is None, "it waits, and is not finished"
+    tune.release.again()
+    assert tune.release.suggest("t0") is None
+    elsewhere.clear()
+    assert tune.release.suggest("t0") is None, "not before it is told to look again"
+    tune.release.again()
+    while tune.fill() != Release.FINISHED:
+        tune.end(next(iter(tune.running)), lost=False)
+    assert tune.board.done == set(plan.nodes)

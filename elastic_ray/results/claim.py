@@ -11,8 +11,8 @@ are told apart unless the store or a driver stalls for longer than that. Everywh
 finds another's token at a beat (it was suspended beyond `EXPIRES`, or lost such a race) stops as on
 Ctrl-C; until that beat both may compute. The record itself never suffers: files are written whole,
 and a state's rows once. Ages compare clocks of two machines: they must agree to some seconds. The
-lease is of a sweep's name in one results folder: two sweeps that share states may still compute
-them twice.
+lease is of a sweep's name in one results folder; what two sweeps there share is kept apart by
+`work`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from .files import Folder
 from .schemas import ResultsError
@@ -88,6 +88,13 @@ def holder(folder: Folder, sweep: str) -> Lease | None:
         ) from e
 
 
+def running(folder: Folder) -> list[Lease]:
+    """The leases that have not expired: the sweeps that run on these results."""
+    names = (name for name in folder.names("leases") if name.endswith(".json"))
+    found = (holder(folder, unquote(name.removesuffix(".json"))) for name in names)
+    return [lease for lease in found if lease is not None and not lease.expired()]
+
+
 def ask_to_stop(folder: Folder, lease: Lease) -> None:
     """Ask the lease's holder to stop as on Ctrl-C; it looks every `LOOK` seconds."""
     folder.put(_stop(lease.sweep), lease.token.encode())
@@ -132,7 +139,7 @@ def _take(folder: Folder, sweep: str) -> Lease:
         heard=now,
         progress="",
     )
-    with _locked(folder):
+    with alone_with_leases(folder):
         held = holder(folder, sweep)
         if held and not held.expired():
             raise _refusal(held)
@@ -170,7 +177,7 @@ def _beat(
                 stop("someone asked for it with --stop")
             if time.monotonic() - beaten < BEAT:
                 continue
-            with _locked(folder):
+            with alone_with_leases(folder):
                 held = holder(folder, lease.sweep)
                 if held and held.token != lease.token:
                     if not stopped:
@@ -193,7 +200,7 @@ def _stop(sweep: str) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Folder) -> Iterator[None]:
+def alone_with_leases(folder: Folder) -> Iterator[None]:
     """Alone with the leases of a local folder; on an object store, not alone."""
     if folder.local is None:
         yield

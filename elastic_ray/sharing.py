@@ -1,0 +1,83 @@
+"""What this driver computes, and what it leaves to other sweeps' drivers on the same results.
+
+Two sweeps may share a results folder and even states (design, rule 2). A state is claimed before it
+is computed; one that another driver computes now is waited for, and taken from the record. While
+another sweep runs, no checkpoint is deleted: it may be about to start from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from .board import Board
+from .results import Claims, Lease, Results, alone_with_leases, running
+from .resume import FOR_GOOD
+
+LOOK = 3.0
+"""Seconds between looks at what others have recorded."""
+
+
+class Sharing:
+    """The claims of one driver; `remade` are states on record whose checkpoint is wanted again."""
+
+    def __init__(
+        self,
+        results: Results,
+        lease: Lease,
+        board: Board,
+        remade: frozenset[str] = frozenset(),
+    ) -> None:
+        self._results, self._lease, self._board, self._remade = results, lease, board, remade
+        self._claims = Claims(results.folder, lease)
+        self._lock = threading.Lock()
+        self._mine: set[str] = set()
+        self._over: set[str] = set()
+        self._elsewhere: set[str] = set()
+        board.listen(self._heard)
+
+    def take(self, names: Sequence[str]) -> bool:
+        """Claim states to compute; False where another driver computes one of them now."""
+        taken = self._claims.take(names)
+        with self._lock:
+            (self._mine if taken else self._elsewhere).update(names)
+        return taken
+
+    def free(self, names: Sequence[str]) -> None:
+        """Give up claims."""
+        self._claims.free(names)
+
+    def look(self, again: Callable[[], None]) -> None:
+        """Tell the board of what others have recorded, and free what is done here.
+
+        `again` is called if anything was left to others.
+        """
+        with self._lock:
+            elsewhere, self._elsewhere = self._elsewhere, set()
+            over, self._over = self._over, set()
+        self._claims.free(over)
+        for state in sorted(elsewhere):
+            row = self._results.state(state)
+            if row is None or state in self._board.done:
+                continue
+            if row["status"] == "done":
+                if row["checkpoint"] is not None or state not in self._remade:
+                    self._board.state_done(state)
+            elif (row["error"] or "").startswith(FOR_GOOD):
+                self._board.state_failed(state, row["error"])
+        if elsewhere:
+            again()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether no other sweep runs on these results; none begins before the end."""
+        with alone_with_leases(self._results.folder):
+            yield all(lease.token == self._lease.token for lease in running(self._results.folder))
+
+    def _heard(self, event: str, state: str) -> None:
+        if event in ("done", "failed"):
+            with self._lock:
+                if state in self._mine:
+                    self._mine.discard(state)
+                    self._over.add(state)

@@ -1,0 +1,49 @@
+"""Deletes the checkpoints that may go (`keep` says which), unless another sweep may want them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from .board import Board
+from .keep import Keeper
+from .plan import Plan
+from .results import Results, ResultsError
+from .sharing import Sharing
+
+LEFT = (
+    "another sweep runs on these results, so checkpoints stay that could go; once it has ended, "
+    "the same command deletes them"
+)
+
+
+class Tidying:
+    """Deletes a state's checkpoint once, after its record says so."""
+
+    def __init__(self, plan: Plan, board: Board, results: Results, sharing: Sharing) -> None:
+        self._plan, self._results, self._sharing = plan, results, sharing
+        self._keeper = Keeper(plan, board)
+        self._deleted: set[str] = set()
+        if plan.spec.keep != "all":
+            board.listen(lambda event, state: self._tidy(self._keeper.may_go(state)))
+
+    def rest(self) -> str | None:
+        """Delete all that may go by now; words for the user if something had to stay."""
+        there = {s for s, row in self._results.states(("checkpoint",)).items() if row["checkpoint"]}
+        states = [s for s in self._plan.nodes if s in there and self._keeper.not_needed(s)]
+        return None if self._tidy(states) else LEFT
+
+    def _tidy(self, states: Iterable[str]) -> bool:
+        """False where another sweep runs here: nothing is deleted then."""
+        for state in states:
+            if state in self._deleted:
+                continue
+            # A disk that is full may refuse the record: then the checkpoint stays.
+            with contextlib.suppress(ResultsError), self._sharing.alone() as alone:
+                if not alone:
+                    return False
+                self._deleted.add(state)
+                row = self._results.state(state)
+                if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
+                    self._results.delete_checkpoint(state)
+        return True

@@ -1,0 +1,85 @@
+"""Two sweeps at once on one results folder: what they share is computed once, by one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from elastic_ray.board import Board
+from elastic_ray.results import Results, claim
+from elastic_ray.sharing import Sharing
+
+pytest.importorskip("ray", reason="the training extra is not installed")
+from small_sweeps import plan_of, spec_of
+from sweep_process import start
+
+SPEC = """
+sweep: {name}
+task: {{name: reviews, scorer: none}}
+models:
+  - {{name: little, init: {{hidden_size: 64, layers: 1}}, pretrain: [640]}}
+positive: [16, 64]
+negative: {negative}
+training: {{learning_rate: 2.0e-3, global_batch: 8, pretrain: {{global_batch: 32}}}}
+generation: {{prompts: 8, max_tokens: 8}}
+resources: {{engines: {{engine: transformers}}}}
+keep: {keep}
+"""
+
+
+@pytest.mark.slow
+def test_overlapping_grids_at_once(tmp_path: Path) -> None:
+    """A state that both computed would be recorded by the first, and fail the other's cells."""
+    results = tmp_path / "results"
+    grids = {"few": ([8], "none"), "more": ([8, 24], "all")}
+    runs = {}
+    for name, (negative, keep) in grids.items():
+        spec = tmp_path / f"{name}.yaml"
+        spec.write_text(SPEC.format(name=name, negative=negative, keep=keep))
+        runs[name] = start(spec, results)
+    for name, run in runs.items():
+        said, _ = run.communicate(timeout=900)
+        assert run.returncode == 0, f"{name}: {said}"
+    read = Results(results, read_only=True)
+    cells = read.query("SELECT sweep, state_id, status FROM cell_scores").to_pylist()
+    assert {cell["status"] for cell in cells} == {"done"}
+    few, more = ({c["state_id"] for c in cells if c["sweep"] == name} for name in grids)
+    assert few < more and len(more) == 1 + 2 * 3
+    states = read.query("SELECT status, kind, sweep FROM states").to_pylist()
+    assert len(states) == len(more) + 1, "and the start"
+    assert {state["status"] for state in states} == {"done"}
+    assert read.query("FROM failures").num_rows == 0
+
+
+def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
+    plan = plan_of(spec_of(positive=[8], negative=[8]))
+    results = Results(tmp_path)
+    base, first, second = list(plan.nodes)[1:4]
+    board = Board(plan, [], [], [])
+    asked_again = []
+    with claim.hold(results.folder, "a", str, print) as a:
+        mine = Sharing(results, a, board)
+        with claim.hold(results.folder, "b", str, print) as b:
+            others = Sharing(results, b, Board(plan, [], [], []))
+            assert others.take([first, second]) and not mine.take([first])
+            with mine.alone() as alone:
+                assert not alone, "b may be about to start from what would go"
+            row = {"kind": "positive", "status": "done", "checkpoint": f"checkpoints/{first}"}
+            results.write("states", [{"state_id": first, **row}])
+            mine.look(lambda: asked_again.append(True))
+            assert board.done == {first} and asked_again == [True]
+            mine.look(lambda: asked_again.append(True))
+            assert asked_again == [True], "nothing is left to others now"
+            assert not mine.take([second])
+            failed = {"kind": "negative", "status": "failed", "error": "diverged at step 3"}
+            results.write("states", [{"state_id": second, **failed}])
+            mine.look(lambda: None)
+            assert board.failed == {second: "diverged at step 3"}
+        with mine.alone() as alone:
+            assert alone
+        assert mine.take([base])
+        board.state_done(base)
+        mine.look(lambda: None)
+        claims = list((tmp_path / "leases" / "work").glob(f"{base}*"))
+        assert claims == [], "what is done is claimed no more"
