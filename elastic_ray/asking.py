@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .board import Board
-from .capacity import Layout
+from .capacity import Layout, memory_share
 from .checkpoints import split_hub
 from .plan import Group, Plan, Question
 from .results import AlreadyRecorded, Results
@@ -76,10 +76,10 @@ class Asker:
             max_lora_rank=group.lora_rank,
             replicas=self._layout.replicas,
             cpus=self._layout.engine_cpus,
-            gpus=self._layout.engine_gpus,
-            tensor_parallel=serving.tensor_parallel,
+            gpus=self._layout.engine_gpus[group.name],
+            tensor_parallel=self._layout.tensor_parallel(group.name),
             kv_cache_gib=serving.kv_cache_gib,
-            gpu_memory_utilization=serving.gpu_memory,
+            gpu_memory_utilization=memory_share(serving, self._layout.engine_gpus[group.name]),
             trust_remote_code=group.trust_remote_code,
         )
         began = time.monotonic()

@@ -27,11 +27,7 @@ def connect(say: Callable[[str], None]) -> bool:
     if named == "local":
         del os.environ["RAY_ADDRESS"]  # Ray's own children must find the one that is started
     elif named != "auto":
-        if not answers(named):
-            raise ConnectionError(
-                f"RAY_ADDRESS: found {named}; nothing answers there within {ANSWER_WAIT:.0f} s; "
-                "give the address of a Ray head, e.g. 10.0.0.1:6379, or local to start Ray here"
-            )
+        _check_answers(named)
         ray.init(address=named, **quietly)
         return False
     elif found := _remembered():
@@ -44,6 +40,33 @@ def connect(say: Callable[[str], None]) -> bool:
         )
     ray.init(address="local", include_dashboard=False, **quietly)
     return True
+
+
+def nodes_there() -> list[dict[str, Any]] | None:
+    """What Ray tells of the nodes of the cluster that `connect` would join, which is left at once;
+    None where it would start one. `ConnectionError` as there."""
+    named = os.environ.get("RAY_ADDRESS") or "auto"
+    if named != "auto":
+        _check_answers(named)
+    at = named if named != "auto" else _remembered()
+    if not at or not answers(at):
+        return None
+    joined = not ray.is_initialized()
+    if joined:
+        ray.init(address=at, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        return list(ray.nodes())
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def _check_answers(named: str) -> None:
+    if not answers(named):
+        raise ConnectionError(
+            f"RAY_ADDRESS: found {named}; nothing answers there within {ANSWER_WAIT:.0f} s; "
+            "give the address of a Ray head, e.g. 10.0.0.1:6379, or local to start Ray here"
+        )
 
 
 def answers(address: str) -> bool:

@@ -24,9 +24,10 @@ from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
 from .capacity import Layout, lay_out
 from .judging import Judging
-from .plan import ANSWERS, Ladder, Plan
+from .nodes import nodes_of
+from .plan import ANSWERS, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
-from .price import Rate, generation_seconds, rate, training_seconds
+from .price import Rate, generation_seconds, rate
 from .probing import Prober
 from .results import Lease, Results, ResultsError, compact
 from .resume import Outstanding
@@ -38,6 +39,7 @@ from .sharing import LOOK, Sharing
 from .tidying import Tidying
 from .training.values import TrainJob
 from .trials import bundle
+from .workload import kinds_of, ladder_seconds, work_of
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""
@@ -87,14 +89,13 @@ class _Drive:
         spec = plan.spec
         self.open = [asked for asked in plan.questions() if asked not in board.closed]
         groups = {plan.engine_of(asked) for asked in self.open}
-        cluster = ray.cluster_resources()
         self.layout = lay_out(
-            cluster.get("CPU", 0.0),
-            cluster.get("GPU", 0.0),
+            nodes_of(ray.nodes()),
             spec.training.runtime,
             spec.resources,
-            len(groups),
-            len({plan.probes[task].scorer for task in self._to_score()}),
+            {name: kind for name, kind in kinds_of(plan).items() if name in groups},
+            sorted({plan.probes[task].scorer for task in self._to_score()}),
+            work_of(plan, loaded, spec.training.runtime.workers),
         )
         at = rate(self.layout.workers, self.layout.cpus_per_worker, self.layout.gpus_per_worker)
         cost = {
@@ -281,14 +282,6 @@ class _Drive:
             # A disk that is full cannot take the row either; the cells say it at the end.
             with contextlib.suppress(ResultsError):
                 self.results.write("states", [row])
-
-
-def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:
-    """The estimated work of a ladder."""
-    size = plan.groups[ladder.engine].parameters
-    return training_seconds(
-        size, ladder.examples, tokens, ladder.stage.recipe, len(ladder.rungs), at
-    )
 
 
 def _answer_seconds(plan: Plan, layout: Layout, at: Rate) -> float:

@@ -10,16 +10,9 @@ from rich.table import Table
 
 from .facts import TaskFacts
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan
-from .price import (
-    DEVICES,
-    checkpoint_bytes,
-    generation_seconds,
-    parameters_in_name,
-    rate,
-    reading_seconds,
-    training_seconds,
-)
-from .spec import CORPORA, Recipe, Spec
+from .price import DEVICES, checkpoint_bytes
+from .spec import Recipe, Spec
+from .workload import gpu_seconds, queries_of, texts_of
 
 NEAR = 4
 """Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
@@ -51,12 +44,12 @@ def print_price(
         console.print(line, markup=False)
     g = spec.generation
     answers = _count(plan, ANSWERS) * g.prompts * g.samples
-    answers += _count(plan, QUERIES) * _queries(plan)
+    answers += _count(plan, QUERIES) * queries_of(plan)
     tokens = sum(
         ladder.examples * ladder.stage.recipe.epochs * tasks[ladder.task].mean_tokens
         for ladder in plan.ladders
     )
-    texts = _texts(plan)
+    texts = texts_of(plan)
     read = f"; code lengths: {_count(plan, CODE_LENGTH) * texts:,}" if texts else ""
     if plan.lessons:
         read += f"; distances: {_count(plan, DISTANCES) * g.prompts * g.samples:,}"
@@ -65,7 +58,10 @@ def print_price(
     console.print(
         f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
     )
-    spent = {device: _gpu_seconds(plan, tasks, device) for device in DEVICES}
+    spent = {
+        device: gpu_seconds(plan, tasks, device, spec.training.runtime.workers)
+        for device in DEVICES
+    }
     each = ", ".join(f"{kind} {_hours(took)}" for kind, took in spent["A800"].items())
     total = {device: _hours(sum(took.values())) for device, took in spent.items()}
     rest = ", ".join(f"{hours} on {device}s" for device, hours in total.items() if device != "A800")
@@ -155,59 +151,8 @@ def _checkpoints(plan: Plan) -> tuple[int, int]:
     return written, left
 
 
-def _gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict[str, float]:
-    """Seconds of each kind of work, times the GPUs that it holds: one per worker or replica."""
-    workers = plan.spec.training.runtime.workers
-    one = rate(1, 0, 1, device)
-    training = sum(
-        workers
-        * training_seconds(
-            plan.groups[ladder.engine].parameters,
-            ladder.examples,
-            tasks[ladder.task].mean_tokens,
-            ladder.stage.recipe,
-            len(ladder.rungs),
-            rate(workers, 0, 1, device),
-        )
-        for ladder in plan.ladders
-    )
-    g = plan.spec.generation
-    answers, texts = g.prompts * g.samples, _texts(plan)
-    scorers = {task.name: task.scorer for task in plan.spec.task}
-    answering = scoring = coding = comparing = 0.0
-    for asked in plan.questions():
-        size = plan.groups[plan.nodes[asked.state_id].engine].parameters
-        if asked.kind == CODE_LENGTH:
-            coding += reading_seconds(size, texts, tasks[asked.task].mean_tokens, one)
-        elif asked.kind == DISTANCES:
-            comparing += 2 * reading_seconds(size, answers, g.max_tokens, one)
-        elif asked.kind == QUERIES:
-            answering += generation_seconds(size, _queries(plan), g.max_tokens, one)
-        else:
-            answering += generation_seconds(size, answers, g.max_tokens, one)
-            scorer = scorers[asked.task]
-            judge = scorer.hub or scorer.path if scorer else None
-            if judge is not None:  # a task's own scorer is too small to count
-                scoring += reading_seconds(parameters_in_name(judge), answers, g.max_tokens, one)
-    spent = {"training": training, "answers": answering, "scores": scoring}
-    spent |= {"code lengths": coding} if texts else {}
-    return spent | ({"distances": comparing} if plan.lessons else {})
-
-
 def _count(plan: Plan, kind: str) -> int:
     return sum(asked.kind == kind for asked in plan.questions())
-
-
-def _texts(plan: Plan) -> int:
-    """The texts that each state's code length is measured of."""
-    asked = plan.spec.probes.code_length
-    return asked.texts * len(CORPORA) if asked else 0
-
-
-def _queries(plan: Plan) -> int:
-    """The answers that each teacher gives."""
-    asked = plan.spec.lessons
-    return asked.queries * plan.spec.generation.samples if asked else 0
 
 
 def _hours(seconds: float) -> str:

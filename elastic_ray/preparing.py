@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from .board import Board
-from .capacity import PREPARE_CPUS, Layout
+from .capacity import PREPARE_CPUS, Layout, memory_share
 from .plan import Plan
 from .results import Results
 from .serving.values import ScorerConfig
@@ -80,6 +80,7 @@ async def make_scorer(
         replicas=layout.scorer_replicas,
         cpus=layout.scorer_cpus,
         gpus=layout.scorer_gpus,
+        gpu_memory_utilization=memory_share(serving, layout.scorer_gpus),
         trust_remote_code=judge.trust_remote_code,
     ), accuracy
 

@@ -11,13 +11,13 @@ import os
 import re
 from dataclasses import dataclass
 
+from .nodes import GPUS
 from .spec import Init, Model, Recipe
 
 CPU_FLOPS = 2.5e10
 """Training arithmetic per second of one CPU core on small models."""
-DEVICES = {"A800": 1.2e14, "H100": 3.8e14}
-"""The same of one GPU in bf16: about 40% of its peak, 312 and 989 TFLOP/s. (An A800 is an A100
-with slower links.)"""
+DEVICES = {name: GPUS[name].flops for name in ("A800", "H100")}
+"""The same of the GPUs that GPU-hours are told for. (An A800 is an A100 with slower links.)"""
 STEP_SECONDS = 0.008
 """One optimiser step beside its arithmetic."""
 LADDER_SECONDS = 1.5
@@ -26,6 +26,14 @@ SNAPSHOT_SECONDS = 0.2
 STARTUP_SECONDS = 20.0
 """A training run before its first step: processes, imports, the worker group."""
 UNKNOWN_PARAMETERS = 1_000_000_000
+CACHED_REQUESTS = 32
+"""Requests of full length that an engine's key-value cache should hold, to answer in batches."""
+CACHE_VALUES = 262_144
+"""Values that one token takes in the cache of a model of 7B parameters (32 layers of 4096, keys
+and values); of others in proportion to the square of their width, so as the power 2/3 of their
+size. Grouped heads take less."""
+ENGINE_GIB = 2.0
+"""GPU memory of an engine beside weights and cache: CUDA, graphs, activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Rate:
 
 def rate(workers: int, cpus: float, gpus: float, device: str = "A800") -> Rate:
     """The rate of a trainer of `workers`, each with that many CPUs and GPUs of that kind."""
-    return Rate(workers * (gpus * DEVICES[device] if gpus else cpus * CPU_FLOPS))
+    return Rate(workers * (gpus * GPUS[device].flops if gpus else cpus * CPU_FLOPS))
 
 
 def training_seconds(
@@ -65,6 +73,14 @@ def checkpoint_bytes(size: int | None, recipe: Recipe) -> int:
     width = 4 if recipe.precision == "fp32" else 2
     whole = (size or UNKNOWN_PARAMETERS) * width
     return whole // 100 if recipe.lora else whole
+
+
+def engine_gib(size: int, width: int, context: int) -> tuple[float, float]:
+    """GiB of GPU memory that an engine's weights take, of `width` bytes each, and that it wants
+    with its cache for `CACHED_REQUESTS` of `context` tokens."""
+    weights = size * width
+    cache = CACHED_REQUESTS * context * CACHE_VALUES * (size / 7e9) ** (2 / 3) * width
+    return weights / 2**30 + ENGINE_GIB, (weights + cache) / 2**30 + ENGINE_GIB
 
 
 def parameters(model: Model, vocabulary: int | None) -> int | None:

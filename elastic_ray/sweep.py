@@ -22,8 +22,12 @@ from typing import Any
 
 from rich.console import Console
 
+from .at_hand import nodes_at_hand
 from .board import Board, cell_rows, lesson_rows
 from .dry_run import print_price
+from .facts import TaskFacts
+from .layout_table import print_layout
+from .nodes import described
 from .outcome import print_outcome
 from .plan import Lesson, Plan
 from .planning import plan_sweep
@@ -52,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", default="results", metavar="URI", help="default: results")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
+    parser.add_argument(
+        "--cluster",
+        metavar="NODES",
+        help="with --dry-run: lay the sweep out on these, e.g. 4x8xA100 or 2x4xL40S:48cpu+1x64cpu",
+    )
     instead.add_argument("--status", action="store_true", help="who runs it, what is on record")
     instead.add_argument("--stop", action="store_true", help="stop whoever runs it, as Ctrl-C does")
     parser.add_argument(
@@ -63,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="override a field, e.g. task.data.path=imdb or seeds=[0,1]",
     )
     asked = parser.parse_args(arguments)
+    if asked.cluster is not None and not asked.dry_run:
+        return _fail("--cluster: is for --dry-run; a sweep runs on the cluster at hand", 2)
     try:
+        cluster = described(asked.cluster) if asked.cluster is not None else None
         spec = load_spec(asked.spec, asked.overrides)
     except SpecError as e:
         return _fail(str(e), 2)
@@ -77,6 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.dry_run:
             console = _console()
             print_price(console, plan, facts, found.unreached)
+            if cluster is not None:
+                print_layout(console, plan, facts, cluster, asked.cluster)
+            else:
+                _print_layout_at_hand(console, plan, facts)
             print_recorded(console, plan, asked.results)
             return 0
         if asked.status:
@@ -93,6 +109,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(e), 1)
     except KeyboardInterrupt:  # before or after anything runs; `driver` takes it in between
         return _fail("stopped; the same command goes on from here", 130)
+
+
+def _print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskFacts]) -> None:
+    """The layout on what the sweep would run on now; a word where it has no room there."""
+    where = "the cluster at hand"
+    try:
+        nodes, where = nodes_at_hand()
+        print_layout(console, plan, facts, nodes, where)
+    except (SpecError, OSError) as e:
+        said = f"no layout on {where}: {e}"
+        console.print(said, markup=False, soft_wrap=True)
+        console.print("--cluster 4x8xA100, say, shows one on another", markup=False)
 
 
 def _console() -> Console:

@@ -112,6 +112,7 @@ class VllmJudge:
                 dtype="auto" if config.gpus else "float32",
                 trust_remote_code=config.trust_remote_code,
                 load_format="safetensors",
+                gpu_memory_utilization=config.gpu_memory_utilization,
                 disable_log_stats=True,
                 **args,
             ),

@@ -163,6 +163,7 @@ class ScorerConfig:
     replicas: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+    gpu_memory_utilization: float = 0.85
     trust_remote_code: bool = False
 
 

@@ -18,13 +18,16 @@ class Serving(Part):
     """Per architecture; default: what the cluster has room for beside the trainers."""
     cpus: float | None = Field(None, gt=0, json_schema_extra=RUNTIME)
     gpus: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
+    """Per replica. Default, where the cluster has GPUs: for engines a share of one where that holds
+    the model, several of one node where one does not; for scorers 0."""
     tensor_parallel: int = Field(1, ge=1, json_schema_extra=RUNTIME)
+    """Whole GPUs over which one engine is split; more than one sets `gpus`."""
     context: int = Field(512, ge=16, json_schema_extra=RUNTIME)
     """Tokens a request may hold, prompt and answer; a longer one is refused, never cut."""
     kv_cache_gib: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
     """Key-value cache of a CPU engine, GiB."""
     gpu_memory: float = Field(0.85, gt=0, le=1, json_schema_extra=RUNTIME)
-    """The share of a GPU's memory that vLLM may take."""
+    """The share of its GPU's memory, or of its part of a GPU, that vLLM may take."""
 
 
 class Resources(Part):

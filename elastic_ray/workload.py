@@ -1,0 +1,181 @@
+"""What a plan's work takes: GPU-seconds on a kind of device, and hours by the clock on a layout.
+
+Estimates to plan by, from `price`; what was recorded is the truth. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .capacity import Kind, Layout, Work
+from .facts import TaskFacts
+from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Ladder, Plan
+from .price import (
+    STARTUP_SECONDS,
+    Rate,
+    engine_gib,
+    generation_seconds,
+    parameters_in_name,
+    rate,
+    reading_seconds,
+    training_seconds,
+)
+from .spec import CORPORA
+from .trials import bundle
+
+WIDTH = {"float32": 4, "bfloat16": 2}
+"""Bytes of a value in memory."""
+USUAL = "A800"
+"""The device that is assumed where a cluster's is not known."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Estimated seconds by the clock of each side of the pipeline, which go on side by side."""
+
+    training: float
+    answers: float
+    scores: float
+
+    @property
+    def longest(self) -> float:
+        return max(self.training, self.answers, self.scores)
+
+
+def kinds_of(plan: Plan) -> dict[str, Kind]:
+    """What is known of the memory that each kind of engine takes."""
+    engines, found = plan.spec.resources.engines, {}
+    for name, group in plan.groups.items():
+        alone = group.pairs or engines.engine == "transformers"
+        if group.parameters is None:
+            found[name] = Kind(one_gpu=alone)
+            continue
+        held = 2 if group.pairs else 1
+        gib = engine_gib(held * group.parameters, WIDTH[group.dtype], engines.context)
+        found[name] = Kind(*gib, one_gpu=alone)
+    return found
+
+
+def scorers_of(plan: Plan) -> list[str]:
+    """The scorers that the answers of the whole plan need."""
+    return sorted({probe.scorer for probe in plan.probes.values() if probe.scorer})
+
+
+def device_of(layout: Layout) -> str:
+    """The slowest known kind of GPU of the cluster; `USUAL` where none is known."""
+    known = {node.kind: gpu.flops for node in layout.nodes if node.kind and (gpu := node.gpu)}
+    return min(known, key=lambda kind: known[kind], default=USUAL)
+
+
+def work_of(plan: Plan, tasks: Mapping[str, TaskFacts], workers: int) -> Work:
+    """Training against answering, for a division of GPUs; on any device the same in proportion."""
+    spent = gpu_seconds(plan, tasks, USUAL, workers)
+    answering = sum(spent.values()) - spent["training"] - spent["scores"]
+    return Work(spent["training"] / workers, answering)
+
+
+def gpu_seconds(
+    plan: Plan, tasks: Mapping[str, TaskFacts], device: str, workers: int
+) -> dict[str, float]:
+    """Seconds of each kind of work, times the GPUs that it holds: one per worker or replica."""
+    at, one = rate(workers, 0, 1, device), rate(1, 0, 1, device)
+    training = sum(
+        workers * ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, at)
+        for ladder in plan.ladders
+    )
+    asked = _answering(plan, tasks, one)
+    scoring = sum(_scoring(plan, one).values())
+    spent = {"training": training, "answers": asked[ANSWERS], "scores": scoring}
+    spent |= {"code lengths": asked[CODE_LENGTH]} if texts_of(plan) else {}
+    return spent | ({"distances": asked[DISTANCES]} if plan.lessons else {})
+
+
+def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> Clock:
+    """How long the whole plan takes on the layout, nothing recorded."""
+    device = device_of(layout)
+    at = rate(layout.workers, layout.cpus_per_worker, layout.gpus_per_worker, device)
+    seconds = {
+        ladder.id: ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, at)
+        for ladder in plan.ladders
+    }
+    trials = bundle(plan.ladders, lambda ladder: seconds[ladder.id], layout.trainers)
+    spread = sum(trial.seconds + STARTUP_SECONDS for trial in trials) / layout.trainers
+    training = max(spread, _longest_chain(plan, seconds))
+    one = rate(1, 1, 1 if any(layout.engine_gpus.values()) else 0, device)
+    shares = [share for slot in layout.engine_slots for t in slot.replicas for _, share in t.gpus]
+    engines = sum(shares) or layout.open_engines * layout.replicas * max(1.0, layout.engine_cpus)
+    judge = rate(1, max(1.0, layout.scorer_cpus), layout.scorer_gpus, device)
+    scores = max(_scoring(plan, judge).values(), default=0.0) / layout.scorer_replicas
+    return Clock(training, sum(_answering(plan, tasks, one).values()) / engines, scores)
+
+
+def _longest_chain(plan: Plan, seconds: Mapping[str, float]) -> float:
+    """Seconds of the ladders that wait for each other, however many trainers there are."""
+    by_parent: dict[str, list[Ladder]] = {}
+    for ladder in plan.ladders:
+        by_parent.setdefault(ladder.parent_id, []).append(ladder)
+    recorded = dict.fromkeys(plan.starts, 0.0)
+    longest = 0.0
+    for state in plan.nodes:  # parents before children
+        for ladder in by_parent.get(state, ()):
+            took = seconds[ladder.id]
+            for rung in ladder.rungs:
+                at = recorded[state] + took * rung.examples / ladder.examples
+                recorded[rung.state_id] = at
+                longest = max(longest, at)
+    return longest
+
+
+def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:
+    """The estimated work of a ladder."""
+    size = plan.groups[ladder.engine].parameters
+    return training_seconds(
+        size, ladder.examples, tokens, ladder.stage.recipe, len(ladder.rungs), at
+    )
+
+
+def _answering(plan: Plan, tasks: Mapping[str, TaskFacts], one: Rate) -> dict[str, float]:
+    """Seconds of all answers (to teach with, too), code lengths and distances on one engine."""
+    g, texts = plan.spec.generation, texts_of(plan)
+    answers = g.prompts * g.samples
+    spent = {ANSWERS: 0.0, CODE_LENGTH: 0.0, DISTANCES: 0.0}
+    for asked in plan.questions():
+        size = plan.groups[plan.nodes[asked.state_id].engine].parameters
+        if asked.kind == CODE_LENGTH:
+            took = reading_seconds(size, texts, tasks[asked.task].mean_tokens, one)
+            spent[CODE_LENGTH] += took
+        elif asked.kind == DISTANCES:
+            spent[DISTANCES] += 2 * reading_seconds(size, answers, g.max_tokens, one)
+        else:
+            count = queries_of(plan) if asked.kind == QUERIES else answers
+            spent[ANSWERS] += generation_seconds(size, count, g.max_tokens, one)
+    return spent
+
+
+def _scoring(plan: Plan, one: Rate) -> dict[str, float]:
+    """Seconds of each scorer; a task's own is too small to count."""
+    g = plan.spec.generation
+    scorers = {task.name: task.scorer for task in plan.spec.task}
+    spent: dict[str, float] = {}
+    for asked in plan.questions():
+        scorer = scorers[asked.task]
+        judge = scorer.hub or scorer.path if scorer else None
+        if asked.kind == ANSWERS and judge is not None:
+            size = parameters_in_name(judge)
+            took = reading_seconds(size, g.prompts * g.samples, g.max_tokens, one)
+            name = plan.probes[asked.task].scorer
+            spent[name] = spent.get(name, 0.0) + took
+    return spent
+
+
+def texts_of(plan: Plan) -> int:
+    """The texts that each state's code length is measured of."""
+    asked = plan.spec.probes.code_length
+    return asked.texts * len(CORPORA) if asked else 0
+
+
+def queries_of(plan: Plan) -> int:
+    """The answers that each teacher gives."""
+    asked = plan.spec.lessons
+    return asked.queries * plan.spec.generation.samples if asked else 0
