@@ -18,7 +18,14 @@ import stand_ins
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from elastic_ray.checkpoints import CheckpointError
-from elastic_ray.serving.distances import METRICS, Tokens, between, logits_in_blocks, of_texts
+from elastic_ray.serving.distances import (
+    METRICS,
+    Tokens,
+    between,
+    logits_in_blocks,
+    of_texts,
+    tokens_of,
+)
 from elastic_ray.serving.plain_engine import PlainEngine
 from elastic_ray.serving.values import Answer, Compared, EngineConfig, EngineError, Weights
 
@@ -214,6 +221,41 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
         assert [each.distances[metric] for metric in ("kl", "js", "tv")] == [0, 0, 0]
     with pytest.raises(EngineError, match="asked of student, but the engine holds teacher"):
         asyncio.run(engine.compare(weights["student"], weights["teacher"], SAID))
+
+
+def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    folders = [stand_ins.language_model(tmp_path / f"{i}", "llama", i) for i in range(2)]
+    plain, other = (AutoModelForCausalLM.from_pretrained(folder).eval() for folder in folders)
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(plain, config).save_pretrained(tmp_path / "adapter")
+    base = AutoModelForCausalLM.from_pretrained(folders[0]).eval()
+    laid = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+
+    adapted = Weights("lora", str(folders[0]), None, None, str(tmp_path / "adapter"), "full")
+    teacher = Weights("teacher", str(folders[1]))
+    place = str(folders[0])
+    engine = PlainEngine(EngineConfig("p", "transformers", place, None, "full", "float32", 64))
+    known = AutoTokenizer.from_pretrained(folders[0])
+    tokens = tokens_of(known, SAID[0], 64)
+    assert tokens is not None
+
+    async def compared(state: Weights, reference: Weights) -> Compared:
+        await engine.take(state)
+        return (await engine.compare(state, reference, SAID[:1]))[0]
+
+    for (state, model), (reference, wanted) in (
+        ((adapted, laid), (teacher, other)),
+        ((teacher, other), (adapted, laid)),
+        ((adapted, laid), (adapted, laid)),
+    ):
+        found = asyncio.run(compared(state, reference))
+        assert (found.held_state, found.reference) == (state.state_id, reference.state_id)
+        told = [found.distances[metric] for metric in METRICS]
+        expected = naive(whole(wanted, tokens), whole(model, tokens)).mean(axis=1)
+        np.testing.assert_allclose(told, expected, atol=1e-5)
 
 
 def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
