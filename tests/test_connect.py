@@ -32,7 +32,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env={**FREE, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
@@ -55,7 +55,7 @@ def test_an_address_that_is_named_and_does_not_answer_is_an_error(
         env={**FREE, "RAY_ADDRESS": nowhere},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1
