@@ -74,11 +74,15 @@ def planned(trials: int) -> Any:
     return plan_sweep(spec, {task.name: load_task(task.name, task.data) for task in spec.task}, {})
 
 
-def searcher(trials: int, moments: list[float], backwards: bool = False) -> Any:
+def searcher(
+    trials: int, moments: list[float], concurrent: int = 1, backwards: bool = False
+) -> Any:
     """The sweep's searcher with as many trials as ladders; `moments` gets, for each state that is
     done, the CPU seconds of this process so far."""
     from elastic_ray.board import Board
+    from elastic_ray.capacity import Trainer
     from elastic_ray.schedule import Release
+    from elastic_ray.slots import TrainerSlots
     from elastic_ray.trials import bundle
 
     plan = planned(trials)
@@ -86,7 +90,9 @@ def searcher(trials: int, moments: list[float], backwards: bool = False) -> Any:
     board.listen(lambda event, state: moments.append(time.process_time()))
     found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
     assert len(found) == trials
-    return Release(board, found[::-1] if backwards else found, lambda failures: None, bool)
+    slots = TrainerSlots([Trainer(())] * concurrent)
+    order = found[::-1] if backwards else found
+    return Release(board, order, lambda failures: None, bool, slots)
 
 
 def work(config: dict[str, Any]) -> None:
@@ -103,9 +109,9 @@ def ours(trials: int, concurrent: int) -> tuple[Taken, list[float]]:
     from elastic_ray.schedule import run_trials
 
     moments: list[float] = []
-    release = searcher(trials, moments)
+    release = searcher(trials, moments, concurrent)
     watch = Stopwatch()
-    run_trials(release, work, concurrent)
+    run_trials(release, work)
     taken = watch.taken()
     assert len(moments) == trials
     return taken, moments
@@ -115,12 +121,12 @@ def plain(trials: int, concurrent: int) -> Taken:
     """What Ray Tune takes by itself."""
     from ray import tune
 
-    from elastic_ray.capacity import DRIVER_CPUS
+    from elastic_ray.schedule import WAITING
 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory(prefix="elastic_ray-plain-") as scratch:
         found = tune.Tuner(
-            tune.with_resources(work, {"cpu": DRIVER_CPUS}),
+            tune.with_resources(work, WAITING),
             tune_config=tune.TuneConfig(
                 num_samples=trials, max_concurrent_trials=concurrent, reuse_actors=True
             ),
@@ -132,7 +138,7 @@ def plain(trials: int, concurrent: int) -> Taken:
 
 def alone(trials: int) -> Taken:
     """What the searcher itself takes for that many trials, eight at a time."""
-    release = searcher(trials, [], backwards=True)
+    release = searcher(trials, [], concurrent=8, backwards=True)
     running: dict[str, Any] = {}
     named = 0
     watch = Stopwatch()

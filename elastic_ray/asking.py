@@ -60,10 +60,16 @@ class Asker:
             asked.seed,
         )
 
+    async def place(self, group: Group, places: Mapping[str, int]) -> None:
+        """Have so many engines of a kind on those nodes, once they are open."""
+        for problem in await self._fleet.place(group.name, places):
+            self._say(problem)
+
     async def open(self, group: Group, state: str) -> None:
         """Start the engines of a kind on that state's weights."""
         self._board.now(f"engine {group.name}", f"engine {group.name}: starting")
         serving = self._plan.spec.resources.engines
+        need = self._layout.needs.engines[group.name]
         weights = self.weights(self._plan.full_ancestor(state))
         config = EngineConfig(
             name=group.name,
@@ -75,11 +81,11 @@ class Asker:
             max_model_len=serving.context,
             max_lora_rank=group.lora_rank,
             replicas=self._layout.replicas,
-            cpus=self._layout.engine_cpus,
-            gpus=self._layout.engine_gpus[group.name],
+            cpus=need.cpus,
+            gpus=need.gpus,
             tensor_parallel=self._layout.tensor_parallel(group.name),
             kv_cache_gib=serving.kv_cache_gib,
-            gpu_memory_utilization=memory_share(serving, self._layout.engine_gpus[group.name]),
+            gpu_memory_utilization=memory_share(serving, need.gpus),
             trust_remote_code=group.trust_remote_code,
         )
         began = time.monotonic()

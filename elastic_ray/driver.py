@@ -22,9 +22,11 @@ import ray
 from . import tasks
 from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
-from .capacity import Layout, lay_out
+from .capacity import Layout, by_node
+from .group_size import settled
 from .judging import Judging
-from .nodes import nodes_of
+from .laying_out import adapt, lay_out
+from .nodes import Node, nodes_of
 from .plan import ANSWERS, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate
@@ -36,13 +38,16 @@ from .screen import Screen
 from .serving.fleet import Fleet
 from .serving.values import ScorerConfig, Text
 from .sharing import LOOK, Sharing
+from .slots import TrainerSlots
 from .tidying import Tidying
 from .training.values import TrainJob
 from .trials import bundle
-from .workload import kinds_of, ladder_seconds, work_of
+from .workload import kinds_of, ladder_seconds, ladders_of, work_of
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""
+LOOK_EVERY = 30.0
+"""Seconds between looks at the cluster's nodes."""
 COMPACT_EVERY = 300.0
 """Seconds between looks for small files to gather."""
 
@@ -89,15 +94,16 @@ class _Drive:
         spec = plan.spec
         self.open = [asked for asked in plan.questions() if asked not in board.closed]
         groups = {plan.engine_of(asked) for asked in self.open}
-        self.layout = lay_out(
-            nodes_of(ray.nodes()),
-            spec.training.runtime,
-            spec.resources,
-            {name: kind for name, kind in kinds_of(plan).items() if name in groups},
-            sorted({plan.probes[task].scorer for task in self._to_score()}),
-            work_of(plan, loaded, spec.training.runtime.workers),
+        self.nodes = nodes_of(ray.nodes())
+        self.work = work_of(plan, loaded)
+        kinds = {name: kind for name, kind in kinds_of(plan).items() if name in groups}
+        scorers = sorted({plan.probes[task].scorer for task in self._to_score()})
+        self.runtime = settled(
+            spec.training.runtime, ladders_of(plan), self.nodes, spec.resources, kinds, scorers
         )
-        at = rate(self.layout.workers, self.layout.cpus_per_worker, self.layout.gpus_per_worker)
+        self.layout = lay_out(self.nodes, self.runtime, spec.resources, kinds, scorers, self.work)
+        needs = self.layout.needs
+        at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus)
         cost = {
             lad.id: ladder_seconds(plan, lad, loaded[lad.task].mean_tokens, at)
             for lad in plan.ladders
@@ -106,7 +112,8 @@ class _Drive:
         self.screen = Screen(
             stream, board, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
         )
-        self.release = Release(board, self.trials, self._record_failures, sharing.take)
+        self.slots = TrainerSlots(self.layout.trainer_slots)
+        self.release = Release(board, self.trials, self._record_failures, sharing.take, self.slots)
         self.tidying = Tidying(plan, board, results, sharing)
         self._interrupted = False
 
@@ -154,6 +161,8 @@ class _Drive:
             Asker(*shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say),
             Judging(*shared, scorers, self.loaded, self.screen.say),
         )
+        await self._place_scorers(fleet)
+        watching = asyncio.ensure_future(self._watch_nodes(prober, fleet))
         training = asyncio.ensure_future(asyncio.to_thread(self._train))
         try:
             async with asyncio.TaskGroup() as group:
@@ -162,12 +171,44 @@ class _Drive:
                 group.create_task(prober.run())
                 group.create_task(_await(training))
         finally:
+            watching.cancel()
             self.release.stopped.set()
             with contextlib.suppress(Exception):
                 await asyncio.shield(training)
             await fleet.shutdown()
         if left := self.tidying.rest():
             self.screen.say(left)
+
+    async def _watch_nodes(self, prober: Prober, fleet: Fleet) -> None:
+        """Look now and then which nodes came or went, and lay out what is free anew."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            try:
+                nodes = nodes_of(await asyncio.to_thread(ray.nodes))
+                if nodes != self.nodes:
+                    await self._adapt(nodes, prober, fleet)
+            except Exception as e:  # what runs goes on; the next look may succeed
+                self.screen.say(f"the cluster's nodes cannot be counted on anew: {words_of(e)}")
+
+    async def _adapt(self, nodes: tuple[Node, ...], prober: Prober, fleet: Fleet) -> None:
+        before, self.nodes = {node.name for node in self.nodes}, nodes
+        now = {node.name for node in nodes}
+        self.layout = adapt(self.layout, nodes, self.plan.spec.resources, self.work)
+        self.slots.become(self.layout.trainer_slots)
+        self.screen.trainers(self.layout.trainers)
+        engines = sum(len(slot.replicas) for slot in self.layout.engine_slots)
+        self.screen.say(
+            f"nodes: {len(now - before)} came, {len(before - now)} went, {len(now)} are there; "
+            f"room for {self.layout.trainers} trainer(s) and {engines} engine(s) now"
+            + ("" if self.layout.trainers and engines else "; waiting for nodes")
+        )
+        await prober.become(self.layout)
+        await self._place_scorers(fleet)
+
+    async def _place_scorers(self, fleet: Fleet) -> None:
+        for name, places in self.layout.scorer_places.items():
+            for problem in await fleet.place(name, by_node(places)):
+                self.screen.say(problem)
 
     def _to_score(self) -> list[str]:
         """The tasks with answers that are to be scored."""
@@ -176,12 +217,10 @@ class _Drive:
 
     def _train(self) -> None:
         if self.trials:
-            run_trials(self.release, training(self._jobs()), self.layout.trainers)
+            run_trials(self.release, training(self._jobs()))
 
     def _jobs(self) -> dict[str, TrainJob]:
-        runtime = self.plan.spec.training.runtime.model_copy(
-            update={"gpus_per_worker": self.layout.gpus_per_worker}
-        )
+        runtime = self.runtime.model_copy(update={"gpus_per_worker": self.layout.needs.worker.gpus})
         jobs = {}
         for name in {trial.task for trial in self.trials}:
             ladders = tuple(lad for lad in self.left.ladders if lad.task == name)

@@ -58,10 +58,7 @@ def print_price(
     console.print(
         f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
     )
-    spent = {
-        device: gpu_seconds(plan, tasks, device, spec.training.runtime.workers)
-        for device in DEVICES
-    }
+    spent = {device: gpu_seconds(plan, tasks, device) for device in DEVICES}
     each = ", ".join(f"{kind} {_hours(took)}" for kind, took in spent["A800"].items())
     total = {device: _hours(sum(took.values())) for device, took in spent.items()}
     rest = ", ".join(f"{hours} on {device}s" for device, hours in total.items() if device != "A800")

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .capacity import Layout, lay_out
+from .capacity import Layout
 from .facts import TaskFacts
+from .group_size import settled
+from .laying_out import lay_out
 from .nodes import CPUS_PER_GPU, Node, told
 from .packing import Taken
 from .plan import Plan
 from .price import CACHED_REQUESTS
-from .workload import clock, device_of, kinds_of, scorers_of, work_of
+from .workload import clock, device_of, kinds_of, ladders_of, scorers_of, work_of
 
 
 def print_layout(
@@ -29,15 +31,11 @@ def print_layout(
 
     Raises `SpecError` where the sweep has no room on them.
     """
-    runtime, resources = plan.spec.training.runtime, plan.spec.resources
-    layout = lay_out(
-        nodes,
-        runtime,
-        resources,
-        kinds_of(plan),
-        scorers_of(plan),
-        work_of(plan, tasks, runtime.workers),
+    resources, kinds, scorers = plan.spec.resources, kinds_of(plan), scorers_of(plan)
+    runtime = settled(
+        plan.spec.training.runtime, ladders_of(plan), nodes, resources, kinds, scorers
     )
+    layout = lay_out(nodes, runtime, resources, kinds, scorers, work_of(plan, tasks))
     console.print(f"layout on {where}: {told(nodes)}", markup=False, soft_wrap=True)
     table = Table()
     for head in ("node", "trainers", "engines", "scorers", "left"):
@@ -107,10 +105,11 @@ def _does(layout: Layout, node: Node) -> tuple[str, str, str, str]:
         for slot in layout.trainer_slots
         if slot not in whole
     ]
-    each = _amount(layout.cpus_per_worker, layout.gpus_per_worker)
-    trains = [f"{len(whole)} of {_of(layout.workers, each)}"] if whole else []
+    workers = layout.needs.workers
+    each = _amount(layout.needs.worker.cpus, layout.needs.worker.gpus)
+    trains = [f"{len(whole)} of {_of(workers, each)}"] if whole else []
     trains += [
-        f"{count} of {layout.workers} workers of {each}" + (f" ({n} times)" if n > 1 else "")
+        f"{count} of {workers} workers of {each}" + (f" ({n} times)" if n > 1 else "")
         for count, n in Counter(part for part in parts if part).items()
     ]
     answers = Counter(

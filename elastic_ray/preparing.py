@@ -78,9 +78,9 @@ async def make_scorer(
         sign=judge.sign,
         max_model_len=serving.context,
         replicas=layout.scorer_replicas,
-        cpus=layout.scorer_cpus,
-        gpus=layout.scorer_gpus,
-        gpu_memory_utilization=memory_share(serving, layout.scorer_gpus),
+        cpus=layout.needs.scorer.cpus,
+        gpus=layout.needs.scorer.gpus,
+        gpu_memory_utilization=memory_share(serving, layout.needs.scorer.gpus),
         trust_remote_code=judge.trust_remote_code,
     ), accuracy
 

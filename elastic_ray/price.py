@@ -83,6 +83,17 @@ def engine_gib(size: int, width: int, context: int) -> tuple[float, float]:
     return weights / 2**30 + ENGINE_GIB, (weights + cache) / 2**30 + ENGINE_GIB
 
 
+def worker_gib(size: int, recipe: Recipe, zero_stage: int, workers: int) -> float:
+    """GiB of GPU memory of each of so many workers that train a model with AdamW: weights,
+    gradients, and the optimiser's state (in bf16 with its own copy of the weights), each divided
+    among them from its ZeRO stage on, and a fifth more for activations."""
+    width, state = (4, 8) if recipe.precision == "fp32" else (2, 12)
+    trained = 0.01 if recipe.lora else 1.0
+    parts = [(3, width), (2, trained * width), (1, trained * state)]
+    each = sum(bytes / (workers if zero_stage >= stage else 1) for stage, bytes in parts)
+    return 1.2 * size * each / 2**30 + ENGINE_GIB
+
+
 def parameters(model: Model, vocabulary: int | None) -> int | None:
     """Parameters of a model, tied weights once: exact for `init`, else as its name tells."""
     if model.init is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from dataclasses import dataclass
 
 from .asking import Asker, words_of
 from .board import Board
@@ -17,9 +18,12 @@ from .capacity import Layout
 from .judging import Judging
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
 from .serving.values import Answer
+from .slots import EngineSlots
 
 STARTS = 2
 """Failed starts of one kind of engine after which it is given up."""
+LANES = 2
+"""Questions that are out at a time, per replica."""
 GIVE_WAY = 2.0
 """Seconds after which an idle engine looks whether another kind waits for its slot."""
 
@@ -31,6 +35,15 @@ _WORDS = {
 }
 
 
+@dataclass
+class _Crew:
+    """The lanes of an open kind of engine; `opened` is False where only scores are wanted."""
+
+    group: asyncio.TaskGroup
+    opened: bool
+    lanes: int = 0
+
+
 class Prober:
     """Asks and scores; `run` ends when every question is closed, lost, or its state failed."""
 
@@ -39,8 +52,6 @@ class Prober:
     ) -> None:
         self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
         self._probes = plan.questions()
-        self._lanes = 2 * layout.replicas
-        """Two jobs per replica: the second waits at the door while the first one ends."""
         self._by_state: dict[str, list[Question]] = defaultdict(list)
         self._left: dict[str, int] = defaultdict(int)
         """Kind of engine -> questions neither closed nor given up."""
@@ -56,7 +67,9 @@ class Prober:
         self._ready: dict[str, deque[Question]] = defaultdict(deque)
         self._waiting: dict[str, list[Question]] = defaultdict(list)
         """State -> distances that are measured on its answers, which are not on record yet."""
-        self._slots = asyncio.Semaphore(layout.open_engines)
+        self._slots = EngineSlots(layout)
+        self._crews: dict[str, _Crew] = {}
+        """The lanes of open kinds."""
         self._queueing: set[str] = set()
         """Kinds that have work, but no slot."""
         self._recorded: dict[str, str] = {}
@@ -129,11 +142,11 @@ class Prober:
         early = name in self._unanswered and not group.pairs
         while self._left[name] > 0:
             await self._wait(name, early)
-            ahead, early = early and not self._slots.locked(), False
+            ahead, early = early and self._slots.free(name), False
             if not self._ready[name] and not ahead:
                 continue
             self._queueing.add(name)
-            async with self._slots:
+            async with self._slots.hold(name):
                 self._queueing.discard(name)
                 await self._work_off(group)
 
@@ -150,16 +163,36 @@ class Prober:
         try:
             state = self._state_to_open(group.name)
             if state is not None:
+                await self._asker.place(group, self._slots.places(group.name))
                 await self._asker.open(group, state)
                 opened = True
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(self._lanes):
-                    lanes.create_task(self._lane(group, opened))
+                self._crews[group.name] = _Crew(lanes, opened)
+                self._man(group)
         except* Exception as problem:
             self._give_up(group.name, problem.exceptions[0])
         finally:
+            self._crews.pop(group.name, None)
             if opened:
                 await self._asker.close(group)
+
+    def _man(self, group: Group) -> None:
+        """Start the lanes that the kind's replicas can use: two jobs each, the second waits at the
+        door while the first one ends."""
+        crew, places = self._crews[group.name], self._slots.places(group.name)
+        while crew.lanes < LANES * sum(places.values()):
+            crew.lanes += 1
+            crew.group.create_task(self._lane(group, crew))
+
+    async def become(self, layout: Layout) -> None:
+        """Nodes came or went: have engines where that layout says."""
+        await self._slots.become(layout)
+        for kind, crew in list(self._crews.items()):
+            if crew.opened and crew.lanes:  # without lanes it is about to close
+                group = self._plan.groups[kind]
+                await self._asker.place(group, self._slots.places(kind))
+                if crew.lanes:
+                    self._man(group)
 
     def _state_to_open(self, kind: str) -> str | None:
         """A state to start the engine on; None where what is ready needs scores only."""
@@ -173,7 +206,13 @@ class Prober:
             return None
         return state
 
-    async def _lane(self, group: Group, opened: bool) -> None:
+    async def _lane(self, group: Group, crew: _Crew) -> None:
+        try:
+            await self._work_in_lane(group, crew.opened)
+        finally:
+            crew.lanes -= 1
+
+    async def _work_in_lane(self, group: Group, opened: bool) -> None:
         ready = self._ready[group.name]
         while True:
             if not ready:

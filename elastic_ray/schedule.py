@@ -18,19 +18,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from .board import Board
-from .capacity import DRIVER_CPUS
 from .plan import Need
+from .slots import TrainerSlots
 from .training.values import TrainJob
 from .trials import Trial
 
 ATTEMPTS = 2
-"""Tries of a trial whose process dies: spot nodes vanish, so once more; a bug fails twice."""
+"""Tries of a trial whose process dies: once more, and a bug fails twice. One whose node is gone was
+not a try."""
+MOST_TRIALS = 1024
+"""Trials that Tune may hold at a time. How many there are is the searcher's to say: it gives out
+the slots of the layout, whose number changes with the cluster; Tune's own limit cannot."""
+WAITING = {"memory": 1}
+"""What Tune sets aside for a trial's own process, which only waits for its worker group: it must be
+something, and is nothing that a worker could lack (a byte)."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,17 @@ class Release(_StaysHere, Searcher):
         trials: Sequence[Trial],
         record_failures: Callable[[Sequence[Failure]], None],
         take: Callable[[Sequence[str]], bool],
+        slots: TrainerSlots,
     ) -> None:
         super().__init__()
-        self._board, self._take = board, take
+        self._board, self._take, self._slots = board, take, slots
         self._ready: list[tuple[int, Trial]] = []
         """A heap of trials that may start, by their place in the order."""
         self._needing: dict[str, list[_Waiting]] = defaultdict(list)
         """State -> the trials that need it, or its answers, and wait for that."""
         self._running: dict[str, Trial] = {}
+        self._nodes: dict[str, tuple[str, ...]] = {}
+        """Where the workers of a running trial are."""
         self._began: dict[str, float] = {}
         self._worked: dict[str, float] = {}
         """Seconds that a running trial has spent on its ladders, start-up left out."""
@@ -133,15 +144,25 @@ class Release(_StaysHere, Searcher):
             while self._ready:
                 place, trial = heapq.heappop(self._ready)
                 left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
-                if left and not self._take([r.state_id for lad in left for r in lad.rungs]):
+                if not left:
+                    continue
+                nodes = self._slots.take(trial_id)
+                if nodes is None:
+                    # Every slot is held, or its node is gone: the trial stays the first.
+                    heapq.heappush(self._ready, (place, trial))
+                    return None
+                if not self._take([r.state_id for lad in left for r in lad.rungs]):
+                    self._slots.give_back(trial_id)
                     self._elsewhere.append((place, replace(trial, ladders=left)))
-                elif left:
+                else:
                     self._running[trial_id] = replace(trial, ladders=left)
+                    self._nodes[trial_id] = nodes
                     self._began[trial_id] = time.monotonic()
                     return {
                         "trial": trial.name,
                         "task": trial.task,
                         "ladders": [ladder.id for ladder in left],
+                        "nodes": list(nodes),
                     }
             waits = self._needing or self._running or self._elsewhere
             return None if waits else self.FINISHED
@@ -173,16 +194,18 @@ class Release(_StaysHere, Searcher):
     ) -> None:
         with self._lock:
             trial = self._running.pop(trial_id, None)
+        self._slots.give_back(trial_id)
         self._board.now(f"train {trial_id}", None)
         if trial is None:
             return
+        nodes = self._nodes.pop(trial_id)
         passed, worked = time.monotonic() - self._began.pop(trial_id), self._worked.pop(trial_id, 0)
         self._board.took("train", worked)
         self._board.took("start trainers", max(0.0, passed - worked))
         left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
         if not left or self.stopped.is_set():
             return
-        tried = self._tries.get(trial.name, 0) + 1
+        tried = self._tries.get(trial.name, 0) + (not _gone(nodes))
         self._tries[trial.name] = tried
         if tried < ATTEMPTS:
             with self._lock:
@@ -228,10 +251,19 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
     ladders = tuple(ladder for ladder in job.ladders if ladder.id in wanted)
     try:
         train(
-            replace(job, trial=config["trial"], ladders=ladders), callbacks=[TuneReportCallback()]
+            replace(job, trial=config["trial"], ladders=ladders, nodes=tuple(config["nodes"])),
+            callbacks=[TuneReportCallback()],
         )
     except Exception as e:
         tune.report({"crash": f"{type(e).__name__}: {e}"[:2000]})
+
+
+def _gone(nodes: Sequence[str]) -> bool:
+    """Whether one of the nodes left the cluster."""
+    if not nodes:
+        return False
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return not alive.issuperset(nodes)
 
 
 def training(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
@@ -241,7 +273,7 @@ def training(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
     return trial
 
 
-def run_trials(release: Release, work: Callable[[dict[str, Any]], None], concurrent: int) -> None:
+def run_trials(release: Release, work: Callable[[dict[str, Any]], None]) -> None:
     """Run trials until the searcher says that all are finished, or `release.stopped` is set.
 
     `work` is called with a suggestion, in a process of the trial's, and reports what
@@ -251,11 +283,11 @@ def run_trials(release: Release, work: Callable[[dict[str, Any]], None], concurr
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     with tempfile.TemporaryDirectory(prefix="elastic_ray-tune-") as scratch:
         Tuner(
-            tune.with_resources(work, {"cpu": DRIVER_CPUS}),
+            tune.with_resources(work, WAITING),
             tune_config=TuneConfig(
                 search_alg=release,
                 num_samples=-1,
-                max_concurrent_trials=concurrent,
+                max_concurrent_trials=MOST_TRIALS,
                 reuse_actors=True,  # a process takes seconds to start, and only waits
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),

@@ -87,6 +87,10 @@ class Screen:
         self._last = 0.0
         self._total = self._left()
 
+    def trainers(self, slots: int) -> None:
+        """So many train at a time from now on."""
+        self._slots = max(1, slots)
+
     def say(self, words: str) -> None:
         """A line that stays."""
         self.console.print(words, markup=False)

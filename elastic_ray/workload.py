@@ -5,11 +5,13 @@ Estimates to plan by, from `price`; what was recorded is the truth. Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .capacity import Kind, Layout, Work
 from .facts import TaskFacts
+from .group_size import Ladders
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Ladder, Plan
 from .price import (
     STARTUP_SECONDS,
@@ -20,8 +22,9 @@ from .price import (
     rate,
     reading_seconds,
     training_seconds,
+    worker_gib,
 )
-from .spec import CORPORA
+from .spec import CORPORA, Runtime
 from .trials import bundle
 
 WIDTH = {"float32": 4, "bfloat16": 2}
@@ -57,6 +60,29 @@ def kinds_of(plan: Plan) -> dict[str, Kind]:
     return found
 
 
+def ladders_of(plan: Plan) -> Ladders:
+    """What the number of a trainer's workers depends on."""
+    depth = dict.fromkeys(plan.starts, 0)
+    at_once: Counter[int] = Counter()
+    place = {state: i for i, state in enumerate(plan.nodes)}  # parents before children
+    for ladder in sorted(plan.ladders, key=lambda each: place[each.parent_id]):
+        at_once[depth[ladder.parent_id]] += 1
+        depth |= {rung.state_id: depth[ladder.parent_id] + 1 for rung in ladder.rungs}
+    runtime = plan.spec.training.runtime
+    largest = {(plan.groups[each.engine].parameters, each.stage.recipe) for each in plan.ladders}
+
+    def gib(workers: int) -> float | None:
+        sizes = [
+            worker_gib(size, recipe, runtime.zero_stage, workers)
+            for size, recipe in largest
+            if size is not None
+        ]
+        return max(sizes) if sizes and len(sizes) == len(largest) else None
+
+    batch = min((each.stage.recipe.global_batch for each in plan.ladders), default=1)
+    return Ladders(batch, max(at_once.values(), default=1), gib)
+
+
 def scorers_of(plan: Plan) -> list[str]:
     """The scorers that the answers of the whole plan need."""
     return sorted({probe.scorer for probe in plan.probes.values() if probe.scorer})
@@ -68,17 +94,17 @@ def device_of(layout: Layout) -> str:
     return min(known, key=lambda kind: known[kind], default=USUAL)
 
 
-def work_of(plan: Plan, tasks: Mapping[str, TaskFacts], workers: int) -> Work:
+def work_of(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Work:
     """Training against answering, for a division of GPUs; on any device the same in proportion."""
-    spent = gpu_seconds(plan, tasks, USUAL, workers)
+    workers = fewest(plan.spec.training.runtime)
+    spent = gpu_seconds(plan, tasks, USUAL)
     answering = sum(spent.values()) - spent["training"] - spent["scores"]
     return Work(spent["training"] / workers, answering)
 
 
-def gpu_seconds(
-    plan: Plan, tasks: Mapping[str, TaskFacts], device: str, workers: int
-) -> dict[str, float]:
+def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict[str, float]:
     """Seconds of each kind of work, times the GPUs that it holds: one per worker or replica."""
+    workers = fewest(plan.spec.training.runtime)
     at, one = rate(workers, 0, 1, device), rate(1, 0, 1, device)
     training = sum(
         workers * ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, at)
@@ -91,10 +117,17 @@ def gpu_seconds(
     return spent | ({"distances": asked[DISTANCES]} if plan.lessons else {})
 
 
+def fewest(runtime: Runtime) -> int:
+    """The number of workers, or the least of those that the spec allows."""
+    workers = runtime.workers
+    return workers if isinstance(workers, int) else 1 if workers == "auto" else workers[0]
+
+
 def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> Clock:
     """How long the whole plan takes on the layout, nothing recorded."""
     device = device_of(layout)
-    at = rate(layout.workers, layout.cpus_per_worker, layout.gpus_per_worker, device)
+    needs = layout.needs
+    at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, device)
     seconds = {
         ladder.id: ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, at)
         for ladder in plan.ladders
@@ -102,11 +135,12 @@ def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> Clock:
     trials = bundle(plan.ladders, lambda ladder: seconds[ladder.id], layout.trainers)
     spread = sum(trial.seconds + STARTUP_SECONDS for trial in trials) / layout.trainers
     training = max(spread, _longest_chain(plan, seconds))
-    one = rate(1, 1, 1 if any(layout.engine_gpus.values()) else 0, device)
+    engine = next(iter(needs.engines.values()))
+    one = rate(1, 1, 1 if engine.gpus else 0, device)
     shares = [share for slot in layout.engine_slots for t in slot.replicas for _, share in t.gpus]
-    engines = sum(shares) or layout.open_engines * layout.replicas * max(1.0, layout.engine_cpus)
-    judge = rate(1, max(1.0, layout.scorer_cpus), layout.scorer_gpus, device)
-    scores = max(_scoring(plan, judge).values(), default=0.0) / layout.scorer_replicas
+    engines = sum(shares) or layout.open_engines * layout.replicas * max(1.0, engine.cpus)
+    judge = rate(1, max(1.0, needs.scorer.cpus), needs.scorer.gpus, device)
+    scores = max(_scoring(plan, judge).values(), default=0.0) / max(1, layout.scorer_replicas)
     return Clock(training, sum(_answering(plan, tasks, one).values()) / engines, scores)
 
 

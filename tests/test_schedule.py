@@ -12,10 +12,17 @@ from small_sweeps import plan_of, spec_of, specs
 
 pytest.importorskip("ray", reason="the training extra is not installed")
 from elastic_ray.board import Board
+from elastic_ray.capacity import Trainer
 from elastic_ray.plan import QUERIES, Plan
 from elastic_ray.schedule import ATTEMPTS, Failure, Release
+from elastic_ray.slots import TrainerSlots
 from elastic_ray.spec import Spec
 from elastic_ray.trials import Trial, bundle
+
+
+def anywhere(slots: int) -> TrainerSlots:
+    """So many trainer slots, on no node in particular."""
+    return TrainerSlots([Trainer(())] * slots)
 
 
 class Tuner:
@@ -25,7 +32,9 @@ class Tuner:
         self.board = Board(plan, (), (), ())
         self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
         self.failures: list[Failure] = []
-        self.release = Release(self.board, self.trials, self.failures.extend, lambda states: True)
+        self.release = Release(
+            self.board, self.trials, self.failures.extend, lambda states: True, anywhere(slots)
+        )
         self.running: dict[str, dict[str, Any]] = {}
         self.released: list[str] = []
         self._by_name = {trial.name: trial for trial in self.trials}
@@ -172,7 +181,11 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     tune = Tuner(plan, 4, random.Random(0))
     elsewhere = {rung.state_id for lad in plan.ladders for rung in lad.rungs}
     tune.release = Release(
-        tune.board, tune.trials, tune.failures.extend, lambda states: not elsewhere & set(states)
+        tune.board,
+        tune.trials,
+        tune.failures.extend,
+        lambda states: not elsewhere & set(states),
+        anywhere(4),
     )
     for start in plan.starts:
         tune.board.state_done(start)

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
@@ -34,40 +35,78 @@ TRIES = 3
 CHUNK = 512
 """Prompts per request: bounds what a lost replica costs, and what a reply holds."""
 ONGOING = 4
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives every node, its id."""
+
+
+@dataclass
+class _Application:
+    """The replicas of a deployment on one node, under one of Serve's application names."""
+
+    name: str
+    handle: Any
+    replicas: int
+    calls: set[asyncio.Future[Any]] = field(default_factory=set)
+    """Requests that are out."""
+    gone: bool = False
+    held: str | None = None
+    """The state that was last asked about there."""
 
 
 class Fleet:
-    """Deployments by name, under application names that begin with `prefix`."""
+    """Deployments by name, under application names that begin with `prefix`.
+
+    A deployment has an application for each node that it is on: Serve spreads replicas as it likes,
+    and one that took the room of a trainer would keep it waiting. A request goes where its state
+    is held, if there is room, else where the fewest wait.
+    """
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._handles: dict[str, Any] = {}
-        self._replicas: dict[str, int] = {}
+        self._deployments: dict[str, Callable[[int, str | None], Any]] = {}
+        """Name -> what makes an application of so many replicas on a node."""
+        self._on: dict[str, dict[str | None, _Application]] = {}
+        self._places: dict[str, Mapping[str, int]] = {}
         self._started = False
         self._starting = asyncio.Lock()
 
     async def open_engine(self, config: EngineConfig) -> dict[str, Any]:
-        """Start the engine's replicas; returns `engine`, `notice` and `seconds`."""
+        """Start the engine's replicas; returns `engine`, `notice` and `seconds`.
+
+        They are where `place` says; else as many as the configuration says, wherever Ray finds
+        room.
+        """
         from ray.serve.config import RequestRouterConfig
 
-        deployment = EngineReplica.options(
-            num_replicas=config.replicas,
-            max_ongoing_requests=ONGOING,
-            request_router_config=RequestRouterConfig(
-                request_router_class=HeldStateRouter, request_routing_stats_period_s=1.0
-            ),
-            **_placement(config, config.tensor_parallel),
+        router = RequestRouterConfig(
+            request_router_class=HeldStateRouter, request_routing_stats_period_s=1.0
         )
-        return await self._open(config.name, deployment.bind(config), config.replicas)
+
+        def application(replicas: int, node: str | None) -> Any:
+            return EngineReplica.options(
+                num_replicas=replicas,
+                max_ongoing_requests=ONGOING,
+                request_router_config=router,
+                **_placement(config, config.tensor_parallel, node),
+            ).bind(config)
+
+        return await self._open(config, application)
 
     async def open_scorer(self, config: ScorerConfig) -> dict[str, Any]:
-        """Start the scorer's replicas; returns as `open_engine`."""
-        deployment = ScorerReplica.options(
-            num_replicas=config.replicas, max_ongoing_requests=ONGOING, **_placement(config, 1)
-        )
-        return await self._open(config.name, deployment.bind(config), config.replicas)
+        """Start the scorer's replicas; as `open_engine`."""
 
-    async def _open(self, name: str, application: Any, replicas: int) -> dict[str, Any]:
+        def application(replicas: int, node: str | None) -> Any:
+            return ScorerReplica.options(
+                num_replicas=replicas, max_ongoing_requests=ONGOING, **_placement(config, 1, node)
+            ).bind(config)
+
+        return await self._open(config, application)
+
+    async def _open(
+        self,
+        config: EngineConfig | ScorerConfig,
+        application: Callable[[int, str | None], Any],
+    ) -> dict[str, Any]:
         from ray import serve
 
         began = time.monotonic()
@@ -75,18 +114,83 @@ class Fleet:
             if not self._started:
                 await asyncio.to_thread(serve.start, proxy_location="Disabled")
                 self._started = True
-        application_name = f"{self._prefix}-{name}"
+        name = config.name
+        self._deployments[name], self._on[name] = application, {}
+        while True:
+            places = self._places.get(name)
+            wanted: dict[str | None, int] = {**places} if places else {None: config.replicas}
+            opened = await asyncio.gather(
+                *(self._start(name, node, count) for node, count in wanted.items()),
+                return_exceptions=True,
+            )
+            failed = [each for each in opened if isinstance(each, BaseException)]
+            if not failed or self._on[name] or self._places.get(name) is places:
+                break  # else its nodes went while it started: once more, on those that came
+        if failed and not self._on[name]:
+            del self._deployments[name], self._on[name]
+            raise failed[0]
+        about = next(each for each in opened if isinstance(each, dict))
+        if failed:
+            about = {**about, "notice": f"not everywhere: {failed[0]}"}
+        return {**about, "seconds": time.monotonic() - began}
+
+    async def _start(self, name: str, node: str | None, replicas: int) -> dict[str, Any]:
+        """Start, or resize, a deployment's application on a node."""
+        from ray import serve
+
+        on = self._application_name(name, node)
         try:
             handle = await asyncio.to_thread(
-                serve.run, application, name=application_name, route_prefix=None
+                serve.run, self._deployments[name](replicas, node), name=on, route_prefix=None
             )
         except RuntimeError as e:
-            why = await asyncio.to_thread(_why_not, application_name)
-            await asyncio.to_thread(serve.delete, application_name)
+            why = await asyncio.to_thread(_why_not, on)
+            await asyncio.to_thread(serve.delete, on)
             raise EngineError(f"{name} cannot start: {why or e}") from None
-        self._handles[name], self._replicas[name] = handle, replicas
-        about = await handle.describe.remote()
-        return {**about, "seconds": time.monotonic() - began}
+        about: dict[str, Any] = await handle.describe.remote()
+        here, opened = self._on.get(name), _Application(on, handle, replicas)
+        if here is None or (node and node not in self._places[name]):  # not wanted any more
+            await self._end(opened)
+        else:
+            application = here.setdefault(node, opened)  # the one that is resized knows its calls
+            application.handle, application.replicas = handle, replicas
+        return about
+
+    def _application_name(self, name: str, node: str | None) -> str:
+        return f"{self._prefix}-{name}" + (f"-{node[:8]}" if node else "")
+
+    async def place(self, name: str, places: Mapping[str, int]) -> list[str]:
+        """Have so many replicas of a deployment on those nodes, by their ids, from its opening on.
+
+        If it is open: start more where there are to be more, and count on none on nodes that are
+        not named, which are gone. Replicas elsewhere go on meanwhile. Returns what could not be
+        started, in words.
+        """
+        from ray import serve
+
+        before, self._places[name] = self._places.get(name, {}), places
+        here = self._on.get(name)
+        if here is None:
+            return []
+        for node in before.keys() - places.keys():
+            gone = here.pop(node, None)
+            if gone is not None:
+                gone.gone = True
+                for call in gone.calls:  # Serve would have them wait for a replica for ever
+                    call.cancel()
+            application = self._application_name(name, node)
+            await asyncio.to_thread(serve.delete, application, _blocking=False)
+        new = [
+            self._start(name, node, count)
+            for node, count in places.items()
+            if node not in here or here[node].replicas < count
+        ]
+        done = await asyncio.gather(*new, return_exceptions=True)
+        problems = [each for each in done if isinstance(each, BaseException)]
+        for problem in problems:
+            if not isinstance(problem, EngineError):
+                raise problem
+        return [str(problem) for problem in problems]
 
     async def ask(
         self,
@@ -145,32 +249,61 @@ class Fleet:
         from ray.serve.exceptions import BackPressureError
 
         tried = 0
+        held = getattr(arguments.get("weights"), "held", None)
         while True:
+            application = self._choose(name, held)
+            if application is None:  # its nodes are gone: until there is room on others
+                await asyncio.sleep(1.0)
+                continue
+            application.held = held
+            call = asyncio.ensure_future(_call(application.handle, method, arguments))
+            application.calls.add(call)
             try:
-                return await getattr(self._handles[name], method).remote(**arguments)
+                return await call
+            except asyncio.CancelledError:
+                asked = asyncio.current_task()
+                if not application.gone or (asked and asked.cancelling()):
+                    raise
             except BackPressureError:
                 await asyncio.sleep(0.5)  # a full queue is no failure
             except (ActorDiedError, ActorUnavailableError, RayActorError):
                 tried += 1
                 if tried >= TRIES:
                     raise
+            finally:
+                call.cancel()
+                application.calls.discard(call)
+
+    def _choose(self, name: str, held: str | None) -> _Application | None:
+        """Where a request goes."""
+        on = self._on[name].values()
+        holding = [
+            each for each in on if each.held == held and len(each.calls) < each.replicas * ONGOING
+        ]
+        return min(holding or on, key=lambda each: len(each.calls) / each.replicas, default=None)
 
     async def close(self, name: str) -> None:
         """End a deployment: its replicas, their processes, their resources."""
+        self._deployments.pop(name, None)
+        on = self._on.pop(name, {}).values()
+        await asyncio.gather(*(self._end(application) for application in on))
+
+    async def _end(self, application: _Application) -> None:
         from ray import serve
 
-        handle = self._handles.pop(name, None)
-        if handle is None:
-            return
-        await shut_down_all(handle, self._replicas[name])
+        await shut_down_all(application.handle, application.replicas)
         try:
-            await asyncio.to_thread(serve.delete, f"{self._prefix}-{name}")
+            await asyncio.to_thread(serve.delete, application.name)
         except TimeoutError as e:  # Serve goes on deleting; the sweep need not wait for it
             logging.getLogger(__name__).warning("%s", e)
 
     async def shutdown(self) -> None:
         """End every deployment of this fleet; Serve itself may be another sweep's too."""
-        await asyncio.gather(*(self.close(name) for name in list(self._handles)))
+        await asyncio.gather(*(self.close(name) for name in list(self._on)))
+
+
+async def _call(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
+    return await getattr(handle, method).remote(**arguments)
 
 
 def _why_not(application: str) -> str | None:
@@ -185,15 +318,22 @@ def _why_not(application: str) -> str | None:
     return None
 
 
-def _placement(config: EngineConfig | ScorerConfig, tensor_parallel: int) -> dict[str, Any]:
-    """Resources of a replica, and the environment its libraries read at import."""
+def _placement(
+    config: EngineConfig | ScorerConfig, tensor_parallel: int, node: str | None
+) -> dict[str, Any]:
+    """Resources of a replica, its node, and the environment its libraries read at import."""
     environment = vllm_environment(config, threads=max(1, math.floor(config.cpus)))
     options: dict[str, Any] = {"runtime_env": {"env_vars": environment}, "num_cpus": config.cpus}
     if config.gpus and tensor_parallel == 1:
         options["num_gpus"] = config.gpus
+    there = {NODE_ID: node} if node else {}
+    if there and tensor_parallel == 1:
+        options["label_selector"] = there
     placed: dict[str, Any] = {"ray_actor_options": options}
     if tensor_parallel > 1:
         # vLLM's own workers take the GPUs of this placement group.
         bundles = [{"CPU": config.cpus, "GPU": 1.0}] + [{"GPU": 1.0}] * (tensor_parallel - 1)
         placed |= {"placement_group_bundles": bundles, "placement_group_strategy": "STRICT_PACK"}
+        if there:
+            placed["placement_group_bundle_label_selector"] = [there]
     return placed

@@ -54,10 +54,32 @@ class Recipe(Part):
     lora: Lora | None = Field(None, json_schema_extra=IDENTITY)
 
 
+def _workers(value: Any) -> Any:
+    """One message for all forms, where a union would have three."""
+
+    def number(each: Any) -> bool:
+        return type(each) is int and 1 <= each <= 4096
+
+    if value == "auto" or number(value):
+        return value
+    if isinstance(value, (list, tuple)) and len(value) == 2 and all(map(number, value)):
+        low, high = value
+        if low <= high:
+            return (low, high)
+    raise ValueError(
+        f"found {value!r}; must be a number from 1 to 4096, auto, or the fewest and the most, "
+        "e.g. [1, 8]"
+    )
+
+
 class Runtime(Part):
     """How the training is carried out; the states are the same whatever is chosen here."""
 
-    workers: int = Field(1, ge=1, le=4096, json_schema_extra=RUNTIME)
+    workers: Annotated[int | Literal["auto"] | tuple[int, int], BeforeValidator(_workers)] = Field(
+        1, json_schema_extra=RUNTIME
+    )
+    """Processes of one trainer. `auto`, or the fewest and the most: as few as hold the model, more
+    where there are fewer ladders than room for them; never more than the global batch."""
     zero_stage: Literal[0, 1, 2, 3] = Field(0, json_schema_extra=RUNTIME)
     micro_batch: int = Field(8, ge=1, json_schema_extra=RUNTIME)
     """Sequences per forward pass and worker, at most."""

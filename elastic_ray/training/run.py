@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from ray.train import UserCallback
 
 
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives every node, its id."""
+STARTS_IN_VAIN = 10
+"""Minutes, about, that a worker group may wait for the room of its slot, e.g. while an engine ends
+there; a node that is gone would be waited for in vain."""
+
+
 def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
     """Train all ladders of the job; what comes of each is in the results, not returned.
 
@@ -34,12 +41,17 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
             walk,
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(
-                num_workers=runtime.workers, use_gpu=gpus > 0, resources_per_worker=resources
+                num_workers=runtime.workers,
+                use_gpu=gpus > 0,
+                resources_per_worker=resources,
+                label_selector=[{NODE_ID: node} for node in job.nodes] or None,
             ),
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             run_config=RunConfig(
                 storage_path=scratch,
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=FailureConfig(
+                    max_failures=0, controller_failure_limit=STARTS_IN_VAIN
+                ),
                 callbacks=list(callbacks),
                 worker_runtime_env={"env_vars": {} if gpus else {"DS_ACCELERATOR": "cpu"}},
             ),

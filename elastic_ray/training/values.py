@@ -16,7 +16,8 @@ class TrainJob:
 
     `results` is a URI; `task` and `data` as in the sweep file; `lineage` is recorded with each
     state. `remade` are states on record whose checkpoint was deleted and is wanted again;
-    `trusted` the engine groups whose models may run code of their own.
+    `trusted` the engine groups whose models may run code of their own. `nodes` are the ids of the
+    Ray nodes that the workers run on, one each; empty: wherever Ray finds room.
     """
 
     sweep: str
@@ -30,6 +31,7 @@ class TrainJob:
     git_revision: str | None = None
     remade: frozenset[str] = frozenset()
     trusted: frozenset[str] = frozenset()
+    nodes: tuple[str, ...] = ()
 
 
 class TrainingError(RuntimeError):
