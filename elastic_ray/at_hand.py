@@ -18,8 +18,11 @@ def nodes_at_hand() -> tuple[tuple[Node, ...], str]:
     address = os.environ.get("RAY_ADDRESS") or "auto"
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
     if address == "local" or (address == "auto" and not noted.is_file()):
-        return (this_machine(),), "this machine"  # and Ray need not be there
-    from .cluster import nodes_there
+        return (this_machine(),), "this machine"
+    try:
+        from .cluster import nodes_there
+    except ImportError:  # without Ray a running cluster is somebody else's
+        return (this_machine(),), "this machine"
 
     found = nodes_there()
     return (
