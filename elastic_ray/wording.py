@@ -107,6 +107,8 @@ CAPTIONS: Mapping[str, str] = {
     "paths": "For each pair of slices k < l of one fine-tuning, how far from its teacher a student "
     "ends: on the inverse path slice l learns the answers of slice k, on the forward path k those "
     "of l. Bars: 95% intervals over prompts, seeds held fixed. Hollow: what the paper printed.",
+    "paths_kl": "The same by KL divergence, which leaves out the teacher's own entropy; the paper "
+    "prints cross-entropies alone.",
     "inverse_forward": "Inverse and forward paths between slices of one fine-tuning (the paper's "
     "Table 1), with 95% intervals; forward - inverse above 0 is the paper's claim. Cross-entropy "
     "holds the teacher's own entropy, H(p, q) = H(p, p) + KL(p || q), and the two paths have "

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shown_results import record
+from shown_results import record, record_lessons
 
 from elastic_ray.results import Results
 
@@ -193,9 +193,22 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
     settled(page)
 
 
+def test_inverse_and_forward_by_another_distance(app: App, open_page: Any) -> None:
+    record_lessons(app.results)
+    page = open_page("paths?sweep=learnt")
+    expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
+    page.get_by_role("radio", name="KL divergence").click()
+    page.wait_for_url(re.compile("metric=kl"))
+    settled(page)
+    expect(page.get_by_text("By KL divergence: not in every pair")).to_be_visible(timeout=PATIENCE)
+    with page.expect_download() as got:
+        page.get_by_role("button", name="CSV", exact=True).click()
+    assert b"printed_inverse" in Path(got.value.path()).read_bytes()
+
+
 def test_responses_and_sql(app: App, open_page: Any) -> None:
     record(app.results)
-    page = open_page("responses")
+    page = open_page("responses?sweep=shown")
     expect(page.get_by_text("1 to 10 of 12")).to_be_visible(timeout=PATIENCE)
     page.get_by_role("textbox", name="Contains").fill("no 7")
     page.get_by_role("textbox", name="Contains").press("Enter")
@@ -206,7 +219,7 @@ def test_responses_and_sql(app: App, open_page: Any) -> None:
     go(page, "SQL")
     expect(page.get_by_text("1 row in")).to_be_visible(timeout=PATIENCE)
     query = page.locator("textarea").first
-    query.fill("SELECT count(*) AS n FROM cells UNION ALL SELECT 0")
+    query.fill("SELECT count(*) AS n FROM cells WHERE sweep = 'shown' UNION ALL SELECT 0")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_text("2 rows in")).to_be_visible(timeout=PATIENCE)
     assert "q=SELECT" in page.url

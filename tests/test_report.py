@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shown_results import record
+from shown_results import record, record_lessons
 
 pytest.importorskip("matplotlib")
 
@@ -124,6 +124,53 @@ def test_code_lengths_have_a_section(tmp_path: Path) -> None:
     assert float(first["change of D2"]) == pytest.approx(0.02, rel=0.02)
     assert float(first["times faster"]) == pytest.approx(10, rel=0.1)
     assert float(first["times faster low"]) < 10.1 < float(first["times faster high"])
+
+
+def test_a_sweep_of_lessons_is_reported_as_table_1(tmp_path: Path) -> None:
+    """It scores no answer and has no negative size: of curves there is a sentence alone."""
+    record_lessons(Results(tmp_path / "results"), failed=True)
+    out = tmp_path / "out"
+    assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "not scored, so it has no curves" in page and "No trend over" not in page
+    section = page[page.index('<h2 id="paths">') : page.index('<h2 id="caveats">')]
+    assert "By cross-entropy: yes, in every pair. Of 8 pairs" in section
+    assert "By KL divergence: not in every pair. Of 8 pairs" in section
+    assert all(f'id="{name}"' in section for name in ("paths", "paths_kl", "table-inverse_forward"))
+    assert page.count("data:image/svg+xml;base64,") == 2
+    caveats = page[page.index('<h2 id="caveats">') :]
+    assert "2 of 36 lessons failed (RuntimeError: out of memory)" in caveats
+    assert "In 5 of the pairs of slices cross-entropy and KL divergence do not say" in caveats
+    assert "rest on 2 seeds" in caveats
+    rows = table(tmp_path, "inverse_forward")
+    assert len(rows) == 4 * 9, "four distances of nine pairs"
+    assert [row["slices"] for row in rows[:3]] == ["1, 2", "2, 3", "1, 3"]
+    of = {(row["model"], row["slices"], row["distance"]): row for row in rows}
+    paper = of["llama3-8b", "2, 3", "cross-entropy"]
+    assert (paper["printed inverse"], paper["printed forward"]) == ("0.2268", "0.3229")
+    assert of["llama3-8b", "2, 3", "KL divergence"]["printed inverse"] == ""
+    assert float(paper["forward - inverse low"]) > 0 and float(paper["p"]) < 0.01
+    assert paper["seeds inverse < forward"] == paper["seeds"] == "2"
+    assert of["llama2-7b", "2, 3", "cross-entropy"]["inverse"] == ""
+    latex = (out / "tables" / "inverse_forward.tex").read_text(encoding="utf-8")
+    assert "llama2-7b & 2, 3 & cross-entropy & -- & -- & -- & " in latex
+
+
+def test_a_sweep_of_lessons_that_has_not_ended_is_reported(tmp_path: Path) -> None:
+    record_lessons(Results(tmp_path / "results"), measured=False)
+    out = tmp_path / "out"
+    assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "nothing is compared yet" in page and "data:image" not in page
+
+
+def test_a_sweep_without_negative_sizes_is_reported(tmp_path: Path) -> None:
+    results = sweep_into(tmp_path / "results")
+    starts = [row for row in results.cells("small") if not row["negative"]]
+    results.replace_cells("small", starts)
+    out = tmp_path / "out"
+    assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
+    assert len(table(tmp_path, "elasticity")) == 6
 
 
 def test_the_table_is_what_a_sweep_prints(place: Path) -> None:

@@ -5,7 +5,7 @@
 | `findings.py` | all that the report says, read and measured once |
 | `figures.py`, `scaling_figures.py`, `style.py` | matplotlib figures of it |
 | `tables.py` | its tables, and how they are written as CSV, LaTeX and HTML |
-| `compression.py` | the section on code lengths |
+| `paths.py`, `compression.py` | the sections on inverse and forward paths, and on code lengths |
 | `methods.py`, `caveats.py` | its sentences |
 | `page.py` | the HTML page |
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from elastic_ray.results import Results, ResultsError
 from elastic_ray.wording import CAPTIONS
 
-from . import compression, figures
+from . import compression, figures, paths
 from .caveats import caveats
 from .findings import Findings, ReportError, choose_sweep, find
 from .methods import methods
@@ -72,18 +72,21 @@ def write(found: Findings, out: Path) -> Path:
             ("surface_3d", figures.surfaces(found)),
             ("fit", figures.fits(found)),
             ("scaling", scaling(found)),
+            ("paths", paths.distances(found, "cross_entropy")),
+            ("paths_kl", paths.distances(found, "kl")),
             ("code_lengths", compression.code_lengths(found)),
             ("faster", compression.faster(found)),
         ):
             if figure is not None:
                 drawn.append((CAPTIONS[name], save(figure, out / "figures", name)[1]))
-    made = [*tables(found), *filter(lambda each: each.rows, [compression.table(found)])]
+    more = (paths.table(found), compression.table(found))
+    made = [*tables(found), *(table for table in more if table.rows)]
     for table in made:
         write_csv(table, out / "tables" / f"{table.name}.csv")
         write_latex(table, out / "tables" / f"{table.name}.tex")
     path = out / "report.html"
-    said = compression.sentences(found)
-    text = page(found, methods(found), caveats(found), drawn, made, said)
+    sections = [each for each in (paths.section(found), compression.section(found)) if each]
+    text = page(found, methods(found), caveats(found), drawn, made, sections)
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -9,6 +9,7 @@ import numpy as np
 from elastic_ray.elasticity import Measurement
 from elastic_ray.wording import QUANTITIES, count, number, positive_label
 
+from . import paths
 from .findings import Findings
 from .methods import revisions
 
@@ -23,6 +24,7 @@ def caveats(found: Findings) -> list[str]:
     """One sentence or two each, those about holes first."""
     return [
         *_holes(found),
+        *_lessons(found),
         *_undefined(found),
         *_scorer(found),
         *_sampling(found),
@@ -37,8 +39,9 @@ def _holes(found: Findings) -> list[str]:
     said = []
     if found.progress["pending"]:
         said.append(
-            f"{count(found.progress['pending'])} of {count(found.progress['cells'])} cells have no "
-            "score yet: this is a picture of a sweep that has not ended."
+            f"{count(found.progress['pending'])} of {count(found.progress['cells'])} cells "
+            + ("have no score yet" if found.measurements else "are not made yet")
+            + ": this is a picture of a sweep that has not ended."
         )
     failed = [row for row in found.failures if row["what"] == "cell"]
     if failed:
@@ -63,6 +66,34 @@ def _holes(found: Findings) -> list[str]:
         about = [n for n in m.curve.notes if n.startswith(("no score", "seeds", "means", "only"))]
         if about and m not in empty:
             said.append(f"{_curve(found, m)}: {'; '.join(about)}.")
+    return said
+
+
+def _lessons(found: Findings) -> list[str]:
+    said = []
+    failed = [row for row in found.lessons if row["status"] == "failed"]
+    left = sum(row["status"] == "pending" for row in found.lessons)
+    if failed:
+        why = dict.fromkeys(_short(row["error"]) for row in failed)
+        said.append(
+            f"{count(len(failed))} of {count(len(found.lessons))} lessons failed "
+            f"({'; '.join(list(why)[:MOST_NAMED])}); what rests on them is left out."
+        )
+    if left:
+        said.append(f"{count(left)} of {count(len(found.lessons))} lessons are not measured yet.")
+    if disagree := paths.disagreeing(found):
+        said.append(
+            f"In {disagree} of the pairs of slices cross-entropy and KL divergence do not say the "
+            "same of which path is the shorter: there cross-entropy tells of the teachers' own "
+            "entropies, which differ between the paths."
+        )
+    seeds = [row["seeds"] for row in found.paths if row["seeds"]]
+    if seeds and min(seeds) < FEW_SEEDS:
+        said.append(
+            f"Inverse and forward paths rest on {min(seeds)} seeds, held fixed: intervals and "
+            "p-values say what other prompts would give with these states, not what other "
+            "fine-tunings would."
+        )
     return said
 
 
@@ -137,7 +168,9 @@ def _seeds(found: Findings) -> list[str]:
 
 
 def _many(found: Findings) -> list[str]:
-    said = []
+    said: list[str] = []
+    if not found.measurements:
+        return said
     shown = sum(
         getattr(m, name).value is not None for m in found.measurements for name in QUANTITIES
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from elastic_ray.elasticity import Estimate
-from elastic_ray.theory.answer import answer, rows, times, undone
+from elastic_ray.theory.answer import QUESTION, answer, rows, times, undone
 from elastic_ray.wording import (
     AXES,
     CAPTIONS,
@@ -20,13 +20,16 @@ from elastic_ray.wording import (
 )
 
 from .findings import Findings
+from .page import Section
 from .style import CATEGORIES, legend_above, new_figure, panels, size_axis
 from .tables import Table
 
 
-def sentences(found: Findings) -> list[str]:
-    """The answer first; empty where the sweep measures no code lengths."""
-    return answer(found.coded)
+def section(found: Findings) -> Section | None:
+    """The answer first; None where the sweep measures no code lengths."""
+    said = answer(found.coded)
+    holds = ("code_lengths", "faster", "compression")
+    return Section("compression", "Compression", QUESTION, said, holds) if said else None
 
 
 def labels(found: Findings) -> list[str]:

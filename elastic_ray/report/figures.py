@@ -20,6 +20,8 @@ from .style import CATEGORIES, legend_above, new_figure, panels, shades, size_ax
 
 def curves(found: Findings) -> Any:
     """Small multiples by model, a line per positive size: the paper's Figure 3."""
+    if not found.measurements:
+        return None
     by_model: dict[str, list[Measurement]] = {}
     for m in found.measurements:
         by_model.setdefault(found.name(m.curve.key), []).append(m)
@@ -120,6 +122,8 @@ def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
 
 def heatmap(found: Findings, what: str) -> Any:
     """`what` is "score" or "retention": a panel per model, one scale for all, numbers in cells."""
+    if not found.surfaces:
+        return None
     negatives = list(found.negatives)
     positives = sorted({p for s in found.surfaces for p in s.positives})
     tables = [_table(found, surface, what, positives, negatives) for surface in found.surfaces]

@@ -46,7 +46,8 @@ class Findings:
     """A sweep: `cells` are the rows of `cell_scores`, the other lists those of their views.
 
     `spec` is what the sweep file asked, None in results older than that record. `unfitted` says
-    for a surface why it has no fit. `coded` are the curves of code lengths with their points.
+    for a surface why it has no fit. `coded` are the curves of code lengths with their points,
+    `lessons` and `paths` the rows of the views `lessons` and `inverse_forward`.
     """
 
     sweep: str
@@ -67,6 +68,8 @@ class Findings:
     questions: list[Row]
     spec: dict[str, Any] | None
     coded: tuple[CodedCurve, ...]
+    lessons: list[Row]
+    paths: list[Row]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -131,6 +134,8 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         except ElasticityError as e:
             raise ReportError(f"{sweep} and {against}: {e}") from e
     progress = results.of_sweep("progress", sweep)
+    taught = results.has("lessons", sweep=sweep)
+    lessons = results.of_sweep("lessons", sweep) if taught else []
     return Findings(
         sweep=sweep,
         uri=results.uri,
@@ -150,6 +155,8 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         questions=results.of_sweep("questions", sweep),
         spec=_spec(results, sweep),
         coded=_coded(results, sweep),
+        lessons=lessons,
+        paths=results.of_sweep("inverse_forward", sweep) if lessons else [],
     )
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from elastic_ray.theory.answer import QUESTION
 
 from .findings import Findings
 from .tables import Table, as_html
 
-COMPRESSED = ("code_lengths", "faster", "compression")
-"""What belongs to the section on code lengths, by name."""
+
+@dataclass(frozen=True)
+class Section:
+    """A section after the results: sentences that answer a question, then the figures and tables
+    named in `holds`."""
+
+    name: str
+    title: str
+    question: str
+    sentences: Sequence[str]
+    holds: Sequence[str]
+
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --rule: #d5d5d5; --soft: #666; }
@@ -43,15 +52,15 @@ def page(
     caveats: Sequence[str],
     figures: Sequence[tuple[str, Path]],
     tables: Sequence[Table],
-    compression: Sequence[str] = (),
+    sections: Sequence[Section] = (),
     folded: Iterable[str] = ("points",),
 ) -> str:
     """The page; `figures` are (caption, SVG file), tables named in `folded` are shut at first.
 
-    `compression` are the sentences of the section on code lengths, which is left out without them;
-    the figures and tables named in `COMPRESSED` stand there.
+    What no section holds stands under the results.
     """
     shut = set(folded)
+    place_of = {name: section.name for section in sections for name in section.holds}
     title = f"Elasticity of {found.sweep}"
     parts = [
         "<!doctype html>",
@@ -60,7 +69,7 @@ def page(
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1>",
         '<nav><a href="#methods">Methods</a><a href="#results">Results</a>'
-        + ('<a href="#compression">Compression</a>' if compression else "")
+        + "".join(f'<a href="#{each.name}">{html.escape(each.title)}</a>' for each in sections)
         + '<a href="#caveats">Caveats</a></nav>',
         '<h2 id="methods">Methods</h2><dl>',
     ]
@@ -68,12 +77,11 @@ def page(
         parts.append(f"<dt>{html.escape(subject)}</dt>")
         parts += [f"<dd>{html.escape(sentence)}</dd>" for sentence in sentences]
     parts.append('</dl><h2 id="results">Results</h2>')
-    compressed = []
+    shown: dict[str, list[str]] = {"": [], **{section.name: [] for section in sections}}
     for number, (caption, svg) in enumerate(figures, start=1):
         data = base64.b64encode(svg.read_bytes()).decode("ascii")
         words = html.escape(f"Figure {number}. {caption}")
-        place = compressed if svg.stem in COMPRESSED else parts
-        place.append(
+        shown[place_of.get(svg.stem, "")].append(
             f'<figure id="{html.escape(svg.stem)}"><img alt="{html.escape(caption)}" '
             f'src="data:image/svg+xml;base64,{data}"><figcaption>{words}</figcaption></figure>'
         )
@@ -81,11 +89,15 @@ def page(
         text = as_html(table, captioned=table.name not in shut)
         if table.name in shut:
             text = f"<details><summary>{html.escape(table.caption)}</summary>{text}</details>"
-        (compressed if table.name in COMPRESSED else parts).append(text)
-    if compression:
-        parts.append(f'<h2 id="compression">Compression</h2><h3>{html.escape(QUESTION)}</h3>')
-        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in compression]
-        parts += compressed
+        shown[place_of.get(table.name, "")].append(text)
+    if not found.measurements:
+        parts.append("<p>The answers of this sweep are not scored, so it has no curves.</p>")
+    parts += shown[""]
+    for section in sections:
+        title, question = html.escape(section.title), html.escape(section.question)
+        parts.append(f'<h2 id="{section.name}">{title}</h2><h3>{question}</h3>')
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in section.sentences]
+        parts += shown[section.name]
     parts.append('<h2 id="caveats">Caveats</h2><ul>')
     parts += [f"<li>{html.escape(caveat)}</li>" for caveat in caveats]
     parts.append("</ul></body></html>")

@@ -1,0 +1,126 @@
+"""The report's section on inverse and forward paths: Table 1 as measured, beside as printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from elastic_ray.elasticity import Estimate
+from elastic_ray.elasticity.paths import DIRECTIONS, told_apart
+from elastic_ray.wording import (
+    CAPTIONS,
+    METRICS,
+    PATHS_QUESTION,
+    model_name,
+    paths_answer,
+)
+
+from .findings import Findings, Row
+from .page import Section
+from .style import CATEGORIES, legend_above, panels
+from .tables import Table
+
+SAID = ("cross_entropy", "kl")
+"""The distances of which the section has a sentence and a figure; its table has all."""
+
+
+def section(found: Findings) -> Section | None:
+    """The answers by cross-entropy and by KL; None where the sweep has no lessons."""
+    if not found.lessons:
+        return None
+    said = [
+        paths_answer(metric, told_apart(rows)) for metric in SAID if (rows := _rows(found, metric))
+    ]
+    nothing = ["The paths are compared when the sweep ends; nothing is compared yet."]
+    holds = ("paths", "paths_kl", "inverse_forward")
+    return Section("paths", "Inverse and forward", PATHS_QUESTION, said or nothing, holds)
+
+
+def _rows(found: Findings, metric: str) -> list[Row]:
+    """The rows of one metric, models by size, pairs in the order of Table 1."""
+    rows = [row for row in found.paths if row["metric"] == metric]
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["task"], row["parameters"] or 0, row["model"], row["pretrain"] or 0,
+            row["l"] - row["k"], row["k"],
+        ),
+    )  # fmt: skip
+
+
+def _name(found: Findings, row: Row) -> str:
+    return model_name(row["model"], row["pretrain"], row["task"] if len(found.tasks) > 1 else None)
+
+
+def disagreeing(found: Findings) -> int:
+    """In how many pairs cross-entropy's interval and KL's do not lie on the same side of 0."""
+    sides: dict[tuple[Any, ...], set[tuple[int, ...]]] = {}
+    for metric in SAID:
+        for row in _rows(found, metric):
+            if row["difference_low"] is not None:
+                at = tuple(row[name] for name in ("task", "model", "pretrain", "k", "l"))
+                sides.setdefault(at, set()).add(told_apart([row]))
+    return sum(len(each) > 1 for each in sides.values())
+
+
+def distances(found: Findings, metric: str) -> Any:
+    """A panel per model: both paths of each pair, with 95% intervals; hollow what was printed."""
+    by_model: dict[str, list[Row]] = {}
+    for row in _rows(found, metric):
+        by_model.setdefault(_name(found, row), []).append(row)
+    if not any(row["inverse"] is not None for rows in by_model.values() for row in rows):
+        return None
+    pairs = list(dict.fromkeys((r["k"], r["l"]) for rows in by_model.values() for r in rows))
+    figure, axes = panels(len(by_model))
+    for ax, (name, rows) in zip(axes, by_model.items(), strict=True):
+        for direction, side, colour in zip(DIRECTIONS, (-0.1, 0.1), CATEGORIES, strict=False):
+            x = np.array([pairs.index((row["k"], row["l"])) for row in rows], float)
+            y, low, high, printed = (
+                np.array([row[column] for row in rows], float)
+                for column in (
+                    direction, f"{direction}_low", f"{direction}_high", f"printed_{direction}"
+                )
+            )  # fmt: skip
+            arms = np.nan_to_num([y - low, high - y])
+            ax.errorbar(
+                x + side, y, yerr=arms, fmt="o", markersize=4, color=colour, linewidth=1, capsize=2,
+                label=direction,
+            )  # fmt: skip
+            if np.isfinite(printed).any():
+                ax.plot(
+                    x + 2 * side, printed, "D", markersize=4, color=colour, fillstyle="none",
+                    label=f"{direction}, in the paper",
+                )  # fmt: skip
+        ax.set_title(name)
+        ax.set_xticks(range(len(pairs)), [f"{k}, {last}" for k, last in pairs])
+        ax.set_xlim(-0.5, len(pairs) - 0.5)
+        ax.grid(False, axis="x")
+    figure.supxlabel("slices k, l", fontsize=9)
+    figure.supylabel(f"{METRICS[metric]}, nats", fontsize=9)
+    legend_above(figure, axes, 4)
+    return figure
+
+
+def table(found: Findings) -> Table:
+    """Every pair and distance, with what the paper printed where it did."""
+    rows = [row for metric in METRICS for row in _rows(found, metric)]
+    printed = any(row["printed_inverse"] is not None for row in rows)
+    heads = ("model", "slices", "distance", *DIRECTIONS, "forward - inverse", "p", "prompts",
+             "seeds", "seeds inverse < forward")  # fmt: skip
+    if printed:
+        heads = (*heads, "printed inverse", "printed forward")
+    made = [
+        (
+            _name(found, row), f"{row['k']}, {row['l']}", METRICS[row["metric"]],
+            *(
+                Estimate(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
+                for name in (*DIRECTIONS, "difference")
+            ),
+            row["p_value"], row["prompts"], row["seeds"], row["seeds_inverse_nearer"],
+            *((row["printed_inverse"], row["printed_forward"]) if printed else ()),
+            row["note"] or "",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return Table("inverse_forward", CAPTIONS["inverse_forward"], (*heads, "note"), tuple(made))
