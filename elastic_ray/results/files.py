@@ -28,12 +28,11 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from .schemas import ResultsError
+from .stores import open_store
 
 TEMPORARY = ".tmp-"
 SCRATCH = ".scratch"
 """Where folders are filled before they get their names."""
-ATTEMPTS = 10
-"""Of a request to S3."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 
 
@@ -55,7 +54,7 @@ class Folder:
             self.filesystem: pafs.FileSystem = pafs.LocalFileSystem()
             self.root = self.address = self.uri = str(self.local)
         else:
-            self.filesystem, self.root, self.fsspec = _remote(uri)
+            self.filesystem, self.root, self.fsspec = open_store(uri)
             self.uri = uri
             # an Arrow filesystem's URI may end in options and keys: s3://bucket/x?region=...
             arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
@@ -85,7 +84,10 @@ class Folder:
             except OSError as e:
                 raise ResultsError(f"cannot list {self.local / folder}: {e.strerror}") from e
         selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
-        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        try:
+            return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        except OSError as e:
+            raise ResultsError(f"cannot list {self.path(folder)}: {e}") from e
 
     def put(self, name: str, data: bytes | pa.Buffer) -> None:
         """Write the file whole, replacing one of that name, or raise and leave nothing behind."""
@@ -267,36 +269,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remote(uri: str) -> tuple[pafs.FileSystem, str, Any]:
-    """(pyarrow filesystem, path on it, the same as an fsspec filesystem for DuckDB)."""
-    import fsspec
-    from fsspec.implementations.arrow import ArrowFSWrapper
-
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-        if isinstance(filesystem, pafs.S3FileSystem):
-            filesystem = _patient(filesystem)
-        return filesystem, path.rstrip("/"), ArrowFSWrapper(filesystem)
-    except pa.ArrowInvalid:
-        pass  # pyarrow does not know the scheme; fsspec may
-    except OSError as e:
-        raise ResultsError(f"cannot open the results at {uri}: {e}") from e
-    try:
-        other, path = fsspec.core.url_to_fs(uri)
-    except (ValueError, ImportError, OSError) as e:
-        raise ResultsError(f"cannot open the results at {uri}: {e}") from e
-    return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path.rstrip("/"), other
-
-
-def _patient(filesystem: pafs.S3FileSystem) -> pafs.S3FileSystem:
-    """The same, asking up to `ATTEMPTS` times, with pauses that grow, where S3 fails or slows.
-
-    Arrow asks three times, which a store that fails one request in ten defeats once in a thousand
-    requests; a URI cannot say otherwise, and the options of a filesystem are told by pickle alone.
-    """
-    options = filesystem.__reduce__()[1][0]
-    return pafs.S3FileSystem(
-        **options, retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
-    )
