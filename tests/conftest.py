@@ -23,3 +23,24 @@ def imdb_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real reviews are not in {folder}: set ELASTIC_RAY_IMDB to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def little_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small whole sweep."""
+    from sweep_process import SPEC
+
+    path = tmp_path_factory.mktemp("spec") / "little.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """That sweep, on a disk, disturbed by nothing: (results, what it printed)."""
+    from sweep_process import sweep
+
+    results = tmp_path_factory.mktemp("results")
+    out = sweep(little_spec, results)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return results, out.stdout

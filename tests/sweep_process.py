@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,20 +36,28 @@ ALONE = {**os.environ, "RAY_ADDRESS": "local", MARK: "1"}
 """Not in a Ray cluster that may run on this machine; all that is started carries the mark."""
 
 
-def command(spec: Path, results: Path, *more: str) -> list[str]:
+def command(spec: Path, results: Path | str, *more: str) -> list[str]:
     return [
         sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results), *more
     ]  # fmt: skip
 
 
-def sweep(spec: Path, results: Path, *more: str, limit: float = 600) -> subprocess.CompletedProcess:
+def sweep(
+    spec: Path,
+    results: Path | str,
+    *more: str,
+    limit: float = 600,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         command(spec, results, *more),
         capture_output=True,
         text=True,
         timeout=limit,
         check=False,
-        env=ALONE,
+        env={**ALONE, **(environment or {})},
+        cwd=cwd,
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +14,11 @@ from elastic_ray.results import (
     Results,
     ResultsError,
     compact,
+    fetched,
     hold,
     holder,
 )
+from elastic_ray.results.copies import PLACE, Copies
 
 pytest.importorskip("moto", reason="the extra dev is not installed")
 from object_store import BUCKET, Store, object_store
@@ -28,8 +33,9 @@ def running() -> Iterator[Store]:
 
 
 @pytest.fixture
-def store(running: Store) -> Store:
-    """The store, empty and calm."""
+def store(running: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store, empty and calm; this node's copies are in a folder of the test's own."""
+    monkeypatch.setenv(PLACE, str(tmp_path / "copies"))
     running.empty()
     return running
 
@@ -122,3 +128,132 @@ def test_a_query_reaches_nothing_else_in_the_bucket(store: Store) -> None:
     for place in (f"s3://{BUCKET}/other", f"s3://{BUCKET}/results/../other", "/etc/passwd"):
         with pytest.raises(ResultsError, match="disabled by configuration"):
             results.query(f"FROM read_blob('{place}')")
+
+
+# Copies of checkpoints on a node
+
+
+def checkpoint(results: Results, state: str, content: bytes) -> str:
+    """Upload a checkpoint as a trainer does; returns where it lies."""
+    scratch = results.folder.scratch()
+    (scratch / "model.safetensors").write_bytes(content)
+    (scratch / "config.json").write_text("{}")
+    results.folder.put_folder(scratch, f"checkpoints/{state}")
+    return results.location(f"checkpoints/{state}")
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, node: str) -> Path:
+    """From now on this process is on another node, with no copies yet."""
+    monkeypatch.setenv(PLACE, str(tmp_path / node))
+    return tmp_path / node
+
+
+def downloads(store: Store) -> int:
+    return store.asked[f"GET /{BUCKET}/results/checkpoints/one/model.safetensors"]
+
+
+FETCH = """
+import sys
+from elastic_ray.results import fetched
+from pathlib import Path
+sys.stdin.readline()
+with fetched(sys.argv[1]) as folder:
+    print(Path(folder, "model.safetensors").stat().st_size)
+"""
+
+
+def test_two_processes_at_once_download_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = checkpoint(Results(store.uri("results")), "one", bytes(300_000))
+    elsewhere(monkeypatch, tmp_path, "node")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", FETCH, place],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert said == ["300000\n"] * 2
+    assert downloads(store) == 1
+
+
+def test_what_a_trainer_uploads_is_not_downloaded_on_its_node(store: Store) -> None:
+    place = checkpoint(Results(store.uri("results")), "one", b"weights")
+    with fetched(place) as folder:
+        assert Path(folder, "model.safetensors").read_bytes() == b"weights"
+        assert Path(folder, "config.json").read_text() == "{}"
+    assert downloads(store) == 0
+
+
+def test_a_checkpoint_that_is_made_again_is_fetched_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(store.uri("results"))
+    for content in (b"first", b"second"):
+        elsewhere(monkeypatch, tmp_path, "trainer's")
+        place = checkpoint(results, "one", content)
+        elsewhere(monkeypatch, tmp_path, "engine's")
+        for _ in range(2):
+            with fetched(place) as folder:
+                assert Path(folder, "model.safetensors").read_bytes() == content
+    assert downloads(store) == 2
+
+
+def test_the_copies_used_longest_ago_go_first_and_never_those_in_use(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(store.uri("results"))
+    for state in ("a", "b", "c", "d"):
+        checkpoint(results, state, state.encode() * 1000)
+    node = elsewhere(monkeypatch, tmp_path, "node")
+    roomy, narrow = (Copies(results.folder.filesystem, share) for share in (0.5, 1e-12))
+
+    def held() -> set[str]:
+        files = node.glob("copy-*/model.safetensors")
+        return {file.read_text()[0] for file in files}
+
+    def at(state: str) -> str:
+        return results.folder.path(f"checkpoints/{state}")
+
+    with roomy.of(at("a")) as used:
+        for state in ("b", "c"):
+            with roomy.of(at(state)):
+                pass
+        assert held() == {"a", "b", "c"}, "while there is room, all stay"
+        with narrow.of(at("d")):
+            assert held() == {"a", "d"}
+            assert (used / "model.safetensors").read_text() == "a" * 1000
+
+
+def test_what_a_killed_process_left_behind_is_removed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(store.uri("results"))
+    place = checkpoint(results, "one", b"weights")
+    node = elsewhere(monkeypatch, tmp_path, "node")
+    dying = "from elastic_ray.results import Results; import os, sys; "
+    dying += "(Results(sys.argv[1]).folder.scratch() / 'half').write_bytes(b'x'); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", dying, results.uri]).returncode == 9
+    mine = results.folder.scratch()
+    assert len(list(node.glob(".tmp-*"))) == 2
+    with fetched(place):
+        assert list(node.glob(".tmp-*")) == [mine], "one that is being filled stays"
+    results.folder.discard(mine)
+
+
+def test_a_checkpoint_that_is_not_there_is_named(store: Store) -> None:
+    results = Results(store.uri("results"))
+    with (
+        pytest.raises(ResultsError, match="checkpoints/two is not there"),
+        fetched(results.location("checkpoints/two")),
+    ):
+        pass

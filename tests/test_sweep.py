@@ -21,23 +21,17 @@ import pytest
 from elastic_ray.results import Results
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from sweep_process import CELLS, LESSONS, SPEC, kill, nothing_is_left, start, sweep, until
+from sweep_process import CELLS, LESSONS, kill, nothing_is_left, start, sweep, until
 
 
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("spec") / "little.yaml"
-    path.write_text(SPEC)
-    return path
+@pytest.fixture
+def spec(little_spec: Path) -> Path:
+    return little_spec
 
 
-@pytest.fixture(scope="module")
-def ran(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A sweep that nothing disturbs: (results, what it printed)."""
-    results = tmp_path_factory.mktemp("results")
-    out = sweep(spec, results)
-    assert out.returncode == 0, out.stdout + out.stderr
-    return results, out.stdout
+@pytest.fixture
+def ran(undisturbed: tuple[Path, str]) -> tuple[Path, str]:
+    return undisturbed
 
 
 MOMENTS: tuple[tuple[str, int], ...] = (("states", 2), ("states", 9), ("scores", 3))
@@ -45,12 +39,12 @@ MOMENTS: tuple[tuple[str, int], ...] = (("states", 2), ("states", 9), ("scores",
 
 
 @pytest.fixture(scope="module")
-def killed(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same sweep, killed at each of the moments, then run to its end."""
     results = tmp_path_factory.mktemp("killed")
     seen: dict[Path, int] = {}
     for table, count in MOMENTS:
-        run = start(spec, results)
+        run = start(little_spec, results)
         until(run, lambda: len(Results(results).recorded(table)) >= count)  # noqa: B023
         kill(run)
         for path, written in seen.items():
@@ -58,7 +52,7 @@ def killed(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         seen = {p: p.stat().st_mtime_ns for p in results.glob("[rs]*/**/one-*.parquet")}
         # A state's record is rewritten when its checkpoint is deleted, and only then.
         seen = {p: at for p, at in seen.items() if p.parent.name != "states"}
-    out = sweep(spec, results)
+    out = sweep(little_spec, results)
     assert out.returncode == 0, out.stdout + out.stderr
     return results
 

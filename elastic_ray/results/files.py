@@ -10,13 +10,12 @@ Every failure is a `ResultsError` that names the file.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 import os
 import shutil
-import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from .copies import CHUNK, TEMPORARY, Copies
 from .schemas import ResultsError
 from .stores import open_store
 
-TEMPORARY = ".tmp-"
 SCRATCH = ".scratch"
 """Where folders are filled before they get their names."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
@@ -60,16 +59,24 @@ class Folder:
             arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
             self.address = f"{self.fsspec.protocol}://{self.root}" if arrow else uri.rstrip("/")
         self._renames = scheme not in _ATOMIC_PUT
+        self._copies = Copies(self.filesystem)
 
     def path(self, name: str) -> str:
         """The full path on `filesystem` of a file named relative to the folder."""
-        return f"{self.root}/{name}"
+        return f"{self.root}/{name}".rstrip("/")
+
+    def place(self, name: str) -> str:
+        """Where a name lies, for `Folder` on any machine: an absolute path, or a URI."""
+        if self.local is not None:
+            return self.path(name)
+        start, mark, options = self.uri.partition("?")
+        return f"{start.rstrip('/')}/{name}{mark}{options}"
 
     def exists(self, name: str = "") -> bool:
         if self.local is not None:
             return (self.local / name).exists()
         try:
-            info = self.filesystem.get_file_info(self.path(name).rstrip("/"))
+            info = self.filesystem.get_file_info(self.path(name))
         except OSError as e:
             raise ResultsError(f"cannot look for {self.path(name)}: {e}") from e
         return bool(info.type != pafs.FileType.NotFound)
@@ -139,23 +146,24 @@ class Folder:
     def scratch(self) -> Path:
         """A new local folder to fill for `put_folder`: beside its destination where that is local.
 
-        Made under a temporary name, which `sweep` clears away if the process dies.
+        Made under a temporary name; if the process dies, it is cleared away later.
         """
         if self.local is None:
-            return Path(tempfile.mkdtemp(prefix=TEMPORARY))
+            return self._copies.scratch()
         place = self.local / SCRATCH / f"{TEMPORARY}{uuid.uuid4().hex}"
         place.mkdir(parents=True)
         return place
 
-    def put_folder(self, source: Path, name: str) -> None:
+    def put_folder(self, source: Path, name: str, last: str | None = None) -> None:
         """Move a filled scratch folder to its name, at once where the results are local.
 
-        What lies there already was never recorded (or its record was withdrawn) and is replaced.
+        On a store it is there when its file `last` is, or when it is recorded. What lies there
+        already was never recorded (or its record was withdrawn) and is replaced.
         """
         if self.local is None:
             self.delete_folder(name)
-            pafs.copy_files(str(source), self.path(name), destination_filesystem=self.filesystem)
-            shutil.rmtree(source)
+            self._upload(source, name, last)
+            self._copies.keep(source, self.path(name))
             return
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,26 +173,40 @@ class Folder:
             shutil.rmtree(away, ignore_errors=True)
         source.rename(target)
 
+    def _upload(self, source: Path, name: str, last: str | None) -> None:
+        files = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.is_file())
+        for each in sorted(files, key=lambda file: file == last):
+            target = self.path(f"{name}/{each}")
+            try:
+                if self._renames:
+                    self.filesystem.create_dir(target.rpartition("/")[0])
+                pafs.copy_files(
+                    str(source / each),
+                    target,
+                    destination_filesystem=self.filesystem,
+                    chunk_size=CHUNK,
+                )
+            except OSError as e:
+                raise ResultsError(f"cannot write {target}: {e}") from e
+
     def discard(self, scratch: Path) -> None:
         """Remove a scratch folder that will not be used."""
-        shutil.rmtree(scratch, ignore_errors=True)
+        if self.local is None:
+            self._copies.discard(scratch)
+        else:
+            shutil.rmtree(scratch, ignore_errors=True)
 
-    def local_folder(self, name: str) -> Path:
-        """A folder of the results as a local path: itself, or a copy fetched once.
+    @contextlib.contextmanager
+    def local_folder(self, name: str) -> Iterator[Path]:
+        """A folder of the results as a folder of this node: itself, or a copy (see `copies`).
 
-        A name is never written twice with other content, so a copy stays good.
+        A copy may be removed once the context is left. `ResultsError` where it cannot be fetched.
         """
         if self.local is not None:
-            return self.local / name
-        mark = hashlib.sha256(self.path(name).encode()).hexdigest()[:16]
-        copy = Path(tempfile.gettempdir(), "elastic_ray-copies", mark)
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=copy.parent))
-            pafs.copy_files(self.path(name), str(fresh), source_filesystem=self.filesystem)
-            with contextlib.suppress(OSError):  # another process was quicker
-                fresh.rename(copy)
-        return copy
+            yield self.local / name
+            return
+        with self._copies.of(self.path(name)) as copy:
+            yield copy
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it; one that is not there is no error."""
@@ -248,6 +270,24 @@ class Folder:
                                 path.unlink()
                                 removed.append(str(path))
         return removed
+
+
+@contextlib.contextmanager
+def fetched(place: str) -> Iterator[str]:
+    """What lies at a path or URI (`Folder.place`), as a path of this node; see `local_folder`.
+
+    What is no URI, a path or a hub's id, is given back as it is.
+    """
+    if "://" not in place:
+        yield place
+        return
+    with _opened(place).local_folder("") as folder:
+        yield str(folder)
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(uri: str) -> Folder:
+    return Folder(uri)  # its first request may have to ask for credentials
 
 
 def _replace(final: Path, data: bytes | pa.Buffer) -> None:

@@ -290,8 +290,8 @@ class Results:
         return f"checkpoints/{state_id}"
 
     def location(self, name: str) -> str:
-        """Where a relative name lies: an absolute path, or a URI on a remote filesystem."""
-        return f"{self.folder.address}/{name}"
+        """Where a relative name lies: an absolute path, or a URI (see `local_copy`)."""
+        return self.folder.place(name)
 
     def log_location(self, name: str) -> str:
         """Where the log of that name lies."""

@@ -13,12 +13,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
+from ..results import fetched
 from .engine import Engine, make_engine
 from .lease import Lease
 from .plain_engine import PlainEngine
@@ -90,13 +92,28 @@ async def _end_if_dead(part: Engine | Judge) -> None:
         os._exit(1)
 
 
+@contextlib.asynccontextmanager
+async def _local(weights: Weights) -> AsyncIterator[Weights]:
+    """The same with folders of this node: what lies on a store is fetched, once a node, and stays
+    until the context is left."""
+    with contextlib.ExitStack() as held:
+
+        async def local(place: str) -> str:
+            return await asyncio.to_thread(held.enter_context, fetched(place))
+
+        checkpoint = await local(weights.checkpoint)
+        adapter = await local(weights.adapter) if weights.adapter else None
+        yield replace(weights, checkpoint=checkpoint, adapter=adapter)
+
+
 @serve.deployment(max_queued_requests=QUEUED, graceful_shutdown_wait_loop_s=0.1)
 class EngineReplica:
     """One engine: every request holds a lease on the state it is about."""
 
     def __init__(self, config: EngineConfig) -> None:
         _end_together()
-        self._engine = make_engine(config)
+        with fetched(config.checkpoint) as folder:
+            self._engine = make_engine(replace(config, checkpoint=folder))
         self._lease = Lease()
 
     async def describe(self) -> dict[str, Any]:
@@ -106,13 +123,13 @@ class EngineReplica:
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
     ) -> Reply[Answer]:
         """Answers of that state; `CheckpointError` where its weights cannot be taken."""
-        return await self._holding(weights, lambda: self._engine.answer(weights, prompts, sampling))
+        return await self._holding(weights, lambda at: self._engine.answer(at, prompts, sampling))
 
     async def measure(
         self, weights: Weights, texts: Sequence[Text], window: int
     ) -> Reply[Measured]:
         """Code lengths by that state; errors as for answers."""
-        return await self._holding(weights, lambda: self._engine.measure(weights, texts, window))
+        return await self._holding(weights, lambda at: self._engine.measure(at, texts, window))
 
     async def compare(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
@@ -122,25 +139,29 @@ class EngineReplica:
         engine = self._engine
         if not isinstance(engine, PlainEngine):
             raise EngineError(f"{engine.version} compares no states; transformers does")
-        return await self._holding(weights, lambda: engine.compare(weights, reference, answers))
+        async with _local(reference) as known:
+            return await self._holding(weights, lambda at: engine.compare(at, known, answers))
 
-    async def _holding(self, weights: Weights, work: Callable[[], Awaitable[list[T]]]) -> Reply[T]:
+    async def _holding(
+        self, weights: Weights, work: Callable[[Weights], Awaitable[list[T]]]
+    ) -> Reply[T]:
         swapping = 0.0
+        async with _local(weights) as here:  # fetched while others ask of what is held
 
-        async def swap() -> None:
-            nonlocal swapping
-            began = time.monotonic()
-            await self._engine.take(weights)
-            swapping = time.monotonic() - began
-
-        try:
-            async with self._lease.hold(weights.held, swap):
+            async def swap() -> None:
+                nonlocal swapping
                 began = time.monotonic()
-                items = await work()
-                return Reply(items, time.monotonic() - began, swapping)
-        except Exception:
-            await _end_if_dead(self._engine)
-            raise
+                await self._engine.take(here)
+                swapping = time.monotonic() - began
+
+            try:
+                async with self._lease.hold(here.held, swap):
+                    began = time.monotonic()
+                    items = await work(here)
+                    return Reply(items, time.monotonic() - began, swapping)
+            except Exception:
+                await _end_if_dead(self._engine)
+                raise
 
     async def check_health(self) -> None:
         """Serve replaces the replica where this raises: an engine's process may die alone."""
@@ -160,7 +181,8 @@ class ScorerReplica:
 
     def __init__(self, config: ScorerConfig) -> None:
         _end_together()
-        self._judge = make_judge(config)
+        with fetched(config.checkpoint) as folder:
+            self._judge = make_judge(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:
         return {"engine": self._judge.version, "notice": self._judge.notice}

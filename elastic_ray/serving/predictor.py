@@ -6,6 +6,7 @@ single precision, one token after the other.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoints import CheckpointError, split_hub
-from ..results import Results
+from ..results import Results, fetched
 
 WINDOW = 256
 """As the probe's default; smaller where the model has fewer positions."""
@@ -30,15 +31,16 @@ class Predictor:
 
         disable_progress_bar()
         torch.set_num_threads(1)
-        base, revision, adapter = _places(results, state)
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(base, revision=revision)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            base, revision=revision, dtype="float32", use_safetensors=True
-        )
-        if adapter is not None:
-            from peft import PeftModel
+        with contextlib.ExitStack() as held:
+            base, revision, adapter = _places(results, state, held)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(base, revision=revision)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                base, revision=revision, dtype="float32", use_safetensors=True
+            )
+            if adapter is not None:
+                from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, adapter)
+                model = PeftModel.from_pretrained(model, adapter)
         self._model = model.eval()
         ends = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
         self._first = next((token for token in ends if token is not None), None)
@@ -73,8 +75,11 @@ class Predictor:
         return text
 
 
-def _places(results: Results, state: str) -> tuple[str, str | None, str | None]:
-    """(folder or hub id, revision) of the state's whole weights, and its adapter's folder."""
+def _places(
+    results: Results, state: str, held: contextlib.ExitStack
+) -> tuple[str, str | None, str | None]:
+    """(folder or hub id, revision) of the state's whole weights, and its adapter's folder: there
+    until `held` is closed."""
     adapter: str | None = None
     at: str | None = state
     while at is not None:
@@ -89,7 +94,7 @@ def _places(results: Results, state: str) -> tuple[str, str | None, str | None]:
         if (hub := split_hub(checkpoint)) is not None:
             return *hub, adapter
         if checkpoint.startswith("checkpoints/"):
-            checkpoint = results.location(checkpoint)
+            checkpoint = held.enter_context(fetched(results.location(checkpoint)))
         if not Path(checkpoint, "adapter_config.json").exists():
             return checkpoint, None, adapter
         adapter = adapter or checkpoint

@@ -7,7 +7,9 @@ checkpoint holds the adapters only, and notes which state's full weights lie bel
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +32,27 @@ def load_parent(
 
     `CheckpointError` where the parent's checkpoint, or the one below its adapters, is not there.
     """
+    with contextlib.ExitStack() as held:
+        return _load_parent(results, parent, lora, dtype, seed, trust, held)
+
+
+def _load_parent(
+    results: Results,
+    parent: str,
+    lora: Lora | None,
+    dtype: str,
+    seed: int,
+    trust: bool,
+    held: contextlib.ExitStack,
+) -> tuple[Any, str]:
     import torch
 
-    place, revision = place_of(results, parent)
+    place, revision = held.enter_context(place_of(results, parent))
     adapter = None
     if (Path(place) / "adapter_config.json").is_file():
         adapter = place
         base = str(json.loads((Path(place) / NOTES).read_text(encoding="utf-8"))["base_state"])
-        place, revision = place_of(results, base)
+        place, revision = held.enter_context(place_of(results, base))
     else:
         base = parent
     model = load_model(place, revision, dtype, trust)
@@ -62,16 +77,18 @@ def load_parent(
     return get_peft_model(model, _config(lora)), base
 
 
-def place_of(results: Results, state: str) -> tuple[str, str | None]:
+@contextlib.contextmanager
+def place_of(results: Results, state: str) -> Iterator[tuple[str, str | None]]:
+    """(folder or hub id, revision) of a state's checkpoint, there until the context is left."""
     row = results.state(state)
     if row is None or row["status"] != "done":
         raise CheckpointError(f"state {state} is not recorded")
     if row["checkpoint"] is None:
         raise CheckpointError(f"the checkpoint of state {state} was deleted")
-    place, revision = local_copy(results, row["checkpoint"])
-    if revision is None and not Path(place).is_dir():
-        raise CheckpointError(f"the checkpoint of state {state} is missing: {place}")
-    return place, revision
+    with local_copy(results, row["checkpoint"]) as (place, revision):
+        if revision is None and not Path(place).is_dir():
+            raise CheckpointError(f"the checkpoint of state {state} is missing: {place}")
+        yield place, revision
 
 
 def _config(lora: Lora) -> LoraConfig:

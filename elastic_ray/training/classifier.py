@@ -28,6 +28,8 @@ POSITIONS = 514
 """RoBERTa numbers positions from the padding id + 1, so 512 tokens at most."""
 LONGEST = 256
 """Tokens it learns from; longer texts are cut."""
+RECORD = "scorer.json"
+"""The file of a scorer's folder that says how good it is; the scorer is there when this is."""
 BATCH, RATE, SEED = 32, 1e-3, 0
 WARM_UP = 50
 """Steps of growing rate."""
@@ -46,9 +48,9 @@ def train_classifier(
     """
     results = Results(uri)
     place = f"scorers/{scorer}"
-    if results.folder.exists(f"{place}/scorer.json"):
-        folder = results.folder.local_folder(place)
-        return dict(json.loads((folder / "scorer.json").read_text(encoding="utf-8")))
+    there = results.folder.get(f"{place}/{RECORD}")
+    if there is not None:
+        return dict(json.loads(there))
 
     import torch
     from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -91,8 +93,8 @@ def train_classifier(
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         record["checksum"] = checkpoint_checksum(scratch)
-        (scratch / "scorer.json").write_text(json.dumps(record), encoding="utf-8")
-        results.folder.put_folder(scratch, place)
+        (scratch / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        results.folder.put_folder(scratch, place, last=RECORD)
     except Exception:
         results.folder.discard(scratch)
         raise

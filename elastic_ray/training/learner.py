@@ -54,8 +54,8 @@ class Learner:
             ladder.stage.seed,
             trust,
         )
-        place, revision = adapters.place_of(results, self._base)
-        self._tokenizer = snapshot.load_tokenizer(place, revision, trust)
+        with adapters.place_of(results, self._base) as (place, revision):
+            self._tokenizer = snapshot.load_tokenizer(place, revision, trust)
         self.vocabulary = int(model.config.vocab_size)
         self.parameters = sum(p.numel() for p in model.parameters())
         self._before = int((parent or {}).get("pretrain_tokens") or 0)

@@ -92,8 +92,11 @@ def load_point(
         names = [_name(ladder, state, each, workers, zero_stage) for each in range(workers)]
         if not all(results.folder.exists(name) for name in names):
             continue
-        folder = results.folder.local_folder(f"resume/{ladder}/{state}")
-        with safe_open(folder / names[rank].rpartition("/")[2], framework="pt") as file:
+        file_name = names[rank].rpartition("/")[2]
+        with (
+            results.folder.local_folder(f"resume/{ladder}/{state}") as folder,
+            safe_open(folder / file_name, framework="pt") as file,
+        ):
             story = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         losses = tuple(json.loads(story["losses"]))

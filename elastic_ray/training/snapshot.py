@@ -6,9 +6,10 @@ back to compare names and shapes with the model's own, and given its final name 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +30,18 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def local_copy(results: Results, checkpoint: str) -> tuple[str, str | None]:
-    """(folder or hub id, revision) of a recorded checkpoint, fetched where results are remote."""
+@contextlib.contextmanager
+def local_copy(results: Results, checkpoint: str) -> Iterator[tuple[str, str | None]]:
+    """(folder or hub id, revision) of a recorded checkpoint; where results are remote, the folder
+    is fetched, and there until the context is left."""
     hub = split_hub(checkpoint)
     if hub:
-        return hub
-    if not checkpoint.startswith("checkpoints/"):
-        return checkpoint, None
-    return str(results.folder.local_folder(checkpoint)), None
+        yield hub
+    elif checkpoint.startswith("checkpoints/"):
+        with results.folder.local_folder(checkpoint) as folder:
+            yield str(folder), None
+    else:
+        yield checkpoint, None
 
 
 def load_model(place: str, revision: str | None, dtype: str, trust: bool) -> PreTrainedModel:

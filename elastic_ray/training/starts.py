@@ -95,8 +95,8 @@ def _check_tokenizer(
 
     transformers picks the class by architecture, and some classes split texts in their own way.
     """
-    place, _ = snapshot.local_copy(results, checkpoint)
-    loaded = snapshot.load_tokenizer(place, None, trust=False)
+    with snapshot.local_copy(results, checkpoint) as (place, _):
+        loaded = snapshot.load_tokenizer(place, None, trust=False)
     for example in task.pool("positive")[:20]:
         if loaded(example.response).input_ids != made(example.response).input_ids:
             raise TrainingError(
