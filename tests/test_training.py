@@ -29,6 +29,7 @@ from elastic_ray.short_forms import expand
 from elastic_ray.spec import Runtime, Spec
 from elastic_ray.tasks import load_task
 from elastic_ray.training.batches import learning_rate, order, steps, tokenize
+from elastic_ray.training.group import Group
 from elastic_ray.training.starts import prepare_start
 from elastic_ray.training.values import TrainJob
 
@@ -125,7 +126,7 @@ def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     def walk_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
         from elastic_ray.training.ladder import Climber, walk
@@ -163,7 +164,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 walk_all,
                 train_loop_config={"jobs": work, "cut": broken},
                 scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
-                torch_config=TorchConfig(backend="gloo"),
+                torch_config=Group(backend="gloo"),
                 run_config=RunConfig(
                     storage_path=str(root / "ray"),
                     worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cpu"}},

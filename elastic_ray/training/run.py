@@ -27,7 +27,9 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
     Raises what ended the worker group, if something did: a ladder that fails does not.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from .group import Group
 
     runtime = job.runtime
     gpus = runtime.gpus_per_worker or 0.0
@@ -46,7 +48,7 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
                 resources_per_worker=resources,
                 label_selector=[{NODE_ID: node} for node in job.nodes] or None,
             ),
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            torch_config=Group(backend="nccl" if gpus else "gloo"),
             run_config=RunConfig(
                 storage_path=scratch,
                 failure_config=FailureConfig(

@@ -1,0 +1,35 @@
+"""A worker group that cannot be set up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("deepspeed", reason="the training extra is not installed")
+
+import ray
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util import placement_group_table
+
+from elastic_ray.training.group import Group
+
+
+def test_a_group_that_cannot_be_set_up_gives_its_room_back(tmp_path: Path) -> None:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        with pytest.raises(Exception, match="nowhere"):
+            TorchTrainer(
+                lambda: None,
+                scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+                torch_config=Group(backend="gloo"),
+                run_config=RunConfig(
+                    storage_path=str(tmp_path),
+                    worker_runtime_env={"env_vars": {"GLOO_SOCKET_IFNAME": "nowhere"}},
+                ),
+            ).fit()
+        held = placement_group_table().values()
+        assert len(held) == 1 and {each["state"] for each in held} == {"REMOVED"}
+    finally:
+        ray.shutdown()
