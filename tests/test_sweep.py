@@ -214,6 +214,7 @@ def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
 
 def test_a_diverging_ladder_fails_alone(ran: tuple[Path, str], spec: Path) -> None:
     more = ["training.negative.learning_rate=9.9", "negative=[0,400]", "positive=[16]"]
+    more += ["lessons=null"]
     sets = [part for each in more for part in ("--set", each)]
     out = sweep(spec, ran[0], *sets, "--set", "sweep=wild")
     assert out.returncode == 1
@@ -239,7 +240,7 @@ def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["positive=[1000000]"], "task reviews holds"),
+        (["positive=[1000000]", "lessons=null"], "task reviews holds"),
         (["task=revews"], "did you mean 'reviews'"),
         (["task.data.sed=1"], "did you mean 'seed'"),
         (["models.0.init.vocabulary=100"], "words are fixed"),
