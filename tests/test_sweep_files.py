@@ -32,7 +32,12 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 digits = " ".join(WORDS[int(digit)] for digit in f"{i:08}"[::-1])
                 row = {"text": f"{digits} in the {split} set", "label": labels[i % len(labels)]}
                 file.write(json.dumps(row) + "\n")
-    stand_in_data.write(folder.parent / "saferlhf", stand_in_data.saferlhf(10_100, 1300))
+    for name, rows in (
+        ("saferlhf", stand_in_data.saferlhf(40_100, 1300)),
+        ("alpaca", stand_in_data.alpaca(52_000)),
+        ("truthfulqa", stand_in_data.truthfulqa(817)),
+    ):
+        stand_in_data.write(folder.parent / name, rows)
     return folder
 
 
@@ -48,13 +53,14 @@ def overrides(file: Path, folder: Path | None) -> list[str]:
 
 def planned(file: Path, folder: Path | None) -> Plan:
     spec = load_spec(file, overrides(file, folder))
-    tasks = {task.name: load_task(task.name, task.data) for task in spec.task}
+    tasks = {name: load_task(name, data) for name, data in spec.datasets().items()}
     return plan_sweep(spec, tasks, {m.path: m.path for m in spec.models if m.path})
 
 
 def test_there_are_files() -> None:
     names = {file.stem for file in FILES}
-    assert {"tiny", "imdb_small", "existence", "qwen_scale", "tinyllama_tokens"} <= names
+    papers = {"existence", "qwen_scale", "tinyllama_tokens", "inverse_forward"}
+    assert {"tiny", "imdb_small", "imdb_paths", *papers} <= names
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
