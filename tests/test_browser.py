@@ -198,7 +198,7 @@ def test_inverse_and_forward_by_another_distance(app: App, open_page: Any) -> No
     page = open_page("paths?sweep=learnt")
     expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
     page.get_by_role("radio", name="KL divergence").click()
-    page.wait_for_url(re.compile("metric=kl"))
+    expect(page).to_have_url(re.compile("metric=KL"), timeout=PATIENCE)  # as it is shown
     settled(page)
     expect(page.get_by_text("By KL divergence: not in every pair")).to_be_visible(timeout=PATIENCE)
     with page.expect_download() as got:
@@ -217,15 +217,16 @@ def test_responses_and_sql(app: App, open_page: Any) -> None:
     expect(again.get_by_text("1 to 1 of 1")).to_be_visible(timeout=PATIENCE)
 
     go(page, "SQL")
-    expect(page.get_by_text("1 row in")).to_be_visible(timeout=PATIENCE)
+    # A row for each sweep that the tests before have recorded.
+    expect(page.get_by_text(re.compile(r"\d rows? in"))).to_be_visible(timeout=PATIENCE)
     query = page.locator("textarea").first
-    query.fill("SELECT count(*) AS n FROM cells WHERE sweep = 'shown' UNION ALL SELECT 0")
+    query.fill("SELECT count(*) AS n FROM cells WHERE sweep = 'shown' UNION ALL FROM range(3)")
     page.get_by_role("button", name="Run").click()
-    expect(page.get_by_text("2 rows in")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("4 rows in")).to_be_visible(timeout=PATIENCE)
     assert "q=SELECT" in page.url
     with page.expect_download() as got:
         page.get_by_role("button", name="CSV", exact=True).click()
-    assert Path(got.value.path()).read_text().split() == ["n", "72", "0"]
+    assert Path(got.value.path()).read_text().split() == ["n", "72", "0", "1", "2"]
     query.fill("COPY cells TO '/tmp/x.csv'")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_text("only SELECT is allowed")).to_be_visible(timeout=PATIENCE)
