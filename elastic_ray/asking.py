@@ -178,6 +178,10 @@ class Asker:
         state, reference = question.state_id, question.reference
         probe = self._probes[question]
         assert reference is not None and probe.distances is not None
+        at = {"state_id": state, "reference_id": reference, "probe_id": probe.distances}
+        if await asyncio.to_thread(self._results.has, "distances", **at):  # by another sweep
+            self._board.question_closed(question)
+            return
         answers = await asyncio.to_thread(self._on_record, reference, probe.probe_id)
         weights, other = (
             await asyncio.to_thread(self.weights, state),
@@ -185,6 +189,8 @@ class Asker:
         )
         reply = await self._fleet.compare(group.name, weights, other, answers)
         _check_held(state, reply)
+        if any(each.reference != reference for each in reply.items):
+            raise WrongState(f"to be compared with {reference}, compared with another state")
         rows = [
             {
                 "prompt_index": each.prompt_index,
@@ -196,7 +202,6 @@ class Asker:
             for each in reply.items
             for metric, value in each.distances.items()
         ]
-        at = {"state_id": state, "reference_id": reference, "probe_id": probe.distances}
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "distances", rows, **at)
         self._board.took("distances", reply.seconds)

@@ -191,7 +191,7 @@ class _Drive:
                 self.screen.say(f"the cluster's nodes cannot be counted on anew: {words_of(e)}")
 
     async def _adapt(self, nodes: tuple[Node, ...], prober: Prober, fleet: Fleet) -> None:
-        before, self.nodes = {node.name for node in self.nodes}, nodes
+        before = {node.name for node in self.nodes}
         now = {node.name for node in nodes}
         self.layout = adapt(self.layout, nodes, self.plan.spec.resources, self.work)
         self.slots.become(self.layout.trainer_slots)
@@ -204,6 +204,7 @@ class _Drive:
         )
         await prober.become(self.layout)
         await self._place_scorers(fleet)
+        self.nodes = nodes  # last: what failed above is tried again at the next look
 
     async def _place_scorers(self, fleet: Fleet) -> None:
         for name, places in self.layout.scorer_places.items():

@@ -195,7 +195,8 @@ class _Division:
         self._scorers = {name: left(places) for name, places in layout.scorer_places.items()}
         if layout.prepare and layout.prepare.node in there:
             self._prepare = layout.prepare
-        self._replicas = layout.replicas
+        resources = self._resources
+        self._replicas = resources.engines.replicas or layout.replicas
         self._room.put(self.made().taken())
         # One of each before anything else, and before trainers.
         for i, need in enumerate(self._slot_needs(len(self._engines))):
@@ -206,13 +207,13 @@ class _Division:
             self._add_prepare()
         if not self._trainers:
             self._add_trainer(spread=True)
-        each = max(1, layout.scorer_replicas)
+        each = resources.scorers.replicas or max(1, layout.scorer_replicas)
         for name in self._scorers:
             self._fill_scorer(name, each)
         for i, need in enumerate(self._slot_needs(len(self._engines))):
             self._fill(self._engines[i], need, self._replicas)
-        wanted = min(self._resources.trainers or 0, layout.trainers)
-        while len(self._trainers) < wanted and self._add_trainer(spread=True):
+        # What was asked for comes back with its nodes.
+        while len(self._trainers) < (resources.trainers or 0) and self._add_trainer(spread=True):
             pass
 
     def grow(self) -> None:

@@ -102,6 +102,10 @@ class Prober:
             else:
                 self._take(question)
             self._work[kind].set()
+        if event == "failed":  # what is to be compared with it never can be
+            for question in self._waiting.pop(state, []):
+                self._take(question)
+                self._work[self._plan.engine_of(question)].set()
         if event == "done" and engine in self._work:
             self._work[engine].set()
 
@@ -109,6 +113,10 @@ class Prober:
         """Make a question ready; one about answers that are not there yet waits for them."""
         if question.reference is not None:
             answers = Question(question.reference, question.task, ANSWERS)
+            if question.reference in self._board.failed:
+                why = self._board.failed[question.reference]
+                self._lose(question, f"its reference failed: {why}")
+                return
             if answers in self._board.lost:
                 why = self._board.lost[answers]
                 self._lose(question, f"its reference has no answers to compare on: {why}")

@@ -8,11 +8,12 @@ another sweep runs, no checkpoint is deleted: it may be about to start from it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from .board import Board
-from .results import Claims, Lease, Results, alone_with_leases, running
+from .results import Claims, Lease, Results, ResultsError, alone_with_leases, running
 from .resume import FOR_GOOD
 
 LOOK = 3.0
@@ -38,8 +39,13 @@ class Sharing:
         board.listen(self._heard)
 
     def take(self, names: Sequence[str]) -> bool:
-        """Claim states to compute; False where another driver computes one of them now."""
-        taken = self._claims.take(names)
+        """Claim states to compute; False where another driver computes one of them now, or the
+        store cannot be asked: then they are asked for again at the next `look`."""
+        try:
+            taken = self._claims.take(names)
+        except (ResultsError, OSError) as e:
+            logging.getLogger(__name__).warning("states cannot be claimed for now: %s", e)
+            taken = False
         with self._lock:
             (self._mine if taken else self._elsewhere).update(names)
         return taken
@@ -51,11 +57,11 @@ class Sharing:
     def look(self, again: Callable[[], None]) -> None:
         """Tell the board of what others have recorded, and free what is done here.
 
-        `again` is called if anything was left to others.
+        `again` is called if anything was left to others. Where the store cannot be asked
+        (`ResultsError`), all of it is looked at again the next time.
         """
         with self._lock:
-            elsewhere, self._elsewhere = self._elsewhere, set()
-            over, self._over = self._over, set()
+            elsewhere, over = set(self._elsewhere), set(self._over)
         self._claims.free(over)
         for state in sorted(elsewhere):
             row = self._results.state(state)
@@ -66,12 +72,16 @@ class Sharing:
                     self._board.state_done(state)
             elif (row["error"] or "").startswith(FOR_GOOD):
                 self._board.state_failed(state, row["error"])
+        with self._lock:
+            self._elsewhere -= elsewhere
+            self._over -= over
         if elsewhere:
             again()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether no other sweep runs on these results; none begins before the end."""
+        """Whether no other sweep runs on these results; on a local folder none begins before the
+        end. An object store has no lock: there only the new one's `SETTLE` lies between."""
         with alone_with_leases(self._results.folder):
             yield all(lease.token == self._lease.token for lease in running(self._results.folder))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from elastic_ray.board import Board
-from elastic_ray.results import Results, claim
+from elastic_ray.results import Results, ResultsError, claim
 from elastic_ray.sharing import Sharing
 
 pytest.importorskip("ray", reason="the training extra is not installed")
@@ -83,3 +83,36 @@ def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
         mine.look(lambda: None)
         claims = list((tmp_path / "leases" / "work").glob(f"{base}*"))
         assert claims == [], "what is done is claimed no more"
+
+
+def test_a_store_that_fails_a_look_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(spec_of(positive=[8], negative=[8]))
+    results = Results(tmp_path)
+    state = list(plan.nodes)[2]
+    board = Board(plan, [], [], [])
+    asked_again = []
+    with (
+        claim.hold(results.folder, "a", str, print) as a,
+        claim.hold(results.folder, "b", str, print) as b,
+    ):
+        mine = Sharing(results, a, board)
+        assert Sharing(results, b, Board(plan, [], [], [])).take([state])
+        assert not mine.take([state])
+
+        def refused(state: str) -> None:
+            raise ResultsError("the store is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(results, "state", refused)
+            with pytest.raises(ResultsError, match="away"):
+                mine.look(lambda: asked_again.append(True))
+        assert not asked_again
+        mine.look(lambda: asked_again.append(True))
+        assert asked_again == [True]
+        with monkeypatch.context() as patch:
+            patch.setattr(results.folder, "put", lambda *_: refused(""))
+            assert not mine.take(["another"]), "put aside, and asked for again"
+        mine.look(lambda: asked_again.append(True))
+        assert asked_again == [True, True] and mine.take(["another"])

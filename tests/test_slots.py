@@ -162,3 +162,14 @@ def test_other_words_for_workers_are_refused_in_one_line(workers: object) -> Non
     with pytest.raises(ValueError, match="must be a number from 1 to 4096, auto, or the") as error:
         spec_of(training={"workers": workers})
     assert str(error.value).count("must be a number") == 1
+
+
+def test_what_was_asked_for_comes_back_with_its_nodes() -> None:
+    asked = {"trainers": 4, "engines": Serving(replicas=4), "scorers": Serving(replicas=2)}
+    layout = laid(NODES, **asked)
+    fewer = adapt(layout, NODES[:1], Resources(**asked), None)
+    assert fewer.trainers < 4
+    again = adapt(fewer, NODES, Resources(**asked), None)
+    assert again.trainers == layout.trainers == 4
+    assert [len(slot.replicas) for slot in again.engine_slots] == [4]
+    assert {name: len(places) for name, places in again.scorer_places.items()} == {"s": 2}

@@ -133,8 +133,12 @@ class Folder:
         """Remove files, as fast as can be; one that is not there is no error."""
 
         def remove(name: str) -> None:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 self.filesystem.delete_file(self.path(name))
+            except FileNotFoundError:
+                return
+            except OSError as e:
+                raise ResultsError(f"cannot delete {self.path(name)}: {e}") from e
 
         if self.local is not None:
             for name in names:
@@ -210,8 +214,12 @@ class Folder:
 
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it; one that is not there is no error."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self.filesystem.delete_dir(self.path(name))
+        except FileNotFoundError:
+            return
+        except OSError as e:
+            raise ResultsError(f"cannot delete {self.path(name)}: {e}") from e
 
     def read(self, name: str, filters: pc.Expression | None = None) -> pa.Table:
         """A Parquet file's rows; `FileNotFoundError` if it is not there."""

@@ -1,6 +1,6 @@
 """What a driver works on, so that another sweep's driver on the same results leaves it alone.
 
-`leases/work/<name>.json` names the lease of the driver that computes a state, or asks a question.
+`leases/work/<name>.json` names the lease of the driver that computes a state or trains a scorer.
 The claim counts as long as that lease does: a driver that ends, or dies, leaves nothing claimed.
 What is recorded is told by the record, never by a claim.
 

@@ -132,7 +132,7 @@ class PlainEngine:
         texts = [tokens_of(self._tokenizer, answer, self._longest) for answer in answers]
         told = [(answer, text) for answer, text in zip(answers, texts, strict=True) if text]
         with self._model(weights) as (model, held):
-            other = self._reference_model(reference)
+            other, known = self._reference_model(reference)
             found = of_texts(other, model, [text for _, text in told])
         return [
             Compared(
@@ -141,12 +141,13 @@ class PlainEngine:
                 {metric: getattr(each, metric) for metric in METRICS},
                 each.tokens,
                 held,
-                reference.state_id,
+                known,
             )
             for (answer, _), each in zip(told, found, strict=True)
         ]
 
-    def _reference_model(self, reference: Weights) -> Any:
+    def _reference_model(self, reference: Weights) -> tuple[Any, str]:
+        """The reference's model, and the state that was loaded."""
         if self._reference is None or self._reference[0] != reference:
             self._reference = None  # two at a time are enough to hold
             model = self._checked(reference)
@@ -155,7 +156,7 @@ class PlainEngine:
 
                 model = PeftModel.from_pretrained(model, reference.adapter).eval()
             self._reference = (reference, model)
-        return self._reference[1]
+        return self._reference[1], self._reference[0].state_id
 
     def _read(self, model: Any, parts: Sequence[Window]) -> list[float]:
         """The nats of each window's coded tokens."""
