@@ -22,6 +22,7 @@ import ray
 from . import tasks
 from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
+from .budget import Amount, Budget, held, uncounted
 from .capacity import Layout, by_node
 from .group_size import settled
 from .judging import Judging
@@ -54,7 +55,7 @@ COMPACT_EVERY = 300.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended: the board, whether the user stopped it, and seconds by kind of work."""
+    """How a sweep ended: the board, whether it was stopped, and seconds by kind of work."""
 
     board: Board
     interrupted: bool
@@ -69,13 +70,14 @@ def drive(
     board: Board,
     stream: TextIO,
     lease: Lease,
+    budget: Budget,
 ) -> Outcome:
     """Run what is left of the plan; returns when all of it is recorded, failed, or stopped.
 
-    `lease` is the sweep's, held as long as this runs.
+    `lease` is the sweep's, held as long as this runs. Once `budget` is used up this stops too.
     """
     sharing = Sharing(results, lease, board, left.remade)
-    return asyncio.run(_Drive(plan, loaded, results, left, board, stream, sharing).run())
+    return asyncio.run(_Drive(plan, loaded, results, left, board, stream, sharing, budget).run())
 
 
 class _Drive:
@@ -88,9 +90,10 @@ class _Drive:
         board: Board,
         stream: TextIO,
         sharing: Sharing,
+        budget: Budget,
     ) -> None:
         self.plan, self.loaded, self.results = plan, loaded, results
-        self.left, self.board, self.sharing = left, board, sharing
+        self.left, self.board, self.sharing, self.budget = left, board, sharing, budget
         spec = plan.spec
         self.open = [asked for asked in plan.questions() if asked not in board.closed]
         groups = {plan.engine_of(asked) for asked in self.open}
@@ -115,6 +118,7 @@ class _Drive:
         self.slots = TrainerSlots(self.layout.trainer_slots)
         self.release = Release(board, self.trials, self._record_failures, sharing.take, self.slots)
         self.tidying = Tidying(plan, board, results, sharing)
+        self.fleet = Fleet(f"elastic_ray-{os.getpid()}")
         self._interrupted = False
 
     async def run(self) -> Outcome:
@@ -125,7 +129,10 @@ class _Drive:
         self._write_cells()
         self._work = asyncio.ensure_future(self._all())
         ticking = asyncio.ensure_future(self._tick())
+        counting = asyncio.ensure_future(self.budget.count(self._held, self._stop))
         self.screen.start()
+        if notice := uncounted(self.plan.spec.resources, self.layout.needs):
+            self.screen.say(notice)
         try:
             await self._work
         except asyncio.CancelledError:
@@ -133,6 +140,7 @@ class _Drive:
                 raise
         finally:
             ticking.cancel()
+            counting.cancel()
             self.screen.stop()
             self._write_cells()
             for name in (signal.SIGINT, signal.SIGTERM):
@@ -142,13 +150,20 @@ class _Drive:
     def _interrupt(self) -> None:
         if self._interrupted:
             os._exit(130)  # asked twice: at once, the record stands
-        self._interrupted = True
-        self.screen.say("stopping; what is recorded stays (press Ctrl-C again to leave at once)")
-        self.release.stopped.set()
-        self._work.cancel()
+        self._stop("stopping; what is recorded stays (press Ctrl-C again to leave at once)")
+
+    def _stop(self, words: str) -> None:
+        if not self._interrupted:
+            self._interrupted = True
+            self.screen.say(words)
+            self.release.stopped.set()
+            self._work.cancel()
+
+    def _held(self) -> Amount:
+        return held(self.layout.needs, self.slots.held, self.fleet.replicas)
 
     async def _all(self) -> None:
-        fleet = Fleet(f"elastic_ray-{os.getpid()}")
+        fleet = self.fleet
         scorers = {task: asyncio.ensure_future(self._scorer(task)) for task in self._to_score()}
         prompts = {
             name: self.loaded[name].prompts(_prompts(self.plan)) for name in self.plan.probes
@@ -286,6 +301,7 @@ class _Drive:
                 written = time.monotonic()
                 with contextlib.suppress(ResultsError):  # said when it matters: at the end
                     await asyncio.to_thread(self._write_cells)
+                    await asyncio.to_thread(self.budget.record)
             if time.monotonic() - compacted > COMPACT_EVERY:
                 compacted = time.monotonic()
                 await asyncio.to_thread(self._compact)

@@ -63,6 +63,11 @@ def print_price(
     total = {device: _hours(sum(took.values())) for device, took in spent.items()}
     rest = ", ".join(f"{hours} on {device}s" for device, hours in total.items() if device != "A800")
     console.print(f"GPU-hours: {total['A800']} on A800s ({each}); {rest}")
+    gpus, cpus = spec.resources.max_gpu_hours, spec.resources.max_cpu_hours
+    limits = [f"{gpus:g} GPU-hours (resources.max_gpu_hours)"] if gpus else []
+    limits += [f"{cpus:g} CPU-hours (resources.max_cpu_hours)"] if cpus else []
+    if limits:
+        console.print(f"budget: {', '.join(limits)}")
     for line in _assumed(plan, tasks):
         console.print(line, markup=False, soft_wrap=True)
     for name, why in unreached.items():

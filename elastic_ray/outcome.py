@@ -8,7 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .board import Board
 from .elasticity import ElasticityError, comparison_rows, curves, index_rows, paths
+from .plan import Lesson, Plan
 from .results import Results, ResultsError
 from .wording import PATH_COLUMNS, interval_of, model_name, path_row
 
@@ -64,6 +66,22 @@ def measure_paths(results: Results, sweep: str) -> list[dict[str, Any]]:
         raise ResultsError(f"the paths of {sweep} cannot be compared: {e}") from e
     results.replace_paths(sweep, rows)
     return rows
+
+
+def failures(plan: Plan, board: Board) -> list[str]:
+    """A line for each point of the grid that failed, with its error."""
+    found = []
+    for point in plan.points:
+        status, error = board.status(point)
+        if status != "failed":
+            continue
+        where = f"{point.model} pretrain {point.pretrain}" if point.pretrain else point.model
+        if isinstance(point, Lesson):
+            what = f"positive {point.student} taught by {point.teacher}"
+        else:
+            what = f"positive {point.positive} negative {point.negative}"
+        found.append(f"{where} {what} seed {point.seed}: {error}")
+    return found
 
 
 def _print_curves(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -> None:

@@ -8,6 +8,7 @@ import time
 from rich.console import Console
 
 from .board import Board
+from .budget import hours_of, told
 from .plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
 from .results import Results, ResultsError, ask_to_stop, holder
 from .resume import Outstanding, Recorded, outstanding
@@ -66,6 +67,8 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
         f"left to train: {len(left.ladders):,} ladders",
         markup=False,
     )
+    if words := told(plan.spec.resources, hours_of(results, plan.spec.sweep)):
+        console.print(words, markup=False)
 
 
 def print_status(console: Console, plan: Plan, uri: str) -> None:
@@ -106,6 +109,10 @@ def print_status(console: Console, plan: Plan, uri: str) -> None:
         f"left to train: {len(left.ladders):,} ladders, "
         f"{sum(ladder.examples for ladder in left.ladders):,} examples",
     ]
+    used = hours_of(results, name)
+    lines.append(f"held by all runs so far: {used.words()}")
+    if words := told(plan.spec.resources, used):
+        lines.append(words)
     for line in lines:
         console.print(line, markup=False)
 

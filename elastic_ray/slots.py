@@ -40,6 +40,12 @@ class TrainerSlots:
         with self._lock:
             self._held.pop(trial, None)
 
+    @property
+    def held(self) -> int:
+        """How many trials hold a slot."""
+        with self._lock:
+            return len(self._held)
+
     def become(self, slots: Sequence[Trainer]) -> None:
         """Give out those slots from now on."""
         with self._lock:

@@ -3,8 +3,9 @@
 `--status` says who runs it and what is on record; `--stop` stops it from another terminal.
 
 Exit codes: 0 all measured; 1 some cells failed, the results cannot be written, or another driver
-runs the sweep on them; 2 the sweep file or the task cannot be used; 130 stopped by the user.
-Whatever was recorded stays. `--stop`: 0 once it has stopped; 1 if nobody runs it, or it goes on.
+runs the sweep on them; 2 the sweep file or the task cannot be used; 3 its budget is used up
+(`resources.max_gpu_hours`, `max_cpu_hours`); 130 stopped by the user. Whatever was recorded stays.
+`--stop`: 0 once it has stopped; 1 if nobody runs it, or it goes on.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from rich.console import Console
 
 from .at_hand import nodes_at_hand
 from .board import Board, cell_rows, lesson_rows
+from .budget import Budget
 from .dry_run import print_price
 from .facts import TaskFacts
 from .layout_table import print_layout
 from .nodes import described
-from .outcome import print_outcome
-from .plan import Lesson, Plan
+from .outcome import failures, print_outcome
+from .plan import Plan
 from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
 from .results import Lease, Results, ResultsError, hold
@@ -167,7 +169,8 @@ def _run_alone(
     shown.append(board)
     open_questions = any(asked not in board.closed for asked in plan.questions())
     work = bool(left.ladders or left.starts or open_questions)
-    if work:
+    budget = Budget(results, lease, plan.spec.resources)
+    if work and not budget.ended:
         check_models(plan.spec)
     console = _console()
     name = plan.spec.sweep
@@ -180,6 +183,10 @@ def _run_alone(
     )
     if results.notice:
         console.print(results.notice, markup=False)
+    if words := budget.told():
+        console.print(words)
+    if work and budget.ended:
+        return _over_budget(console, budget.ended)
     asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps(name, [asked])
     corpora = [
@@ -195,7 +202,8 @@ def _run_alone(
             f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         )
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
-        interrupted, broken = _drive(plan, loaded, results, left, board, log, lease)
+        interrupted, broken = _drive(plan, loaded, results, left, board, log, lease, budget)
+        budget.record()
     elif words := Tidying(plan, board, results, Sharing(results, lease, board)).rest():
         console.print(words)
     results.replace_cells(name, cell_rows(plan, board))
@@ -203,7 +211,8 @@ def _run_alone(
         results.replace_lessons(name, lesson_rows(plan, board))
     print_outcome(console, results, uri, name)
     _print_time(console, board, time.monotonic() - began)
-    failed = _failures(plan, board)
+    console.print(f"held by all runs so far: {budget.used.words()}")
+    failed = failures(plan, board)
     for line in failed[:10]:
         console.print(f"failed: {line}", style="red", markup=False)
     if failed:
@@ -213,6 +222,8 @@ def _run_alone(
             f"{len(failed)} {what} failed{more}; the same command tries again what may succeed",
             style="red",
         )
+    if interrupted and budget.ended:
+        return _over_budget(console, budget.ended)
     if interrupted:
         console.print("stopped; the same command goes on from here")
         return 130
@@ -229,8 +240,9 @@ def _drive(
     board: Board,
     log: Path,
     lease: Lease,
+    budget: Budget,
 ) -> tuple[bool, str | None]:
-    """Run what is left on Ray, its output in the log: whether the user stopped it, and what
+    """Run what is left on Ray, its output in the log: whether it was stopped, and what
     broke it (Ray itself, say: what fails in a cell is the cell's)."""
     # Before ray is imported: children inherit these.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -252,7 +264,8 @@ def _drive(
             if not started:
                 at = ray.get_runtime_context().gcs_address
                 print(f"joined the Ray cluster at {at}; this ends if its head does", file=stream)
-            return drive(plan, loaded, results, left, board, stream, lease).interrupted, None
+            ended = drive(plan, loaded, results, left, board, stream, lease, budget)
+            return ended.interrupted, None
         except (SpecError, TaskError):
             raise
         except Exception as e:
@@ -261,6 +274,11 @@ def _drive(
         finally:
             if started:
                 ray.shutdown()
+
+
+def _over_budget(console: Console, words: str) -> int:
+    console.print(f"{words}; what is recorded stays, with more the same command goes on from here")
+    return 3
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -275,21 +293,6 @@ def _print_time(console: Console, board: Board, seconds: float) -> None:
 
     spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(board.spent.items()))
     console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))
-
-
-def _failures(plan: Plan, board: Board) -> list[str]:
-    found = []
-    for point in plan.points:
-        status, error = board.status(point)
-        if status != "failed":
-            continue
-        where = f"{point.model} pretrain {point.pretrain}" if point.pretrain else point.model
-        if isinstance(point, Lesson):
-            what = f"positive {point.student} taught by {point.teacher}"
-        else:
-            what = f"positive {point.positive} negative {point.negative}"
-        found.append(f"{where} {what} seed {point.seed}: {error}")
-    return found
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ PURE = (
     "hub",
     "sources",
 )
-LIGHT = (*PURE, "results", "query", "report", "record", "outcome", "sweep")
+LIGHT = (*PURE, "results", "query", "report", "record", "budget", "outcome", "sweep")
 """What can be imported without training or serving installed; of the command, the module."""
 
 FLOW = (
@@ -60,6 +60,7 @@ FLOW = (
     ("spec_file", "plan", "facts", "capacity"),
     ("planning", "laying_out", "slots"),
     ("resume", "trials", "board", "group_size", "results", "sources"),
+    ("budget",),
     ("workload", "keep", "sharing", "record", "outcome", "training", "serving", "query", "report"),
     ("dry_run", "layout_table"),
     ("tidying", "schedule", "asking", "judging", "preparing", "screen", "cluster"),

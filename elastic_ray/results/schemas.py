@@ -224,6 +224,17 @@ SWEEPS = Table(
     json=("spec",),
 )
 
+RUNS = Table(
+    "runs",
+    _schema(
+        {"sweep": _TEXT, "run": _TEXT, "cpu_hours": _REAL, "gpu_hours": _REAL},
+        {"host": _TEXT, "started_at": _TIME, "recorded_at": _TIME},
+    ),
+    key=("sweep", "run"),
+    per="sweep",
+    finite=("cpu_hours", "gpu_hours"),
+)
+
 CORPORA = Table(
     "corpora",
     _schema({"sweep": _TEXT, "task": _TEXT, "kind": _TEXT, "corpus": _TEXT}, {}),
@@ -300,6 +311,7 @@ TABLES: Mapping[str, Table] = {
         CODE_LENGTHS,
         INDICES,
         SWEEPS,
+        RUNS,
         CORPORA,
         LESSONS,
         PATHS,

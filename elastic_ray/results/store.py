@@ -138,6 +138,10 @@ class Results:
         """Write what the sweep asks for, one row, in place of what it asked before, atomically."""
         self._replace(TABLES["sweeps"], sweep, rows)
 
+    def replace_runs(self, sweep: str, rows: Rows) -> None:
+        """Write what the sweep's runs held in place of what it had, atomically."""
+        self._replace(TABLES["runs"], sweep, rows)
+
     def replace_corpora(self, sweep: str, rows: Rows) -> None:
         """Write what the sweep's code lengths are of in place of what it had, atomically."""
         self._replace(TABLES["corpora"], sweep, rows)

@@ -78,6 +78,13 @@ FROM read_parquet(
     [root() || '/sweeps/sweep=_empty/_empty.parquet', root() || '/sweeps/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
+-- A run of a sweep's command that trained or asked: the hours of the CPUs and GPUs that its trainers,
+-- engines and scorers held, until it was last recorded.
+CREATE VIEW runs AS
+FROM read_parquet(
+    [root() || '/runs/sweep=_empty/_empty.parquet', root() || '/runs/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false);
+
 -- Which corpora a sweep's code lengths are of: of each task, held-out texts of the distributions
 -- (`kind`) that models are taught: pretrain, positive, negative.
 CREATE VIEW corpora AS

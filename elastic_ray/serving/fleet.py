@@ -192,6 +192,17 @@ class Fleet:
                 raise problem
         return [str(problem) for problem in problems]
 
+    @property
+    def replicas(self) -> dict[str, int]:
+        """The replicas of every deployment that is open or opens, by its name."""
+        return {
+            name: max(
+                sum(self._places.get(name, {}).values()),
+                sum(application.replicas for application in here.values()),
+            )
+            for name, here in self._on.items()
+        }
+
     async def ask(
         self,
         name: str,

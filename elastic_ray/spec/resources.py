@@ -35,5 +35,10 @@ class Resources(Part):
 
     trainers: int | None = Field(None, ge=1, json_schema_extra=RUNTIME)
     """Ladders trained at the same time."""
+    max_gpu_hours: float | None = Field(None, gt=0, json_schema_extra=RUNTIME)
+    """The budget of the whole sweep, all its runs together: GPUs that trainers, engines and scorers
+    hold, times hours. Once it is used up the sweep stops as on Ctrl-C; with more it goes on."""
+    max_cpu_hours: float | None = Field(None, gt=0, json_schema_extra=RUNTIME)
+    """The same of CPUs."""
     engines: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
     scorers: Serving = Field(default_factory=Serving, json_schema_extra=RUNTIME)
