@@ -71,8 +71,11 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
         console.print(words, markup=False)
 
 
-def print_status(console: Console, plan: Plan, uri: str) -> None:
-    """Who runs the sweep, how far it is and what is on record; `ResultsError` without results."""
+def print_status(console: Console, plan: Plan, uri: str) -> bool:
+    """Who runs the sweep, how far it is and what is on record; `ResultsError` without results.
+
+    Returns whether all that the sweep asks for is on record.
+    """
     results = Results(uri, read_only=True)
     name = plan.spec.sweep
     lease = holder(results.folder, name)
@@ -115,6 +118,7 @@ def print_status(console: Console, plan: Plan, uri: str) -> None:
         lines.append(words)
     for line in lines:
         console.print(line, markup=False)
+    return all(map(board.measured, plan.points))
 
 
 def stop_driver(uri: str, sweep: str) -> str:

@@ -1,11 +1,13 @@
 """`python -m elastic_ray.sweep SPEC`: run a sweep, or with `--dry-run` plan and price it.
 
-`--status` says who runs it and what is on record; `--stop` stops it from another terminal.
+`--status` says who runs it and what is on record, with `--follow` also how far it is until it ends;
+`--stop` stops it from another terminal.
 
 Exit codes: 0 all measured; 1 some cells failed, the results cannot be written, or another driver
 runs the sweep on them; 2 the sweep file or the task cannot be used; 3 its budget is used up
 (`resources.max_gpu_hours`, `max_cpu_hours`); 130 stopped by the user. Whatever was recorded stays.
-`--stop`: 0 once it has stopped; 1 if nobody runs it, or it goes on.
+`--stop`: 0 once it has stopped; 1 if nobody runs it, or it goes on. `--status --follow`: 0 if all
+is measured once nobody runs it, else 1; 130 if left before.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from typing import Any
 
 from rich.console import Console
 
-from .at_hand import nodes_at_hand
+from .at_hand import print_layout_at_hand
 from .board import Board, cell_rows, lesson_rows
 from .budget import Budget
 from .dry_run import print_price
-from .facts import TaskFacts
+from .follow import follow
 from .layout_table import print_layout
 from .nodes import described
 from .outcome import failures, print_outcome
@@ -66,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     instead.add_argument("--status", action="store_true", help="who runs it, what is on record")
     instead.add_argument("--stop", action="store_true", help="stop whoever runs it, as Ctrl-C does")
     parser.add_argument(
+        "--follow", action="store_true", help="with --status: how far it is, until it ends"
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -76,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.cluster is not None and not asked.dry_run:
         return _fail("--cluster: is for --dry-run; a sweep runs on the cluster at hand", 2)
+    if asked.follow and not asked.status:
+        return _fail("--follow: is for --status; a sweep that is started here shows itself", 2)
     try:
         cluster = described(asked.cluster) if asked.cluster is not None else None
         spec = load_spec(asked.spec, asked.overrides)
@@ -94,10 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if cluster is not None:
                 print_layout(console, plan, facts, cluster, asked.cluster)
             else:
-                _print_layout_at_hand(console, plan, facts)
+                print_layout_at_hand(console, plan, facts)
             print_recorded(console, plan, asked.results)
             return 0
         if asked.status:
+            if asked.follow:
+                return follow(_console(), plan, asked.results)
             print_status(_console(), plan, asked.results)
             return 0
         for task in found.tasks.values():
@@ -111,18 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(e), 1)
     except KeyboardInterrupt:  # before or after anything runs; `driver` takes it in between
         return _fail("stopped; the same command goes on from here", 130)
-
-
-def _print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskFacts]) -> None:
-    """The layout on what the sweep would run on now; a word where it has no room there."""
-    where = "the cluster at hand"
-    try:
-        nodes, where = nodes_at_hand()
-        print_layout(console, plan, facts, nodes, where)
-    except (SpecError, OSError) as e:
-        said = f"no layout on {where}: {e}"
-        console.print(said, markup=False, soft_wrap=True)
-        console.print("--cluster 4x8xA100, say, shows one on another", markup=False)
 
 
 def _console() -> Console:

@@ -61,9 +61,9 @@ def sweep(
     )
 
 
-def start(spec: Path, results: Path) -> subprocess.Popen:
+def start(spec: Path, results: Path, *more: str) -> subprocess.Popen:
     return subprocess.Popen(
-        command(spec, results),
+        command(spec, results, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -62,7 +62,7 @@ FLOW = (
     ("resume", "trials", "board", "group_size", "results", "sources"),
     ("budget",),
     ("workload", "keep", "sharing", "record", "outcome", "training", "serving", "query", "report"),
-    ("dry_run", "layout_table"),
+    ("dry_run", "layout_table", "follow"),
     ("tidying", "schedule", "asking", "judging", "preparing", "screen", "cluster"),
     ("probing", "at_hand"),
     ("driver",),
