@@ -139,10 +139,17 @@ class Fleet:
         from ray import serve
 
         on = self._application_name(name, node)
+        application = self._deployments[name](replicas, node)
+        starting = asyncio.ensure_future(
+            asyncio.to_thread(serve.run, application, name=on, route_prefix=None)
+        )
         try:
-            handle = await asyncio.to_thread(
-                serve.run, self._deployments[name](replicas, node), name=on, route_prefix=None
-            )
+            handle = await asyncio.shield(starting)
+        except asyncio.CancelledError:  # Serve starts it all the same, and would keep it
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                await self._end(_Application(on, starting.result(), replicas))
+            raise
         except RuntimeError as e:
             why = await asyncio.to_thread(_why_not, on)
             await asyncio.to_thread(serve.delete, on)
