@@ -71,7 +71,7 @@ def start(spec: Path, results: Path, *more: str) -> subprocess.Popen:
     )
 
 
-def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 300) -> None:
+def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 600) -> None:
     """Wait for a moment of the run; it must come before the run ends."""
     deadline = time.monotonic() + limit
     while not reached():
