@@ -53,7 +53,8 @@ def _watch(console: Console, results: Results, sweep: str) -> None:
             if live:
                 live.update(Text(words))
             elif words != shown and time.monotonic() - at >= LINE_EVERY:
-                console.print(words, markup=False, soft_wrap=True)
+                # Not by rich: interrupted in between, it would say the line again.
+                print(words, file=console.file, flush=True)
                 shown, at = words, time.monotonic()
             time.sleep(LOOK)
     finally:

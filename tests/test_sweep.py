@@ -212,6 +212,12 @@ def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")} == files
 
 
+def test_following_what_nobody_runs_shows_its_status(ran: tuple[Path, str], spec: Path) -> None:
+    shown = sweep(spec, ran[0], "--status", "--follow", limit=60)
+    assert shown.returncode == 0, shown.stderr
+    assert f"nobody runs it\ncells: {CELLS} done" in shown.stdout
+
+
 def test_a_diverging_ladder_fails_alone(ran: tuple[Path, str], spec: Path) -> None:
     more = ["training.negative.learning_rate=9.9", "negative=[0,400]", "positive=[16]"]
     more += ["lessons=null"]
