@@ -138,8 +138,8 @@ class Asker:
             await asyncio.to_thread(self._results.write, "responses", rows, **at)
         except AlreadyRecorded:
             answers = await asyncio.to_thread(self._on_record, state, probe)
-        self._board.took("generate", reply.seconds)
-        self._board.took("swap weights", reply.swapping)
+        self._took("generate", reply)
+        self._board.counted("tokens_generated", sum(each.tokens for each in reply.items))
         self._board.question_answered(question)
         return answers
 
@@ -166,8 +166,7 @@ class Asker:
             # Another sweep may have measured it meanwhile: the same but for the last digits.
             with contextlib.suppress(AlreadyRecorded):
                 await asyncio.to_thread(self._results.write, "code_lengths", rows, **at)
-            self._board.took("code lengths", reply.seconds)
-            self._board.took("swap weights", reply.swapping)
+            self._took("code lengths", reply)
         self._board.question_closed(question)
 
     async def distances(self, group: Group, question: Question) -> None:
@@ -204,9 +203,13 @@ class Asker:
         ]
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "distances", rows, **at)
-        self._board.took("distances", reply.seconds)
-        self._board.took("swap weights", reply.swapping)
+        self._took("distances", reply)
         self._board.question_closed(question)
+
+    def _took(self, kind: str, reply: Reply[Any]) -> None:
+        self._board.took(kind, reply.seconds)
+        self._board.took("swap weights", reply.swapping)
+        self._board.counted("weight_swaps", reply.swaps)
 
     def _on_record(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()

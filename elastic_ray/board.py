@@ -46,6 +46,8 @@ class Board:
         """The screen's last line, for those who look from elsewhere."""
         self.spent: dict[str, float] = defaultdict(float)
         """Seconds by kind of work, summed over trainers and replicas."""
+        self.counts: dict[str, int] = defaultdict(int)
+        """What was counted since the run began, by name."""
         self.started = time.monotonic()
         self.children: dict[str, list[Ladder]] = defaultdict(list)
         for ladder in plan.ladders:
@@ -128,6 +130,22 @@ class Board:
     def took(self, kind: str, seconds: float) -> None:
         with self._lock:
             self.spent[kind] += seconds
+
+    def counted(self, name: str, number: int) -> None:
+        with self._lock:
+            self.counts[name] += number
+
+    def examples_trained(self) -> int:
+        """Examples that training has seen on the way to what is recorded, or runs now: what a
+        crash has others see again counts once."""
+        return sum(
+            max(
+                self.examples.get(ladder.id, 0),
+                *(rung.examples for rung in ladder.rungs if rung.state_id in self.done),
+                0,
+            )
+            for ladder in self.plan.ladders
+        )
 
     def settled(self, need: Need) -> bool:
         """Whether it is known how that came out: on record, or failed."""

@@ -27,6 +27,7 @@ from .capacity import Layout, by_node
 from .group_size import settled
 from .judging import Judging
 from .laying_out import adapt, lay_out
+from .metrics import Metrics
 from .nodes import Node, nodes_of
 from .plan import ANSWERS, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
@@ -43,7 +44,7 @@ from .slots import TrainerSlots
 from .tidying import Tidying
 from .training.values import TrainJob
 from .trials import bundle
-from .workload import kinds_of, ladder_seconds, ladders_of, work_of
+from .workload import gpu_hours, kinds_of, ladder_seconds, ladders_of, work_of
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""
@@ -119,6 +120,9 @@ class _Drive:
         self.release = Release(board, self.trials, self._record_failures, sharing.take, self.slots)
         self.tidying = Tidying(plan, board, results, sharing)
         self.fleet = Fleet(f"elastic_ray-{os.getpid()}")
+        self.prober: Prober | None = None
+        self.gpu_hours = gpu_hours(plan, loaded, self.layout)
+        self.metrics = Metrics(board, self.gpu_hours)
         self._interrupted = False
 
     async def run(self) -> Outcome:
@@ -130,9 +134,12 @@ class _Drive:
         self._work = asyncio.ensure_future(self._all())
         ticking = asyncio.ensure_future(self._tick())
         counting = asyncio.ensure_future(self.budget.count(self._held, self._stop))
+        measuring = asyncio.ensure_future(self.metrics.keep_up(self._waiting, self.budget))
         self.screen.start()
         if notice := uncounted(self.plan.spec.resources, self.layout.needs):
             self.screen.say(notice)
+        elif self.plan.spec.resources.max_gpu_hours and self.gpu_hours:
+            self.screen.say(f"all of the sweep is estimated at {self.gpu_hours:.2g} GPU-hours")
         try:
             await self._work
         except asyncio.CancelledError:
@@ -141,6 +148,7 @@ class _Drive:
         finally:
             ticking.cancel()
             counting.cancel()
+            measuring.cancel()
             self.screen.stop()
             self._write_cells()
             for name in (signal.SIGINT, signal.SIGTERM):
@@ -159,6 +167,9 @@ class _Drive:
             self.release.stopped.set()
             self._work.cancel()
 
+    def _waiting(self) -> tuple[int, int]:
+        return self.release.waiting, self.prober.waiting if self.prober else 0
+
     def _held(self) -> Amount:
         return held(self.layout.needs, self.slots.held, self.fleet.replicas)
 
@@ -169,7 +180,7 @@ class _Drive:
             name: self.loaded[name].prompts(_prompts(self.plan)) for name in self.plan.probes
         }
         shared = (self.plan, self.results, self.board, fleet)
-        prober = Prober(
+        prober = self.prober = Prober(
             self.plan,
             self.board,
             self.layout,

@@ -192,6 +192,11 @@ class Prober:
             crew.lanes += 1
             crew.group.create_task(self._lane(group, crew))
 
+    @property
+    def waiting(self) -> int:
+        """Questions that could be asked, but wait for an engine."""
+        return sum(map(len, self._ready.values()))
+
     async def become(self, layout: Layout) -> None:
         """Nodes came or went: have engines where that layout says."""
         await self._slots.become(layout)

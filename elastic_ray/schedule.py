@@ -167,6 +167,12 @@ class Release(_StaysHere, Searcher):
             waits = self._needing or self._running or self._elsewhere
             return None if waits else self.FINISHED
 
+    @property
+    def waiting(self) -> int:
+        """Trials that could train, but wait for a trainer."""
+        with self._lock:
+            return len(self._ready)
+
     def again(self) -> None:
         """Trials that were left to another driver may be asked for once more."""
         with self._lock:

@@ -117,6 +117,14 @@ def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict
     return spent | ({"distances": asked[DISTANCES]} if plan.lessons else {})
 
 
+def gpu_hours(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> float | None:
+    """GPU-hours of the whole plan on the layout's kind of GPU; None where it uses no GPU."""
+    needs = layout.needs
+    if not any(need.gpus for need in (needs.worker, needs.scorer, *needs.engines.values())):
+        return None
+    return sum(gpu_seconds(plan, tasks, device_of(layout)).values()) / 3600
+
+
 def fewest(runtime: Runtime) -> int:
     """The number of workers, or the least of those that the spec allows."""
     workers = runtime.workers

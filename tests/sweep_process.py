@@ -83,9 +83,15 @@ def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 600
 def nothing_is_left(within: float) -> None:
     """Every process that a run started, or that those started, has ended."""
     deadline = time.monotonic() + within
-    while alive := [p for p in psutil.process_iter(["cmdline"]) if MARK in _environment(p)]:
-        assert time.monotonic() < deadline, f"left running: {[p.info['cmdline'] for p in alive]}"
+    while alive := marked():
+        assert time.monotonic() < deadline, f"left running: {alive}"
         time.sleep(1)
+
+
+def marked() -> list[str]:
+    """The command lines of those processes that run."""
+    alive = (p for p in psutil.process_iter(["cmdline"]) if MARK in _environment(p))
+    return [" ".join(p.info["cmdline"] or ()) for p in alive]
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:

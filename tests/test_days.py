@@ -1,15 +1,24 @@
-"""A sweep that runs for days: its budget ends it, and with more it goes on where it ended."""
+"""A sweep that runs for days, on a cluster that stays: its budget ends it, with more it goes on, and
+Prometheus reads its figures from Ray."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from elastic_ray.results import Results
 
+psutil = pytest.importorskip("psutil", reason="the training extra is not installed")
 pytest.importorskip("ray", reason="the training extra is not installed")
-from sweep_process import nothing_is_left, sweep
+from sweep_process import ALONE, command, marked, nothing_is_left, sweep
 
 SPEC = """
 sweep: brief
@@ -23,33 +32,114 @@ training: {learning_rate: 2.0e-3, global_batch: 8, pretrain: {global_batch: 32}}
 generation: {prompts: 16, max_tokens: 24}
 resources: {max_cpu_hours: 0.002}
 """
+HEAD = """
+import sys
+import ray
+ray.init(
+    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+    _node_ip_address="127.0.0.1",
+)
+print("at", ray.get_runtime_context().gcs_address, ray.nodes()[0]["MetricsExportPort"], flush=True)
+sys.stdin.read()
+"""
+OFTEN = {"RAY_metrics_report_interval_ms": "2000"}
 
 
-def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(tmp_path: Path) -> None:
-    spec, results = tmp_path / "brief.yaml", tmp_path / "results"
+@pytest.fixture
+def cluster() -> Iterator[tuple[dict[str, str], str]]:
+    """A Ray cluster on this machine: the environment that joins it, where its metrics are."""
+    head = subprocess.Popen(
+        [sys.executable, "-c", HEAD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**ALONE, **OFTEN},
+    )
+    assert head.stdout is not None
+    try:
+        words = next((line.split() for line in head.stdout if line.startswith("at ")), None)
+        assert words is not None, "Ray did not start"
+        yield {"RAY_ADDRESS": words[1], **OFTEN}, f"http://127.0.0.1:{words[2]}/metrics"
+    finally:
+        head.communicate()
+    nothing_is_left(within=180)
+
+
+def figures(url: str) -> dict[str, float]:
+    """What Ray tells of the sweep now."""
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    found = (re.match(r'ray_elastic_(\w+)\{.*\bsweep="brief".*\} (\S+)$', line) for line in lines)
+    return {each[1]: float(each[2]) for each in found if each}
+
+
+def trained(results: Results) -> int:
+    """Examples on the way to all that is on record: one ladder of each kind."""
+    rows = results.query("SELECT kind, max(examples) AS most FROM states GROUP BY kind").to_pylist()
+    return sum(row["most"] or 0 for row in rows)
+
+
+def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(
+    tmp_path: Path, cluster: tuple[dict[str, str], str]
+) -> None:
+    joining, url = cluster
+    spec, folder = tmp_path / "brief.yaml", tmp_path / "results"
     spec.write_text(SPEC)
-    first = sweep(spec, results)
+    first = sweep(spec, folder, environment=joining)
     assert first.returncode == 3, first.stdout + first.stderr
     assert "budget: used 0 of 0.002 CPU-hours (resources.max_cpu_hours)" in first.stdout
     assert "the budget is used up: 0.00" in first.stdout and "Traceback" not in first.stderr
-    nothing_is_left(within=60)
-    [row] = Results(results).query("FROM runs").to_pylist()
+    deadline = time.monotonic() + 60
+    while left := [words for words in marked() if "ServeReplica:elastic_ray" in words]:
+        assert time.monotonic() < deadline, f"left on the cluster: {left}"
+        time.sleep(1)
+    results = Results(folder)
+    [row] = results.query("FROM runs").to_pylist()
     assert row["cpu_hours"] >= 0.002 and row["gpu_hours"] == 0
-    cells = Results(results).cells("brief")
-    assert len(cells) == 4 and "pending" in {cell["status"] for cell in cells}
+    assert len(results.cells("brief")) == 4
+    assert "pending" in {cell["status"] for cell in results.cells("brief")}
 
-    logs = sorted((results / "logs").iterdir())
-    again = sweep(spec, results, limit=100)
+    logs = sorted((folder / "logs").iterdir())
+    again = sweep(spec, folder, limit=100, environment=joining)
     assert again.returncode == 3, again.stdout + again.stderr
     assert "the budget is used up: 0.00" in again.stdout
-    assert sorted((results / "logs").iterdir()) == logs, "nothing was started"
+    assert sorted((folder / "logs").iterdir()) == logs, "nothing was started"
 
-    more = sweep(spec, results, "--set", "resources.max_cpu_hours=10")
-    assert more.returncode == 0, more.stdout + more.stderr
-    assert {cell["status"] for cell in Results(results).cells("brief")} == {"done"}
-    rows = Results(results).query("FROM runs ORDER BY started_at").to_pylist()
+    before = trained(results)
+    answers = results.query("SELECT coalesce(sum(tokens), 0) AS n FROM responses")["n"][0].as_py()
+    more = subprocess.Popen(
+        command(spec, folder, "--set", "resources.max_cpu_hours=10"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**ALONE, **joining},
+    )
+    seen: dict[str, list[float]] = defaultdict(list)
+    running = True
+    while running:  # Ray tells a gauge once, also the last one: after the run there is one look
+        running = more.poll() is None
+        for name, value in figures(url).items():
+            seen[name].append(value)
+        time.sleep(1)
+    out, _ = more.communicate()
+    assert more.returncode == 0, out
+    assert {cell["status"] for cell in results.cells("brief")} == {"done"}
+    rows = results.query("FROM runs ORDER BY started_at").to_pylist()
     assert len(rows) == 2 and rows[0] == row
-    status = sweep(spec, results, "--status", limit=100)
     used = sum(each["cpu_hours"] for each in rows)
+
+    assert max(seen["states_done"]) == len(results.recorded("states")) == 5
+    assert max(seen["questions_answered"]) == len(results.recorded("scores")) == 4
+    assert max(seen["examples_trained_total"]) == trained(results) - before
+    said = results.query("SELECT sum(tokens) AS n FROM responses")["n"][0].as_py()
+    assert max(seen["tokens_generated_total"]) == said - answers > 0
+    assert 3 <= max(seen["weight_swaps_total"]) <= 4, "four states, and what it was opened on"
+    assert max(seen["cpu_hours_used"]) == pytest.approx(used, rel=1e-6)
+    assert min(seen["cpu_hours_used"]) >= row["cpu_hours"]
+    assert set(seen["gpu_hours_used"]) == set(seen["states_failed"]) == {0}
+    assert min(seen["questions_waiting"]) == min(seen["trials_waiting"]) == 0
+    assert "gpu_hours_estimated" not in seen, "no GPU is there"
+
+    status = sweep(spec, folder, "--status", limit=100)
     assert f"budget: used {used:.3g} of 0.002 CPU-hours" in status.stdout
-    assert sweep(spec, results, limit=100).returncode == 0, "all is measured: nothing to stop"
+    assert sweep(spec, folder, limit=100).returncode == 0, "all is measured: nothing to stop"

@@ -63,7 +63,7 @@ FLOW = (
     ("budget",),
     ("workload", "keep", "sharing", "record", "outcome", "training", "serving", "query", "report"),
     ("dry_run", "layout_table", "follow"),
-    ("tidying", "schedule", "asking", "judging", "preparing", "screen", "cluster"),
+    ("tidying", "schedule", "asking", "judging", "preparing", "screen", "cluster", "metrics"),
     ("probing", "at_hand"),
     ("driver",),
     ("sweep", "app"),
@@ -87,7 +87,16 @@ ONLY = {
     "torch": {"training", "serving"},
     # A task makes the tokenizer of models trained from scratch on it.
     "transformers": {"training", "serving", "tasks"},
-    "ray": {"cluster", "driver", "preparing", "schedule", "training", "serving", "sweep"},
+    "ray": {
+        "cluster",
+        "driver",
+        "metrics",
+        "preparing",
+        "schedule",
+        "training",
+        "serving",
+        "sweep",
+    },
 }
 """Who may import a library, or a part of it."""
 

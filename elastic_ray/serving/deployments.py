@@ -145,20 +145,20 @@ class EngineReplica:
     async def _holding(
         self, weights: Weights, work: Callable[[Weights], Awaitable[list[T]]]
     ) -> Reply[T]:
-        swapping = 0.0
+        swapping, swaps = 0.0, 0
         async with _local(weights) as here:  # fetched while others ask of what is held
 
             async def swap() -> None:
-                nonlocal swapping
+                nonlocal swapping, swaps
                 began = time.monotonic()
                 await self._engine.take(here)
-                swapping = time.monotonic() - began
+                swapping, swaps = time.monotonic() - began, swaps + 1
 
             try:
                 async with self._lease.hold(here.held, swap):
                     began = time.monotonic()
                     items = await work(here)
-                    return Reply(items, time.monotonic() - began, swapping)
+                    return Reply(items, time.monotonic() - began, swapping, swaps)
             except Exception:
                 await _end_if_dead(self._engine)
                 raise

@@ -135,6 +135,8 @@ class Reply(Generic[T]):
     seconds: float
     swapping: float = 0.0
     """Seconds of taking other weights first."""
+    swaps: int = 0
+    """How often that was."""
 
 
 def joined(replies: Sequence[Reply[T]]) -> Reply[T]:
@@ -143,6 +145,7 @@ def joined(replies: Sequence[Reply[T]]) -> Reply[T]:
         [item for reply in replies for item in reply.items],
         sum(reply.seconds for reply in replies),
         sum(reply.swapping for reply in replies),
+        sum(reply.swaps for reply in replies),
     )
 
 
