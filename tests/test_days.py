@@ -35,11 +35,10 @@ resources: {max_cpu_hours: 0.002}
 HEAD = """
 import sys
 import ray
-ray.init(
-    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
-    _node_ip_address="127.0.0.1",
-)
-print("at", ray.get_runtime_context().gcs_address, ray.nodes()[0]["MetricsExportPort"], flush=True)
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+[node] = ray.nodes()
+metrics = "%(NodeManagerAddress)s:%(MetricsExportPort)s" % node
+print("at", ray.get_runtime_context().gcs_address, metrics, flush=True)
 sys.stdin.read()
 """
 OFTEN = {"RAY_metrics_report_interval_ms": "2000"}
@@ -59,7 +58,7 @@ def cluster() -> Iterator[tuple[dict[str, str], str]]:
     try:
         words = next((line.split() for line in head.stdout if line.startswith("at ")), None)
         assert words is not None, "Ray did not start"
-        yield {"RAY_ADDRESS": words[1], **OFTEN}, f"http://127.0.0.1:{words[2]}/metrics"
+        yield {"RAY_ADDRESS": words[1], **OFTEN}, f"http://{words[2]}/metrics"
     finally:
         head.communicate()
     nothing_is_left(within=180)
