@@ -1,5 +1,5 @@
-"""A sweep that runs for days, on a cluster that stays: its budget ends it, with more it goes on, and
-Prometheus reads its figures from Ray."""
+"""A sweep that runs for days: its budget ends it, with more it goes on, and Prometheus reads its
+figures from the Ray cluster that it runs on."""
 
 from __future__ import annotations
 
