@@ -4,6 +4,7 @@ figures from the Ray cluster that it runs on."""
 from __future__ import annotations
 
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -41,7 +42,11 @@ metrics = "%(NodeManagerAddress)s:%(MetricsExportPort)s" % node
 print("at", ray.get_runtime_context().gcs_address, metrics, flush=True)
 sys.stdin.read()
 """
-OFTEN = {"RAY_metrics_report_interval_ms": "2000"}
+SHARED = {
+    "RAY_metrics_report_interval_ms": "2000",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 
 @pytest.fixture
@@ -52,13 +57,13 @@ def cluster() -> Iterator[tuple[dict[str, str], str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**ALONE, **OFTEN},
+        env={**ALONE, **SHARED},
     )
     assert head.stdout is not None
     try:
         words = next((line.split() for line in head.stdout if line.startswith("at ")), None)
         assert words is not None, "Ray did not start"
-        yield {"RAY_ADDRESS": words[1], **OFTEN}, f"http://{words[2]}/metrics"
+        yield {"RAY_ADDRESS": words[1], **SHARED}, f"http://{words[2]}/metrics"
     finally:
         head.communicate()
     nothing_is_left(within=180)
