@@ -104,7 +104,7 @@ def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(
     assert "pending" in {cell["status"] for cell in results.cells("brief")}
 
     logs = sorted((folder / "logs").iterdir())
-    again = sweep(spec, folder, limit=100, environment=joining)
+    again = sweep(spec, folder, environment=joining)
     assert again.returncode == 3, again.stdout + again.stderr
     assert "the budget is used up: 0.00" in again.stdout
     assert sorted((folder / "logs").iterdir()) == logs, "nothing was started"
@@ -144,6 +144,6 @@ def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(
     assert min(seen["questions_waiting"]) == min(seen["trials_waiting"]) == 0
     assert "gpu_hours_estimated" not in seen, "no GPU is there"
 
-    status = sweep(spec, folder, "--status", limit=100)
+    status = sweep(spec, folder, "--status")
     assert f"budget: used {used:.3g} of 0.002 CPU-hours" in status.stdout
-    assert sweep(spec, folder, limit=100).returncode == 0, "all is measured: nothing to stop"
+    assert sweep(spec, folder).returncode == 0, "all is measured: nothing to stop"
