@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
+
+from .nodes import Node, nodes_of
 
 ANSWER_WAIT = 5.0
 """Seconds that a cluster's head may take to accept a connection; Ray itself waits for minutes."""
@@ -59,6 +61,26 @@ def nodes_there() -> list[dict[str, Any]] | None:
     finally:
         if joined:
             ray.shutdown()
+
+
+def staying() -> tuple[Node, ...]:
+    """The nodes of the cluster that this process has joined, without those that gave notice that
+    they will be gone soon (a spot node that is taken back, one that is drained)."""
+    leaving = _leaving()
+    return nodes_of(node for node in ray.nodes() if node["NodeID"] not in leaving)
+
+
+def gone(nodes: Iterable[str], leaving: bool = True) -> set[str]:
+    """Those of the nodes, by their ids, that left the cluster, or gave notice of it."""
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return set(nodes) - (alive - _leaving() if leaving else alive)
+
+
+def _leaving() -> set[str]:
+    # No public name tells of notices; Ray Train looks here too.
+    from ray._private.state import state
+
+    return set(state.get_draining_nodes())
 
 
 def _check_answers(named: str) -> None:

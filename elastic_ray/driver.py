@@ -17,18 +17,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-import ray
-
 from . import tasks
 from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
 from .budget import Amount, Budget, held, uncounted
 from .capacity import Layout, by_node
+from .cluster import staying
 from .group_size import settled
 from .judging import Judging
 from .laying_out import adapt, lay_out
 from .metrics import Metrics
-from .nodes import Node, nodes_of
+from .nodes import Node
 from .plan import ANSWERS, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate
@@ -48,8 +47,8 @@ from .workload import gpu_hours, kinds_of, ladder_seconds, ladders_of, work_of
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""
-LOOK_EVERY = 30.0
-"""Seconds between looks at the cluster's nodes."""
+LOOK_EVERY = 5.0
+"""Seconds between looks at the cluster's nodes: some clouds give half a minute's notice."""
 COMPACT_EVERY = 300.0
 """Seconds between looks for small files to gather."""
 
@@ -98,7 +97,7 @@ class _Drive:
         spec = plan.spec
         self.open = [asked for asked in plan.questions() if asked not in board.closed]
         groups = {plan.engine_of(asked) for asked in self.open}
-        self.nodes = nodes_of(ray.nodes())
+        self.nodes = staying()
         self.work = work_of(plan, loaded)
         kinds = {name: kind for name, kind in kinds_of(plan).items() if name in groups}
         scorers = sorted({plan.probes[task].scorer for task in self._to_score()})
@@ -188,7 +187,7 @@ class _Drive:
             Judging(*shared, scorers, self.loaded, self.screen.say),
         )
         await self._place_scorers(fleet)
-        watching = asyncio.ensure_future(self._watch_nodes(prober, fleet))
+        watching = asyncio.ensure_future(self._watch(prober, fleet))
         training = asyncio.ensure_future(asyncio.to_thread(self._train))
         try:
             async with asyncio.TaskGroup() as group:
@@ -205,12 +204,15 @@ class _Drive:
         if left := self.tidying.rest():
             self.screen.say(left)
 
-    async def _watch_nodes(self, prober: Prober, fleet: Fleet) -> None:
-        """Look now and then which nodes came or went, and lay out what is free anew."""
+    async def _watch(self, prober: Prober, fleet: Fleet) -> None:
+        """Look now and then what is slow, and which nodes came or went, and lay out what is free
+        anew."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
+            for words in (*fleet.stragglers.late(), *self.release.silent()):
+                self.screen.say(words)
             try:
-                nodes = nodes_of(await asyncio.to_thread(ray.nodes))
+                nodes = await asyncio.to_thread(staying)
                 if nodes != self.nodes:
                     await self._adapt(nodes, prober, fleet)
             except Exception as e:  # what runs goes on; the next look may succeed

@@ -200,11 +200,12 @@ class Prober:
     async def become(self, layout: Layout) -> None:
         """Nodes came or went: have engines where that layout says."""
         await self._slots.become(layout)
-        for kind, crew in list(self._crews.items()):
-            if crew.opened and crew.lanes:  # without lanes it is about to close
+        for kind in self._slots.open:  # those that are being opened too
+            if kind in self._slots.open:
                 group = self._plan.groups[kind]
                 await self._asker.place(group, self._slots.places(kind))
-                if crew.lanes:
+                crew = self._crews.get(kind)
+                if crew and crew.opened and crew.lanes:  # without lanes it is about to close
                     self._man(group)
 
     def _state_to_open(self, kind: str) -> str | None:

@@ -25,17 +25,23 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from .board import Board
+from .cluster import gone
 from .plan import Need
 from .slots import TrainerSlots
 from .training.values import TrainJob
 from .trials import Trial
 
 ATTEMPTS = 2
-"""Tries of a trial whose process dies: once more, and a bug fails twice. One whose node is gone was
-not a try."""
+"""Tries of a trial whose process dies: once more, and a bug fails twice. One whose node is gone, or
+gave notice of it, was not a try."""
 MOST_TRIALS = 1024
 """Trials that Tune may hold at a time. How many there are is the searcher's to say: it gives out
 the slots of the layout, whose number changes with the cluster; Tune's own limit cannot."""
+SILENCE = 180.0
+"""Seconds after which a trial that tells of no step is named: trainers report twice a second, but
+start for a minute, and a large model is long in loading."""
+LOOK = 5.0
+"""Seconds between a trial's looks whether its nodes are alive."""
 WAITING = {"memory": 1}
 """What Tune sets aside for a trial's own process, which only waits for its worker group: it must be
 something, and is nothing that a worker could lack (a byte)."""
@@ -99,8 +105,12 @@ class Release(_StaysHere, Searcher):
         """State -> the trials that need it, or its answers, and wait for that."""
         self._running: dict[str, Trial] = {}
         self._nodes: dict[str, tuple[str, ...]] = {}
-        """Where the workers of a running trial are."""
+        """Where a running trial's workers are, and its own process."""
+        self._left: set[str] = set()
+        """Running trials that left a node which had given notice."""
         self._began: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        """When a running trial was last heard of; not those whose silence was told."""
         self._worked: dict[str, float] = {}
         """Seconds that a running trial has spent on its ladders, start-up left out."""
         self._tries: dict[str, int] = {}
@@ -138,8 +148,29 @@ class Release(_StaysHere, Searcher):
                 self._needing[state] = still
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.stopped.is_set():
-            return self.FINISHED
+        while not self.stopped.is_set():
+            found = self._next(trial_id)
+            if found is None or isinstance(found, str):
+                return found
+            place, trial, nodes = found
+            # Not under the lock, for which the driver's event loop may wait: a store can be slow.
+            if self._take([rung.state_id for lad in trial.ladders for rung in lad.rungs]):
+                self._running[trial_id], self._nodes[trial_id] = trial, nodes
+                self._began[trial_id] = time.monotonic()
+                return {
+                    "trial": trial.name,
+                    "task": trial.task,
+                    "ladders": [ladder.id for ladder in trial.ladders],
+                    "nodes": list(nodes),
+                }
+            self._slots.give_back(trial_id)
+            with self._lock:
+                self._elsewhere.append((place, trial))
+        return self.FINISHED
+
+    def _next(self, trial_id: str) -> tuple[int, Trial, tuple[str, ...]] | str | None:
+        """The next trial that has something left to do, by place, and the nodes of its slot; None
+        where none is ready or every slot is held, `FINISHED` where none will come."""
         with self._lock:
             while self._ready:
                 place, trial = heapq.heappop(self._ready)
@@ -151,19 +182,7 @@ class Release(_StaysHere, Searcher):
                     # Every slot is held, or its node is gone: the trial stays the first.
                     heapq.heappush(self._ready, (place, trial))
                     return None
-                if not self._take([r.state_id for lad in left for r in lad.rungs]):
-                    self._slots.give_back(trial_id)
-                    self._elsewhere.append((place, replace(trial, ladders=left)))
-                else:
-                    self._running[trial_id] = replace(trial, ladders=left)
-                    self._nodes[trial_id] = nodes
-                    self._began[trial_id] = time.monotonic()
-                    return {
-                        "trial": trial.name,
-                        "task": trial.task,
-                        "ladders": [ladder.id for ladder in left],
-                        "nodes": list(nodes),
-                    }
+                return place, replace(trial, ladders=left), nodes
             waits = self._needing or self._running or self._elsewhere
             return None if waits else self.FINISHED
 
@@ -184,8 +203,14 @@ class Release(_StaysHere, Searcher):
         trial = self._running.get(trial_id)
         if trial is None:
             return
+        self._last[trial_id] = time.monotonic()
         if "crash" in result:
             self._crash[trial_id] = str(result["crash"])
+        if "node" in result:
+            self._nodes[trial_id] += (str(result["node"]),)
+            return
+        if "left" in result:
+            self._left.add(trial_id)
         self._worked[trial_id] = float(result.get("worked", 0.0))
         for state in result.get("recorded", ()):
             self._board.state_done(state)
@@ -204,6 +229,7 @@ class Release(_StaysHere, Searcher):
         self._board.now(f"train {trial_id}", None)
         if trial is None:
             return
+        self._last.pop(trial_id, None)
         nodes = self._nodes.pop(trial_id)
         passed, worked = time.monotonic() - self._began.pop(trial_id), self._worked.pop(trial_id, 0)
         self._board.took("train", worked)
@@ -211,7 +237,11 @@ class Release(_StaysHere, Searcher):
         left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
         if not left or self.stopped.is_set():
             return
-        tried = self._tries.get(trial.name, 0) + (not _gone(nodes))
+        lost = gone(nodes) if nodes else set()
+        self._slots.lose(lost)  # the next look at the cluster may come too late
+        no_try = bool(lost) or trial_id in self._left
+        self._left.discard(trial_id)
+        tried = self._tries.get(trial.name, 0) + (not no_try)
         self._tries[trial.name] = tried
         if tried < ATTEMPTS:
             with self._lock:
@@ -223,6 +253,16 @@ class Release(_StaysHere, Searcher):
             for rung in ladder.rungs:
                 if not self._board.settled(rung.state_id):
                     self._fail(rung.state_id, f"training crashed {tried} times: {why}", False)
+
+    def silent(self) -> list[str]:
+        """The trials that have said nothing for `SILENCE` seconds, a line each, once."""
+        found = []
+        for trial_id, at in list(self._last.items()):
+            trial, passed = self._running.get(trial_id), time.monotonic() - at
+            if trial is not None and passed > SILENCE:
+                self._last.pop(trial_id, None)
+                found.append(f"slow: trial {trial.name} has told of no step for {passed:.0f} s")
+        return found
 
     def _fail(self, state: str, error: str, recorded: bool) -> None:
         fell = self._board.state_failed(state, error)
@@ -253,6 +293,10 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
 
     from .training.run import train
 
+    tune.report({"node": ray.get_runtime_context().get_node_id()})
+    ended = threading.Event()
+    watching = threading.Thread(target=_end_with, args=(config["nodes"], ended), daemon=True)
+    watching.start()
     job, wanted = jobs[config["task"]], set(config["ladders"])
     ladders = tuple(ladder for ladder in job.ladders if ladder.id in wanted)
     try:
@@ -262,14 +306,19 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
         )
     except Exception as e:
         tune.report({"crash": f"{type(e).__name__}: {e}"[:2000]})
+    finally:
+        ended.set()
 
 
-def _gone(nodes: Sequence[str]) -> bool:
-    """Whether one of the nodes left the cluster."""
-    if not nodes:
-        return False
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    return not alive.issuperset(nodes)
+def _end_with(nodes: Sequence[str], ended: threading.Event) -> None:
+    """End this process if one of the nodes is dead, and `ended` is not set.
+
+    Ray Train would go on trying for minutes to start workers there. Its controller ends with this
+    process.
+    """
+    while not ended.wait(LOOK):
+        if gone(nodes, leaving=False) and not ended.wait(LOOK):
+            os._exit(1)
 
 
 def training(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:

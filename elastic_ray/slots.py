@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from .capacity import EngineSlot, Layout, Trainer
@@ -45,6 +45,11 @@ class TrainerSlots:
         """How many trials hold a slot."""
         with self._lock:
             return len(self._held)
+
+    def lose(self, nodes: Collection[str]) -> None:
+        """Give out no slot on these nodes any more, until the layout is another."""
+        with self._lock:
+            self._slots = [slot for slot in self._slots if not set(nodes) & set(slot.nodes)]
 
     def become(self, slots: Sequence[Trainer]) -> None:
         """Give out those slots from now on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 from elastic_ray.board import Board
 from elastic_ray.capacity import Trainer
 from elastic_ray.plan import QUERIES, Plan
-from elastic_ray.schedule import ATTEMPTS, Failure, Release
+from elastic_ray.schedule import ATTEMPTS, SILENCE, Failure, Release
 from elastic_ray.slots import TrainerSlots
 from elastic_ray.spec import Spec
 from elastic_ray.trials import Trial, bundle
@@ -198,3 +199,41 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     while tune.fill() != Release.FINISHED:
         tune.end(next(iter(tune.running)), lost=False)
     assert tune.board.done == set(plan.nodes)
+
+
+def hub_grid() -> Plan:
+    model = {"name": "m", "hub": "some/m-1b", "revision": "0" * 40}
+    return plan_of(spec_of(models=[model], positive=[16, 32]))
+
+
+def test_a_trial_that_left_its_node_is_not_counted_as_a_try() -> None:
+    plan = hub_grid()
+    tune = Tuner(plan, 1, random.Random(0))
+    for start in plan.starts:
+        tune.board.state_done(start)
+    tune.fill()
+    first = tune.released[0]
+    for number in range(5 * ATTEMPTS):
+        tune.release.on_trial_result(f"t{number}", {"left": True, "worked": 0.1})
+        tune.release.on_trial_complete(f"t{number}")
+        again = tune.release.suggest(f"t{number + 1}")
+        assert isinstance(again, dict) and again["trial"] == first
+    assert not tune.failures
+
+
+def test_a_trial_that_is_silent_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = hub_grid()
+    tune = Tuner(plan, 1, random.Random(0))
+    for start in plan.starts:
+        tune.board.state_done(start)
+    tune.fill()
+    tune.release.on_trial_result("t0", {"node": "n1"})
+    assert tune.release.silent() == []
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SILENCE + 5)
+    (line,) = tune.release.silent()
+    assert tune.released[0] in line and "told of no step for 18" in line
+    assert tune.release.silent() == []
+    tune.release.on_trial_result("t0", {"worked": 1.0})
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * SILENCE + 20)
+    assert len(tune.release.silent()) == 1

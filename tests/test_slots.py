@@ -173,3 +173,15 @@ def test_what_was_asked_for_comes_back_with_its_nodes() -> None:
     assert again.trainers == layout.trainers == 4
     assert [len(slot.replicas) for slot in again.engine_slots] == [4]
     assert {name: len(places) for name, places in again.scorer_places.items()} == {"s": 2}
+
+
+def test_no_slot_of_a_lost_node_is_given_out_before_the_next_layout() -> None:
+    layout = laid(NODES)
+    slots = TrainerSlots(layout.trainer_slots)
+    lost = layout.trainer_slots[0].nodes[0]
+    slots.lose({lost})
+    given = [slots.take(f"t{i}") for i in range(layout.trainers)]
+    assert given.count(None) == sum(lost in slot.nodes for slot in layout.trainer_slots)
+    assert not any(lost in nodes for nodes in given if nodes)
+    slots.become(layout.trainer_slots)
+    assert slots.take("again") is not None

@@ -112,14 +112,23 @@ def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
         full("fused"),
         full("alone", alone(ladder[0])),
         full("small", micro_batch=3),
+        full("left-fused"),
         *(full(f"zero{stage}", zero_stage=stage) for stage in (1, 2, 3)),
+        *(full(f"left-zero{stage}", zero_stage=stage) for stage in (1, 3)),
         *(
             job_of(root, case, recipe, ladders_of(planned(recipe), "positive"), Runtime())
-            for case, recipe in (("bf16", bf16), ("lora", LORA), ("cosine", COSINE))
+            for case, recipe in (
+                ("bf16", bf16),
+                ("lora", LORA),
+                ("cosine", COSINE),
+                ("left-bf16", bf16),
+                ("left-lora", LORA),
+            )
         ),
     ]
     two = [full(f"two{s}", workers=2, zero_stage=s) for s in (0, 1, 2, 3)]
     two.append(full("two-uneven", workers=2, micro_batch=3))
+    two += [full(f"left-two{s}", workers=2, zero_stage=s) for s in (2, 3)]
     return one, two
 
 
@@ -129,10 +138,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from ray.train.torch import TorchTrainer
 
     def walk_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
+        import ray.train
+
+        from elastic_ray.training import ladder as module
         from elastic_ray.training.ladder import Climber, walk
+
+        def leave(job: TrainJob) -> None:
+            """Walk a ladder with notice of the node's end after every third step."""
+            context, module.REPORT_EVERY = ray.train.get_context(), -1.0
+            leaving = True
+            while leaving:
+                told: list[bool] = []
+
+                def noticed(told: list[bool] = told) -> bool:
+                    told.append(True)
+                    return len(told) == 3
+
+                rank, workers = context.get_world_rank(), context.get_world_size()
+                climber = Climber(job, rank, workers, lambda said: None, noticed)
+                climber.climb(job.ladders[0])
+                leaving = climber.leaving
 
         for job in config["jobs"]:
             walk({"job": job})
+        for job in config["left"]:
+            leave(job)
         if config["cut"] is None:
             return
 
@@ -160,9 +190,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         for workers, work, broken in ((1, one, cut), (2, two, None)):
+            left = [job for job in work if job.trial.startswith("left-")]
+            whole = [job for job in work if job not in left]
             TorchTrainer(
                 walk_all,
-                train_loop_config={"jobs": work, "cut": broken},
+                train_loop_config={"jobs": whole, "left": left, "cut": broken},
                 scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
                 torch_config=Group(backend="gloo"),
                 run_config=RunConfig(
@@ -265,6 +297,15 @@ def test_a_ladder_that_was_cut_goes_on_bit_for_bit(trained: Trained) -> None:
         assert other["checksum"] == row["checksum"]
         assert other["losses"] == row["losses"]
     assert not list(Path(cut.location("resume")).iterdir()), "a finished ladder keeps no point"
+
+
+@pytest.mark.parametrize("case", ["fused", "zero1", "zero3", "bf16", "lora", "two2", "two3"])
+def test_a_ladder_that_left_its_node_twice_goes_on_bit_for_bit(trained: Trained, case: str) -> None:
+    """Between two snapshots, on notice: no step is taken again, and none is missing."""
+    left, whole = trained.results(f"left-{case}"), trained.results(case)
+    rows = whole.states(("checksum", "losses", "tokens"))
+    assert left.states(("checksum", "losses", "tokens")) == rows
+    assert not list(Path(left.location("resume")).iterdir())
 
 
 def test_a_lora_checkpoint_is_an_adapter_over_its_start(trained: Trained) -> None:

@@ -5,8 +5,8 @@ The claim counts as long as that lease does: a driver that ends, or dies, leaves
 What is recorded is told by the record, never by a claim.
 
 On a local folder claims are taken under a file lock, all of them or none. On an object store a
-driver writes its own, waits `SETTLE` seconds and reads them back, as for leases: drivers that claim
-the same at once may both give way, and try again.
+driver reads each and at once writes its own, waits `SETTLE` seconds and reads them back, as for
+leases: drivers that claim the same at once may both give way, and try again.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Claims:
         """
         files = [_file(name) for name in names]
         with alone_with_leases(self._folder):
-            if any(map(self._elsewhere, files)):
-                return False
-            for file in files:
+            for number, file in enumerate(files):
+                if self._elsewhere(file):
+                    self._drop(files[:number])
+                    return False
                 self._folder.put(file, self._mine)
         if self._folder.local is None:
             time.sleep(SETTLE)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checkpoints import CheckpointError
 from .coding import Window, measured, windows
+from .pulse import Pulse
 from .values import (
     Answer,
     EngineConfig,
@@ -154,6 +155,7 @@ class VllmEngine:
                 **args,
             ),
         )
+        self._pulse = Pulse(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
@@ -302,21 +304,22 @@ class VllmEngine:
         return LoRARequest(weights.state_id, number, weights.adapter)
 
     async def check(self) -> None:
-        await check_vllm(self._llm)
+        await check_vllm(self._llm, self._pulse)
 
     async def close(self) -> None:
         self._llm.shutdown()
 
 
-async def check_vllm(llm: AsyncLLM) -> None:
-    """`EngineError` if the engine can answer no more.
+async def check_vllm(llm: AsyncLLM, pulse: Pulse) -> None:
+    """`EngineError` if the engine can answer no more: its process died, or has been silent.
 
     Never vLLM's own error: whoever receives it, Serve's controller too, would import vLLM for it.
     """
     try:
         await llm.check_health()
+        pulse.beat()
     except Exception as e:
-        raise EngineError(f"the engine's process died: {_reason(e)}") from None
+        raise EngineError(f"the engine's process is dead: {_reason(e)}") from None
 
 
 def _held(output: RequestOutput, lora: Any) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..stragglers import Stragglers
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment
 from .values import (
@@ -30,6 +31,7 @@ from .values import (
     Weights,
     joined,
 )
+from .warden import guard
 
 TRIES = 3
 CHUNK = 512
@@ -67,6 +69,8 @@ class Fleet:
         """Name -> what makes an application of so many replicas on a node."""
         self._on: dict[str, dict[str | None, _Application]] = {}
         self._places: dict[str, Mapping[str, int]] = {}
+        self._opening: set[str] = set()
+        self.stragglers = Stragglers()
         self._started = False
         self._starting = asyncio.Lock()
 
@@ -113,26 +117,43 @@ class Fleet:
         async with self._starting:
             if not self._started:
                 await asyncio.to_thread(serve.start, proxy_location="Disabled")
+                guard(self._prefix)
                 self._started = True
         name = config.name
         self._deployments[name], self._on[name] = application, {}
-        while True:
-            places = self._places.get(name)
-            wanted: dict[str | None, int] = {**places} if places else {None: config.replicas}
-            opened = await asyncio.gather(
-                *(self._start(name, node, count) for node, count in wanted.items()),
-                return_exceptions=True,
-            )
-            failed = [each for each in opened if isinstance(each, BaseException)]
-            if not failed or self._on[name] or self._places.get(name) is places:
-                break  # else its nodes went while it started: once more, on those that came
-        if failed and not self._on[name]:
+        self._opening.add(name)
+        try:
+            about, failed = await self._start_everywhere(name, config.replicas)
+        finally:
+            self._opening.discard(name)
+        if not self._on[name]:
             del self._deployments[name], self._on[name]
             raise failed[0]
-        about = next(each for each in opened if isinstance(each, dict))
         if failed:
-            about = {**about, "notice": f"not everywhere: {failed[0]}"}
+            about["notice"] = f"not everywhere: {failed[0]}"
         return {**about, "seconds": time.monotonic() - began}
+
+    async def _start_everywhere(
+        self, name: str, replicas: int
+    ) -> tuple[dict[str, Any], list[BaseException]]:
+        """Start a deployment where its places are, which may change meanwhile: what one of them
+        says of itself, and what failed on the last ones."""
+        about: dict[str, Any] = {}
+        while True:
+            places, on = self._places.get(name), self._on[name]
+            wanted: dict[str | None, int] = {**places} if places else {None: replicas}
+            opened = await asyncio.gather(
+                *(
+                    self._start(name, node, count)
+                    for node, count in wanted.items()
+                    if node not in on or on[node].replicas < count
+                ),
+                return_exceptions=True,
+            )
+            for each in opened:
+                about |= each if isinstance(each, dict) else {}
+            if self._places.get(name) is places:
+                return about, [each for each in opened if isinstance(each, BaseException)]
 
     async def _start(self, name: str, node: str | None, replicas: int) -> dict[str, Any]:
         """Start, or resize, a deployment's application on a node."""
@@ -187,6 +208,8 @@ class Fleet:
                     call.cancel()
             application = self._application_name(name, node)
             await asyncio.to_thread(serve.delete, application, _blocking=False)
+        if name in self._opening:
+            return []  # whoever opens it sees where it is to be now
         new = [
             self._start(name, node, count)
             for node, count in places.items()
@@ -277,7 +300,8 @@ class Fleet:
             call = asyncio.ensure_future(_call(application.handle, method, arguments))
             application.calls.add(call)
             try:
-                return await call
+                with self.stragglers.timing(f"{method} by {name}", str(held or "")):
+                    return await call
             except asyncio.CancelledError:
                 asked = asyncio.current_task()
                 if not application.gone or (asked and asked.cancelling()):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .engine import check_vllm, downloaded, longest_text, why_no_vllm
+from .pulse import Pulse
 from .values import EngineError, Score, ScorerConfig, to_score
 
 BATCH = 64
@@ -89,11 +90,12 @@ class VllmJudge:
         self._requests = 0
         if not self._reader.is_score_model:
             self._llm = self._start(config.checkpoint, config.revision)
-            return
-        # vLLM has read the weights when it has started, and needs their folder no more.
-        with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
-            as_classifier(_local(config), Path(folder))
-            self._llm = self._start(folder, None)
+        else:
+            # vLLM has read the weights when it has started, and needs their folder no more.
+            with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
+                as_classifier(_local(config), Path(folder))
+                self._llm = self._start(folder, None)
+        self._pulse = Pulse(self._llm.is_sleeping)
 
     def _start(self, checkpoint: str, revision: str | None) -> Any:
         from vllm import AsyncEngineArgs
@@ -140,7 +142,7 @@ class VllmJudge:
         return to_score([float(x) for x in last.outputs.data.flatten()], self._config)
 
     async def check(self) -> None:
-        await check_vllm(self._llm)
+        await check_vllm(self._llm, self._pulse)
 
     async def close(self) -> None:
         self._llm.shutdown()

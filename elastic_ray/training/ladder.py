@@ -3,13 +3,16 @@
 Every rank runs `Climber.climb`. Each ladder starts from its parent's *saved* weights with a fresh
 optimiser, also when both ran in this process (design, rule 3). After a rung: weights saved, then
 the state recorded, then reported. A ladder that cannot go on is recorded as failed, rung by rung,
-and the next one begins; ranks agree on it first, so that none waits for another.
+and the next one begins; ranks agree on it first, so that none waits for another. Where the cloud
+gives notice that it takes a node, the ladder stops between two snapshots with a resume point, and
+goes on elsewhere from there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import math
 import time
 from collections import deque
@@ -23,15 +26,15 @@ from ..tasks import Task, load_task
 from . import snapshot
 from .batches import learning_rate, order, steps
 from .learner import Learner
-from .resume_point import remove_point
+from .resume_point import remove_older, remove_point
 from .values import TrainingError, TrainJob
 from .versions import versions
 
 PATIENCE = 20
 """Steps in a row with a loss above `HOPELESS` x log(vocabulary) after which a ladder diverged."""
 HOPELESS = 2.0
-CHECKS = 50
-"""Times per ladder, at least, that several ranks agree whether a report is due; one just looks."""
+CHECK_EVERY = 5.0
+"""Seconds, about, after which several ranks agree whether a report is due; one just looks."""
 REPORT_EVERY = 0.5
 """Seconds between reports: Ray Train takes one per poll, and makes a quicker worker wait."""
 
@@ -39,10 +42,21 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class Climber:
-    """Walks ladders on this rank. `report` is called by all ranks in step; rank 0's words count."""
+    """Walks ladders on this rank. `report` is called by all ranks in step, rank 0's words count;
+    after it `noticed`, which says whether a node of theirs is about to be taken away."""
 
-    def __init__(self, job: TrainJob, rank: int, workers: int, report: Report) -> None:
+    def __init__(
+        self,
+        job: TrainJob,
+        rank: int,
+        workers: int,
+        report: Report,
+        noticed: Callable[[], bool] = bool,
+    ) -> None:
         self._job, self._rank, self._workers, self._report = job, rank, workers, report
+        self._noticed = noticed
+        self.leaving = False
+        """Whether there is nothing more to do here, as a node is about to go."""
         self._results = Results(job.results)
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
@@ -92,7 +106,7 @@ class Climber:
         recipe = ladder.stage.recipe
         total = steps(ladder.examples, recipe)
         rungs = {steps(rung.examples, recipe): rung for rung in ladder.rungs}
-        every = 1 if self._workers == 1 else max(1, total // CHECKS)
+        every, began, first = 1, time.monotonic(), run.step
         pool = run.examples or self._task.pool(ladder.stage.pool)
         batches = order(len(pool), ladder.examples, recipe, ladder.stage.seed)
         above: deque[bool] = deque(maxlen=PATIENCE)
@@ -112,9 +126,27 @@ class Climber:
                 if error is not None:
                     return error
                 self._done.append(rung.state_id)
+                if self._rank == 0:
+                    remove_older(self._results, ladder.id, run.step)
+            if self._workers > 1 and step == first + 2:
+                pace = (time.monotonic() - began) / 3
+                every = int(self._agree(str(max(1, round(CHECK_EVERY / pace)))) or 1)
             if rung is not None or (step + 1) % every == 0:
                 self.tell(self._progress(ladder, step + 1))
+            if self.leaving and step + 1 < total:
+                if rung is None:
+                    self._pause(run, ladder)
+                return None
         return None
+
+    def _pause(self, run: Learner, ladder: Ladder) -> None:
+        """Note where to go on, between two snapshots; without it the last one will have to do."""
+        recipe = ladder.stage.recipe
+        passed = [r.state_id for r in ladder.rungs if steps(r.examples, recipe) <= run.step]
+        try:
+            run.save_point(passed[-1] if passed else ladder.parent_id, moved=True)
+        except (ResultsError, OSError) as e:
+            logging.getLogger(__name__).warning("no resume point: %s", e)
 
     def tell(self, words: Mapping[str, Any], at_once: bool = False) -> None:
         """Report what is done and failed since the last report, if that is a while ago."""
@@ -127,6 +159,7 @@ class Climber:
             said = {**words, "recorded": self._done, "failed": failed, "worked": self._worked}
             self._report(said)
             self._done, self._failed, self._reported = [], {}, time.monotonic()
+            self.leaving = self.leaving or self._noticed()
 
     def _progress(self, ladder: Ladder, step: int) -> dict[str, Any]:
         examples = min(ladder.examples, step * ladder.stage.recipe.global_batch)
@@ -150,7 +183,7 @@ class Climber:
                 else:
                     self._results.write("states", [{**run.row(rung), **saved}])
             if rung is not ladder.rungs[-1]:
-                run.save_point(rung.state_id)
+                run.save_point(rung.state_id, moved=False)
             elif self._rank == 0:
                 remove_point(self._results, ladder.id)
         except (TrainingError, ResultsError, OSError) as e:
@@ -206,8 +239,13 @@ def walk(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(math.ceil(job.runtime.cpus_per_worker))
     context = ray.train.get_context()
     climber = Climber(
-        job, context.get_world_rank(), context.get_world_size(), lambda said: ray.train.report(said)
+        job,
+        context.get_world_rank(),
+        context.get_world_size(),
+        lambda said: ray.train.report(said),
+        lambda: ray.train.get_preemption_info() is not None,
     )
     for ladder in job.ladders:
-        climber.climb(ladder)
-    climber.tell({}, at_once=True)
+        if not climber.leaving:
+            climber.climb(ladder)
+    climber.tell({"left": True} if climber.leaving else {}, at_once=True)

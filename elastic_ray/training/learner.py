@@ -13,7 +13,7 @@ from ..tasks import Example
 from . import adapters, snapshot
 from .batches import counted, deal, micro_batches, tokenize
 from .lessons import taught
-from .resume_point import ResumePoint, load_point, save_point
+from .resume_point import Optimizer, ResumePoint, load_point, save_point
 from .values import TrainingError, TrainJob
 from .versions import hardware, versions
 
@@ -48,7 +48,7 @@ class Learner:
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
         model, self._base = adapters.load_parent(
             results,
-            point.state_id if point else ladder.parent_id,
+            point.base if point else ladder.parent_id,
             self._recipe.lora,
             self._torch_dtype,
             ladder.stage.seed,
@@ -74,7 +74,7 @@ class Learner:
         self._began = time.monotonic()
         self._started = dt.datetime.now(dt.UTC)
         if point is not None:
-            point.restore(self._inner())
+            point.restore(Optimizer.of(self._engine.optimizer), self._engine.module)
             self._losses = list(point.losses)
             self._tokens, self._earlier = point.tokens, point.seconds
 
@@ -171,9 +171,12 @@ class Learner:
         saved = adapters.adapter_weights(self._model, weights) if lora else weights
         return snapshot.save(self._results, state, self._model, self._tokenizer, saved, notes)
 
-    def save_point(self, state: str) -> None:
-        """What a later process needs to go on from this rung bit for bit."""
-        point = ResumePoint.of(self._inner(), state, self._losses, self._tokens, self._seconds())
+    def save_point(self, base: str, moved: bool) -> None:
+        """What a later process needs to go on from here bit for bit, beside the recorded state
+        `base`; `moved`: the model has been trained since."""
+        model = self._engine.module if moved else None
+        optimizer = Optimizer.of(self._engine.optimizer)
+        point = ResumePoint.of(optimizer, model, base, self._losses, self._tokens, self._seconds())
         save_point(
             self._results,
             self._ladder.id,
@@ -182,13 +185,6 @@ class Learner:
             self._workers,
             self._job.runtime.zero_stage,
         )
-
-    def _inner(self) -> Any:
-        """The torch optimiser at the bottom of DeepSpeed's wrappers."""
-        optimizer = self._engine.optimizer
-        while hasattr(optimizer, "optimizer"):
-            optimizer = optimizer.optimizer
-        return optimizer
 
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._began

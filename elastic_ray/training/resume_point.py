@@ -1,4 +1,8 @@
-"""Where an interrupted ladder goes on: optimiser state beside the last snapshot, as safetensors.
+"""Where an interrupted ladder goes on: optimiser state beside a recorded state, as safetensors.
+
+A point is made at every snapshot, and between two of them where a node is about to be taken away.
+It is of one step: `resume/<ladder>/<step>-<base>/`, where `base` is the last state of the ladder
+that is on record (its parent before the first), whose weights are loaded before the point is set.
 
 One file per rank, of that rank's part of the state, so it fits the same number of workers and the
 same ZeRO stage only; under any other, the ladder is trained again from its parent, with the same
@@ -16,10 +20,35 @@ from ..results import Results
 
 
 @dataclass(frozen=True)
-class ResumePoint:
-    """A ladder after the rung `state_id`: one rank's optimiser tensors, and the story so far."""
+class Optimizer:
+    """Of a torch optimiser the parameters that this rank steps, and what it knows of each."""
 
-    state_id: str
+    parameters: Sequence[Any]
+    state: Any
+
+    @classmethod
+    def of(cls, wrapped: Any) -> Optimizer:
+        """The one at the bottom of DeepSpeed's wrappers.
+
+        ZeRO-3 lends it a part of the parameters for each step, and takes them back: between steps
+        it has none.
+        """
+        parted = None
+        while hasattr(wrapped, "optimizer"):
+            parted = getattr(wrapped, "fp32_partitioned_groups_flat", parted)
+            wrapped = wrapped.optimizer
+        own = [p for group in wrapped.param_groups for p in group["params"]]
+        return cls(own if parted is None else parted, wrapped.state)
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A ladder after some step, beyond the state `base`: one rank's tensors, and the story so far.
+
+    The tensors are the optimiser's and, where the model is not what `base` is, the model's.
+    """
+
+    base: str
     losses: tuple[float, ...]
     tokens: int
     seconds: float
@@ -27,22 +56,32 @@ class ResumePoint:
 
     @classmethod
     def of(
-        cls, optimizer: Any, state_id: str, losses: Sequence[float], tokens: int, seconds: float
+        cls,
+        optimizer: Optimizer,
+        model: Any | None,
+        base: str,
+        losses: Sequence[float],
+        tokens: int,
+        seconds: float,
     ) -> ResumePoint:
-        """The point of a torch optimiser: its own copies of the weights, and Adam's moments."""
+        """The point of an optimiser: its own copies of the weights, and Adam's moments; and of a
+        model that has moved on from `base`."""
         import torch
 
         tensors = {}
-        for i, parameter in enumerate(_parameters(optimizer)):
-            tensors[f"{i}.value"] = parameter.detach().cpu().clone().contiguous()
+        for i, parameter in enumerate(optimizer.parameters):
+            tensors[f"{i}.value"] = _copy(parameter)
             for name, value in optimizer.state[parameter].items():
                 whole = value if torch.is_tensor(value) else torch.tensor(float(value))
-                tensors[f"{i}.{name}"] = whole.detach().cpu().clone().contiguous()
-        return cls(state_id, tuple(losses), tokens, seconds, tensors)
+                tensors[f"{i}.{name}"] = _copy(whole)
+        for i, part in enumerate(_trained(model) if model is not None else ()):
+            tensors[f"model.{i}"] = _copy(part)
+        return cls(base, tuple(losses), tokens, seconds, tensors)
 
-    def restore(self, optimizer: Any) -> None:
-        """Set a fresh optimiser of the same model, workers and ZeRO stage to this point."""
-        for i, parameter in enumerate(_parameters(optimizer)):
+    def restore(self, optimizer: Optimizer, model: Any) -> None:
+        """Set a fresh optimiser of the same model, workers and ZeRO stage to this point, and the
+        model, which holds the weights of `base`."""
+        for i, parameter in enumerate(optimizer.parameters):
             parameter.data.copy_(self.tensors[f"{i}.value"])
             state = optimizer.state[parameter]
             for key, value in self.tensors.items():
@@ -50,20 +89,41 @@ class ResumePoint:
                 if place == str(i) and name != "value":
                     # torch keeps Adam's step on the CPU
                     state[name] = value.clone() if name == "step" else value.to(parameter.device)
+        for i, part in enumerate(_trained(model)):
+            value = self.tensors.get(f"model.{i}")
+            # What ZeRO-3 has not gathered yet it will gather from its parts.
+            if value is not None and value.shape == part.shape:
+                part.copy_(value)
 
 
-def _parameters(optimizer: Any) -> list[Any]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+def _copy(tensor: Any) -> Any:
+    return tensor.detach().cpu().clone().contiguous()
 
 
-def _name(ladder: str, state: str, rank: int, workers: int, zero_stage: int) -> str:
-    return f"resume/{ladder}/{state}/{rank}-of-{workers}-zero{zero_stage}.safetensors"
+def _trained(model: Any) -> list[Any]:
+    """The trained parameters as this rank holds them: with ZeRO-3 its part of each, and the whole
+    of a small one, which stays gathered."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        each.data
+        for p in trained
+        for each in (getattr(p, "ds_tensor", None), p)
+        if each is not None
+    ]
+
+
+def _folder(ladder: str, step: int, base: str) -> str:
+    return f"resume/{ladder}/{step:08d}-{base}"
+
+
+def _file(rank: int, workers: int, zero_stage: int) -> str:
+    return f"{rank}-of-{workers}-zero{zero_stage}.safetensors"
 
 
 def save_point(
     results: Results, ladder: str, point: ResumePoint, rank: int, workers: int, zero_stage: int
 ) -> None:
-    """Write this rank's file; rank 0 then removes older points. `ResultsError` on a full disk."""
+    """Write this rank's file; `ResultsError` on a full disk."""
     from safetensors.torch import save
 
     story = {
@@ -72,36 +132,46 @@ def save_point(
         "seconds": str(point.seconds),
     }
     data = save(point.tensors, metadata=story)
-    results.folder.put(_name(ladder, point.state_id, rank, workers, zero_stage), data)
-    if rank == 0:
-        for state in results.folder.names(f"resume/{ladder}"):
-            if state != point.state_id:
-                results.folder.delete_folder(f"resume/{ladder}/{state}")
+    folder = _folder(ladder, len(point.losses), point.base)
+    results.folder.put(f"{folder}/{_file(rank, workers, zero_stage)}", data)
+
+
+def remove_older(results: Results, ladder: str, step: int) -> None:
+    """Remove the points before that step, of which every rank has written its file."""
+    for name in results.folder.names(f"resume/{ladder}"):
+        if _step(name) != step:
+            results.folder.delete_folder(f"resume/{ladder}/{name}")
 
 
 def load_point(
     results: Results, ladder: str, rank: int, workers: int, zero_stage: int
 ) -> ResumePoint | None:
-    """The newest point whose state is recorded with its checkpoint, complete for these workers."""
+    """The newest point whose base is recorded with its checkpoint, complete for these workers."""
     from safetensors import safe_open
 
-    for state in results.folder.names(f"resume/{ladder}"):
-        row = results.state(state)
+    for name in sorted(results.folder.names(f"resume/{ladder}"), key=_step, reverse=True):
+        base = name.partition("-")[2]
+        row = results.state(base) if base else None
         if row is None or row["status"] != "done" or row["checkpoint"] is None:
             continue
-        names = [_name(ladder, state, each, workers, zero_stage) for each in range(workers)]
-        if not all(results.folder.exists(name) for name in names):
+        folder = f"resume/{ladder}/{name}"
+        files = [_file(each, workers, zero_stage) for each in range(workers)]
+        if not all(results.folder.exists(f"{folder}/{file}") for file in files):
             continue
-        file_name = names[rank].rpartition("/")[2]
         with (
-            results.folder.local_folder(f"resume/{ladder}/{state}") as folder,
-            safe_open(folder / file_name, framework="pt") as file,
+            results.folder.local_folder(folder) as place,
+            safe_open(place / files[rank], framework="pt") as file,
         ):
             story = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         losses = tuple(json.loads(story["losses"]))
-        return ResumePoint(state, losses, int(story["tokens"]), float(story["seconds"]), tensors)
+        return ResumePoint(base, losses, int(story["tokens"]), float(story["seconds"]), tensors)
     return None
+
+
+def _step(name: str) -> int:
+    step = name.partition("-")[0]
+    return int(step) if step.isdigit() else -1
 
 
 def remove_point(results: Results, ladder: str) -> None:

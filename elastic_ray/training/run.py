@@ -52,7 +52,9 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
             run_config=RunConfig(
                 storage_path=scratch,
                 failure_config=FailureConfig(
-                    max_failures=0, controller_failure_limit=STARTS_IN_VAIN
+                    max_failures=0,
+                    max_preemption_failures=0,  # the trial goes on elsewhere
+                    controller_failure_limit=STARTS_IN_VAIN,
                 ),
                 callbacks=list(callbacks),
                 worker_runtime_env={"env_vars": {} if gpus else {"DS_ACCELERATOR": "cpu"}},

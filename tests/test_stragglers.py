@@ -1,0 +1,53 @@
+"""What takes much longer than its like is told, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from elastic_ray.stragglers import KNOWN, LEAST, TIMES, Stragglers
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def ended(stragglers: Stragglers, clock: Clock, kind: str, *seconds: float) -> None:
+    for each in seconds:
+        with stragglers.timing(kind, "x"):
+            clock.now += each
+
+
+@pytest.mark.parametrize("usual", [1.0, LEAST])
+def test_what_is_late_is_told_once(clock: Clock, usual: float) -> None:
+    stragglers = Stragglers(clock)
+    ended(stragglers, clock, "answer", *[usual] * KNOWN)
+    with stragglers.timing("answer", "state abc"):
+        clock.now += max(LEAST, TIMES * usual) - 1
+        assert stragglers.late() == []
+        clock.now += 2
+        (line,) = stragglers.late()
+        assert "answer state abc" in line and f"others took {usual:.1f} s" in line
+        clock.now += 1000
+        assert stragglers.late() == []
+    with stragglers.timing("answer", "another"):
+        clock.now += 10_000
+        assert len(stragglers.late()) == 1
+
+
+def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
+    stragglers = Stragglers(clock)
+    ended(stragglers, clock, "score", *[0.1] * KNOWN)
+    for _ in range(KNOWN):
+        with pytest.raises(ValueError), stragglers.timing("answer", "x"):
+            raise ValueError
+    with stragglers.timing("answer", "state abc"):
+        clock.now += 10_000
+        assert stragglers.late() == []
