@@ -1,0 +1,145 @@
+"""A sweep under a fault every half minute, drawn at random, until it has gone on for so long.
+
+    python tests/fault_soak.py [--minutes 20] [--every 30] [--seed 0]
+
+Sweeps run one after the other on the cluster of `faults`; whatever breaks, the command is given
+again until it ends well. Killed, hung or stalled are processes of the sweep (trainers, engines,
+scorers, Tune's, Serve's, the command itself), and nodes go and come. Each sweep's rows must equal
+an undisturbed run's, none twice. Ends with 1 if one differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+from fault_matrix import at_work
+from faults import Disturbed
+
+TARGETS = {
+    "trainer": "ray::RayTrainWorker",
+    "engine": ":EngineReplica",
+    "scorer": ":ScorerReplica",
+    "trial": "ray::ImplicitFunc",
+    "controller": "ray::TrainController",
+    "serve": "ray::ServeController",
+}
+"""What Ray calls a process of each part."""
+STALL = 8.0
+
+
+class Soak:
+    """The faults of one run of this script, and what they hit."""
+
+    def __init__(self, disturbed: Disturbed, dice: random.Random) -> None:
+        self._disturbed, self._dice = disturbed, dice
+        self.hit: Counter[str] = Counter()
+        self._stalled: list[tuple[float, int]] = []
+
+    def strike(self, run: subprocess.Popen[str]) -> str:
+        """One fault, on something that is there; what it was."""
+        options = [("command", "killed"), ("command", "stalled"), ("node", "lost")]
+        found = {part: self._processes(name) for part, name in TARGETS.items()}
+        for part, pids in found.items():
+            if pids:
+                options += [(part, "killed"), (part, "stalled")]
+                options += [(part, "hung")] if part in ("trainer", "engine", "scorer") else []
+        part, fault = self._dice.choice(options)
+        if part == "node":
+            node = self._dice.choice(sorted(self._disturbed.cluster.worker_nodes, key=id))
+            self._disturbed.lose(node.node_id)
+            self._disturbed.add_node()
+        else:
+            pid = run.pid if part == "command" else self._dice.choice(found[part])
+            self._signal(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+            if fault == "stalled":
+                self._stalled.append((time.monotonic() + STALL, pid))
+        self.hit[f"{part} {fault}"] += 1
+        return f"{part} {fault}"
+
+    def wake(self) -> None:
+        """Those that have stood still for long enough go on."""
+        now = time.monotonic()
+        for due, pid in self._stalled:
+            if due <= now:
+                self._signal(pid, signal.SIGCONT)
+        self._stalled = [each for each in self._stalled if each[0] > now]
+
+    def _processes(self, name: str) -> list[int]:
+        found = []
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            words = " ".join(process.info["cmdline"] or [])
+            if name in words and self._ours(process):
+                found.append(process.pid)
+        return sorted(found)
+
+    def _ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("FAULTS") == str(self._disturbed.hooks)
+        except psutil.Error:
+            return False
+
+    def _signal(self, pid: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def sweep(disturbed: Disturbed, name: str, soak: Soak, every: float, until: float) -> list[str]:
+    """One sweep under faults, to its end; what should not be."""
+    results = disturbed.folder / name
+    shutil.copytree(disturbed.half, results)
+    next_at, runs = time.monotonic() + every, 0
+    while True:
+        run, runs = disturbed.start(results), runs + 1
+        while run.poll() is None:
+            time.sleep(0.5)
+            soak.wake()
+            if time.monotonic() > next_at and time.monotonic() < until:
+                next_at += every
+                print(f"  {soak.strike(run)}", flush=True)
+        out = run.communicate()[0]
+        if run.returncode == 0:
+            break
+        if runs > 3 and time.monotonic() > until + 600:
+            return [f"does not end: {out[-2000:]}"]
+        disturbed.mend()
+    print(f"{name}: {runs} runs of the command", flush=True)
+    problems = disturbed.compare(results)
+    shutil.rmtree(results)
+    return problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--every", type=float, default=30, help="seconds between faults")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, at_work(Path(folder) / "f") as at:
+        soak = Soak(at, random.Random(asked.seed))
+        until, number = time.monotonic() + 60 * asked.minutes, 0
+        while time.monotonic() < until:
+            number += 1
+            problems = sweep(at, f"sweep{number}", soak, asked.every, until)
+            print(f"sweep{number}: {'; '.join(problems) or 'equal'}", flush=True)
+            failed += bool(problems)
+            at.mend()
+    hit = ", ".join(f"{what} {count}" for what, count in sorted(soak.hit.items()))
+    print(f"{number - failed} of {number} sweeps equal under {soak.hit.total()} faults: {hit}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""A few of `fault_matrix`'s cases: one for each part, whatever it takes the sweep to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("ray", reason="the training extra is not installed")
+from fault_matrix import WHENS, at_work, cases, run
+from faults import Disturbed
+
+CHOSEN = (
+    "trainer-hung-before",
+    "engine-killed-during",
+    "scorer-killed-after",
+    "driver-killed-during",
+    "node-drained-before",
+    "node-killed-during",
+)
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disturbed]:
+    with at_work(tmp_path_factory.mktemp("faults") / "f") as disturbed:
+        yield disturbed
+
+
+def test_every_part_breaks_at_every_moment() -> None:
+    every = cases()
+    assert len(every) >= 40 and len({case.name for case in every}) == len(every)
+    for part in ("trainer", "engine", "scorer", "driver", "node", "head"):
+        assert {case.when for case in every if case.part == part} == set(WHENS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHOSEN)
+def test_a_sweep_that_was_disturbed_ends_with_the_same_rows(
+    disturbed: Disturbed, name: str
+) -> None:
+    (case,) = (case for case in cases() if case.name == name)
+    seen = run(disturbed, [case], seed=0)
+    assert seen.problems == [], seen.printed
