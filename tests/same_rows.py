@@ -1,0 +1,44 @@
+"""The rows of one sweep in two results, as far as two runs of it must agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from elastic_ray.results import TABLES, Results
+
+COMPARED = tuple(table for table in TABLES if table != "sweeps")
+APART = {
+    "states": ("seconds", "started_at", "finished_at", "trial"),
+}
+"""What no two runs have in common: moments, how long it took, and the names of Tune's trials."""
+ROUNDED = {"scores": ("probability", 1e-5), "code_lengths": ("bits", 1e-3)}
+"""Sums that depend, in their last digits, on which texts share a batch: (column, tolerance)."""
+
+
+def rows_of(results: Results, sweep: str, table: str, *apart: str) -> list[dict[str, Any]]:
+    """The sweep's rows, without what is its own in each run and without the columns `apart`;
+    other sweeps may share the results."""
+    key = ", ".join(TABLES[table].key)
+    left_out = [*APART.get(table, ()), *apart]
+    exclude = f"EXCLUDE ({', '.join(left_out)})" if left_out else ""
+    whose = f"sweep = '{sweep}'"
+    if "sweep" not in TABLES[table].schema.names:
+        whose = f"state_id IN (SELECT state_id FROM states WHERE {whose})"
+    view = "elasticity" if table == "indices" else table
+    asked = f"SELECT * {exclude} FROM {view} WHERE {whose} ORDER BY {key}"
+    rows: list[dict[str, Any]] = results.query(asked).to_pylist()
+    return rows
+
+
+def compare(wanted: Results, there: Results, sweep: str, table: str, *apart: str) -> int:
+    """Assert that the rows are equal; how many they are."""
+    one, other = (rows_of(each, sweep, table, *apart) for each in (wanted, there))
+    count = len(one)
+    if table in ROUNDED:
+        column, tolerance = ROUNDED[table]
+        known, found = ([row.pop(column) for row in rows] for rows in (one, other))
+        assert found == pytest.approx(known, abs=tolerance)
+    assert other == one
+    return count
