@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from same_rows import ROUNDED, rows_of
+
 from elastic_ray.results import TABLES, Results
 
 HOOKS = Path(__file__).parent / "fault_hooks"
@@ -41,10 +43,6 @@ BEFORE = SPEC.replace("POSITIVE", "[32]").replace("NEGATIVE", "[0, 16]")
 WHOLE = SPEC.replace("POSITIVE", "[32, 64]").replace("NEGATIVE", "[0, 16, 32, 48]")
 INTERVAL = 32
 """The most examples between two snapshots of a ladder of the sweep."""
-APART = {"states": ("seconds", "started_at", "finished_at", "trial", "git_revision")}
-"""What no two runs have in common: moments, how long it took, the names of Tune's trials, and the
-commit, which may be made meanwhile."""
-ROUNDED = {"scores": "probability"}
 COMPARED = ("states", "cells", "responses", "scores", "indices")
 QUICK = {
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "12",
@@ -297,20 +295,21 @@ class Disturbed:
         there, known = Results(str(results), read_only=True), Results(str(self.undisturbed))
         problems = []
         for table in COMPARED:
-            rows, wanted = (rows_of(each, table) for each in (there, known))
+            # The commit may be another one by now.
+            apart = ("git_revision",) if table == "states" else ()
+            rows, wanted = (rows_of(each, "disturbed", table, *apart) for each in (there, known))
             key = TABLES[table].key
             twice = [k for k, n in Counter(tuple(r[c] for c in key) for r in rows).items() if n > 1]
             if twice:
                 problems.append(f"{table}: {len(twice)} rows are there twice")
-            if column := ROUNDED.get(table):
-                for row in (*rows, *wanted):
-                    row[column] = round(row[column], 4)
+            for row in (*rows, *wanted) if table in ROUNDED else ():
+                row[ROUNDED[table][0]] = round(row[ROUNDED[table][0]], 4)
             if rows != wanted:
                 pairs = list(zip(rows, wanted, strict=False))
-                apart = sorted({name for a, b in pairs for name in a if a[name] != b[name]})
+                differ = sorted({name for a, b in pairs for name in a if a[name] != b[name]})
                 problems.append(
                     f"{table}: {len(rows)} rows, undisturbed {len(wanted)}; "
-                    f"they differ in {', '.join(apart)}"
+                    f"they differ in {', '.join(differ)}"
                 )
         return problems
 
@@ -324,13 +323,3 @@ def _stands_still(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
     except OSError:
         return True
-
-
-def rows_of(results: Results, table: str) -> list[dict[str, Any]]:
-    """The rows of a table, in the order of its key, without what is each run's own."""
-    key = ", ".join(TABLES[table].key)
-    apart = f"EXCLUDE ({', '.join(APART[table])})" if table in APART else ""
-    rows: list[dict[str, Any]] = results.query(
-        f"SELECT * {apart} FROM {'elasticity' if table == 'indices' else table} ORDER BY {key}"
-    ).to_pylist()
-    return rows

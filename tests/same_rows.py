@@ -8,7 +8,7 @@ import pytest
 
 from elastic_ray.results import TABLES, Results
 
-COMPARED = tuple(table for table in TABLES if table != "sweeps")
+COMPARED = tuple(table for table in TABLES if table not in ("sweeps", "runs"))
 APART = {
     "states": ("seconds", "started_at", "finished_at", "trial"),
 }
