@@ -74,10 +74,9 @@ def drain_node(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Po
     """Notice that the node will be gone in 30 seconds; it is."""
     disturbed.drain(reached["node"], 30)
     timer = threading.Timer(30, disturbed.lose, [reached["node"]])
+    timer.daemon = True
     timer.start()
     disturbed.go_on()
-    run.wait(timeout=300)
-    timer.cancel()
 
 
 def restart_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
@@ -85,7 +84,7 @@ def restart_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.
     again."""
     os.kill(disturbed.gcs(), signal.SIGKILL)
     disturbed.go_on()
-    run.wait(timeout=180)
+    run.wait()
     disturbed.restart()
 
 
@@ -147,9 +146,10 @@ def run(disturbed: Disturbed, group: Sequence[Case], seed: int) -> Seen:
         dice = random.Random(f"{seed} {case.name}")
         skip = dice.randint(0, MOST_SKIPPED.get(case.point, 0))
         faults.append(Fault(case.point, case.how, skip, case.meanwhile))
-    seen = disturbed.run(group[0].name, faults)
-    disturbed.mend()
-    return seen
+    try:
+        return disturbed.run(group[0].name, faults)
+    finally:
+        disturbed.mend()
 
 
 @contextmanager

@@ -152,10 +152,10 @@ class Disturbed:
         return next(each for each in self.cluster.worker_nodes if each.node_id == name)
 
     def lose(self, name: str) -> None:
-        """Kill a worker's raylet; all that ran there goes with it."""
-        node = self.node(name)
-        node.kill_raylet()
-        self.cluster.worker_nodes.discard(node)
+        """Kill a worker's raylet, if it is still there; all that ran there goes with it."""
+        for node in [each for each in self.cluster.worker_nodes if each.node_id == name]:
+            node.kill_raylet()
+            self.cluster.worker_nodes.discard(node)
 
     def raylet(self, name: str) -> int:
         """The process of a worker's raylet."""
@@ -223,7 +223,7 @@ class Disturbed:
             start_new_session=True,
         )  # fmt: skip
 
-    def run(self, name: str, faults: Sequence[Fault], limit: float = 400.0) -> Seen:
+    def run(self, name: str, faults: Sequence[Fault], limit: float = 900.0) -> Seen:
         """Disturb a sweep by each fault once, and run its command until it ends well, three times
         at most."""
         results, seen, began = self.folder / name, Seen(), time.monotonic()
