@@ -85,8 +85,7 @@ def told(limits: Resources, used: Amount) -> str | None:
 
 def uncounted(limits: Resources, needs: Needs) -> str | None:
     """What to say where GPU-hours are limited and nothing holds a GPU."""
-    gpus = (needs.worker.gpus, needs.scorer.gpus, *(need.gpus for need in needs.engines.values()))
-    if limits.max_gpu_hours is None or any(gpus):
+    if limits.max_gpu_hours is None or needs.any_gpu:
         return None
     return (
         "resources.max_gpu_hours limits nothing here: no trainer, engine or scorer has a GPU; "

@@ -75,6 +75,11 @@ class Needs:
     scorer: Need
 
     @property
+    def any_gpu(self) -> bool:
+        """Whether a worker, an engine or a scorer has one, or a part of one."""
+        return any(need.gpus for need in (self.worker, self.scorer, *self.engines.values()))
+
+    @property
     def by_size(self) -> list[str]:
         """The kinds of engines, the largest first."""
         return sorted(self.engines, key=lambda kind: (-self.engines[kind].gpus, kind))

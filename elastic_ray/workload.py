@@ -119,8 +119,7 @@ def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict
 
 def gpu_hours(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> float | None:
     """GPU-hours of the whole plan on the layout's kind of GPU; None where it uses no GPU."""
-    needs = layout.needs
-    if not any(need.gpus for need in (needs.worker, needs.scorer, *needs.engines.values())):
+    if not layout.needs.any_gpu:
         return None
     return sum(gpu_seconds(plan, tasks, device_of(layout)).values()) / 3600
 

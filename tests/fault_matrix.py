@@ -21,8 +21,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,15 +152,6 @@ def run(disturbed: Disturbed, group: Sequence[Case], seed: int) -> Seen:
         disturbed.mend()
 
 
-@contextmanager
-def at_work(folder: Path) -> Iterator[Disturbed]:
-    disturbed = Disturbed(folder)
-    try:
-        yield disturbed
-    finally:
-        disturbed.close()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
@@ -175,7 +166,10 @@ def main() -> int:
         return 0
     failed: list[str] = []
     groups = [[case] for case in chosen] if asked.alone else together(chosen)
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder, at_work(Path(folder) / "f") as at:
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-") as folder,
+        closing(Disturbed(Path(folder) / "f")) as at,
+    ):
         for number, group in enumerate(groups, 1):
             seen = run(at, group, asked.seed)
             names = ", ".join(case.name for case in group)

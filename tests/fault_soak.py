@@ -24,7 +24,6 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from fault_matrix import at_work
 from faults import Disturbed
 
 TARGETS = {
@@ -127,7 +126,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     failed = 0
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder, at_work(Path(folder) / "f") as at:
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        contextlib.closing(Disturbed(Path(folder) / "f")) as at,
+    ):
         soak = Soak(at, random.Random(asked.seed))
         until, number = time.monotonic() + 60 * asked.minutes, 0
         while time.monotonic() < until:

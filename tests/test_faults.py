@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from fault_matrix import WHENS, at_work, cases, run
+from fault_matrix import WHENS, cases, run
 from faults import Disturbed
 
 CHOSEN = (
@@ -22,7 +23,7 @@ CHOSEN = (
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disturbed]:
-    with at_work(tmp_path_factory.mktemp("faults") / "f") as disturbed:
+    with closing(Disturbed(tmp_path_factory.mktemp("faults") / "f")) as disturbed:
         yield disturbed
 
 

@@ -112,10 +112,6 @@ def _trained(model: Any) -> list[Any]:
     ]
 
 
-def _folder(ladder: str, step: int, base: str) -> str:
-    return f"resume/{ladder}/{step:08d}-{base}"
-
-
 def _file(rank: int, workers: int, zero_stage: int) -> str:
     return f"{rank}-of-{workers}-zero{zero_stage}.safetensors"
 
@@ -132,7 +128,7 @@ def save_point(
         "seconds": str(point.seconds),
     }
     data = save(point.tensors, metadata=story)
-    folder = _folder(ladder, len(point.losses), point.base)
+    folder = f"resume/{ladder}/{len(point.losses):08d}-{point.base}"
     results.folder.put(f"{folder}/{_file(rank, workers, zero_stage)}", data)
 
 
