@@ -405,6 +405,8 @@ def test_no_runtime_field_changes_an_id() -> None:
         **{f"Serving.{n}": {"resources": {"engines": {n: v}, "scorers": {n: v}}}
            for n, v in SERVING.items()},
         "Resources.trainers": {"resources": {"trainers": 3}},
+        "Resources.max_gpu_hours": {"resources": {"max_gpu_hours": 5}},
+        "Resources.max_cpu_hours": {"resources": {"max_cpu_hours": 5}},
         "Spec.keep": {"keep": "none"},
         "Model.trust_remote_code": {"models": trusting},
         "Scorer.trust_remote_code": {"scorer": {**scorer, "trust_remote_code": True}},
