@@ -38,6 +38,7 @@ from .schedule import Failure, Release, run_trials, training
 from .screen import Screen
 from .serving.fleet import Fleet
 from .serving.values import ScorerConfig, Text
+from .serving.warden import guard
 from .sharing import LOOK, Sharing
 from .slots import TrainerSlots
 from .tidying import Tidying
@@ -118,7 +119,7 @@ class _Drive:
         self.slots = TrainerSlots(self.layout.trainer_slots)
         self.release = Release(board, self.trials, self._record_failures, sharing.take, self.slots)
         self.tidying = Tidying(plan, board, results, sharing)
-        self.fleet = Fleet(f"elastic_ray-{os.getpid()}")
+        self.fleet = Fleet(guard())
         self.prober: Prober | None = None
         self.gpu_hours = gpu_hours(plan, loaded, self.layout)
         self.metrics = Metrics(board, self.gpu_hours)

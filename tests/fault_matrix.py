@@ -97,6 +97,40 @@ def stall_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Po
     os.kill(gcs, signal.SIGCONT)
 
 
+def restart_store(
+    disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]
+) -> None:
+    """Nobody answers at the object store's address for some seconds."""
+    disturbed.store.go_away()
+    disturbed.go_on()
+    time.sleep(STALL)
+    disturbed.store.come_back()
+
+
+def lose_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
+    """The object store is away for longer than anybody asks again, and back after the command has
+    given up."""
+    disturbed.store.go_away()
+    disturbed.go_on()
+    run.wait()
+    disturbed.store.come_back()
+
+
+def stall_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
+    """The object store takes requests and does not answer for some seconds."""
+    with disturbed.store.hanging():
+        disturbed.go_on()
+        time.sleep(STALL)
+
+
+def slow_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
+    """Each answer of the object store takes half a second, for half a minute."""
+    disturbed.store.delay = 0.5
+    disturbed.go_on()
+    time.sleep(30)
+    disturbed.store.delay = 0.0
+
+
 def cases() -> list[Case]:
     """All of them."""
     found = []
@@ -117,6 +151,13 @@ def cases() -> list[Case]:
             found.append(Case("node", fault, when, f"trainer.{when}", "waits", meanwhile))
         for fault, meanwhile in (("restarted", restart_head), ("stalled", stall_head)):
             found.append(Case("head", fault, when, f"trainer.{when}", "waits", meanwhile))
+        for fault, meanwhile in (
+            ("killed", lose_store),
+            ("restarted", restart_store),
+            ("hung", stall_store),
+            ("slow", slow_store),
+        ):
+            found.append(Case("store", fault, when, f"trainer.{when}", "waits", meanwhile))
     found += [
         Case("engine-node", "killed", when, f"engine.{when}", "waits", lose_node) for when in WHENS
     ]
@@ -147,7 +188,7 @@ def run(disturbed: Disturbed, group: Sequence[Case], seed: int) -> Seen:
         skip = dice.randint(0, MOST_SKIPPED.get(case.point, 0))
         faults.append(Fault(case.point, case.how, skip, case.meanwhile))
     try:
-        return disturbed.run(group[0].name, faults)
+        return disturbed.run(group[0].name, faults, on_store=group[0].part == "store")
     finally:
         disturbed.mend()
 

@@ -1,9 +1,10 @@
 """A cluster of three nodes on this machine on which sweeps are disturbed, and what is left of them.
 
-`Disturbed` holds the cluster (`ray.cluster_utils`: a head without CPUs, two workers), a small sweep
-half-way (its start, its scorer and its first states are recorded, so that a case takes seconds) and
-the same sweep run to its end undisturbed. `run` disturbs one more copy at a moment (`fault_hooks`)
-and says what came of it.
+`Disturbed` holds the cluster (`ray.cluster_utils`: a head without CPUs, two workers), an object
+store (`object_store`), a small sweep half-way (its start, its scorer and its first states are
+recorded, so that a case takes seconds) and the same sweep run to its end undisturbed. `run`
+disturbs one more copy, on disk or in the store, at a moment (`fault_hooks`) and says what came of
+it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs as pafs
+from object_store import KEYS, object_store
 from same_rows import ROUNDED, rows_of
 
 from elastic_ray.results import TABLES, Results
@@ -99,12 +102,16 @@ class Disturbed:
         self.environment = {
             **os.environ,
             **QUICK,
+            **KEYS,
+            "ELASTIC_RAY_COPIES": str(folder / "copies"),
             **(environment or {}),
             "FAULTS": str(self.hooks),
             "PYTHONPATH": os.pathsep.join(
                 [str(HOOKS), str(HOOKS.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
             ),
         }
+        self._opened = ExitStack()
+        self.store = self._opened.enter_context(object_store())
         self.cluster: Any = None
         self.restart()
         (folder / "before.yaml").write_text(BEFORE)
@@ -197,6 +204,7 @@ class Disturbed:
 
     def close(self) -> None:
         self.cluster.shutdown()
+        self._opened.close()
 
     @contextmanager
     def _as_environment(self) -> Iterator[None]:
@@ -223,11 +231,15 @@ class Disturbed:
             start_new_session=True,
         )  # fmt: skip
 
-    def run(self, name: str, faults: Sequence[Fault], limit: float = 900.0) -> Seen:
+    def run(
+        self, name: str, faults: Sequence[Fault], limit: float = 900.0, on_store: bool = False
+    ) -> Seen:
         """Disturb a sweep by each fault once, and run its command until it ends well, three times
-        at most."""
-        results, seen, began = self.folder / name, Seen(), time.monotonic()
-        shutil.copytree(self.half, results)
+        at most. `on_store`: its results lie in the object store."""
+        results: Path | str = self.store.uri(name) if on_store else self.folder / name
+        seen, began = Seen(), time.monotonic()
+        target, path = pafs.FileSystem.from_uri(str(results))
+        pafs.copy_files(str(self.half), path, pafs.LocalFileSystem(), target, use_threads=False)
         self._arm(faults)
         while seen.runs < 3:
             seen.runs += 1
@@ -246,7 +258,7 @@ class Disturbed:
         seen.again = sum(count for count in again.values() if count > 0)
         if seen.again > INTERVAL * sum(map(_ends_trainers, faults)):
             seen.problems.append(f"{seen.again} examples were learnt again")
-        shutil.rmtree(results)
+        target.delete_dir(path)
         return seen
 
     def _arm(self, faults: Sequence[Fault]) -> None:

@@ -1,4 +1,5 @@
-"""An object store on loopback that speaks S3 (moto's), and can refuse requests at random."""
+"""An object store on loopback that speaks S3 (moto's), and can refuse requests at random, be away,
+stand still or be slow."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import contextlib
 import logging
 import random
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -36,37 +38,59 @@ KEYS = {
 
 class Store:
     """The store; `refuse` is the share of requests that it refuses, chosen by a seed, `deny` a part
-    of the addresses that nobody may ask for."""
+    of the addresses that nobody may ask for, `delay` how many seconds an answer takes."""
 
     def __init__(self, seed: int) -> None:
         self.refuse = 0.0
         self.deny: str | None = None
+        self.delay = 0.0
         self.asked: Counter[str] = Counter()
         """Requests that were served, as "GET /bucket/key"."""
         self.refused = 0
         self._dice = random.Random(seed)
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._lock = threading.Lock()
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+        self._port = 0
+        self.come_back()
+
+    def come_back(self) -> None:
+        """Listen, at the same place as before if there was one."""
+        self._server = make_server("127.0.0.1", self._port, self._answer, threaded=True)
+        self._port = self._server.port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
+    def go_away(self) -> None:
+        """Nobody listens any more; what is stored is kept."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Whoever asks meanwhile gets its answer after it."""
+        self._goes_on.clear()
+        try:
+            yield
+        finally:
+            self._goes_on.set()
+
     def uri(self, folder: str) -> str:
-        at = f"endpoint_override=127.0.0.1:{self._server.port}&scheme=http&region=us-east-1"
+        at = f"endpoint_override=127.0.0.1:{self._port}&scheme=http&region=us-east-1"
         return f"s3://{BUCKET}/{folder}?{at}"
 
     def empty(self) -> None:
         """Calm, and with an empty bucket only; moto keeps one memory per process."""
-        self.refuse, self.deny, self.refused = 0.0, None, 0
+        self.refuse, self.deny, self.refused, self.delay = 0.0, None, 0, 0.0
         self.asked.clear()
-        reset = f"http://127.0.0.1:{self._server.port}/moto-api/reset"
+        reset = f"http://127.0.0.1:{self._port}/moto-api/reset"
         urllib.request.urlopen(urllib.request.Request(reset, method="POST")).close()
         anew = f"{self.uri('')}&allow_bucket_creation=true"
         pafs.FileSystem.from_uri(anew)[0].create_dir(BUCKET)
 
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
+    close = go_away
 
     def _answer(self, environment: dict[str, Any], start: Any) -> Any:
         address = f"{environment['PATH_INFO']}?{unquote(environment['QUERY_STRING'])}"
@@ -78,6 +102,8 @@ class Store:
                 self.asked[f"{environment['REQUEST_METHOD']} {environment['PATH_INFO']}"] += 1
             else:
                 self.refused += 1
+        self._goes_on.wait()
+        time.sleep(self.delay)
         if refusal is None:
             return self._app(environment, start)
         status, body = refusal

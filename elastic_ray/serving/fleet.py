@@ -31,7 +31,6 @@ from .values import (
     Weights,
     joined,
 )
-from .warden import guard
 
 TRIES = 3
 CHUNK = 512
@@ -117,7 +116,6 @@ class Fleet:
         async with self._starting:
             if not self._started:
                 await asyncio.to_thread(serve.start, proxy_location="Disabled")
-                guard(self._prefix)
                 self._started = True
         name = config.name
         self._deployments[name], self._on[name] = application, {}

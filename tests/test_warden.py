@@ -1,0 +1,77 @@
+"""What a killed process leaves on a cluster that outlives it is given back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytest.importorskip("ray", reason="the training extra is not installed")
+import ray
+from ray.util import placement_group_table
+
+DRIVER = """
+import os, sys, time
+import ray
+from elastic_ray.serving.warden import guard
+ray.init(address=sys.argv[1], log_to_driver=False)
+prefix = guard()
+
+@ray.remote(num_cpus=0)
+class Controller:
+    def room(self):
+        ray.get(ray.util.placement_group([{"CPU": 1}]).ready())
+        return os.getpid()
+
+controllers = [Controller.remote() for _ in range(2)]
+print(prefix, *ray.get([each.room.remote() for each in controllers]), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster without a dashboard, as a user may start it."""
+    context = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield context.address_info["address"]
+    ray.shutdown()
+
+
+def rooms() -> int:
+    return sum(each["state"] == "CREATED" for each in placement_group_table().values())
+
+
+def soon(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not come():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.2)
+
+
+def is_guarded(prefix: str) -> bool:
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return any(each["name"] == f"{prefix}-warden" for each in named)
+
+
+def test_what_killed_processes_asked_for_is_free_again(cluster: str) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, cluster], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert driver.stdout is not None
+        prefix, first, _ = driver.stdout.readline().split()
+        soon(lambda: is_guarded(prefix))
+        assert rooms() == 2
+        os.kill(int(first), signal.SIGKILL)
+        soon(lambda: rooms() == 1)
+        assert driver.poll() is None, "its job runs on"
+    finally:
+        driver.kill()
+        driver.communicate()
+    soon(lambda: rooms() == 0)
+    soon(lambda: not is_guarded(prefix))
