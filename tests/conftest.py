@@ -1,4 +1,4 @@
-"""What all tests share: patience with a busy machine, and where the real reviews are."""
+"""What all tests share: patience with a busy machine, no hub, and where the real reviews are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Its library reads this once, when it is imported, and waits for minutes where there is no network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 # Property tests judge what is computed, not how long an example took to draw.
 settings.register_profile(

@@ -132,9 +132,8 @@ def test_room_that_is_given_back_is_there_again(
 
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_sweeps_on_described_clusters(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     file = str(ROOT / "sweeps" / f"{name}.yaml")
     longest = {}
     for cluster in ("2x8xA100", "4x8xA100", "4x8xH100"):
@@ -151,9 +150,8 @@ def test_the_papers_sweeps_on_described_clusters(
 
 
 def test_no_room_on_a_described_cluster_is_an_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     file = str(ROOT / "sweeps" / "existence.yaml")
     assert main([file, "--dry-run", "--cluster", "1x4xA100"]) == 2
     err = capsys.readouterr().err
