@@ -36,17 +36,31 @@ TARGETS = {
 }
 """What Ray calls a process of each part."""
 STALL = 8.0
+ENOUGH = 1200.0
+"""Seconds within which a sweep must end that takes one minute undisturbed."""
 
 
 class Soak:
     """The faults of one run of this script, and what they hit."""
 
-    def __init__(self, disturbed: Disturbed, dice: random.Random) -> None:
-        self._disturbed, self._dice = disturbed, dice
+    def __init__(self, disturbed: Disturbed, dice: random.Random, every: float) -> None:
+        self._disturbed, self._dice, self._every = disturbed, dice, every
+        self._due = time.monotonic() + every
         self.hit: Counter[str] = Counter()
         self._stalled: list[tuple[float, int]] = []
 
-    def strike(self, run: subprocess.Popen[str]) -> str:
+    def tick(self, run: subprocess.Popen[str]) -> None:
+        """Wake those that have stood still for long enough; strike if it is time."""
+        now = time.monotonic()
+        for due, pid in self._stalled:
+            if due <= now:
+                self._signal(pid, signal.SIGCONT)
+        self._stalled = [each for each in self._stalled if each[0] > now]
+        if self._due <= now:
+            self._due = max(self._due + self._every, now)
+            print(f"  {self._strike(run)}", flush=True)
+
+    def _strike(self, run: subprocess.Popen[str]) -> str:
         """One fault, on something that is there; what it was."""
         options = [("command", "killed"), ("command", "stalled"), ("node", "lost")]
         found = {part: self._processes(name) for part, name in TARGETS.items()}
@@ -67,14 +81,6 @@ class Soak:
         self.hit[f"{part} {fault}"] += 1
         return f"{part} {fault}"
 
-    def wake(self) -> None:
-        """Those that have stood still for long enough go on."""
-        now = time.monotonic()
-        for due, pid in self._stalled:
-            if due <= now:
-                self._signal(pid, signal.SIGCONT)
-        self._stalled = [each for each in self._stalled if each[0] > now]
-
     def _processes(self, name: str) -> list[int]:
         found = []
         for process in psutil.process_iter(["pid", "cmdline"]):
@@ -94,23 +100,20 @@ class Soak:
             os.kill(pid, number)
 
 
-def sweep(disturbed: Disturbed, name: str, soak: Soak, every: float, until: float) -> list[str]:
+def sweep(disturbed: Disturbed, name: str, soak: Soak) -> list[str]:
     """One sweep under faults, to its end; what should not be."""
     results = disturbed.folder / name
     shutil.copytree(disturbed.half, results)
-    next_at, runs = time.monotonic() + every, 0
+    began, runs = time.monotonic(), 0
     while True:
         run, runs = disturbed.start(results), runs + 1
         while run.poll() is None:
             time.sleep(0.5)
-            soak.wake()
-            if time.monotonic() > next_at and time.monotonic() < until:
-                next_at += every
-                print(f"  {soak.strike(run)}", flush=True)
+            soak.tick(run)
         out = run.communicate()[0]
         if run.returncode == 0:
             break
-        if runs > 3 and time.monotonic() > until + 600:
+        if time.monotonic() > began + ENOUGH:
             return [f"does not end: {out[-2000:]}"]
         disturbed.mend()
     print(f"{name}: {runs} runs of the command", flush=True)
@@ -130,11 +133,11 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         contextlib.closing(Disturbed(Path(folder) / "f")) as at,
     ):
-        soak = Soak(at, random.Random(asked.seed))
+        soak = Soak(at, random.Random(asked.seed), asked.every)
         until, number = time.monotonic() + 60 * asked.minutes, 0
         while time.monotonic() < until:
             number += 1
-            problems = sweep(at, f"sweep{number}", soak, asked.every, until)
+            problems = sweep(at, f"sweep{number}", soak)
             print(f"sweep{number}: {'; '.join(problems) or 'equal'}", flush=True)
             failed += bool(problems)
             at.mend()

@@ -12,7 +12,6 @@ from fault_matrix import WHENS, cases, run
 from faults import Disturbed
 
 CHOSEN = (
-    "trainer-hung-before",
     "trainer-killed-during engine-killed-during scorer-killed-during",
     "driver-killed-during",
     "node-drained-before",
