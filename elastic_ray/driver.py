@@ -123,7 +123,7 @@ class _Drive:
         self.prober: Prober | None = None
         self.gpu_hours = gpu_hours(plan, loaded, self.layout)
         self.metrics = Metrics(board, self.gpu_hours)
-        self._interrupted = False
+        self._interrupted = self._unanswered = False
 
     async def run(self) -> Outcome:
         began = time.monotonic()
@@ -179,7 +179,8 @@ class _Drive:
         prompts = {
             name: self.loaded[name].prompts(_prompts(self.plan)) for name in self.plan.probes
         }
-        shared = (self.plan, self.results, self.board, fleet)
+        patient = await asyncio.to_thread(Results, self.results.uri, patient=True)
+        shared = (self.plan, patient, self.board, fleet)
         prober = self.prober = Prober(
             self.plan,
             self.board,
@@ -309,8 +310,7 @@ class _Drive:
             self.screen.refresh()
             if time.monotonic() - looked > LOOK:
                 looked = time.monotonic()
-                with contextlib.suppress(ResultsError):  # asked again at the next look
-                    await asyncio.to_thread(self.sharing.look, self.release.again)
+                await self._look()
             if time.monotonic() - written > CELLS_EVERY:
                 written = time.monotonic()
                 with contextlib.suppress(ResultsError):  # said when it matters: at the end
@@ -320,6 +320,19 @@ class _Drive:
                 compacted = time.monotonic()
                 await asyncio.to_thread(self._compact)
             await asyncio.sleep(0.5)
+
+    async def _look(self) -> None:
+        """See what others have recorded, and say so once where the results do not answer."""
+        try:
+            await asyncio.to_thread(self.sharing.look, self.release.again)
+        except (ResultsError, OSError) as e:  # asked again at the next look
+            if not self._unanswered:
+                self.screen.say(f"the results do not answer, what needs them waits: {e}")
+            self._unanswered = True
+        else:
+            if self._unanswered:
+                self.screen.say("the results answer again")
+            self._unanswered = False
 
     def _compact(self) -> None:
         """Gather small files; a remote store has no lock, so there it is left to a person."""

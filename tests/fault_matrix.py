@@ -101,19 +101,16 @@ def restart_store(
     disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]
 ) -> None:
     """Nobody answers at the object store's address for some seconds."""
-    disturbed.store.go_away()
-    disturbed.go_on()
-    time.sleep(STALL)
-    disturbed.store.come_back()
+    with disturbed.store.away():
+        disturbed.go_on()
+        time.sleep(STALL)
 
 
 def lose_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The object store is away for longer than anybody asks again, and back after the command has
-    given up."""
-    disturbed.store.go_away()
-    disturbed.go_on()
-    run.wait()
-    disturbed.store.come_back()
+    """The object store is away for longer than a request is asked again."""
+    with disturbed.store.away():
+        disturbed.go_on()
+        time.sleep(90)
 
 
 def stall_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:

@@ -3,9 +3,10 @@
     python tests/fault_soak.py [--minutes 20] [--every 30] [--seed 0]
 
 Sweeps run one after the other on the cluster of `faults`; whatever breaks, the command is given
-again until it ends well. Killed, hung or stalled are processes of the sweep (trainers, engines,
-scorers, Tune's, Serve's, the command itself), and nodes go and come. Each sweep's rows must equal
-an undisturbed run's, none twice. Ends with 1 if one differs.
+again until it ends well. Every second sweep has its results in the object store. Killed, hung or
+stalled are processes of the sweep (trainers, engines, scorers, Tune's, Serve's, the command
+itself), nodes go and come, the store does not answer for a while. Each sweep's rows must equal an
+undisturbed run's, none twice. Ends with 1 if one differs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +49,7 @@ class Soak:
         self.hit: Counter[str] = Counter()
         self._stalled: list[tuple[float, int]] = []
 
-    def tick(self, run: subprocess.Popen[str]) -> None:
+    def tick(self, run: subprocess.Popen[str], on_store: bool) -> None:
         """Wake those that have stood still for long enough; strike if it is time."""
         now = time.monotonic()
         for due, pid in self._stalled:
@@ -58,11 +58,12 @@ class Soak:
         self._stalled = [each for each in self._stalled if each[0] > now]
         if self._due <= now:
             self._due = max(self._due + self._every, now)
-            print(f"  {self._strike(run)}", flush=True)
+            print(f"  {self._strike(run, on_store)}", flush=True)
 
-    def _strike(self, run: subprocess.Popen[str]) -> str:
+    def _strike(self, run: subprocess.Popen[str], on_store: bool) -> str:
         """One fault, on something that is there; what it was."""
         options = [("command", "killed"), ("command", "stalled"), ("node", "lost")]
+        options += [("store", "restarted"), ("store", "stalled")] if on_store else []
         found = {part: self._processes(name) for part, name in TARGETS.items()}
         for part, pids in found.items():
             if pids:
@@ -73,6 +74,9 @@ class Soak:
             node = self._dice.choice(sorted(self._disturbed.cluster.worker_nodes, key=id))
             self._disturbed.lose(node.node_id)
             self._disturbed.add_node()
+        elif part == "store":
+            with getattr(self._disturbed.store, "away" if fault == "restarted" else "hanging")():
+                time.sleep(STALL)
         else:
             pid = run.pid if part == "command" else self._dice.choice(found[part])
             self._signal(pid, signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
@@ -100,16 +104,15 @@ class Soak:
             os.kill(pid, number)
 
 
-def sweep(disturbed: Disturbed, name: str, soak: Soak) -> list[str]:
+def sweep(disturbed: Disturbed, name: str, soak: Soak, on_store: bool) -> list[str]:
     """One sweep under faults, to its end; what should not be."""
-    results = disturbed.folder / name
-    shutil.copytree(disturbed.half, results)
+    results = disturbed.copy(name, on_store)
     began, runs = time.monotonic(), 0
     while True:
         run, runs = disturbed.start(results), runs + 1
         while run.poll() is None:
             time.sleep(0.5)
-            soak.tick(run)
+            soak.tick(run, on_store)
         out = run.communicate()[0]
         if run.returncode == 0:
             break
@@ -118,7 +121,7 @@ def sweep(disturbed: Disturbed, name: str, soak: Soak) -> list[str]:
         disturbed.mend()
     print(f"{name}: {runs} runs of the command", flush=True)
     problems = disturbed.compare(results)
-    shutil.rmtree(results)
+    disturbed.delete(results)
     return problems
 
 
@@ -137,7 +140,7 @@ def main() -> int:
         until, number = time.monotonic() + 60 * asked.minutes, 0
         while time.monotonic() < until:
             number += 1
-            problems = sweep(at, f"sweep{number}", soak)
+            problems = sweep(at, f"sweep{number}", soak, on_store=number % 2 == 0)
             print(f"sweep{number}: {'; '.join(problems) or 'equal'}", flush=True)
             failed += bool(problems)
             at.mend()

@@ -236,10 +236,8 @@ class Disturbed:
     ) -> Seen:
         """Disturb a sweep by each fault once, and run its command until it ends well, three times
         at most. `on_store`: its results lie in the object store."""
-        results: Path | str = self.store.uri(name) if on_store else self.folder / name
+        results = self.copy(name, on_store)
         seen, began = Seen(), time.monotonic()
-        target, path = pafs.FileSystem.from_uri(str(results))
-        pafs.copy_files(str(self.half), path, pafs.LocalFileSystem(), target, use_threads=False)
         self._arm(faults)
         while seen.runs < 3:
             seen.runs += 1
@@ -258,8 +256,19 @@ class Disturbed:
         seen.again = sum(count for count in again.values() if count > 0)
         if seen.again > INTERVAL * sum(map(_ends_trainers, faults)):
             seen.problems.append(f"{seen.again} examples were learnt again")
-        target.delete_dir(path)
+        self.delete(results)
         return seen
+
+    def copy(self, name: str, on_store: bool) -> str:
+        """Another sweep half-way, on disk or in the object store: its results."""
+        results = self.store.uri(name) if on_store else str(self.folder / name)
+        target, path = pafs.FileSystem.from_uri(results)
+        pafs.copy_files(str(self.half), path, pafs.LocalFileSystem(), target, use_threads=False)
+        return results
+
+    def delete(self, results: str) -> None:
+        target, path = pafs.FileSystem.from_uri(results)
+        target.delete_dir(path)
 
     def _arm(self, faults: Sequence[Fault]) -> None:
         shutil.rmtree(self.hooks)

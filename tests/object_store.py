@@ -53,20 +53,28 @@ class Store:
         self._goes_on = threading.Event()
         self._goes_on.set()
         self._port = 0
-        self.come_back()
+        self._listen()
 
-    def come_back(self) -> None:
-        """Listen, at the same place as before if there was one."""
+    def _listen(self) -> None:
+        """At the same place as before if there was one."""
         self._server = make_server("127.0.0.1", self._port, self._answer, threaded=True)
         self._port = self._server.port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def go_away(self) -> None:
-        """Nobody listens any more; what is stored is kept."""
+    def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody listens meanwhile; what is stored is kept."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._listen()
 
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
@@ -89,8 +97,6 @@ class Store:
         urllib.request.urlopen(urllib.request.Request(reset, method="POST")).close()
         anew = f"{self.uri('')}&allow_bucket_creation=true"
         pafs.FileSystem.from_uri(anew)[0].create_dir(BUCKET)
-
-    close = go_away
 
     def _answer(self, environment: dict[str, Any], start: Any) -> Any:
         address = f"{environment['PATH_INFO']}?{unquote(environment['QUERY_STRING'])}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,8 @@ from elastic_ray.sharing import Sharing
 pytest.importorskip("ray", reason="the training extra is not installed")
 from small_sweeps import plan_of, spec_of
 from sweep_process import start
+
+from elastic_ray.driver import _Drive
 
 SPEC = """
 sweep: {name}
@@ -116,3 +120,25 @@ def test_a_store_that_fails_a_look_is_looked_at_again(
             assert not mine.take(["another"]), "put aside, and asked for again"
         mine.look(lambda: asked_again.append(True))
         assert asked_again == [True, True] and mine.take(["another"])
+
+
+def test_results_that_do_not_answer_are_told_once() -> None:
+    said: list[str] = []
+    fails = [True, True, False, False]
+
+    def look(again: object) -> None:
+        if fails.pop(0):
+            raise ResultsError("nobody listens")
+
+    drive = SimpleNamespace(
+        sharing=SimpleNamespace(look=look),
+        release=SimpleNamespace(again=None),
+        screen=SimpleNamespace(say=said.append),
+        _unanswered=False,
+    )
+    for _ in range(4):
+        asyncio.run(_Drive._look(drive))
+    assert said == [
+        "the results do not answer, what needs them waits: nobody listens",
+        "the results answer again",
+    ]

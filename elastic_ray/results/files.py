@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from .copies import CHUNK, TEMPORARY, Copies
 from .schemas import ResultsError
-from .stores import open_store
+from .stores import ATTEMPTS, PATIENT, open_store
 
 SCRATCH = ".scratch"
 """Where folders are filled before they get their names."""
@@ -39,10 +39,11 @@ class Folder:
     """A results folder.
 
     `uri` opens it again; `address` is the same without options, as DuckDB names its files;
-    `root` its path on `filesystem`; `local` is None if it is remote.
+    `root` its path on `filesystem`; `local` is None if it is remote. `attempts`: how often a
+    request to S3 is made until it is given up.
     """
 
-    def __init__(self, uri: str | os.PathLike[str]) -> None:
+    def __init__(self, uri: str | os.PathLike[str], attempts: int = ATTEMPTS) -> None:
         uri = os.fspath(uri)
         scheme = urlsplit(uri).scheme if "://" in uri else ""
         self.local: Path | None = None
@@ -53,7 +54,7 @@ class Folder:
             self.filesystem: pafs.FileSystem = pafs.LocalFileSystem()
             self.root = self.address = self.uri = str(self.local)
         else:
-            self.filesystem, self.root, self.fsspec = open_store(uri)
+            self.filesystem, self.root, self.fsspec = open_store(uri, attempts)
             self.uri = uri
             # an Arrow filesystem's URI may end in options and keys: s3://bucket/x?region=...
             arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
@@ -295,7 +296,7 @@ def fetched(place: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=64)
 def _opened(uri: str) -> Folder:
-    return Folder(uri)  # its first request may have to ask for credentials
+    return Folder(uri, PATIENT)  # its first request may have to ask for credentials
 
 
 def _replace(final: Path, data: bytes | pa.Buffer) -> None:

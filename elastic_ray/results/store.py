@@ -48,6 +48,7 @@ from .schemas import (
     Table,
     table_named,
 )
+from .stores import ATTEMPTS, PATIENT
 
 SUMMARY = ("kind", "status", "error", "parent_id", "checkpoint", "checksum", "parameters", "tokens")
 """The columns of a state that `Results.states` reads unless told otherwise."""
@@ -56,12 +57,15 @@ SUMMARY = ("kind", "status", "error", "parent_id", "checkpoint", "checksum", "pa
 class Results:
     """The results under `uri`, created unless `read_only`.
 
-    Raises `ResultsError` where there is nothing to read, or the place cannot be written.
+    Raises `ResultsError` where there is nothing to read, or the place cannot be written; `patient`
+    ones wait longer for a store that does not answer (`stores.PATIENT`).
     `notice` is a sentence for the user about `elastic.duckdb`, or None.
     """
 
-    def __init__(self, uri: str | os.PathLike[str], *, read_only: bool = False) -> None:
-        self.folder = Folder(uri)
+    def __init__(
+        self, uri: str | os.PathLike[str], *, read_only: bool = False, patient: bool = False
+    ) -> None:
+        self.folder = Folder(uri, PATIENT if patient else ATTEMPTS)
         self.uri = self.folder.uri
         self.notice: str | None = None
         self._replaced: dict[str, frozenset[str]] = {}

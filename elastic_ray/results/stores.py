@@ -19,9 +19,11 @@ from .schemas import ResultsError
 ATTEMPTS = 10
 """Of a request to S3, with pauses that double from 50 ms: some 25 s in all. A store that refuses
 one request in ten then fails one in 10^10."""
+PATIENT = 13
+"""The same where hours of work wait for the answer: some three and a half minutes."""
 
 
-def open_store(uri: str) -> tuple[pafs.FileSystem, str, Any]:
+def open_store(uri: str, attempts: int = ATTEMPTS) -> tuple[pafs.FileSystem, str, Any]:
     """(pyarrow filesystem, path on it, the same as an fsspec filesystem for DuckDB).
 
     `ResultsError` where the scheme is unknown or the store cannot be opened.
@@ -29,7 +31,7 @@ def open_store(uri: str) -> tuple[pafs.FileSystem, str, Any]:
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
         if isinstance(filesystem, pafs.S3FileSystem):
-            filesystem = _patient(filesystem)
+            filesystem = _asking(filesystem, attempts)
         return filesystem, path.rstrip("/"), Listed(filesystem)
     except pa.ArrowInvalid:
         pass  # pyarrow does not know the scheme; fsspec may
@@ -42,8 +44,8 @@ def open_store(uri: str) -> tuple[pafs.FileSystem, str, Any]:
     return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path.rstrip("/"), other
 
 
-def _patient(filesystem: pafs.S3FileSystem) -> pafs.S3FileSystem:
-    """The same, asking `ATTEMPTS` times, and writing a small file with one request, not three.
+def _asking(filesystem: pafs.S3FileSystem, attempts: int) -> pafs.S3FileSystem:
+    """The same, asking so many times, and writing a small file with one request, not three.
 
     Arrow asks three times and a URI cannot say otherwise; the options of a filesystem are told by
     pickle alone. The SDK's other strategy, "standard", asks again a hundred times in the life of a
@@ -52,7 +54,7 @@ def _patient(filesystem: pafs.S3FileSystem) -> pafs.S3FileSystem:
     """
     options = filesystem.__reduce__()[1][0] | {"allow_delayed_open": True}
     return pafs.S3FileSystem(
-        **options, retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS)
+        **options, retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=attempts)
     )
 
 

@@ -46,7 +46,7 @@ def train_classifier(
 
     Trains it into `scorers/<scorer>` if it is not there yet.
     """
-    results = Results(uri)
+    results = Results(uri, patient=True)
     place = f"scorers/{scorer}"
     there = results.folder.get(f"{place}/{RECORD}")
     if there is not None:

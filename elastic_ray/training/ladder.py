@@ -57,7 +57,7 @@ class Climber:
         self._noticed = noticed
         self.leaving = False
         """Whether there is nothing more to do here, as a node is about to go."""
-        self._results = Results(job.results)
+        self._results = Results(job.results, patient=True)
         self._done: list[str] = []
         self._failed: dict[str, str] = {}
         self._reported = time.monotonic()

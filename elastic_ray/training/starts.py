@@ -34,7 +34,7 @@ def prepare_start(
 
     `CheckpointError` where the hub or the folder has it not.
     """
-    results = Results(uri)
+    results = Results(uri, patient=True)
     row = results.state(state)
     if row is not None and row["status"] == "done" and row["checkpoint"] is not None:
         return
