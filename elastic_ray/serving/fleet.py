@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..nodes import NODE_ID
 from ..stragglers import Stragglers
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment
@@ -36,8 +37,6 @@ TRIES = 3
 CHUNK = 512
 """Prompts per request: bounds what a lost replica costs, and what a reply holds."""
 ONGOING = 4
-NODE_ID = "ray.io/node-id"
-"""The label that Ray gives every node, its id."""
 
 
 @dataclass

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..nodes import NODE_ID
 from .ladder import walk
 from .values import TrainJob
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from ray.train import UserCallback
 
 
-NODE_ID = "ray.io/node-id"
-"""The label that Ray gives every node, its id."""
 STARTS_IN_VAIN = 10
 """Minutes, about, that a worker group may wait for the room of its slot, e.g. while an engine ends
 there; a node that is gone would be waited for in vain."""
