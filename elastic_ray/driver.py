@@ -34,7 +34,7 @@ from .price import Rate, generation_seconds, rate
 from .probing import Prober
 from .results import Lease, Results, ResultsError, compact
 from .resume import Outstanding
-from .schedule import Failure, Release, run_trials, training
+from .schedule import Failure, Release, run_trials
 from .screen import Screen
 from .serving.fleet import Fleet
 from .serving.values import ScorerConfig, Text
@@ -43,6 +43,7 @@ from .sharing import LOOK, Sharing
 from .slots import TrainerSlots
 from .tidying import Tidying
 from .training.values import TrainJob
+from .trial_process import training
 from .trials import bundle
 from .workload import gpu_hours, kinds_of, ladder_seconds, ladders_of, work_of
 

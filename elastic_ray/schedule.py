@@ -2,8 +2,8 @@
 
 A trial is released the moment every snapshot it starts from is recorded, while the run that made
 the snapshot may still go on. A state that failed takes with it what would start from it, and
-nothing else. A trial that crashed is tried once more, from its last snapshots. Only this room
-knows Ray Tune; what is done is told by the results, never by Tune's own files.
+nothing else. A trial that crashed is tried once more, from its last snapshots. Only this room and
+`trial_process` know Ray Tune; what is done is told by the results, never by Tune's own files.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
@@ -28,7 +27,6 @@ from .board import Board
 from .cluster import gone
 from .plan import Need
 from .slots import TrainerSlots
-from .training.values import TrainJob
 from .trials import Trial
 
 ATTEMPTS = 2
@@ -40,8 +38,6 @@ the slots of the layout, whose number changes with the cluster; Tune's own limit
 SILENCE = 180.0
 """Seconds after which a trial that tells of no step is named: trainers report twice a second, but
 start for a minute, and a large model is long in loading."""
-LOOK = 5.0
-"""Seconds between a trial's looks whether its nodes are alive."""
 WAITING = {"memory": 1}
 """What Tune sets aside for a trial's own process, which only waits for its worker group: it must be
 something, and is nothing that a worker could lack (a byte)."""
@@ -285,47 +281,6 @@ class _Stop(_StaysHere, Stopper):
 
     def stop_all(self) -> bool:
         return self._release.stopped.is_set()
-
-
-def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
-    """One trial, in its own process: a worker group that walks the trial's ladders."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from .training.run import train
-
-    tune.report({"node": ray.get_runtime_context().get_node_id()})
-    ended = threading.Event()
-    watching = threading.Thread(target=_end_with, args=(config["nodes"], ended), daemon=True)
-    watching.start()
-    job, wanted = jobs[config["task"]], set(config["ladders"])
-    ladders = tuple(ladder for ladder in job.ladders if ladder.id in wanted)
-    try:
-        train(
-            replace(job, trial=config["trial"], ladders=ladders, nodes=tuple(config["nodes"])),
-            callbacks=[TuneReportCallback()],
-        )
-    except Exception as e:
-        tune.report({"crash": f"{type(e).__name__}: {e}"[:2000]})
-    finally:
-        ended.set()
-
-
-def _end_with(nodes: Sequence[str], ended: threading.Event) -> None:
-    """End this process if one of the nodes is dead, and `ended` is not set.
-
-    Ray Train would go on trying for minutes to start workers there. Its controller ends with this
-    process.
-    """
-    while not ended.wait(LOOK):
-        if gone(nodes, leaving=False) and not ended.wait(LOOK):
-            os._exit(1)
-
-
-def training(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
-    """What a trial does: train its ladders. `jobs` holds, by task, the job with all its ladders; a
-    trial takes its own from it, so that Tune's configs stay tiny."""
-    trial: Callable[[dict[str, Any]], None] = tune.with_parameters(_trial, jobs=dict(jobs))
-    return trial
 
 
 def run_trials(release: Release, work: Callable[[dict[str, Any]], None]) -> None:

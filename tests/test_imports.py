@@ -64,7 +64,7 @@ FLOW = (
     ("budget",),
     ("workload", "keep", "sharing", "record", "outcome", "training", "serving", "query", "report"),
     ("dry_run", "layout_table", "follow"),
-    ("tidying", "schedule", "asking", "judging", "preparing", "screen", "metrics"),
+    ("tidying", "schedule", "trial_process", "asking", "judging", "preparing", "screen", "metrics"),
     ("probing", "at_hand"),
     ("driver",),
     ("sweep", "app"),
@@ -72,7 +72,7 @@ FLOW = (
 """From below to above: a room imports from lower rows only."""
 
 ONLY = {
-    "ray.tune": {"schedule"},
+    "ray.tune": {"schedule", "trial_process"},
     "ray.train": {"training"},
     "deepspeed": {"training"},
     "ray.serve": {"serving"},
@@ -97,6 +97,7 @@ ONLY = {
         "training",
         "serving",
         "sweep",
+        "trial_process",
     },
 }
 """Who may import a library, or a part of it."""
