@@ -30,7 +30,7 @@ class Busy(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         time.sleep(1)
-        if "__duplicate__" not in result:  # Tune's word that the function has ended
+        if not result["done"]:  # else the last once more: the function has ended
             self.seen.append(result.get("n", result.get("crash")))
         return False
 
