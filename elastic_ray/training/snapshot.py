@@ -121,6 +121,8 @@ def save(
     scratch = results.folder.scratch()
     try:
         model.save_pretrained(scratch, state_dict=dict(weights))  # it empties the mapping
+        # Whether the hub was to be asked is this process's affair, and no part of a checkpoint.
+        tokenizer.init_kwargs.pop("local_files_only", None)
         tokenizer.save_pretrained(scratch)
         if notes:
             (scratch / "elastic_ray.json").write_text(json.dumps(notes), encoding="utf-8")
