@@ -139,22 +139,19 @@ def cases() -> list[Case]:
                 ):  # fmt: skip
                     continue
                 found.append(Case(part, fault, when, f"{part}.{when}", fault))
-        for fault, meanwhile in (
-            ("killed", lose_node),
-            ("restarted", restart_node),
-            ("hung", hang_node),
-            ("drained", drain_node),
+        for part, fault, meanwhile in (
+            ("node", "killed", lose_node),
+            ("node", "restarted", restart_node),
+            ("node", "hung", hang_node),
+            ("node", "drained", drain_node),
+            ("head", "restarted", restart_head),
+            ("head", "stalled", stall_head),
+            ("store", "killed", lose_store),
+            ("store", "restarted", restart_store),
+            ("store", "hung", stall_store),
+            ("store", "slow", slow_store),
         ):
-            found.append(Case("node", fault, when, f"trainer.{when}", "waits", meanwhile))
-        for fault, meanwhile in (("restarted", restart_head), ("stalled", stall_head)):
-            found.append(Case("head", fault, when, f"trainer.{when}", "waits", meanwhile))
-        for fault, meanwhile in (
-            ("killed", lose_store),
-            ("restarted", restart_store),
-            ("hung", stall_store),
-            ("slow", slow_store),
-        ):
-            found.append(Case("store", fault, when, f"trainer.{when}", "waits", meanwhile))
+            found.append(Case(part, fault, when, f"trainer.{when}", "waits", meanwhile))
     found += [
         Case("engine-node", "killed", when, f"engine.{when}", "waits", lose_node) for when in WHENS
     ]
