@@ -38,48 +38,37 @@ class Busy(Stopper):
         return False
 
 
-def told(work: Any, folder: Path) -> list[Any]:
+def told(count: int, error: Exception | None, folder: Path) -> list[Any]:
+    """What arrives of a trial whose training reports so often, and then ends, or fails."""
+
+    def work(config: dict[str, Any]) -> None:
+        from ray.util.queue import Queue
+
+        import elastic_ray.training.run as run
+        from elastic_ray.trial_process import _reports
+
+        def train(job: Any, callbacks: Any) -> None:
+            for n in range(count):
+                callbacks[0].after_report(None, [{"n": n}], None)
+            if error is not None:
+                raise error
+
+        run.train = train
+        for report in _reports(None, Queue(1, actor_options={"num_cpus": 0})):  # type: ignore[arg-type]
+            tune.report(report)
+
     busy = Busy()
-    run = RunConfig(storage_path=str(folder), stop=busy, verbose=0)
-    Tuner(work, run_config=run, tune_config=TuneConfig(time_budget_s=90)).fit()
+    run_config = RunConfig(storage_path=str(folder), stop=busy, verbose=0)
+    Tuner(work, run_config=run_config, tune_config=TuneConfig(time_budget_s=90)).fit()
     return busy.seen
 
 
 def test_every_report_arrives_and_the_trial_ends(tmp_path: Path) -> None:
     """With Tune's own callback this trial stands still when its function has ended."""
-
-    def work(config: dict[str, Any]) -> None:
-        from ray.util.queue import Queue
-
-        import elastic_ray.training.run as run
-        from elastic_ray.trial_process import _reports
-
-        def train(job: Any, callbacks: Any) -> None:
-            for n in range(3):
-                callbacks[0].after_report(None, [{"n": n}], None)
-
-        run.train = train
-        for report in _reports(None, Queue(1, actor_options={"num_cpus": 0})):  # type: ignore[arg-type]
-            tune.report(report)
-
     began = time.monotonic()
-    assert told(work, tmp_path) == [0, 1, 2]
+    assert told(3, None, tmp_path) == [0, 1, 2]
     assert time.monotonic() - began < 90, "ended by itself"
 
 
 def test_what_ended_the_training_is_told(tmp_path: Path) -> None:
-    def work(config: dict[str, Any]) -> None:
-        from ray.util.queue import Queue
-
-        import elastic_ray.training.run as run
-        from elastic_ray.trial_process import _reports
-
-        def train(job: Any, callbacks: Any) -> None:
-            callbacks[0].after_report(None, [{"n": 7}], None)
-            raise RuntimeError("no more")
-
-        run.train = train
-        for report in _reports(None, Queue(1, actor_options={"num_cpus": 0})):  # type: ignore[arg-type]
-            tune.report(report)
-
-    assert told(work, tmp_path) == [7, "RuntimeError: no more"]
+    assert told(1, RuntimeError("no more"), tmp_path) == [0, "RuntimeError: no more"]
