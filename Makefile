@@ -13,7 +13,7 @@ sweep: $(READY)
 	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -X faulthandler -m pytest --durations=25
 
 app: $(READY)
 	$(PY) -m streamlit run app.py --server.address 127.0.0.1 -- --results $(RESULTS)

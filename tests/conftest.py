@@ -47,3 +47,10 @@ def undisturbed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = sweep(little_spec, results)
     assert out.returncode == 0, out.stdout + out.stderr
     return results, out.stdout
+
+
+@pytest.fixture(scope="session")
+def scorers(undisturbed: tuple[Path, str]) -> Path:
+    """The folder of a results' trained scorers: with a copy of it, a sweep of the same task whose
+    test asks other things need not train its own."""
+    return undisturbed[0] / "scorers"

@@ -95,7 +95,13 @@ class Seen:
 class Disturbed:
     """The cluster, and sweeps on it below `folder`."""
 
-    def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: dict[str, str] | None = None,
+        scorers: Path | None = None,
+    ) -> None:
+        """`scorers`: those of other results, so that the sweep need not train its own."""
         self.folder = folder
         self.hooks = folder / "hooks"
         self.hooks.mkdir(parents=True)
@@ -117,6 +123,8 @@ class Disturbed:
         (folder / "before.yaml").write_text(BEFORE)
         (folder / "whole.yaml").write_text(WHOLE)
         self.half = folder / "half"
+        if scorers is not None:
+            shutil.copytree(scorers, self.half / "scorers")
         self._whole(self.half, "before.yaml")
         self.steps_of_half = self._steps()
         self.undisturbed = folder / "undisturbed"
@@ -138,8 +146,7 @@ class Disturbed:
         """A new cluster; what is left of the last one is ended."""
         from ray.cluster_utils import Cluster
 
-        if self.cluster is not None:
-            self.cluster.shutdown()
+        self._end()
         with self._as_environment():
             self.cluster = Cluster(
                 initialize_head=True,
@@ -161,8 +168,12 @@ class Disturbed:
     def lose(self, name: str) -> None:
         """Kill a worker's raylet, if it is still there; all that ran there goes with it."""
         for node in [each for each in self.cluster.worker_nodes if each.node_id == name]:
-            node.kill_raylet()
-            self.cluster.worker_nodes.discard(node)
+            self._kill(node)
+
+    def _kill(self, node: Any) -> None:
+        [info] = node.all_processes["raylet"]
+        info.process.kill()  # of one that has ended by itself, as drained ones do, nothing is asked
+        self.cluster.worker_nodes.discard(node)
 
     def raylet(self, name: str) -> int:
         """The process of a worker's raylet."""
@@ -197,14 +208,21 @@ class Disturbed:
             [info] = node.all_processes["raylet"]
             standing = _stands_still(info.process.pid)
             if node.node_id not in alive or node.node_id in leaving or standing:
-                os.kill(info.process.pid, signal.SIGKILL)
-                self.cluster.worker_nodes.discard(node)
+                self._kill(node)
         while len(self.cluster.worker_nodes) < 2:
             self.add_node()
 
     def close(self) -> None:
-        self.cluster.shutdown()
+        self._end()
         self._opened.close()
+
+    def _end(self) -> None:
+        """End the cluster. Whoever asks it for its state is told, which Ray leaves out: its threads
+        would go on, and crash where this process ends."""
+        if self.cluster is not None:
+            self.cluster.global_state.disconnect()
+            self.cluster.shutdown()
+            self.cluster = None
 
     @contextmanager
     def _as_environment(self) -> Iterator[None]:

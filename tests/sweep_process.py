@@ -1,9 +1,8 @@
-"""A small whole sweep, and its command as a process of its own: started, awaited, killed."""
+"""A small whole sweep, and its command as a process of its own: started and awaited."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ training: {learning_rate: 2.0e-3, global_batch: 8, pretrain: {global_batch: 32}}
 lessons: {pairs: [[1, 2]], queries: 16}
 generation: {prompts: 24, max_tokens: 24}
 probes: {code_length: {texts: 6, window: 32}}
+resources: {scorers: {engine: transformers}}
 """
 CELLS = 2 * (1 + 2 * 4)
 LESSONS = 2 * 2
@@ -99,11 +99,3 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return process.environ() if process.pid != os.getpid() else {}
     except psutil.Error:  # it has just ended, or is another user's
         return {}
-
-
-def kill(run: subprocess.Popen) -> None:
-    """SIGKILL to the command alone; all that it started must end by itself."""
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    # Ray's own agents look for their raylet every few seconds before they end.
-    nothing_is_left(within=180)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ negative: [16, 32]
 seeds: [0]
 training: {learning_rate: 2.0e-3, global_batch: 8, pretrain: {global_batch: 32}}
 generation: {prompts: 16, max_tokens: 24}
-resources: {max_cpu_hours: 0.002}
+resources: {max_cpu_hours: 0.002, engines: {engine: transformers}, scorers: {engine: transformers}}
 """
 USED_UP = r"the budget is used up: 0\.\d+ of 0\.002 CPU-hours"
 """More than allowed is used by as much as it takes to stop."""
@@ -86,10 +87,11 @@ def trained(results: Results) -> int:
 
 
 def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(
-    tmp_path: Path, cluster: tuple[dict[str, str], str]
+    tmp_path: Path, scorers: Path, cluster: tuple[dict[str, str], str]
 ) -> None:
     joining, url = cluster
     spec, folder = tmp_path / "brief.yaml", tmp_path / "results"
+    shutil.copytree(scorers, folder / "scorers")
     spec.write_text(SPEC)
     first = sweep(spec, folder, environment=joining)
     assert first.returncode == 3, first.stdout + first.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -12,17 +13,17 @@ from fault_matrix import WHENS, cases, run
 from faults import Disturbed
 
 CHOSEN = (
-    "trainer-killed-during engine-killed-during scorer-killed-during",
-    "driver-killed-during",
-    "node-drained-before",
+    "node-drained-before engine-killed-during scorer-killed-during",
+    "trainer-killed-during driver-killed-during",
     "node-killed-during",
 )
 """Faults that happen in one sweep stand in one line."""
 
 
 @pytest.fixture(scope="module")
-def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disturbed]:
-    with closing(Disturbed(tmp_path_factory.mktemp("faults") / "f")) as disturbed:
+def disturbed(scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disturbed]:
+    folder = tmp_path_factory.mktemp("faults") / "f"
+    with closing(Disturbed(folder, scorers=scorers)) as disturbed:
         yield disturbed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 import time
@@ -91,20 +92,22 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def on_one_machine(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+def on_one_machine(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     results = tmp_path_factory.mktemp("one_machine")
+    shutil.copytree(scorers, results / "scorers")
     out = sweep(spec, results, *ON_ONE_MACHINE, limit=1200)
     assert out.returncode == 0, out.stdout + out.stderr
     return Results(results, read_only=True)
 
 
 @pytest.fixture(scope="module")
-def run(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     if reason := lacking(tmp_path_factory.mktemp("probe")):
         pytest.skip(f"no hosts can be made here: {reason}")
     shared = tmp_path_factory.mktemp("shared")
     (shared / "cluster.yaml").write_text(cluster_file())
     (shared / spec.name).write_text(spec.read_text())
+    shutil.copytree(scorers, shared / "elastic_ray" / "scorers")
     here = on_this_machine()
     with Hosts(addresses(), shared, tmp_path_factory.mktemp("layers")) as hosts:
         before = running(hosts)

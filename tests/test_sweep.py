@@ -1,8 +1,8 @@
 """One real sweep, end to end: Ray, DeepSpeed, vLLM, Parquet, DuckDB; many questions to its result.
 
 The sweep is small but whole: two pre-training sizes, two positive and three negative sizes. It
-runs as a user runs it, in a process of its own: once undisturbed, and once killed and started
-again.
+runs as a user runs it, in a process of its own: once undisturbed, and once stopped by Ctrl-C and
+started again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ import pytest
 from elastic_ray.results import Results
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from sweep_process import CELLS, LESSONS, kill, nothing_is_left, start, sweep, until
+from sweep_process import CELLS, LESSONS, nothing_is_left, start, sweep, until
 
 
 @pytest.fixture
@@ -34,22 +35,34 @@ def ran(undisturbed: tuple[Path, str]) -> tuple[Path, str]:
     return undisturbed
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """The same sweep, stopped by Ctrl-C while answers come, then run to its end."""
+
+    results: Path
+    returned: int
+    printed: str
+    rewritten: list[str]
+    """What the second run recorded that the first had."""
+
+
 @pytest.fixture(scope="module")
-def killed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same sweep, killed while answers come, then run to its end. `test_faults` has more."""
-    results = tmp_path_factory.mktemp("killed")
+def stopped(little_spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    results = tmp_path_factory.mktemp("stopped")
+    shutil.copytree(scorers, results / "scorers")
     run = start(little_spec, results)
     until(run, lambda: len(Results(results).recorded("scores")) >= 3)
-    kill(run)
+    run.send_signal(signal.SIGINT)
+    printed, _ = run.communicate(timeout=120)
+    nothing_is_left(within=60)
     # A state's record is rewritten when its checkpoint is deleted, and only then.
     files = [p for p in results.glob("[rs]*/**/one-*.parquet") if p.parent.name != "states"]
     seen = {path: path.stat().st_mtime_ns for path in files}
     out = sweep(little_spec, results)
     assert out.returncode == 0, out.stdout + out.stderr
-    for path, written in seen.items():
-        if path.exists():  # not gathered into another
-            assert path.stat().st_mtime_ns == written, f"{path.name} was recorded twice"
-    return results
+    there = (path for path in seen if path.exists())  # not gathered into another
+    rewritten = [path.name for path in there if path.stat().st_mtime_ns != seen[path]]
+    return Stopped(results, run.returncode, printed, rewritten)
 
 
 MEASURED = {
@@ -65,34 +78,46 @@ MEASURED = {
 }
 
 
+def test_ctrl_c_stops_cleanly(stopped: Stopped) -> None:
+    assert stopped.returned == 130, stopped.printed
+    assert "goes on from here" in stopped.printed and "Traceback" not in stopped.printed
+
+
+def test_what_a_stopped_sweep_recorded_is_not_recorded_again(stopped: Stopped) -> None:
+    assert stopped.rewritten == []
+
+
 @pytest.mark.parametrize("table", MEASURED)
-def test_a_sweep_that_was_killed_ends_with_the_same_rows(
-    ran: tuple[Path, str], killed: Path, table: str
+def test_a_sweep_that_was_stopped_ends_with_the_same_rows(
+    ran: tuple[Path, str], stopped: Stopped, table: str
 ) -> None:
     one, other = (
-        Results(at, read_only=True).query(MEASURED[table]).to_pylist() for at in (ran[0], killed)
+        Results(at, read_only=True).query(MEASURED[table]).to_pylist()
+        for at in (ran[0], stopped.results)
     )
     assert len(one) > 0
     assert one == other
 
 
-def test_a_sweep_that_was_killed_ends_with_the_same_probabilities(
-    ran: tuple[Path, str], killed: Path
+def test_a_sweep_that_was_stopped_ends_with_the_same_probabilities(
+    ran: tuple[Path, str], stopped: Stopped
 ) -> None:
     # To float tolerance: the scorer's sums depend on which texts share a batch.
     asked = "SELECT probability FROM scores ORDER BY state_id, probe_id, prompt_index, sample"
     one, other = (
         Results(at, read_only=True).query(asked)["probability"].to_pylist()
-        for at in (ran[0], killed)
+        for at in (ran[0], stopped.results)
     )
     assert one == pytest.approx(other, abs=1e-5)
 
 
-def test_a_sweep_that_was_killed_ends_with_the_same_code_lengths(
-    ran: tuple[Path, str], killed: Path
+def test_a_sweep_that_was_stopped_ends_with_the_same_code_lengths(
+    ran: tuple[Path, str], stopped: Stopped
 ) -> None:
     asked = "SELECT * FROM code_lengths ORDER BY ALL"
-    one, other = (Results(at, read_only=True).query(asked).to_pylist() for at in (ran[0], killed))
+    one, other = (
+        Results(at, read_only=True).query(asked).to_pylist() for at in (ran[0], stopped.results)
+    )
     bits = [[row.pop("bits") for row in rows] for rows in (one, other)]
     assert one == other and len(one) == 2 * (1 + 2 * 4) * 3 * 6
     # As above: its sums depend on what else is read at the same time.
@@ -290,10 +315,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_said_and_loses_nothing(
-    ran: tuple[Path, str], spec: Path, small_disk: Path
+    ran: tuple[Path, str], spec: Path, scorers: Path, small_disk: Path
 ) -> None:
     results = small_disk / "results"
-    shutil.copytree(ran[0] / "scorers", results / "scorers")
+    shutil.copytree(scorers, results / "scorers")
     few = ["models.0.pretrain=[640]", "positive=[16]", "negative=[0,8]", "lessons=null"]
     sets = [part for each in few for part in ("--set", each)]
     out = sweep(spec, results, *sets)
@@ -309,13 +334,3 @@ def test_a_full_disk_is_said_and_loses_nothing(
     more, few = (Results(at, read_only=True).query(scores).to_pylist() for at in (ran[0], results))
     states = {row["state_id"] for row in few}
     assert len(states) == 3 and few == [row for row in more if row["state_id"] in states]
-
-
-def test_ctrl_c_stops_cleanly(spec: Path, tmp_path: Path) -> None:
-    run = start(spec, tmp_path)
-    until(run, lambda: len(Results(tmp_path).recorded("states")) >= 2)
-    run.send_signal(signal.SIGINT)
-    out, _ = run.communicate(timeout=120)
-    assert run.returncode == 130, out
-    assert "goes on from here" in out
-    nothing_is_left(within=60)
