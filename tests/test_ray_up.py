@@ -44,8 +44,11 @@ ON_ONE_MACHINE = ("--set", "training.cpus_per_worker=0.4")
 """Room for the same three workers on two cores; the states do not depend on it."""
 MONITOR = "/tmp/ray/session_latest/logs/monitor.out"
 """What the head writes while it sets the workers up."""
+PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s=10 RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S=2"
+"""How long a worker waits for a head that is gone, and five looks of what waits for the worker; by
+itself Ray takes a minute for each."""
 ENDED_WITHIN = 300.0
-"""Seconds that processes may take to end; a minute where nothing else runs."""
+"""Seconds that processes may take to end."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def cluster_file() -> str:
         *(each.replace('-e ".[train,gpu]"', "--no-deps -e .") for each in config["setup_commands"]),
     ]
     # Each host sees all of this machine's cores.
-    config["worker_start_ray_commands"][-1] += " --num-cpus=2"
+    start = config["worker_start_ray_commands"].pop() + " --num-cpus=2"
+    config["worker_start_ray_commands"].append(f"export {PATIENCE}; {start}")
     return str(yaml.safe_dump(config))
 
 
