@@ -26,19 +26,22 @@ class Stragglers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._out: dict[int, tuple[str, str, float]] = {}
-        """Number -> kind, words and beginning of what is not done yet."""
+        self._out: dict[int, tuple[str, str, float, float | None]] = {}
+        """Number -> kind, words, beginning and usual seconds of what is not done yet."""
         self._took: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=200))
         self._told: set[int] = set()
         self._numbers = 0
 
     @contextmanager
-    def timing(self, kind: str, words: str) -> Iterator[None]:
-        """Time a piece of work; one that raises says nothing about its kind."""
+    def timing(self, kind: str, words: str, usual: float | None = None) -> Iterator[None]:
+        """Time a piece of work; one that raises says nothing about its kind.
+
+        `usual`: seconds that it is taken to need while too few of its kind are known.
+        """
         with self._lock:
             self._numbers += 1
             number = self._numbers
-            self._out[number] = (kind, words, self._clock())
+            self._out[number] = (kind, words, self._clock(), usual)
         try:
             yield
             with self._lock:
@@ -52,15 +55,16 @@ class Stragglers:
         """What is late and has not been told yet, a line each."""
         found = []
         with self._lock:
-            for number, (kind, words, began) in self._out.items():
+            for number, (kind, words, began, usual) in self._out.items():
                 took, passed = self._took[kind], self._clock() - began
-                if number in self._told or len(took) < KNOWN or passed < LEAST:
+                if len(took) >= KNOWN:
+                    usual = statistics.median(took)
+                    like = f"others took {usual:.1f} s"
+                elif usual is not None:
+                    like = f"{usual:.0f} s are usual"
+                else:
                     continue
-                usual = statistics.median(took)
-                if passed > TIMES * usual:
+                if number not in self._told and passed >= max(LEAST, TIMES * usual):
                     self._told.add(number)
-                    found.append(
-                        f"slow: {kind} {words} has been out for {passed:.0f} s; "
-                        f"others took {usual:.1f} s"
-                    )
+                    found.append(f"slow: {kind} {words} has taken {passed:.0f} s so far; {like}")
         return found

@@ -51,3 +51,17 @@ def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
     with stragglers.timing("answer", "state abc"):
         clock.now += 10_000
         assert stragglers.late() == []
+
+
+def test_what_has_no_likes_yet_is_late_by_what_is_usual(clock: Clock) -> None:
+    stragglers = Stragglers(clock)
+    with stragglers.timing("start of an engine", "m", usual=100.0):
+        clock.now += TIMES * 100 - 1
+        assert stragglers.late() == []
+        clock.now += 1
+        (line,) = stragglers.late()
+        assert "start of an engine m" in line and "100 s are usual" in line
+    ended(stragglers, clock, "start of an engine", *[1000.0] * KNOWN)
+    with stragglers.timing("start of an engine", "m", usual=100.0):
+        clock.now += TIMES * 1000 - 1
+        assert stragglers.late() == [], "known is better than usual"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..nodes import NODE_ID
-from ..stragglers import Stragglers
+from ..stragglers import TIMES, Stragglers
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment
 from .values import (
@@ -37,6 +37,10 @@ TRIES = 3
 CHUNK = 512
 """Prompts per request: bounds what a lost replica costs, and what a reply holds."""
 ONGOING = 4
+POLL = 0.2
+"""Seconds between looks whether a deployment has started."""
+START_SECONDS = 120.0
+"""What a deployment usually takes to start; large models and slow disks take longer."""
 
 
 @dataclass
@@ -157,21 +161,22 @@ class Fleet:
         from ray import serve
 
         on = self._application_name(name, node)
-        application = self._deployments[name](replicas, node)
-        starting = asyncio.ensure_future(
-            asyncio.to_thread(serve.run, application, name=on, route_prefix=None)
-        )
+        target = serve.RunTarget(self._deployments[name](replicas, node), on, route_prefix=None)
+        starting = asyncio.ensure_future(_run(target))
         try:
-            handle = await asyncio.shield(starting)
+            with self.stragglers.timing("the start of", on, START_SECONDS):
+                handle = await asyncio.shield(starting)
         except asyncio.CancelledError:  # Serve starts it all the same, and would keep it
-            await asyncio.wait([starting])
-            if starting.exception() is None:
+            await asyncio.wait([starting], timeout=TIMES * START_SECONDS)
+            if not starting.done():  # it stands still
+                starting.cancel()
+                await asyncio.to_thread(serve.delete, on, _blocking=False)
+            elif starting.exception() is None:
                 await self._end(_Application(on, starting.result(), replicas))
             raise
         except RuntimeError as e:
-            why = await asyncio.to_thread(_why_not, on)
             await asyncio.to_thread(serve.delete, on)
-            raise EngineError(f"{name} cannot start: {why or e}") from None
+            raise EngineError(f"{name} cannot start: {e}") from None
         about: dict[str, Any] = await handle.describe.remote()
         here, opened = self._on.get(name), _Application(on, handle, replicas)
         if here is None or (node and node not in self._places[name]):  # not wanted any more
@@ -345,12 +350,30 @@ async def _call(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
     return await getattr(handle, method).remote(**arguments)
 
 
-def _why_not(application: str) -> str | None:
-    """The last line of what kept an application from starting, if Serve has kept it."""
-    from ray import serve
+async def _run(target: Any) -> Any:
+    """Have Serve run an application: its handle, once all replicas are there.
 
-    found = serve.status().applications.get(application)
-    for deployment in found.deployments.values() if found else ():
+    Raises RuntimeError with the last line of what kept it from starting. `serve.run` would wait in
+    a thread that nothing ends.
+    """
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    [handle] = await asyncio.to_thread(
+        serve.run_many, [target], wait_for_applications_running=False
+    )
+    while True:
+        found = (await asyncio.to_thread(serve.status)).applications.get(target.name)
+        if found and found.status == ApplicationStatus.RUNNING:
+            return handle
+        if found and found.status == ApplicationStatus.DEPLOY_FAILED:
+            raise RuntimeError(_why_not(found) or found.message)
+        await asyncio.sleep(POLL)
+
+
+def _why_not(application: Any) -> str | None:
+    """The last line of what Serve says of an application's deployments."""
+    for deployment in application.deployments.values():
         lines = [line for line in deployment.message.splitlines() if line.strip()]
         if lines:
             return lines[-1].strip()[:500]

@@ -1,0 +1,67 @@
+"""Deployments on a real Serve, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="the training extra is not installed")
+import ray
+from ray import serve
+
+from elastic_ray.serving import fleet as rooms
+from elastic_ray.serving.fleet import Fleet
+
+
+@pytest.fixture
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    serve.shutdown()
+    ray.shutdown()
+
+
+@serve.deployment(graceful_shutdown_timeout_s=1)
+class Stuck:
+    def __init__(self) -> None:
+        time.sleep(3600)
+
+
+async def soon(gone: bool) -> None:
+    deadline = time.monotonic() + 90
+    while ("test-stuck" not in await asyncio.to_thread(_applications)) != gone:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+
+
+def _applications() -> dict[str, Any]:
+    return dict(serve.status().applications)
+
+
+def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
+    cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "START_SECONDS", 0.5)
+    monkeypatch.setattr("elastic_ray.stragglers.LEAST", 1.0)
+    fleet = Fleet("test")
+    config: Any = SimpleNamespace(name="stuck", replicas=1)
+
+    async def stop() -> None:
+        opening = asyncio.ensure_future(fleet._open(config, lambda *_: Stuck.bind()))
+        await soon(gone=False)
+        await asyncio.sleep(3)
+        (line,) = fleet.stragglers.late()
+        assert "the start of test-stuck has taken" in line
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+        assert opening.cancelled()
+        await soon(gone=True)
+
+    asyncio.run(stop())
