@@ -37,8 +37,8 @@ TRIES = 3
 CHUNK = 512
 """Prompts per request: bounds what a lost replica costs, and what a reply holds."""
 ONGOING = 4
-POLL = 0.2
-"""Seconds between looks whether a deployment has started."""
+POLL = 1.0
+"""Seconds between looks whether a deployment has started; Serve tells of all that run at once."""
 START_SECONDS = 120.0
 """What a deployment usually takes to start; large models and slow disks take longer."""
 
