@@ -155,6 +155,11 @@ def cases() -> list[Case]:
     found += [
         Case("engine-node", "killed", when, f"engine.{when}", "waits", lose_node) for when in WHENS
     ]
+    starting = "engine.starting"
+    found += [
+        Case("starting-engine", fault, "before", starting, fault) for fault in ("killed", "stalled")
+    ]
+    found.append(Case("starting-engine-node", "killed", "before", starting, "waits", lose_node))
     return found
 
 

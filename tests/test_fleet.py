@@ -33,15 +33,21 @@ class Stuck:
         time.sleep(3600)
 
 
+@serve.deployment
+class Ready:
+    def describe(self) -> dict[str, Any]:
+        return {"engine": "ready"}
+
+
 async def soon(gone: bool) -> None:
     deadline = time.monotonic() + 90
-    while ("test-stuck" not in await asyncio.to_thread(_applications)) != gone:
+    while any(await asyncio.to_thread(_applications)) == gone:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.2)
 
 
-def _applications() -> dict[str, Any]:
-    return dict(serve.status().applications)
+def _applications() -> list[str]:
+    return [name for name in serve.status().applications if name.startswith("test-stuck")]
 
 
 def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
@@ -65,3 +71,20 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
         await soon(gone=True)
 
     asyncio.run(stop())
+
+
+def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None) -> None:
+    fleet = Fleet("test")
+    config: Any = SimpleNamespace(name="stuck", replicas=1)
+    nodes = {"gone": Stuck, "there": Ready}
+
+    async def move() -> dict[str, Any]:
+        await fleet.place("stuck", {"gone": 1})
+        opening = asyncio.ensure_future(fleet._open(config, lambda _, node: nodes[node].bind()))
+        await soon(gone=False)
+        await fleet.place("stuck", {"there": 1})
+        return await asyncio.wait_for(opening, 90)
+
+    about = asyncio.run(move())
+    assert about["engine"] == "ready" and "notice" not in about
+    assert fleet.replicas == {"stuck": 1}

@@ -353,8 +353,9 @@ async def _call(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
 async def _run(target: Any) -> Any:
     """Have Serve run an application: its handle, once all replicas are there.
 
-    Raises RuntimeError with the last line of what kept it from starting. `serve.run` would wait in
-    a thread that nothing ends.
+    Raises RuntimeError with the last line of what kept it from starting, or if it is deleted
+    meanwhile, as `place` does where a node is gone. `serve.run` would wait on for good, in a thread
+    that nothing ends.
     """
     from ray import serve
     from ray.serve.schema import ApplicationStatus
@@ -364,9 +365,11 @@ async def _run(target: Any) -> Any:
     )
     while True:
         found = (await asyncio.to_thread(serve.status)).applications.get(target.name)
-        if found and found.status == ApplicationStatus.RUNNING:
+        if found is None or found.status == ApplicationStatus.DELETING:
+            raise RuntimeError("its node is gone")
+        if found.status == ApplicationStatus.RUNNING:
             return handle
-        if found and found.status == ApplicationStatus.DEPLOY_FAILED:
+        if found.status == ApplicationStatus.DEPLOY_FAILED:
             raise RuntimeError(_why_not(found) or found.message)
         await asyncio.sleep(POLL)
 

@@ -145,6 +145,7 @@ def _board(module) -> None:
 
 
 def _plain_engine(module) -> None:
+    around(module.PlainEngine, "__init__", before="engine.starting")
     around(module.PlainEngine, "take", before="engine.before")
     around(module.PlainEngine, "answer", before="engine.during", after="engine.after")
 
