@@ -171,14 +171,12 @@ class Disturbed:
             self._kill(node)
 
     def _kill(self, node: Any) -> None:
-        [info] = node.all_processes["raylet"]
-        info.process.kill()  # of one that has ended by itself, as drained ones do, nothing is asked
+        _raylet(node).kill()  # nothing happens to one that has ended, as drained ones do
         self.cluster.worker_nodes.discard(node)
 
     def raylet(self, name: str) -> int:
         """The process of a worker's raylet."""
-        [info] = self.node(name).all_processes["raylet"]
-        return int(info.process.pid)
+        return _raylet(self.node(name)).pid
 
     def gcs(self) -> int:
         """The process of the head's control store."""
@@ -205,8 +203,7 @@ class Disturbed:
         alive = {node["NodeID"] for node in self.cluster.global_state.node_table() if node["Alive"]}
         leaving = self.cluster.global_state.get_draining_nodes()
         for node in list(self.cluster.worker_nodes):
-            [info] = node.all_processes["raylet"]
-            standing = _stands_still(info.process.pid)
+            standing = _stands_still(_raylet(node).pid)
             if node.node_id not in alive or node.node_id in leaving or standing:
                 self._kill(node)
         while len(self.cluster.worker_nodes) < 2:
@@ -355,6 +352,12 @@ class Disturbed:
 
 def _ends_trainers(fault: Fault) -> bool:
     return fault.meanwhile is not None or fault.point.startswith(("trainer", "driver"))
+
+
+def _raylet(node: Any) -> subprocess.Popen[bytes]:
+    [info] = node.all_processes["raylet"]
+    process: subprocess.Popen[bytes] = info.process
+    return process
 
 
 def _stands_still(pid: int) -> bool:

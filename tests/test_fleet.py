@@ -15,7 +15,6 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 import ray
 from ray import serve
 
-from elastic_ray.serving import fleet as rooms
 from elastic_ray.serving.fleet import Fleet
 
 
@@ -53,7 +52,7 @@ def _applications() -> list[str]:
 def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rooms, "START_SECONDS", 0.5)
+    monkeypatch.setattr("elastic_ray.serving.fleet.START_SECONDS", 0.5)
     monkeypatch.setattr("elastic_ray.stragglers.LEAST", 1.0)
     fleet = Fleet("test")
     config: Any = SimpleNamespace(name="stuck", replicas=1)
