@@ -35,13 +35,14 @@ OPEN = Callable[..., AppTest]
 
 @pytest.fixture
 def open_app(monkeypatch: pytest.MonkeyPatch) -> OPEN:
-    """Opens a page of the app on a results folder."""
+    """Opens a page of the app on a results folder; `asked` is what its address asks for."""
 
-    def at(folder: Path, page: str = "overview") -> AppTest:
+    def at(folder: Path, page: str = "overview", **asked: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["app.py", "--results", str(folder)])
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
         app.session_state["results_uri"] = str(folder)
         st.cache_resource.clear()  # what was remembered of this folder's earlier rows
+        app.query_params.update(asked)
         app.run()
         if page != "overview":
             app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
@@ -185,6 +186,15 @@ def test_lessons_that_are_not_measured_yet_are_counted(open_app: OPEN, tmp_path:
 
 def test_paths_say_where_there_are_no_lessons(open_app: OPEN, done: Path) -> None:
     assert "`lessons: {pairs:" in open_app(done, "paths").info[0].value
+
+
+def test_a_link_to_a_sweep_that_is_not_recorded_shows_no_other(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, sweep="absent")
+    assert "No sweep called `absent` is recorded here" in app.info[0].value
+    assert app.selectbox(key="sweep").value == "absent"
+    app.selectbox(key="sweep").set_value("shown").run()
+    assert not app.exception
+    assert app.selectbox(key="sweep").options == ["shown"]
 
 
 def test_a_sweep_without_negative_sizes_is_shown(open_app: OPEN, tmp_path: Path) -> None:

@@ -194,8 +194,10 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
 
 
 def test_inverse_and_forward_by_another_distance(app: App, open_page: Any) -> None:
+    record(app.results)
+    page = open_page("paths?sweep=learnt")  # a link to what is not recorded yet
+    expect(page.get_by_text("No sweep called learnt is recorded")).to_be_visible(timeout=PATIENCE)
     record_lessons(app.results)
-    page = open_page("paths?sweep=learnt")
     expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
     page.get_by_role("radio", name="KL divergence").click()
     expect(page).to_have_url(re.compile("metric=KL"), timeout=PATIENCE)  # as it is shown

@@ -73,7 +73,7 @@ def _look_again() -> None:
 
 
 def choose_sweep(results: Reader, *, follow: bool = True) -> dict[str, Any] | None:
-    """The sweep to look at, in the address as `sweep`; None, with a notice, where there is none.
+    """The sweep to look at, in the address as `sweep`; None, with a notice, where it is not there.
 
     With `follow` the page is drawn anew when a sweep appears or more of this one is recorded.
     """
@@ -81,9 +81,18 @@ def choose_sweep(results: Reader, *, follow: bool = True) -> dict[str, Any] | No
     if not sweeps:
         nothing_yet()
         return None
-    name = st.selectbox("Sweep", list(sweeps), key="sweep", bind="query-params")
+    # What the address names and is not recorded stays the choice: it may be recorded next, and
+    # otherwise the link would show some other sweep without a word.
+    asked = st.session_state.get("sweep") or st.query_params.get("sweep")
+    absent = [asked] if asked and asked not in sweeps else []
+    name = st.selectbox("Sweep", [*sweeps, *absent], key="sweep", bind="query-params")
     if follow:
         _follow(_news(results, name))
+    if name in absent:
+        nothing_here(
+            f"No sweep called `{name}` is recorded here. Should it be, this page shows it by "
+            "itself; the recorded ones can be chosen above."
+        )
     return sweeps.get(name or "")
 
 
