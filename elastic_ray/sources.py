@@ -6,7 +6,9 @@ Whatever is not there is a `SpecError` that names the field, before anything sta
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,9 @@ from .facts import TaskFacts
 from .hub import why_no_model
 from .spec import Spec, SpecError
 from .tasks import POOLS, Task, TaskError, Unreachable, load_task
+
+SLOW = 5.0
+"""Seconds after which it is said what is being waited for."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def find(spec: Spec, to_run: bool) -> Sources:
     for name, settings in spec.datasets().items():
         try:
             tasks[name] = task = load_task(name, settings)
-            _ = task.sizes  # reads the data
+            with _said_if_slow(f"reading the data of task {name}"):
+                _ = task.sizes
         except Unreachable as e:
             unreached[name] = str(e)
             if to_run:
@@ -85,7 +91,8 @@ def find(spec: Spec, to_run: bool) -> Sources:
     for name, path in paths.items():
         try:
             if path is not None:
-                folders[path] = content_hash(path)
+                with _said_if_slow(f"hashing the files of {path}"):
+                    folders[path] = content_hash(path)
         except CheckpointError as e:
             problems.append(f"{name}: {e}")
     _refuse(problems)
@@ -100,10 +107,27 @@ def check_models(spec: Spec) -> None:
             named.append((f"task.{i}.scorer", task.scorer.hub, task.scorer.revision))
     problems = []
     for place, repo, revision in named:
-        if repo is not None and revision is not None and (why := why_no_model(repo, revision)):
+        if repo is None or revision is None:
+            continue
+        with _said_if_slow(f"asking for {repo}"):
+            why = why_no_model(repo, revision)
+        if why:
             # A mapping is set whole: a path beside the hub's id would be refused.
             problems.append(f"{place}.hub: {why}; or give path, a local folder, in its place")
     _refuse(problems)
+
+
+@contextmanager
+def _said_if_slow(what: str) -> Iterator[None]:
+    """The hub's libraries ask again and again, silently, where it does not answer."""
+    line = f"{what} ..."
+    timer = threading.Timer(SLOW, print, [line], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _placed(field: str, name: str, error: TaskError) -> str:
