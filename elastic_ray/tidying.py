@@ -1,4 +1,4 @@
-"""Deletes the checkpoints that may go (`keep` says which), unless another sweep may want them."""
+"""Deletes the checkpoints that may go (`keep` says which), unless another sweep wants them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Tidying:
         self._plan, self._results, self._sharing = plan, results, sharing
         self._keeper = Keeper(plan, board)
         self._deleted: set[str] = set()
+        self._others: set[str] | None = None  # states that other sweeps keep; None: to be asked
         if plan.spec.keep != "all":
             board.listen(lambda event, state: self._tidy(self._keeper.may_go(state)))
 
@@ -41,9 +42,19 @@ class Tidying:
             # A disk that is full may refuse the record: then the checkpoint stays.
             with contextlib.suppress(ResultsError), self._sharing.alone() as alone:
                 if not alone:
+                    self._others = None
                     return False
+                if state in self._kept_by_others():
+                    continue
                 self._deleted.add(state)
                 row = self._results.state(state)
                 if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
                     self._results.delete_checkpoint(state)
         return True
+
+    def _kept_by_others(self) -> set[str]:
+        if self._others is None:
+            asked = {"sweep": self._plan.spec.sweep}
+            rows = self._results.query("FROM kept_by_others($sweep)", asked)
+            self._others = set(rows["state_id"].to_pylist())
+        return self._others

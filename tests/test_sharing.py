@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from elastic_ray.board import Board
+from elastic_ray.board import Board, cell_rows
 from elastic_ray.results import Results, ResultsError, claim
 from elastic_ray.sharing import Sharing
+from elastic_ray.tidying import Tidying
 
 pytest.importorskip("ray", reason="the training extra is not installed")
 from small_sweeps import plan_of, spec_of
@@ -87,6 +89,32 @@ def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
         mine.look(lambda: None)
         claims = list((tmp_path / "leases" / "work").glob(f"{base}*"))
         assert claims == [], "what is done is claimed no more"
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [("all", {"pretrain", "positive", "negative"}), ("base", {"pretrain"}), ("none", set())],
+)
+def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept: set[str]) -> None:
+    """The start, which no cell is at, is its own sweep's alone."""
+    plan = plan_of(spec_of(positive=[8], negative=[8], keep="none"))
+    results = Results(tmp_path)
+    kinds = {s: node.stage.kind if node.stage else "start" for s, node in plan.nodes.items()}
+    for state, kind in kinds.items():
+        folder = tmp_path / results.checkpoint_name(state)
+        folder.mkdir(parents=True)
+        row = {"state_id": state, "kind": kind, "status": "done", "sweep": plan.spec.sweep}
+        results.write("states", [{**row, "checkpoint": results.checkpoint_name(state)}])
+    board = Board(plan, set(kinds), plan.questions(), plan.questions())
+    cells = [{**row, "sweep": "other"} for row in cell_rows(plan, board)]
+    results.replace_cells("other", cells)
+    asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
+    results.replace_sweeps("other", [asked])
+    with claim.hold(results.folder, plan.spec.sweep, str, print) as lease:
+        Tidying(plan, board, results, Sharing(results, lease, board)).rest()
+    there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}
+    assert there == kept
+    assert {kinds[folder.name] for folder in (tmp_path / "checkpoints").iterdir()} == kept
 
 
 def test_a_store_that_fails_a_look_is_looked_at_again(

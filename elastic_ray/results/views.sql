@@ -391,6 +391,19 @@ FROM asked
 LEFT JOIN reached USING (sweep)
 LEFT JOIN trained USING (sweep);
 
+-- The states of which another sweep than `which` keeps the checkpoint, as its file says (`keep`).
+CREATE MACRO kept_by_others(which) AS TABLE
+SELECT DISTINCT s.state_id
+FROM (
+    SELECT sweep, state_id FROM states
+    UNION ALL SELECT sweep, state_id FROM cells
+    UNION ALL SELECT sweep, state_id FROM lessons
+) AS has
+JOIN sweeps AS w ON w.sweep = has.sweep AND w.sweep <> which
+JOIN states AS s ON s.state_id = has.state_id
+WHERE (w.spec ->> 'keep') = 'all'
+    OR ((w.spec ->> 'keep') = 'base' AND s.kind IN ('start', 'pretrain'));
+
 -- What failed, and why: states, then the cells that have no score for it.
 CREATE VIEW failures AS
 SELECT

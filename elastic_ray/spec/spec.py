@@ -59,7 +59,8 @@ class Spec(Part):
     probes: Probes = Field(default_factory=Probes, json_schema_extra=IDENTITY)
     resources: Resources = Field(default_factory=Resources, json_schema_extra=RUNTIME)
     keep: Literal["all", "none", "base"] = Field("base", json_schema_extra=RUNTIME)
-    """Checkpoints left at the end: all, none, or the pre-trained ones."""
+    """Checkpoints left at the end: all, none, or the pre-trained ones; and those that another sweep
+    on the same results keeps."""
 
     @model_validator(mode="after")
     def _trust(self) -> Spec:
