@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Iterable
 
 from .board import Board
@@ -11,6 +13,8 @@ from .plan import Plan
 from .results import Results, ResultsError
 from .sharing import Sharing
 
+LOOK = 10.0
+"""Seconds for which it is remembered what other sweeps keep."""
 LEFT = (
     "another sweep runs on these results, so checkpoints stay that could go; once it has ended, "
     "the same command deletes them"
@@ -24,7 +28,8 @@ class Tidying:
         self._plan, self._results, self._sharing = plan, results, sharing
         self._keeper = Keeper(plan, board)
         self._deleted: set[str] = set()
-        self._others: set[str] | None = None  # states that other sweeps keep; None: to be asked
+        self._others: set[str] = set()
+        self._asked = -math.inf
         if plan.spec.keep != "all":
             board.listen(lambda event, state: self._tidy(self._keeper.may_go(state)))
 
@@ -42,7 +47,6 @@ class Tidying:
             # A disk that is full may refuse the record: then the checkpoint stays.
             with contextlib.suppress(ResultsError), self._sharing.alone() as alone:
                 if not alone:
-                    self._others = None
                     return False
                 if state in self._kept_by_others():
                     continue
@@ -53,8 +57,10 @@ class Tidying:
         return True
 
     def _kept_by_others(self) -> set[str]:
-        if self._others is None:
+        """States that other sweeps keep; one may have come and gone since the last look."""
+        if time.monotonic() - self._asked > LOOK:
             asked = {"sweep": self._plan.spec.sweep}
             rows = self._results.query("FROM kept_by_others($sweep)", asked)
             self._others = set(rows["state_id"].to_pylist())
+            self._asked = time.monotonic()
         return self._others
