@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, settings
 # Its library reads this once, when it is imported, and waits for minutes where there is no network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# Property tests judge what is computed, not how long an example took to draw.
-settings.register_profile(
-    "busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("busy machine")
+# Property tests judge what is computed, not how long an example took to draw. `make test` draws the
+# same examples each time, so that what fails, fails again; `pytest --hypothesis-profile=explore`
+# draws new ones, and more of them.
+_LASTING = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **_LASTING)
+settings.register_profile("explore", derandomize=False, max_examples=1000, **_LASTING)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ from .pareto import LawError, Pareto
 from .rates import Floats, Rates, normalise
 
 STEP = 0.125
-_ROUNDING = 4 * np.finfo(np.float64).eps
+_ROUNDING = 16 * np.finfo(np.float64).eps
+"""Relative, of an integrand's value: near alpha = 1.4 the transforms have come to 7 eps."""
 
 
 def rates_by_quadrature(laws: Sequence[Pareto], sizes: Floats, perturbed: int = -1) -> Rates:
