@@ -16,6 +16,7 @@ import ray
 from ray import serve
 
 from elastic_ray.serving.fleet import Fleet
+from elastic_ray.serving.values import EngineError
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def cluster() -> Iterator[None]:
 class Stuck:
     def __init__(self) -> None:
         time.sleep(3600)
+
+
+@serve.deployment
+class Broken:
+    def __init__(self) -> None:
+        raise ValueError("no such weights")
 
 
 @serve.deployment
@@ -87,3 +94,35 @@ def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None) -> N
     about = asyncio.run(move())
     assert about["engine"] == "ready" and "notice" not in about
     assert fleet.replicas == {"stuck": 1}
+
+
+def test_a_start_that_fails_as_its_node_goes_waits_for_another(cluster: None) -> None:
+    """Serve gives such a start up within a second; who looks after nodes may need half a minute."""
+    fleet = Fleet("test")
+    config: Any = SimpleNamespace(name="stuck", replicas=1)
+    nodes = {"gone": Broken, "there": Ready}
+
+    async def move() -> dict[str, Any]:
+        await fleet.place("stuck", {"gone": 1})
+        opening = asyncio.ensure_future(fleet._open(config, lambda _, node: nodes[node].bind()))
+        await soon(gone=False)
+        await soon(gone=True)
+        await asyncio.sleep(3)
+        assert not opening.done()
+        await fleet.place("stuck", {"there": 1})
+        return await asyncio.wait_for(opening, 300)
+
+    assert asyncio.run(move())["engine"] == "ready"
+
+
+def test_a_start_that_fails_on_a_node_that_stays_is_an_error(cluster: None) -> None:
+    fleet = Fleet("test")
+    config: Any = SimpleNamespace(name="stuck", replicas=1)
+    [node] = ray.nodes()
+
+    async def fail() -> None:
+        await fleet.place("stuck", {node["NodeID"]: 1})
+        await fleet._open(config, lambda *_: Broken.bind())
+
+    with pytest.raises(EngineError, match=r"stuck cannot start: .*no such weights"):
+        asyncio.run(fail())

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..cluster import gone
 from ..nodes import NODE_ID
 from ..stragglers import TIMES, Stragglers
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
@@ -41,6 +42,10 @@ POLL = 1.0
 """Seconds between looks whether a deployment has started; Serve tells of all that run at once."""
 START_SECONDS = 120.0
 """What a deployment usually takes to start; large models and slow disks take longer."""
+
+
+class _NodeGone(EngineError):
+    """It could not start, on a node that has left the cluster, or is about to."""
 
 
 @dataclass
@@ -153,8 +158,12 @@ class Fleet:
             )
             for each in opened:
                 about |= each if isinstance(each, dict) else {}
+            failed = [each for each in opened if isinstance(each, BaseException)]
+            if not on and any(isinstance(each, _NodeGone) for each in failed):
+                while self._places.get(name) is places:  # whoever places it will see it too
+                    await asyncio.sleep(POLL)
             if self._places.get(name) is places:
-                return about, [each for each in opened if isinstance(each, BaseException)]
+                return about, failed
 
     async def _start(self, name: str, node: str | None, replicas: int) -> dict[str, Any]:
         """Start, or resize, a deployment's application on a node."""
@@ -176,7 +185,8 @@ class Fleet:
             raise
         except RuntimeError as e:
             await asyncio.to_thread(serve.delete, on)
-            raise EngineError(f"{name} cannot start: {e}") from None
+            left = node is not None and await asyncio.to_thread(gone, [node])
+            raise (_NodeGone if left else EngineError)(f"{name} cannot start: {e}") from None
         about: dict[str, Any] = await handle.describe.remote()
         here, opened = self._on.get(name), _Application(on, handle, replicas)
         if here is None or (node and node not in self._places[name]):  # not wanted any more
@@ -203,10 +213,10 @@ class Fleet:
         if here is None:
             return []
         for node in before.keys() - places.keys():
-            gone = here.pop(node, None)
-            if gone is not None:
-                gone.gone = True
-                for call in gone.calls:  # Serve would have them wait for a replica for ever
+            lost = here.pop(node, None)
+            if lost is not None:
+                lost.gone = True
+                for call in lost.calls:  # Serve would have them wait for a replica for ever
                     call.cancel()
             application = self._application_name(name, node)
             await asyncio.to_thread(serve.delete, application, _blocking=False)
