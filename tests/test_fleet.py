@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +22,19 @@ from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.values import EngineError
 
 
-@pytest.fixture
-def cluster() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def started() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     serve.shutdown()
     ray.shutdown()
+
+
+@pytest.fixture
+def cluster(started: None) -> Iterator[None]:
+    yield
+    for name in serve.status().applications:
+        serve.delete(name)
 
 
 @serve.deployment(graceful_shutdown_timeout_s=1)
@@ -37,6 +47,25 @@ class Stuck:
 class Broken:
     def __init__(self) -> None:
         raise ValueError("no such weights")
+
+
+@serve.deployment(graceful_shutdown_timeout_s=1)
+class Silent:
+    async def describe(self) -> dict[str, Any]:
+        await asyncio.sleep(3600)
+        return {}
+
+
+@serve.deployment(graceful_shutdown_timeout_s=1)
+class DiesOnce:
+    def __init__(self, died: str) -> None:
+        self._died = Path(died)
+
+    def describe(self) -> dict[str, Any]:
+        if not self._died.exists():
+            self._died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"engine": "ready"}
 
 
 @serve.deployment
@@ -79,15 +108,17 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     asyncio.run(stop())
 
 
-def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None) -> None:
+@pytest.mark.parametrize("going", [Stuck, Silent], ids=["before", "just after"])
+def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None, going: Any) -> None:
     fleet = Fleet("test")
     config: Any = SimpleNamespace(name="stuck", replicas=1)
-    nodes = {"gone": Stuck, "there": Ready}
+    nodes = {"gone": going, "there": Ready}
 
     async def move() -> dict[str, Any]:
         await fleet.place("stuck", {"gone": 1})
         opening = asyncio.ensure_future(fleet._open(config, lambda _, node: nodes[node].bind()))
         await soon(gone=False)
+        await asyncio.sleep(5)
         await fleet.place("stuck", {"there": 1})
         return await asyncio.wait_for(opening, 300)
 
@@ -96,8 +127,16 @@ def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None) -> N
     assert fleet.replicas == {"stuck": 1}
 
 
+def test_a_replica_that_dies_as_it_has_started_is_replaced(cluster: None, tmp_path: Path) -> None:
+    fleet = Fleet("test")
+    config: Any = SimpleNamespace(name="stuck", replicas=1)
+    died = tmp_path / "died"
+    about = asyncio.run(fleet._open(config, lambda *_: DiesOnce.bind(str(died))))
+    assert about["engine"] == "ready" and died.exists()
+
+
 def test_a_start_that_fails_as_its_node_goes_waits_for_another(cluster: None) -> None:
-    """Serve gives such a start up within a second; who looks after nodes may need half a minute."""
+    """Serve gives such a start up within a second; whoever looks after nodes may need five."""
     fleet = Fleet("test")
     config: Any = SimpleNamespace(name="stuck", replicas=1)
     nodes = {"gone": Broken, "there": Ready}

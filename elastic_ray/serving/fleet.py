@@ -174,20 +174,19 @@ class Fleet:
         starting = asyncio.ensure_future(_run(target))
         try:
             with self.stragglers.timing("the start of", on, START_SECONDS):
-                handle = await asyncio.shield(starting)
+                handle, about = await asyncio.shield(starting)
         except asyncio.CancelledError:  # Serve starts it all the same, and would keep it
             await asyncio.wait([starting], timeout=TIMES * START_SECONDS)
             if not starting.done():  # it stands still
                 starting.cancel()
                 await asyncio.to_thread(serve.delete, on, _blocking=False)
             elif starting.exception() is None:
-                await self._end(_Application(on, starting.result(), replicas))
+                await self._end(_Application(on, starting.result()[0], replicas))
             raise
         except RuntimeError as e:
             await asyncio.to_thread(serve.delete, on)
             left = node is not None and await asyncio.to_thread(gone, [node])
             raise (_NodeGone if left else EngineError)(f"{name} cannot start: {e}") from None
-        about: dict[str, Any] = await handle.describe.remote()
         here, opened = self._on.get(name), _Application(on, handle, replicas)
         if here is None or (node and node not in self._places[name]):  # not wanted any more
             await self._end(opened)
@@ -360,28 +359,41 @@ async def _call(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
     return await getattr(handle, method).remote(**arguments)
 
 
-async def _run(target: Any) -> Any:
-    """Have Serve run an application: its handle, once all replicas are there.
+async def _run(target: Any) -> tuple[Any, dict[str, Any]]:
+    """Have Serve run an application: its handle, and what a replica says of itself, once all are
+    there.
 
     Raises RuntimeError with the last line of what kept it from starting, or if it is deleted
     meanwhile, as `place` does where a node is gone. `serve.run` would wait on for good, in a thread
-    that nothing ends.
+    that nothing ends; so would a request whose replica is gone.
     """
     from ray import serve
+    from ray.exceptions import RayActorError
     from ray.serve.schema import ApplicationStatus
 
     [handle] = await asyncio.to_thread(
         serve.run_many, [target], wait_for_applications_running=False
     )
-    while True:
-        found = (await asyncio.to_thread(serve.status)).applications.get(target.name)
-        if found is None or found.status == ApplicationStatus.DELETING:
-            raise RuntimeError("its node is gone")
-        if found.status == ApplicationStatus.RUNNING:
-            return handle
-        if found.status == ApplicationStatus.DEPLOY_FAILED:
-            raise RuntimeError(_why_not(found) or found.message)
-        await asyncio.sleep(POLL)
+    said: asyncio.Future[dict[str, Any]] | None = None
+    try:
+        while True:
+            found = (await asyncio.to_thread(serve.status)).applications.get(target.name)
+            if found is None or found.status == ApplicationStatus.DELETING:
+                raise RuntimeError("its node is gone")
+            if found.status == ApplicationStatus.DEPLOY_FAILED:
+                raise RuntimeError(_why_not(found) or found.message)
+            if said is None and found.status == ApplicationStatus.RUNNING:
+                said = asyncio.ensure_future(_call(handle, "describe", {}))
+            if said is None:
+                await asyncio.sleep(POLL)
+            elif said in (await asyncio.wait([said], timeout=POLL))[0]:
+                if not isinstance(said.exception(), RayActorError):
+                    return handle, said.result()
+                said = None
+                await asyncio.sleep(POLL)  # Serve starts another replica
+    finally:
+        if said is not None:
+            said.cancel()
 
 
 def _why_not(application: Any) -> str | None:
