@@ -13,6 +13,11 @@ from .board import Board
 from .plan import Plan, Question
 
 
+def spared(keep: str, kind: str) -> bool:
+    """Whether a sweep with that `keep` leaves the checkpoint of a state of that kind."""
+    return keep == "all" or (keep == "base" and kind in ("start", "pretrain"))
+
+
 class Keeper:
     """Answers, state by state, whether its checkpoint may be deleted now."""
 
@@ -32,10 +37,8 @@ class Keeper:
     def not_needed(self, state: str) -> bool:
         """Whether the checkpoint of a state may go."""
         node, board = self._plan.nodes[state], self._board
-        keep = self._plan.spec.keep
-        if keep == "all" or state not in board.done:
-            return False
-        if keep == "base" and (node.stage is None or node.stage.kind == "pretrain"):
+        kind = node.stage.kind if node.stage else "start"
+        if state not in board.done or spared(self._plan.spec.keep, kind):
             return False
         users = [state, *self._over.get(state, ())]
         near = [r.state_id for user in users for lad in board.children[user] for r in lad.rungs]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from .board import Board
-from .keep import Keeper
+from .keep import Keeper, spared
 from .plan import Plan
 from .results import Results, ResultsError
 from .sharing import Sharing
@@ -60,7 +60,7 @@ class Tidying:
         """States that other sweeps keep; one may have come and gone since the last look."""
         if time.monotonic() - self._asked > LOOK:
             asked = {"sweep": self._plan.spec.sweep}
-            rows = self._results.query("FROM kept_by_others($sweep)", asked)
-            self._others = set(rows["state_id"].to_pylist())
+            rows = self._results.query("FROM states_of_others($sweep)", asked).to_pylist()
+            self._others = {r["state_id"] for r in rows if spared(r["keep"], r["kind"])}
             self._asked = time.monotonic()
         return self._others

@@ -21,6 +21,8 @@ from ray import serve
 from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.values import EngineError
 
+CONFIG: Any = SimpleNamespace(name="stuck", replicas=1)
+
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[None]:
@@ -75,7 +77,7 @@ class Ready:
 
 
 async def soon(gone: bool) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 90
     while any(await asyncio.to_thread(_applications)) == gone:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.2)
@@ -91,10 +93,9 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     monkeypatch.setattr("elastic_ray.serving.fleet.START_SECONDS", 0.5)
     monkeypatch.setattr("elastic_ray.stragglers.LEAST", 1.0)
     fleet = Fleet("test")
-    config: Any = SimpleNamespace(name="stuck", replicas=1)
 
     async def stop() -> None:
-        opening = asyncio.ensure_future(fleet._open(config, lambda *_: Stuck.bind()))
+        opening = asyncio.ensure_future(fleet._open(CONFIG, lambda *_: Stuck.bind()))
         await soon(gone=False)
         await asyncio.sleep(3)
         (line,) = fleet.stragglers.late()
@@ -108,19 +109,27 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     asyncio.run(stop())
 
 
-@pytest.mark.parametrize("going", [Stuck, Silent], ids=["before", "just after"])
-def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None, going: Any) -> None:
+@pytest.mark.parametrize(
+    ("going", "given_up"),
+    [(Stuck, False), (Silent, False), (Broken, True)],
+    ids=["as it starts", "as it has started", "as it fails"],
+)
+def test_a_start_on_a_node_that_goes_ends_and_another_begins(
+    cluster: None, going: Any, given_up: bool
+) -> None:
+    """Serve gives up what fails within a second; whoever looks after nodes may need five."""
     fleet = Fleet("test")
-    config: Any = SimpleNamespace(name="stuck", replicas=1)
     nodes = {"gone": going, "there": Ready}
 
     async def move() -> dict[str, Any]:
         await fleet.place("stuck", {"gone": 1})
-        opening = asyncio.ensure_future(fleet._open(config, lambda _, node: nodes[node].bind()))
+        opening = asyncio.ensure_future(fleet._open(CONFIG, lambda _, node: nodes[node].bind()))
         await soon(gone=False)
+        await soon(gone=given_up)
         await asyncio.sleep(5)
+        assert not opening.done()
         await fleet.place("stuck", {"there": 1})
-        return await asyncio.wait_for(opening, 300)
+        return await asyncio.wait_for(opening, 90)
 
     about = asyncio.run(move())
     assert about["engine"] == "ready" and "notice" not in about
@@ -129,39 +138,18 @@ def test_a_start_on_a_node_that_goes_ends_and_another_begins(cluster: None, goin
 
 def test_a_replica_that_dies_as_it_has_started_is_replaced(cluster: None, tmp_path: Path) -> None:
     fleet = Fleet("test")
-    config: Any = SimpleNamespace(name="stuck", replicas=1)
     died = tmp_path / "died"
-    about = asyncio.run(fleet._open(config, lambda *_: DiesOnce.bind(str(died))))
+    about = asyncio.run(fleet._open(CONFIG, lambda *_: DiesOnce.bind(str(died))))
     assert about["engine"] == "ready" and died.exists()
-
-
-def test_a_start_that_fails_as_its_node_goes_waits_for_another(cluster: None) -> None:
-    """Serve gives such a start up within a second; whoever looks after nodes may need five."""
-    fleet = Fleet("test")
-    config: Any = SimpleNamespace(name="stuck", replicas=1)
-    nodes = {"gone": Broken, "there": Ready}
-
-    async def move() -> dict[str, Any]:
-        await fleet.place("stuck", {"gone": 1})
-        opening = asyncio.ensure_future(fleet._open(config, lambda _, node: nodes[node].bind()))
-        await soon(gone=False)
-        await soon(gone=True)
-        await asyncio.sleep(3)
-        assert not opening.done()
-        await fleet.place("stuck", {"there": 1})
-        return await asyncio.wait_for(opening, 300)
-
-    assert asyncio.run(move())["engine"] == "ready"
 
 
 def test_a_start_that_fails_on_a_node_that_stays_is_an_error(cluster: None) -> None:
     fleet = Fleet("test")
-    config: Any = SimpleNamespace(name="stuck", replicas=1)
     [node] = ray.nodes()
 
     async def fail() -> None:
         await fleet.place("stuck", {node["NodeID"]: 1})
-        await fleet._open(config, lambda *_: Broken.bind())
+        await fleet._open(CONFIG, lambda *_: Broken.bind())
 
     with pytest.raises(EngineError, match=r"stuck cannot start: .*no such weights"):
         asyncio.run(fail())

@@ -391,18 +391,16 @@ FROM asked
 LEFT JOIN reached USING (sweep)
 LEFT JOIN trained USING (sweep);
 
--- The states of which another sweep than `which` keeps the checkpoint, as its file says (`keep`).
-CREATE MACRO kept_by_others(which) AS TABLE
-SELECT DISTINCT s.state_id
+-- The states of other sweeps than `which`, and what each such sweep's file says of checkpoints.
+CREATE MACRO states_of_others(which) AS TABLE
+SELECT DISTINCT s.state_id, s.kind, w.spec ->> 'keep' AS keep
 FROM (
     SELECT sweep, state_id FROM states
     UNION ALL SELECT sweep, state_id FROM cells
     UNION ALL SELECT sweep, state_id FROM lessons
 ) AS has
 JOIN sweeps AS w ON w.sweep = has.sweep AND w.sweep <> which
-JOIN states AS s ON s.state_id = has.state_id
-WHERE (w.spec ->> 'keep') = 'all'
-    OR ((w.spec ->> 'keep') = 'base' AND s.kind IN ('start', 'pretrain'));
+JOIN states AS s ON s.state_id = has.state_id;
 
 -- What failed, and why: states, then the cells that have no score for it.
 CREATE VIEW failures AS

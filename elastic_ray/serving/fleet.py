@@ -369,7 +369,6 @@ async def _run(target: Any) -> tuple[Any, dict[str, Any]]:
     """
     from ray import serve
     from ray.exceptions import RayActorError
-    from ray.serve.schema import ApplicationStatus
 
     [handle] = await asyncio.to_thread(
         serve.run_many, [target], wait_for_applications_running=False
@@ -377,23 +376,32 @@ async def _run(target: Any) -> tuple[Any, dict[str, Any]]:
     said: asyncio.Future[dict[str, Any]] | None = None
     try:
         while True:
-            found = (await asyncio.to_thread(serve.status)).applications.get(target.name)
-            if found is None or found.status == ApplicationStatus.DELETING:
-                raise RuntimeError("its node is gone")
-            if found.status == ApplicationStatus.DEPLOY_FAILED:
-                raise RuntimeError(_why_not(found) or found.message)
-            if said is None and found.status == ApplicationStatus.RUNNING:
+            running = await asyncio.to_thread(_is_running, target.name)
+            if running and said is None:
                 said = asyncio.ensure_future(_call(handle, "describe", {}))
-            if said is None:
-                await asyncio.sleep(POLL)
-            elif said in (await asyncio.wait([said], timeout=POLL))[0]:
-                if not isinstance(said.exception(), RayActorError):
+            if said is not None:
+                await asyncio.wait([said], timeout=POLL)
+                if said.done() and not isinstance(said.exception(), RayActorError):
                     return handle, said.result()
+            if said is None or said.done():  # it starts, or Serve starts another replica
                 said = None
-                await asyncio.sleep(POLL)  # Serve starts another replica
+                await asyncio.sleep(POLL)
     finally:
         if said is not None:
             said.cancel()
+
+
+def _is_running(name: str) -> bool:
+    """Whether all replicas of an application are there; RuntimeError if they will not be."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    found = serve.status().applications.get(name)
+    if found is None or found.status == ApplicationStatus.DELETING:
+        raise RuntimeError("its node is gone")
+    if found.status == ApplicationStatus.DEPLOY_FAILED:
+        raise RuntimeError(_why_not(found) or found.message)
+    return bool(found.status == ApplicationStatus.RUNNING)
 
 
 def _why_not(application: Any) -> str | None:
