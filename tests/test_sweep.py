@@ -54,7 +54,7 @@ def stopped(little_spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathF
     until(run, lambda: len(Results(results).recorded("scores")) >= 3)
     run.send_signal(signal.SIGINT)
     printed, _ = run.communicate(timeout=120)
-    nothing_is_left(within=300)
+    nothing_is_left(within=60)
     # A state's record is rewritten when its checkpoint is deleted, and only then.
     files = [p for p in results.glob("[rs]*/**/one-*.parquet") if p.parent.name != "states"]
     seen = {path: path.stat().st_mtime_ns for path in files}

@@ -47,7 +47,7 @@ def rooms() -> int:
 
 
 def soon(come: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 90
     while not come():
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.2)
