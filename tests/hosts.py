@@ -20,8 +20,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -154,6 +156,8 @@ def _hold(shared: Path, layers: Path, addresses: Sequence[str]) -> None:
     _do("ip", "link", "set", "switch", "up")
     for name, address in zip(names, addresses, strict=True):
         _host(name, address, f"{network}.1")
+    for address in addresses:
+        _await_server(address)
     print("ready", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children of the dead end up with it
     sys.stdin.read()  # ends when the starting process closes it, or is gone
@@ -215,6 +219,18 @@ def _host(name: str, address: str, gateway: str) -> None:
         ["ip", "netns", "exec", name, *UNSHARE, "--mount-proc", f"--root=/{MACHINES}/{name}",
          "sh", "-c", serve]
     )  # fmt: skip
+
+
+def _await_server(address: str, limit: float = 60) -> None:
+    """Returns once the host takes connections: it refuses them until its server has started."""
+    end = time.monotonic() + limit
+    while True:
+        try:
+            return socket.create_connection((address, 22), timeout=limit).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _do(*command: str) -> None:
