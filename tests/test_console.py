@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,10 +132,8 @@ STOPPED = {
 
 @pytest.mark.parametrize("what", STOPPED)
 def test_stopped(uri: str, what: str) -> None:
-    began = time.monotonic()
     with pytest.raises(ResultsError, match=r"stopped|needs more than"):
         ask(uri, STOPPED[what], Limits(seconds=1, memory_mb=256))
-    assert time.monotonic() - began < 100
     assert ask(uri, "SELECT 1 AS one").rows.to_pylist() == [{"one": 1}]
 
 

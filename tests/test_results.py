@@ -329,17 +329,18 @@ def test_a_damaged_compacted_file_is_named(results: Results) -> None:
             ask()
 
 
-def test_a_query_that_is_wrong_is_not_taken_for_a_damaged_file(results: Results) -> None:
+def test_a_query_that_is_wrong_is_not_taken_for_a_damaged_file(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"prompt_index": 0, "sample": 0, "response": "fine"}]
     results.write("responses", rows, state_id=STATE, probe_id=PROBE)
-    started = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("asked again, as for a damaged file"))
     for sql, message in [
         ("SELECT response::INT FROM responses", "Could not convert"),
         (f"FROM read_parquet('{results.uri}/none.parquet')", "No files found"),
     ]:
         with pytest.raises(ResultsError, match=message):
             results.query(sql)
-    assert time.monotonic() - started < 5
     with results.connect() as connection:
         assert results.query("FROM responses", connection=connection).num_rows == 1
 
@@ -473,8 +474,8 @@ def test_readers_see_every_row_once_while_files_are_compacted(results: Results) 
     threads = [guarded(write), *(guarded(read, reader) for reader in readers)]
     deleted = 0
     try:
-        end = time.monotonic() + 5
-        while time.monotonic() < end and not wrong:
+        end = time.monotonic() + 60
+        while (passes < 10 or deleted < 40) and time.monotonic() < end and not wrong:
             pass_ = compact(results, at_least=5, delay=0.05, grace=1.0)
             passes += bool(pass_.written)
             deleted += len(pass_.deleted)
@@ -484,8 +485,8 @@ def test_readers_see_every_row_once_while_files_are_compacted(results: Results) 
         for thread in threads:
             thread.join()
     assert wrong == []
-    assert passes >= 5
-    assert deleted >= 20
+    assert passes >= 10
+    assert deleted >= 40
     assert results.query("FROM scores").num_rows == 4 * len(written)
     assert results.recorded("states") == {(state_id,) for state_id in written}
 
@@ -810,13 +811,11 @@ def test_every_way_of_reading_is_allowed(results: Results, sql: str) -> None:
 
 
 def test_a_query_can_be_given_a_time_limit(results: Results) -> None:
-    with results.connect({"max_execution_time": 200}) as connection:
-        started = time.monotonic()
-        with pytest.raises(duckdb.Error):
-            connection.execute(
-                "SELECT sum(a.i * b.i) FROM range(1000000) a(i), range(1000000) b(i)"
-            )
-            connection.fetchall()
-        assert time.monotonic() - started < 5
+    sql = "SELECT sum(a.i * b.i) FROM range(1000000) a(i), range(1000000) b(i)"
+    with (
+        results.connect({"max_execution_time": 200}) as connection,
+        pytest.raises(duckdb.InterruptException, match="execution time"),
+    ):
+        connection.execute(sql).fetchall()
     with pytest.raises(ResultsError, match="refuses the settings"):
         results.connect({"nonsense": 1})

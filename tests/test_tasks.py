@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -85,10 +84,7 @@ def test_selections_never_change() -> None:
     assert digest(map(str, selection(25_000, 1_000, 7))) == "2e93803a1a37e3729e4a"
 
 
-def test_a_selection_is_quick_and_cannot_be_written_to() -> None:
-    began = time.process_time()
-    selection(25_000, 25_000, seed=987_654)
-    assert time.process_time() - began < 0.1, "0.02 s on one core"
+def test_a_selection_cannot_be_written_to() -> None:
     for epoch in (0, 1):
         with pytest.raises(ValueError, match="read-only"):
             selection(10, 5, 0, epoch)[0] = 1
