@@ -80,7 +80,7 @@ def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 600
         time.sleep(0.1)
 
 
-def nothing_is_left(within: float) -> None:
+def nothing_is_left(within: float = 300) -> None:
     """Every process that a run started, or that those started, has ended."""
     deadline = time.monotonic() + within
     while alive := marked():

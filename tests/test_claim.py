@@ -122,31 +122,31 @@ def test_a_running_sweep_is_seen_kept_alone_and_stopped(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the training extra is not installed")
     spec, results = tmp_path / "little.yaml", tmp_path / "results"
     spec.write_text(sweep_process.SPEC)
-    nobody = sweep_process.sweep(spec, results, "--stop", limit=60)
+    nobody = sweep_process.sweep(spec, results, "--stop")
     assert nobody.returncode == 1 and "no such results folder" in nobody.stderr
     run = sweep_process.start(spec, results)
     sweep_process.until(run, lambda: len(Results(results).recorded("states")) >= 1)
 
-    second = sweep_process.sweep(spec, results, limit=60)
+    second = sweep_process.sweep(spec, results)
     assert second.returncode == 1
     assert f"is run on these results by process {run.pid} on " in second.stderr
 
     before = {path: path.stat().st_mtime_ns for path in results.glob("[cs]*/**/*.parquet")}
-    shown = sweep_process.sweep(spec, results, "--status", limit=60)
+    shown = sweep_process.sweep(spec, results, "--status")
     assert shown.returncode == 0, shown.stderr
     assert f"run by process {run.pid} on " in shown.stdout
     assert f"of {sweep_process.CELLS}" in shown.stdout
     assert "states: " in shown.stdout and "left to train: " in shown.stdout
     assert all(path.exists() for path in before), "status takes nothing away"
 
-    stopped = sweep_process.sweep(spec, results, "--stop", limit=200)
+    stopped = sweep_process.sweep(spec, results, "--stop")
     assert stopped.returncode == 0, stopped.stderr
-    out, _ = run.communicate(timeout=120)
+    out, _ = run.communicate(timeout=600)
     assert run.returncode == 130, out
     assert "someone asked for it with --stop" in out and "goes on from here" in out
-    sweep_process.nothing_is_left(within=60)
+    sweep_process.nothing_is_left()
 
-    after = sweep_process.sweep(spec, results, "--status", limit=60)
+    after = sweep_process.sweep(spec, results, "--status")
     assert "nobody runs it" in after.stdout
-    again = sweep_process.sweep(spec, results, "--stop", limit=60)
+    again = sweep_process.sweep(spec, results, "--stop")
     assert again.returncode == 1 and "nobody runs little" in again.stderr

@@ -69,7 +69,7 @@ def cluster() -> Iterator[tuple[dict[str, str], str]]:
         yield {"RAY_ADDRESS": words[1], **SHARED}, f"http://{words[2]}/metrics"
     finally:
         head.communicate()
-    nothing_is_left(within=180)
+    nothing_is_left()
 
 
 def figures(url: str) -> dict[str, float]:

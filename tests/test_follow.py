@@ -73,7 +73,7 @@ def test_leaving_ends_nothing_else(spec: Path, tmp_path: Path) -> None:
 
 
 def test_following_needs_a_status(spec: Path, tmp_path: Path) -> None:
-    out = sweep(spec, tmp_path / "results", "--follow", limit=120)
+    out = sweep(spec, tmp_path / "results", "--follow")
     assert out.returncode == 2 and "--follow: is for --status" in out.stderr
-    nothing = sweep(spec, tmp_path / "results", "--status", "--follow", limit=120)
+    nothing = sweep(spec, tmp_path / "results", "--status", "--follow")
     assert nothing.returncode == 1 and "no such results folder" in nothing.stderr

@@ -53,8 +53,8 @@ def stopped(little_spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathF
     run = start(little_spec, results)
     until(run, lambda: len(Results(results).recorded("scores")) >= 3)
     run.send_signal(signal.SIGINT)
-    printed, _ = run.communicate(timeout=120)
-    nothing_is_left(within=60)
+    printed, _ = run.communicate(timeout=600)
+    nothing_is_left()
     # A state's record is rewritten when its checkpoint is deleted, and only then.
     files = [p for p in results.glob("[rs]*/**/one-*.parquet") if p.parent.name != "states"]
     seen = {path: path.stat().st_mtime_ns for path in files}
@@ -226,14 +226,14 @@ def test_only_the_base_checkpoints_are_left(ran: tuple[Path, str]) -> None:
 
 def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
     files = {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")}
-    again = sweep(spec, ran[0], limit=60)
+    again = sweep(spec, ran[0])
     assert again.returncode == 0, again.stderr
     assert f"recorded already: {CELLS} cells" in again.stdout
     assert {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")} == files
 
 
 def test_following_what_nobody_runs_shows_its_status(ran: tuple[Path, str], spec: Path) -> None:
-    shown = sweep(spec, ran[0], "--status", "--follow", limit=60)
+    shown = sweep(spec, ran[0], "--status", "--follow")
     assert shown.returncode == 0, shown.stderr
     assert f"nobody runs it\ncells: {CELLS} done" in shown.stdout
 
@@ -256,7 +256,7 @@ def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
     try:
-        out = sweep(spec, ran[0], limit=60)
+        out = sweep(spec, ran[0])
         assert out.returncode == 1
         assert victim.name in out.stderr
     finally:
@@ -276,7 +276,7 @@ def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
 def test_what_cannot_be_run_is_said(
     ran: tuple[Path, str], spec: Path, sets: list[str], message: str
 ) -> None:
-    out = sweep(spec, ran[0], *[part for each in sets for part in ("--set", each)], limit=120)
+    out = sweep(spec, ran[0], *[part for each in sets for part in ("--set", each)])
     assert out.returncode == 2, out.stdout
     assert message in out.stderr
     assert "Traceback" not in out.stderr
