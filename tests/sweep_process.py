@@ -34,6 +34,8 @@ LESSONS = 2 * 2
 MARK = f"ELASTIC_RAY_TEST_{os.getpid()}"
 ALONE = {**os.environ, "RAY_ADDRESS": "local", MARK: "1"}
 """Not in a Ray cluster that may run on this machine; all that is started carries the mark."""
+ENDED_WITHIN = 300.0
+"""Seconds that processes may take to end."""
 
 
 def command(spec: Path, results: Path | str, *more: str) -> list[str]:
@@ -80,9 +82,9 @@ def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 600
         time.sleep(0.1)
 
 
-def nothing_is_left(within: float = 300) -> None:
+def nothing_is_left() -> None:
     """Every process that a run started, or that those started, has ended."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + ENDED_WITHIN
     while alive := marked():
         assert time.monotonic() < deadline, f"left running: {alive}"
         time.sleep(1)

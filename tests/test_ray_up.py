@@ -19,7 +19,7 @@ psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray", reason="the training extra is not installed")
 from hosts import Hosts, lacking
 from same_rows import compare
-from sweep_process import sweep
+from sweep_process import ENDED_WITHIN, sweep
 
 from elastic_ray.results import Results
 
@@ -47,8 +47,6 @@ MONITOR = "/tmp/ray/session_latest/logs/monitor.out"
 PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s=10 RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S=2"
 """How long a worker waits for a head that is gone, and five looks of what waits for the worker; by
 itself Ray takes a minute for each."""
-ENDED_WITHIN = 300.0
-"""Seconds that processes may take to end."""
 
 
 @dataclass(frozen=True)
