@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 import yaml
 
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 SPEC: dict[str, Any] = {
     "sweep": "grid",
@@ -68,7 +68,8 @@ def usual_cell(config: dict[str, Any]) -> None:
         AutoTokenizer,
     )
 
-    from elastic_ray.tasks import load_task, selection
+    from elastic_ray.tasks import load_task
+    from elastic_ray.tasks.selection import selection
     from elastic_ray.training.batches import IGNORED, tokenize
 
     torch.set_num_threads(1)

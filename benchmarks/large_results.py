@@ -19,8 +19,9 @@ import duckdb
 import pyarrow as pa
 
 from elastic_ray.elasticity import QUANTITIES
-from elastic_ray.results import TABLES, Results
 from elastic_ray.results.layout import parquet, partition
+from elastic_ray.results.schemas import TABLES
+from elastic_ray.results.store import Results
 
 PROBE, SCORER, TASK = "0123456789abcdef0123", "sentiment", "reviews"
 PER_FILE = 2048

@@ -30,7 +30,7 @@ def states(root: Path, layers: int) -> list[Weights]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from elastic_ray.checkpoints import checkpoint_checksum
+    from elastic_ray.checkpoints.files import checkpoint_checksum
     from elastic_ray.spec import Init
     from elastic_ray.tasks import load_task
     from elastic_ray.training.starts import config_of

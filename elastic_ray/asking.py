@@ -11,20 +11,12 @@ from typing import Any
 
 from .board import Board
 from .capacity import Layout, memory_share
-from .checkpoints import split_hub
+from .checkpoints.reference import split_hub
 from .plan import Group, Plan, Question
-from .results import AlreadyRecorded, Results
+from .results.schemas import AlreadyRecorded
+from .results.store import Results
 from .serving.fleet import Fleet
-from .serving.values import (
-    Answer,
-    Compared,
-    EngineConfig,
-    Measured,
-    Reply,
-    Sampling,
-    Text,
-    Weights,
-)
+from .serving.values import Answer, Compared, EngineConfig, Measured, Reply, Sampling, Text, Weights
 
 
 class WrongState(RuntimeError):

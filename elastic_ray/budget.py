@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .capacity import Needs
-from .results import Lease, Results
+from .results.claim import Lease
+from .results.store import Results
 from .spec import Resources
 
 LOOK = 0.5

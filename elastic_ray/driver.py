@@ -32,7 +32,10 @@ from .plan import ANSWERS, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate
 from .probing import Prober
-from .results import Lease, Results, ResultsError, compact
+from .results.claim import Lease
+from .results.compaction import compact
+from .results.schemas import ResultsError
+from .results.store import Results
 from .resume import Outstanding
 from .schedule import Failure, Release, run_trials
 from .screen import Screen

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from .plan import Plan
 from .record import print_status
-from .results import Lease, Results, ResultsError, holder
+from .results.claim import Lease, holder
+from .results.schemas import ResultsError
+from .results.store import Results
 
 LOOK = 2.0
 """Seconds between looks at the lease."""

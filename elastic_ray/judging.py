@@ -10,10 +10,11 @@ from typing import Any
 
 from .board import Board
 from .plan import Plan, Question
-from .results import AlreadyRecorded, Results
+from .results.schemas import AlreadyRecorded
+from .results.store import Results
 from .serving.fleet import Fleet
 from .serving.values import Answer, ScorerConfig
-from .tasks import Task
+from .tasks.task import Task
 
 Made = tuple[ScorerConfig, float | None]
 """A scorer's configuration and held-out accuracy (None where it is not known)."""

@@ -11,7 +11,8 @@ from rich.table import Table
 from .board import Board
 from .elasticity import ElasticityError, comparison_rows, curves, index_rows, paths
 from .plan import Lesson, Plan
-from .results import Results, ResultsError
+from .results.schemas import ResultsError
+from .results.store import Results
 from .wording import PATH_COLUMNS, interval_of, model_name, path_row
 
 PRINTED_METRICS = ("cross_entropy", "kl")

@@ -16,7 +16,7 @@ import ray
 from .board import Board
 from .capacity import PREPARE_CPUS, Layout, memory_share
 from .plan import Plan
-from .results import Results
+from .results.store import Results
 from .serving.values import ScorerConfig
 
 

@@ -20,7 +20,8 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from elastic_ray.results import Results, ResultsError
+from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.store import Results
 
 ROWS = 500
 

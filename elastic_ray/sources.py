@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checkpoints import CheckpointError, content_hash
+from .checkpoints.files import CheckpointError, content_hash
+from .checkpoints.hub import why_no_model
 from .facts import TaskFacts
-from .hub import why_no_model
 from .spec import Spec, SpecError
-from .tasks import POOLS, Task, TaskError, Unreachable, load_task
+from .tasks import load_task
+from .tasks.task import POOLS, Task, TaskError, Unreachable
 
 SLOW = 5.0
 """Seconds after which it is said what is being waited for."""

@@ -36,12 +36,14 @@ from .outcome import failures, print_outcome
 from .plan import Plan
 from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
-from .results import Lease, Results, ResultsError, hold
+from .results.claim import Lease, hold
+from .results.schemas import ResultsError
+from .results.store import Results
 from .sharing import Sharing
 from .sources import check_models, find
 from .spec import SpecError
 from .spec_file import load_spec, placed
-from .tasks import Task, TaskError
+from .tasks.task import Task, TaskError
 from .tidying import Tidying
 
 ENDED = (

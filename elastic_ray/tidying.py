@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from .board import Board
 from .keep import Keeper, spared
 from .plan import Plan
-from .results import Results, ResultsError
+from .results.schemas import ResultsError
+from .results.store import Results
 from .sharing import Sharing
 
 LOOK = 10.0

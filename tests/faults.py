@@ -27,7 +27,8 @@ import pyarrow.fs as pafs
 from object_store import KEYS, object_store
 from same_rows import ROUNDED, rows_of
 
-from elastic_ray.results import TABLES, Results
+from elastic_ray.results.schemas import TABLES
+from elastic_ray.results.store import Results
 
 HOOKS = Path(__file__).parent / "fault_hooks"
 SPEC = """

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from elastic_ray.results import TABLES, Results
+from elastic_ray.results.schemas import TABLES
+from elastic_ray.results.store import Results
 
 COMPARED = tuple(table for table in TABLES if table not in ("sweeps", "runs"))
 APART = {

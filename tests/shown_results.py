@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from elastic_ray.elasticity import comparison_rows, curves, index_rows, paths
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 MODELS = (("small", 1_000_000), ("large", 8_000_000))
 PRETRAIN = (1000, 4000)

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from shown_results import record, record_lessons
 
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium")

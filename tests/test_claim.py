@@ -16,8 +16,11 @@ import pytest
 pytest.importorskip("psutil", reason="the training extra is not installed")
 import sweep_process
 
-from elastic_ray.results import HeldElsewhere, Results, ResultsError, claim, holder
+from elastic_ray.results import claim
+from elastic_ray.results.claim import HeldElsewhere, holder
 from elastic_ray.results.files import Folder
+from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.store import Results
 
 
 def held(folder: Folder, stop: object = None, progress: str = "half-way"):  # type: ignore[no-untyped-def]

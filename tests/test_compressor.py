@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="the training extra is not installed
 
 from transformers import AutoModelForCausalLM
 
-from elastic_ray.checkpoints import checkpoint_checksum
-from elastic_ray.results import Results
+from elastic_ray.checkpoints.files import checkpoint_checksum
+from elastic_ray.results.store import Results
 from elastic_ray.serving.plain_engine import PlainEngine
 from elastic_ray.serving.predictor import Predictor
 from elastic_ray.serving.values import EngineConfig, Text, Weights

@@ -9,8 +9,9 @@ import duckdb
 import pytest
 from shown_results import record
 
-from elastic_ray.results import Results, ResultsError
 from elastic_ray.results.console import Limits, answer, ask, connect, examples
+from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.store import Results
 
 
 @pytest.fixture(scope="module")

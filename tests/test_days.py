@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 psutil = pytest.importorskip("psutil", reason="the training extra is not installed")
 pytest.importorskip("ray", reason="the training extra is not installed")

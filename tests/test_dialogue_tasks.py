@@ -17,9 +17,9 @@ import pytest
 import stand_in_data
 from stand_in_data import Rows, write
 
-from elastic_ray.tasks import POOLS, Example, Task, TaskError, load_task
+from elastic_ray.tasks import load_task
 from elastic_ray.tasks.dialogue import LONGEST_QUESTION, PROMPT, asked
-from elastic_ray.tasks.task import normal
+from elastic_ray.tasks.task import POOLS, Example, Task, TaskError, normal
 
 ROOT = Path(__file__).parents[1]
 Splits = dict[str, Rows]

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the training extra is not installed
 import stand_ins
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from elastic_ray.checkpoints import CheckpointError
+from elastic_ray.checkpoints.files import CheckpointError
 from elastic_ray.serving.distances import (
     METRICS,
     Tokens,

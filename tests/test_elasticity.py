@@ -25,8 +25,9 @@ from elastic_ray.elasticity import (
     measure,
     trend,
 )
-from elastic_ray.results import QUANTITIES as COLUMNS
-from elastic_ray.results import TABLES, Results
+from elastic_ray.results.schemas import QUANTITIES as COLUMNS
+from elastic_ray.results.schemas import TABLES
+from elastic_ray.results.store import Results
 
 P = 1000
 SIZES = (0, 8, 24, 48, 96, 200, 400)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results import Results, hold
+from elastic_ray.results.claim import hold
+from elastic_ray.results.store import Results
 
 pytest.importorskip("psutil", reason="the training extra is not installed")
 from sweep_process import SPEC, start, sweep

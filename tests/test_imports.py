@@ -203,7 +203,7 @@ def test_a_sweep_is_planned_where_neither_training_nor_serving_is_installed(
 
 
 def test_results_are_read_where_neither_training_nor_serving_is_installed(tmp_path: Path) -> None:
-    from elastic_ray.results import Results
+    from elastic_ray.results.store import Results
 
     Results(tmp_path / "results")
     done = python(
@@ -218,7 +218,7 @@ def test_results_are_read_where_neither_training_nor_serving_is_installed(tmp_pa
 def test_a_report_is_written_where_neither_training_nor_serving_is_installed(
     tmp_path: Path,
 ) -> None:
-    from elastic_ray.results import Results
+    from elastic_ray.results.store import Results
 
     Results(tmp_path / "results")
     command = ("elastic_ray.report", "--results", "results", "--out", "report")

@@ -19,7 +19,7 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 import stand_ins
 
 from elastic_ray.planning import plan_sweep
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 from elastic_ray.sources import find
 from elastic_ray.spec_file import load_spec
 

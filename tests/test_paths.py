@@ -22,8 +22,8 @@ from elastic_ray.elasticity import (
 )
 from elastic_ray.elasticity.paths import COMPARED, METRICS, sign_flips
 from elastic_ray.outcome import print_outcome
-from elastic_ray.results import Results
 from elastic_ray.results.schemas import COMPARED as COLUMNS
+from elastic_ray.results.store import Results
 from elastic_ray.wording import METRICS as WORDED
 
 DIRECTIONS = ("inverse", "forward")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from elastic_ray.query import main
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from hosts import Hosts, lacking
 from same_rows import compare
 from sweep_process import ENDED_WITHIN, sweep
 
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "cluster-local.yaml"

@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 from elastic_ray.elasticity import Estimate, curves, index_rows
 from elastic_ray.report.__main__ import main
 from elastic_ray.report.tables import Table, write_csv, write_latex
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 from elastic_ray.wording import interval_of
 
 NEGATIVES = (0, 16, 48, 96, 192, 400)

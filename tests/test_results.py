@@ -19,14 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.results import (
-    TABLES,
-    AlreadyRecorded,
-    Results,
-    ResultsError,
-    check_reads_only,
-    compact,
-)
+from elastic_ray.results.compaction import compact
+from elastic_ray.results.database import check_reads_only
+from elastic_ray.results.schemas import TABLES, AlreadyRecorded, ResultsError
+from elastic_ray.results.store import Results
 
 STATE, OTHER = "a" * 20, "b" * 20
 PROBE = "c" * 20

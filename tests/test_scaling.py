@@ -15,6 +15,7 @@ from elastic_ray.elasticity import (
     QUANTITIES,
     ElasticityError,
     Estimate,
+    blocked_trend,
     compare,
     compare_all,
     measure,
@@ -22,7 +23,6 @@ from elastic_ray.elasticity import (
     trend,
 )
 from elastic_ray.elasticity.resampling import joint_draws
-from elastic_ray.elasticity.scaling import blocked_trend
 
 
 def falling(steep: float, at_one: float = 1.4) -> list[float]:

@@ -29,7 +29,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from elastic_ray.checkpoints import checkpoint_checksum
+from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.serving.engine import BATCH_TOKENS, why_no_vllm
 from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.plain_engine import PlainEngine

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 
 pytest.importorskip("ray", reason="the training extra is not installed")
 from sweep_process import CELLS, LESSONS, nothing_is_left, start, sweep, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 from elastic_ray.spec_file import load_spec
 
 pytest.importorskip("ray", reason="the training extra is not installed")

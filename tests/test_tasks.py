@@ -20,12 +20,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.tasks import CORPORA, POOLS, Example, Task, TaskError, load_task, selection
+from elastic_ray.tasks import load_task
 from elastic_ray.tasks.grammar import CONSISTENCY, review, vocabulary
 from elastic_ray.tasks.imdb import mixed
 from elastic_ray.tasks.imdb_files import clean, read_folder
 from elastic_ray.tasks.reviews import HELD_OUT, SIZES
-from elastic_ray.tasks.task import HeldOut, check_apart, cut_prompts
+from elastic_ray.tasks.selection import selection
+from elastic_ray.tasks.task import (
+    CORPORA,
+    POOLS,
+    Example,
+    HeldOut,
+    Task,
+    TaskError,
+    check_apart,
+    cut_prompts,
+)
 
 ROOT = Path(__file__).parents[1]
 

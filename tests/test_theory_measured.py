@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_ray.theory import normalise_rates
-from elastic_ray.theory.measured import KINDS, MeasuredError, gather, measure
+from elastic_ray.theory import MeasuredError, gather, measure, normalise_rates
+from elastic_ray.theory.measured import KINDS
 from elastic_ray.theory.prediction import predict
 
 SIZES = (0, 10, 40)

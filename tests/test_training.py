@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from elastic_ray.plan import Ladder, Plan, Rung
 from elastic_ray.planning import plan_sweep
-from elastic_ray.results import Results
+from elastic_ray.results.store import Results
 from elastic_ray.short_forms import expand
 from elastic_ray.spec import Runtime, Spec
 from elastic_ray.tasks import load_task

@@ -16,10 +16,10 @@ import pandas as pd
 import pyarrow as pa
 
 from elastic_ray.elasticity import ElasticityError, curves, index_rows
-from elastic_ray.results import Results, ResultsError
+from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.store import Results
 from elastic_ray.results.viewing import view
-from elastic_ray.theory.answer import Curve
-from elastic_ray.theory.measured import MeasuredError, gather, measure
+from elastic_ray.theory import Curve, MeasuredError, gather, measure
 
 FRESH = 2.0
 REMEMBERED = 64

@@ -53,14 +53,24 @@ from .comparison import Difference, compare, compare_all
 from .curve import Curve, CurveKey, curves
 from .fit import SurfaceFit, fit_surface
 from .measure import QUANTITIES, Measurement, index_rows, measure
-from .paths import PathComparison, PathKey, Paths, compare_paths, comparison_rows, paths
+from .paths import (
+    DIRECTIONS,
+    PathComparison,
+    PathKey,
+    Paths,
+    compare_paths,
+    comparison_rows,
+    paths,
+    told_apart,
+)
 from .resampling import Estimate
 from .rows import ElasticityError, Rows
-from .scaling import Scaling, scaling
+from .scaling import Scaling, blocked_trend, scaling
 from .surface import Surface, SurfaceDifference, surface_difference, surfaces
 from .trend import Trend, trend
 
 __all__ = [
+    "DIRECTIONS",
     "QUANTITIES",
     "Curve",
     "CurveKey",
@@ -77,6 +87,7 @@ __all__ = [
     "SurfaceDifference",
     "SurfaceFit",
     "Trend",
+    "blocked_trend",
     "compare",
     "compare_all",
     "compare_paths",
@@ -89,5 +100,6 @@ __all__ = [
     "scaling",
     "surface_difference",
     "surfaces",
+    "told_apart",
     "trend",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from elastic_ray.elasticity import Estimate
-from elastic_ray.theory.answer import QUESTION, answer, rows, times, undone
+from elastic_ray.theory import QUESTION, answer, rows, times, undone
 from elastic_ray.wording import (
     AXES,
     CAPTIONS,

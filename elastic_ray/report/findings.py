@@ -24,11 +24,11 @@ from elastic_ray.elasticity import (
     scaling,
     surfaces,
 )
-from elastic_ray.results import Results, ResultsError
-from elastic_ray.results.schemas import nearest
-from elastic_ray.theory.answer import Curve as CodedCurve
-from elastic_ray.theory.measured import MeasuredError, gather
-from elastic_ray.theory.measured import measure as measure_code_lengths
+from elastic_ray.results.schemas import ResultsError, nearest
+from elastic_ray.results.store import Results
+from elastic_ray.theory import Curve as CodedCurve
+from elastic_ray.theory import MeasuredError, gather
+from elastic_ray.theory import measure as measure_code_lengths
 from elastic_ray.wording import model_name
 
 MOST_PAIRED = 4

@@ -41,13 +41,7 @@ from .layout import (
     state_of,
 )
 from .rows import Rows, same_rows, to_table
-from .schemas import (
-    TABLES,
-    AlreadyRecorded,
-    ResultsError,
-    Table,
-    table_named,
-)
+from .schemas import TABLES, AlreadyRecorded, ResultsError, Table, table_named
 from .stores import ATTEMPTS, PATIENT
 
 SUMMARY = ("kind", "status", "error", "parent_id", "checkpoint", "checksum", "parameters", "tokens")

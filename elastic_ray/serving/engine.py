@@ -13,7 +13,8 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..checkpoints import CheckpointError
+from ..checkpoints.files import CheckpointError
+from ..checkpoints.hub import downloaded
 from .coding import Window, measured, windows
 from .pulse import Pulse
 from .values import (
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
-NOT_READ = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
-"""Weights in other formats than safetensors: they are not fetched."""
 
 Prompts = Sequence[tuple[int, str]]
 
@@ -338,13 +337,6 @@ def _adapted(adapter: str) -> str:
     """The modules that an adapter changes, as its configuration names them."""
     config = json.loads(Path(adapter, "adapter_config.json").read_text(encoding="utf-8"))
     return str(config["target_modules"])
-
-
-def downloaded(repo: str, revision: str) -> str:
-    """The folder of a hub checkpoint, fetched if need be."""
-    from huggingface_hub import snapshot_download
-
-    return snapshot_download(repo, revision=revision, ignore_patterns=NOT_READ)
 
 
 def _reason(error: BaseException) -> str:

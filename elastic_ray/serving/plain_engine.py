@@ -12,20 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoints import CheckpointError, checkpoint_checksum
+from ..checkpoints.files import CheckpointError, checkpoint_checksum
 from .coding import Window, measured, windows
 from .distances import METRICS, of_texts, tokens_of
 from .engine import Prompts, check_fits, longest_text
-from .values import (
-    Answer,
-    Compared,
-    EngineConfig,
-    EngineError,
-    Measured,
-    Sampling,
-    Text,
-    Weights,
-)
+from .values import Answer, Compared, EngineConfig, EngineError, Measured, Sampling, Text, Weights
 
 ROWS = 64
 """Prompts in one batch."""

@@ -23,7 +23,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..checkpoints import weight_files
+from ..checkpoints.files import weight_files
 from .values import EngineError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .engine import check_vllm, downloaded, longest_text, why_no_vllm
+from ..checkpoints.hub import downloaded
+from .engine import check_vllm, longest_text, why_no_vllm
 from .pulse import Pulse
 from .values import EngineError, Score, ScorerConfig, to_score
 

@@ -32,7 +32,7 @@ class TakesWeights:
         Raises `CheckpointError`, before anything is changed, for missing or damaged files, and
         `RuntimeError` where a parameter was not loaded or the engine computes with another.
         """
-        from elastic_ray.checkpoints import CheckpointError, checkpoint_checksum, weight_files
+        from elastic_ray.checkpoints.files import CheckpointError, checkpoint_checksum, weight_files
 
         files = weight_files(folder)
         if checksum is not None and checkpoint_checksum(folder) != checksum:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..hub import refusal
+from ..checkpoints.hub import refusal
 from .task import TaskError, Unreachable
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ Code lengths are in bits; savings in the continuum are in nats; normalised rates
 
 from __future__ import annotations
 
+from .answer import QUESTION, Curve, answer, rows, times, undone
 from .arithmetic import CodingError, Decoder, Encoder, FrequencyTable, decode, encode
 from .code_length import CodeLengths, code_lengths, ideal_code_length, segmented_code_length
 from .finite_tree import rates_on_finite_trees
@@ -29,6 +30,7 @@ from .joint import (
     normalised_rates,
     rates_on_trees,
 )
+from .measured import MeasuredError, gather, measure
 from .monte_carlo import rates_by_monte_carlo
 from .pareto import LawError, Pareto
 from .quadrature import rates_by_quadrature
@@ -37,28 +39,34 @@ from .responses import MarkovSource, ResponseError, Responses, read_responses
 from .tree import ResponseTree, TreeError
 
 __all__ = [
+    "QUESTION",
     "CodeLengths",
     "CodingError",
+    "Curve",
     "Decoder",
     "Encoder",
     "FrequencyTable",
     "HuffmanCode",
     "LawError",
     "MarkovSource",
+    "MeasuredError",
     "Pareto",
     "Rates",
     "ResponseError",
     "ResponseTree",
     "Responses",
     "TreeError",
+    "answer",
     "code_lengths",
     "compression_rates",
     "cross_entropies",
     "decode",
     "encode",
+    "gather",
     "huffman_code",
     "ideal_code_length",
     "joint_tree",
+    "measure",
     "normalise",
     "normalise_rates",
     "normalised_rates",
@@ -67,5 +75,8 @@ __all__ = [
     "rates_on_finite_trees",
     "rates_on_trees",
     "read_responses",
+    "rows",
     "segmented_code_length",
+    "times",
+    "undone",
 ]

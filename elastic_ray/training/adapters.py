@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError
-from ..results import Results
+from ..checkpoints.files import CheckpointError
+from ..results.store import Results
 from ..spec import Lora
 from .snapshot import load_model, local_copy
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import Recipe
-from ..tasks import Example, selection
+from ..tasks.selection import selection
+from ..tasks.task import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import checkpoint_checksum
-from ..results import Results
-from ..tasks import Example, load_task, selection
+from ..checkpoints.files import checkpoint_checksum
+from ..results.store import Results
+from ..tasks import load_task
+from ..tasks.selection import selection
+from ..tasks.task import Example
 from .versions import versions
 
 if TYPE_CHECKING:

@@ -19,10 +19,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..checkpoints import CheckpointError
+from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
-from ..results import Results, ResultsError
-from ..tasks import Task, load_task
+from ..results.schemas import ResultsError
+from ..results.store import Results
+from ..tasks import load_task
+from ..tasks.task import Task
 from . import snapshot
 from .batches import learning_rate, order, steps
 from .learner import Learner

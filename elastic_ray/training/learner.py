@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from ..plan import Ladder, Rung
-from ..results import Results
-from ..tasks import Example
+from ..results.store import Results
+from ..tasks.task import Example
 from . import adapters, snapshot
 from .batches import counted, deal, micro_batches, tokenize
 from .lessons import taught

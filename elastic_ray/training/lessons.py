@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from ..results import Results
+from ..results.store import Results
 from ..states import Answers, canonical
-from ..tasks import Example
+from ..tasks.task import Example
 
 
 def taught(results: Results, answers: Answers) -> tuple[list[Example], str]:

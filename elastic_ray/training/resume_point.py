@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..results import Results
+from ..results.store import Results
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import (
-    CheckpointError,
-    checkpoint_bytes,
-    checkpoint_checksum,
-    split_hub,
-    weight_files,
-)
-from ..results import Results
+from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum, weight_files
+from ..checkpoints.reference import split_hub
+from ..results.store import Results
 from .values import TrainingError
 
 if TYPE_CHECKING:

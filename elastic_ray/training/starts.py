@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError, checkpoint_bytes, checkpoint_checksum, hub_place
-from ..results import Results
+from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum
+from ..checkpoints.reference import hub_place
+from ..results.store import Results
 from ..spec import Init
 from ..states import Start
-from ..tasks import Task, load_task
+from ..tasks import load_task
+from ..tasks.task import Task
 from . import snapshot
 from .values import TrainingError
 from .versions import hardware, versions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from elastic_ray.theory.answer import Curve, times, undone
+from elastic_ray.theory import Curve, times, undone
 from elastic_ray.wording import AXES, COMPRESSION, compact
 
 from .palette import CATEGORIES, GREY, faint

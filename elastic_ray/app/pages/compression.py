@@ -8,7 +8,7 @@ import streamlit as st
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.frame import choose_sweep, exports, nothing_here, page, show, table
-from elastic_ray.theory.answer import QUESTION, Curve, answer, rows
+from elastic_ray.theory import QUESTION, Curve, answer, rows
 from elastic_ray.wording import (
     CAPTIONS,
     COMPRESSION_COLUMNS,

@@ -11,7 +11,7 @@ import streamlit as st
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.frame import choose_sweep, labelled, nothing_yet, page, reader, table
-from elastic_ray.results import ResultsError
+from elastic_ray.results.schemas import ResultsError
 from elastic_ray.wording import compact
 
 EVERY = 2.0

@@ -21,7 +21,7 @@ from elastic_ray.app.frame import (
     show,
     table,
 )
-from elastic_ray.elasticity.paths import told_apart
+from elastic_ray.elasticity import told_apart
 from elastic_ray.wording import (
     CAPTIONS,
     METRICS,

@@ -20,7 +20,7 @@ from elastic_ray.app.frame import (
     table,
     unscored,
 )
-from elastic_ray.elasticity.scaling import blocked_trend
+from elastic_ray.elasticity import blocked_trend
 from elastic_ray.wording import QUANTITIES, compact, interval_of, number, p_value
 
 SHOWN = ("elasticity_index", "early_rate", "late_rate")

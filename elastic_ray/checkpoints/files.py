@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-HUB = "hub:"
-
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, damaged, or not the one that was recorded."""
@@ -52,16 +50,3 @@ def content_hash(folder: str | Path) -> str:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
-
-
-def hub_place(repo: str, revision: str) -> str:
-    """How the `checkpoint` column names a hub checkpoint."""
-    return f"{HUB}{repo}@{revision}"
-
-
-def split_hub(place: str) -> tuple[str, str] | None:
-    """(repo, revision) of a recorded hub checkpoint; None of any other place."""
-    if not place.startswith(HUB):
-        return None
-    repo, _, revision = place.removeprefix(HUB).rpartition("@")
-    return repo, revision

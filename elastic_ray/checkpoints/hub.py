@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+NOT_READ = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
+"""Weights in other formats than safetensors: they are not fetched."""
+
 Kind = Literal["model", "dataset"]
 
 SECONDS = 20.0
@@ -90,3 +93,10 @@ def _complete(folder: str) -> bool:
         named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         return all((root / name).is_file() for name in named)
     return any(root.glob("*.safetensors"))
+
+
+def downloaded(repo: str, revision: str) -> str:
+    """The folder of a hub checkpoint, fetched if need be."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(repo, revision=revision, ignore_patterns=NOT_READ)

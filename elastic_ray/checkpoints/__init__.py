@@ -1,0 +1,1 @@
+"""Checkpoint files, references to them, and downloads from the Hugging Face hub."""
