@@ -27,7 +27,7 @@ def measure(cells: int) -> dict[str, float]:
     began = time.perf_counter()
     from elastic_ray.planning import plan_sweep
     from elastic_ray.price import rate, training_seconds
-    from elastic_ray.spec_file import load_spec
+    from elastic_ray.spec import load_spec
     from elastic_ray.tasks import load_task
     from elastic_ray.trials import bundle
 

@@ -41,8 +41,7 @@ from .results.schemas import ResultsError
 from .results.store import Results
 from .sharing import Sharing
 from .sources import check_models, find
-from .spec import SpecError
-from .spec_file import load_spec, placed
+from .spec import SpecError, load_spec, placed
 from .tasks.task import Task, TaskError
 from .tidying import Tidying
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from elastic_ray.plan import Plan
 from elastic_ray.planning import plan_sweep
-from elastic_ray.short_forms import expand
 from elastic_ray.spec import Spec
+from elastic_ray.spec.shorthand import expand
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -21,7 +21,7 @@ import stand_ins
 from elastic_ray.planning import plan_sweep
 from elastic_ray.results.store import Results
 from elastic_ray.sources import find
-from elastic_ray.spec_file import load_spec
+from elastic_ray.spec import load_spec
 
 ROOT = Path(__file__).parents[1]
 SWEEP = (sys.executable, "-m", "elastic_ray.sweep")

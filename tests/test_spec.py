@@ -14,11 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError
-from elastic_ray.spec_file import load_spec, placed
+from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError, load_spec, placed
+from elastic_ray.spec.yaml_lines import YamlError, parse
 from elastic_ray.sweep import main
 from elastic_ray.tasks import load_task
-from elastic_ray.yaml_source import YamlError, parse
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -10,7 +10,7 @@ import stand_in_data
 
 from elastic_ray.plan import Plan
 from elastic_ray.planning import plan_sweep
-from elastic_ray.spec_file import load_spec
+from elastic_ray.spec import load_spec
 from elastic_ray.sweep import main
 from elastic_ray.tasks import load_task
 

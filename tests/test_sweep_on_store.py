@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from elastic_ray.results.store import Results
-from elastic_ray.spec_file import load_spec
+from elastic_ray.spec import load_spec
 
 pytest.importorskip("ray", reason="the training extra is not installed")
 pytest.importorskip("moto", reason="the extra dev is not installed")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .loader import load_spec, placed
 from .model import Init, Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, SpecError, ascending
 from .probes import CodeLength, Generation, Lessons, Probes
@@ -41,4 +42,6 @@ __all__ = [
     "Task",
     "Training",
     "ascending",
+    "load_spec",
+    "placed",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .spec import STAGES, Recipe, Runtime
+from .training import STAGES, Recipe, Runtime
 
 
 def expand(data: dict[str, Any]) -> dict[str, Any]:
