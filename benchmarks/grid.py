@@ -68,8 +68,8 @@ def usual_cell(config: dict[str, Any]) -> None:
         AutoTokenizer,
     )
 
-    from elastic_ray.tasks import load_task
-    from elastic_ray.tasks.selection import selection
+    from elastic_ray.tasks.registry import load_task
+    from elastic_ray.tasks.subsets import selection
     from elastic_ray.training.batches import IGNORED, tokenize
 
     torch.set_num_threads(1)

@@ -28,7 +28,7 @@ def measure(cells: int) -> dict[str, float]:
     from elastic_ray.planning import plan_sweep
     from elastic_ray.price import rate, training_seconds
     from elastic_ray.spec import load_spec
-    from elastic_ray.tasks import load_task
+    from elastic_ray.tasks.registry import load_task
     from elastic_ray.trials import bundle
 
     imports = time.perf_counter() - began

@@ -58,7 +58,7 @@ def planned(trials: int) -> Any:
     """A plan of that many ladders: one model, a positive and a negative one per seed."""
     from elastic_ray.planning import plan_sweep
     from elastic_ray.spec import load_spec
-    from elastic_ray.tasks import load_task
+    from elastic_ray.tasks.registry import load_task
 
     asked = {
         "sweep": "schedule",

@@ -32,7 +32,7 @@ def states(root: Path, layers: int) -> list[Weights]:
 
     from elastic_ray.checkpoints.files import checkpoint_checksum
     from elastic_ray.spec import Init
-    from elastic_ray.tasks import load_task
+    from elastic_ray.tasks.registry import load_task
     from elastic_ray.training.starts import config_of
 
     tokenizer = load_task("reviews").tokenizer(None)

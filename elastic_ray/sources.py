@@ -16,7 +16,7 @@ from .checkpoints.files import CheckpointError, content_hash
 from .checkpoints.hub import why_no_model
 from .facts import TaskFacts
 from .spec import Spec, SpecError
-from .tasks import load_task
+from .tasks.registry import load_task
 from .tasks.task import POOLS, Task, TaskError, Unreachable
 
 SLOW = 5.0

@@ -20,7 +20,7 @@ from elastic_ray.serving.plain_engine import PlainEngine
 from elastic_ray.serving.predictor import Predictor
 from elastic_ray.serving.values import EngineConfig, Text, Weights
 from elastic_ray.spec import Init
-from elastic_ray.tasks import load_task
+from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.tokenizers import byte_pairs
 from elastic_ray.theory import CodingError
 from elastic_ray.theory.__main__ import main

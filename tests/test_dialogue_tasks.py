@@ -17,8 +17,8 @@ import pytest
 import stand_in_data
 from stand_in_data import Rows, write
 
-from elastic_ray.tasks import load_task
 from elastic_ray.tasks.dialogue import LONGEST_QUESTION, PROMPT, asked
+from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.task import POOLS, Example, Task, TaskError, normal
 
 ROOT = Path(__file__).parents[1]

@@ -46,7 +46,7 @@ from elastic_ray.serving.values import (
     Weights,
 )
 from elastic_ray.spec import Init
-from elastic_ray.tasks import load_task
+from elastic_ray.tasks.registry import load_task
 from elastic_ray.training.starts import config_of
 
 pytestmark = pytest.mark.skipif(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError, load_spec, placed
 from elastic_ray.spec.yaml_lines import YamlError, parse
 from elastic_ray.sweep import main
-from elastic_ray.tasks import load_task
+from elastic_ray.tasks.registry import load_task
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

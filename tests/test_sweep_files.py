@@ -12,7 +12,7 @@ from elastic_ray.plan import Plan
 from elastic_ray.planning import plan_sweep
 from elastic_ray.spec import load_spec
 from elastic_ray.sweep import main
-from elastic_ray.tasks import load_task
+from elastic_ray.tasks.registry import load_task
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))

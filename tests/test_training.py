@@ -27,7 +27,7 @@ from elastic_ray.planning import plan_sweep
 from elastic_ray.results.store import Results
 from elastic_ray.spec import Runtime, Spec
 from elastic_ray.spec.shorthand import expand
-from elastic_ray.tasks import load_task
+from elastic_ray.tasks.registry import load_task
 from elastic_ray.training.batches import learning_rate, order, steps, tokenize
 from elastic_ray.training.group import Group
 from elastic_ray.training.starts import prepare_start

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .dialogue import Dialogues, Raw, Row, question_of, text_of
-from .selection import below
 from .source import SETTINGS, Splits, Table, columns, source_of
+from .subsets import below
 from .task import check_settings, normal
 
 VERSION = 1

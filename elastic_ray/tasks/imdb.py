@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import source
 from .imdb_files import SPLITS, Row, read
-from .selection import below, selection
 from .source import Source, source_of
+from .subsets import below, selection
 from .task import (
     Example,
     HeldOut,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .selection import below
+from .subsets import below
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

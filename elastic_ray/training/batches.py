@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import Recipe
-from ..tasks.selection import selection
+from ..tasks.subsets import selection
 from ..tasks.task import Example
 
 if TYPE_CHECKING:

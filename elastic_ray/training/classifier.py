@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.files import checkpoint_checksum
 from ..results.store import Results
-from ..tasks import load_task
-from ..tasks.selection import selection
+from ..tasks.registry import load_task
+from ..tasks.subsets import selection
 from ..tasks.task import Example
 from .versions import versions
 

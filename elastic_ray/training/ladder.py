@@ -23,7 +23,7 @@ from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
 from ..results.schemas import ResultsError
 from ..results.store import Results
-from ..tasks import load_task
+from ..tasks.registry import load_task
 from ..tasks.task import Task
 from . import snapshot
 from .batches import learning_rate, order, steps

@@ -12,7 +12,7 @@ from ..checkpoints.reference import hub_place
 from ..results.store import Results
 from ..spec import Init
 from ..states import Start
-from ..tasks import load_task
+from ..tasks.registry import load_task
 from ..tasks.task import Task
 from . import snapshot
 from .values import TrainingError
