@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from elastic_ray.elasticity import QUANTITIES
-from elastic_ray.results.layout import parquet, partition
+from elastic_ray.results.file_names import parquet, partition
 from elastic_ray.results.schemas import TABLES
 from elastic_ray.results.store import Results
 

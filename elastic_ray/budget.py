@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .capacity import Needs
-from .results.claim import Lease
+from .results.leases.sweep_lease import Lease
 from .results.store import Results
 from .spec import Resources
 

@@ -32,8 +32,8 @@ from .plan import ANSWERS, Plan
 from .preparing import git_revision, make_scorer, make_start, settings_of
 from .price import Rate, generation_seconds, rate
 from .probing import Prober
-from .results.claim import Lease
 from .results.compaction import compact
+from .results.leases.sweep_lease import Lease
 from .results.schemas import ResultsError
 from .results.store import Results
 from .resume import Outstanding

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .plan import Plan
 from .record import print_status
-from .results.claim import Lease, holder
+from .results.leases.sweep_lease import Lease, holder
 from .results.schemas import ResultsError
 from .results.store import Results
 

@@ -23,6 +23,8 @@ import pyarrow as pa
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
 
+from .results.database import one_line
+
 ROWS = 500
 
 
@@ -58,12 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def one_line(message: str) -> str:
-    """A message of DuckDB's without its excerpt of the SQL, on one line."""
-    kept = message.split("\n\nLINE ")[0]
-    return " ".join(part.strip() for part in kept.splitlines() if part.strip())
 
 
 def write_csv(rows: pa.Table, out: TextIO) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from .board import Board
 from .budget import hours_of, told
 from .plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
-from .results.claim import ask_to_stop, holder
+from .results.leases.sweep_lease import ask_to_stop, holder
 from .results.schemas import ResultsError
 from .results.store import Results
 from .resume import Outstanding, Recorded, outstanding

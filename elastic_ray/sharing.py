@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from .board import Board
-from .results.claim import Lease, alone_with_leases, running
+from .results.leases.state_claims import Claims
+from .results.leases.sweep_lease import Lease, alone_with_leases, running
 from .results.schemas import ResultsError
 from .results.store import Results
-from .results.work import Claims
 from .resume import FOR_GOOD
 
 LOOK = 3.0

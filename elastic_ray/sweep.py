@@ -36,7 +36,7 @@ from .outcome import failures, print_outcome
 from .plan import Plan
 from .planning import plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
-from .results.claim import Lease, hold
+from .results.leases.sweep_lease import Lease, hold
 from .results.schemas import ResultsError
 from .results.store import Results
 from .sharing import Sharing

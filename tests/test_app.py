@@ -25,7 +25,7 @@ from elastic_ray.app.figures.scaling import scaling
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
 from elastic_ray.app.frame import labelled
 from elastic_ray.results.compaction import compact
-from elastic_ray.results.console import Answer
+from elastic_ray.results.sandbox import Answer
 from elastic_ray.results.store import Results
 from elastic_ray.wording import COMPRESSION
 

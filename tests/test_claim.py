@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("psutil", reason="the training extra is not installed")
 import sweep_process
 
-from elastic_ray.results import claim
-from elastic_ray.results.claim import HeldElsewhere, holder
-from elastic_ray.results.files import Folder
+from elastic_ray.results.leases import sweep_lease as claim
+from elastic_ray.results.leases.sweep_lease import HeldElsewhere, holder
 from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.storage.folder import Folder
 from elastic_ray.results.store import Results
 
 

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from shown_results import record
 
-from elastic_ray.results.console import Limits, answer, ask, connect, examples
+from elastic_ray.results.sandbox import Limits, answer, ask, connect, examples
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
 

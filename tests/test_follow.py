@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results.claim import hold
+from elastic_ray.results.leases.sweep_lease import hold
 from elastic_ray.results.store import Results
 
 pytest.importorskip("psutil", reason="the training extra is not installed")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results.claim import HeldElsewhere, hold, holder
 from elastic_ray.results.compaction import compact
-from elastic_ray.results.copies import PLACE, Copies
-from elastic_ray.results.files import fetched
+from elastic_ray.results.leases.sweep_lease import HeldElsewhere, hold, holder
 from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.storage.folder import fetched
+from elastic_ray.results.storage.node_cache import PLACE, Copies
 from elastic_ray.results.store import Results
 
 pytest.importorskip("moto", reason="the extra dev is not installed")

@@ -659,7 +659,7 @@ def test_curves_of_two_million_scores_have_all_of_them(results: Results) -> None
         "probability": pa.nulls(n, pa.float64()),
         "scorer_accuracy": pa.nulls(n, pa.float64()),
     }
-    from elastic_ray.results.layout import parquet
+    from elastic_ray.results.file_names import parquet
 
     name = f"scores/probe_id={PROBE}/scorer={SCORER}/many-1700000000000-000000000000.parquet"
     rows = pa.table(columns, schema=table.schema)

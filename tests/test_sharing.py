@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from elastic_ray.board import Board, cell_rows
-from elastic_ray.results import claim
+from elastic_ray.results.leases import sweep_lease as claim
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
 from elastic_ray.sharing import Sharing

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results import claim
-from elastic_ray.results.files import Folder
-from elastic_ray.results.work import Claims
+from elastic_ray.results.leases import sweep_lease as claim
+from elastic_ray.results.leases.state_claims import Claims
+from elastic_ray.results.storage.folder import Folder
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pyarrow as pa
 from elastic_ray.elasticity import ElasticityError, curves, index_rows
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
-from elastic_ray.results.viewing import view
+from elastic_ray.results.views import view
 from elastic_ray.theory import Curve, MeasuredError, gather, measure
 
 FRESH = 2.0

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from .files import Folder
-from .layout import is_many, is_one, parquet, state_of
-from .rows import same_rows
+from .arrow_rows import same_rows
+from .file_names import is_many, is_one, parquet, state_of
 from .schemas import TABLES, ResultsError, Table
+from .storage.folder import Folder
 from .store import Results
 
 GRACE = 600.0

@@ -22,9 +22,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from .files import Folder
-from .layout import empty_files, parquet
+from .file_names import empty_files, parquet
 from .schemas import TABLES, ResultsError
+from .storage.folder import Folder
 
 DATABASE = "elastic.duckdb"
 
@@ -222,3 +222,9 @@ def _build(path: Path, folder: Folder, mark: str) -> None:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def one_line(message: str) -> str:
+    """A message of DuckDB's without its excerpt of the SQL, on one line."""
+    kept = message.split("\n\nLINE ")[0]
+    return " ".join(part.strip() for part in kept.splitlines() if part.strip())

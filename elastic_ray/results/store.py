@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import database
-from .files import Folder
-from .layout import (
+from .arrow_rows import Rows, same_rows, to_table
+from .file_names import (
     EMPTY,
     check_key,
     empty_files,
@@ -40,9 +40,9 @@ from .layout import (
     per_sweep_file,
     state_of,
 )
-from .rows import Rows, same_rows, to_table
 from .schemas import TABLES, AlreadyRecorded, ResultsError, Table, table_named
-from .stores import ATTEMPTS, PATIENT
+from .storage.folder import Folder
+from .storage.object_store import ATTEMPTS, PATIENT
 
 SUMMARY = ("kind", "status", "error", "parent_id", "checkpoint", "checksum", "parameters", "tokens")
 """The columns of a state that `Results.states` reads unless told otherwise."""

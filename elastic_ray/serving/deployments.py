@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-from ..results.files import fetched
+from ..results.storage.folder import fetched
 from .engine import Engine, make_engine
 from .lease import Lease
 from .plain_engine import PlainEngine

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..checkpoints.files import CheckpointError
 from ..checkpoints.reference import split_hub
-from ..results.files import fetched
+from ..results.storage.folder import fetched
 from ..results.store import Results
 
 WINDOW = 256

@@ -11,8 +11,8 @@ import streamlit as st
 
 from elastic_ray.app.data import Reader
 from elastic_ray.app.frame import page
-from elastic_ray.query import one_line
-from elastic_ray.results.console import Answer, Limits, ask, examples
+from elastic_ray.results.database import one_line
+from elastic_ray.results.sandbox import Answer, Limits, ask, examples
 from elastic_ray.results.schemas import ResultsError
 
 LIMITS = Limits()

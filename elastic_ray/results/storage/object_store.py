@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from fsspec.implementations.arrow import ArrowFSWrapper
 
-from .schemas import ResultsError
+from ..schemas import ResultsError
 
 ATTEMPTS = 10
 """Of a request to S3, with pauses that double from 50 ms: some 25 s in all. A store that refuses

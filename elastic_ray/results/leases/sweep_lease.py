@@ -29,8 +29,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from .files import Folder
-from .schemas import ResultsError
+from ..schemas import ResultsError
+from ..storage.folder import Folder
 
 BEAT = 5.0
 EXPIRES = 60.0

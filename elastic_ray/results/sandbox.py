@@ -117,7 +117,7 @@ def ask(uri: str, sql: str, limits: Limits | None = None) -> Answer:
     `ResultsError`, in words for the person, for a statement that is refused, wrong, or too costly.
     """
     limits = limits or Limits()
-    command = [sys.executable, "-m", "elastic_ray.results.console", uri]
+    command = [sys.executable, "-m", "elastic_ray.results.sandbox", uri]
     asked = json.dumps({"sql": sql, "limits": asdict(limits)}).encode()
     try:
         done = subprocess.run(

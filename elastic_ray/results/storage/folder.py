@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from .copies import CHUNK, TEMPORARY, Copies
-from .schemas import ResultsError
-from .stores import ATTEMPTS, PATIENT, open_store
+from ..schemas import ResultsError
+from .node_cache import CHUNK, TEMPORARY, Copies
+from .object_store import ATTEMPTS, PATIENT, open_store
 
 SCRATCH = ".scratch"
 """Where folders are filled before they get their names."""

@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from .claim import SETTLE, Lease, alone_with_leases, holder
-from .files import Folder
+from ..storage.folder import Folder
+from .sweep_lease import SETTLE, Lease, alone_with_leases, holder
 
 
 class Claims:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from .schemas import ResultsError
+from ..schemas import ResultsError
 
 PLACE = "ELASTIC_RAY_COPIES"
 SHARE = 0.5

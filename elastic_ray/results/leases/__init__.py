@@ -1,0 +1,1 @@
+"""Who runs which sweep, and which driver computes which state."""

@@ -1,0 +1,1 @@
+"""Where results are stored: a local folder or an object store, with a cache on each node."""
