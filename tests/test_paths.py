@@ -20,7 +20,7 @@ from elastic_ray.elasticity import (
     comparison_rows,
     paths,
 )
-from elastic_ray.elasticity.paths import COMPARED, METRICS, sign_flips
+from elastic_ray.elasticity.path_comparison import COMPARED, METRICS, sign_flips
 from elastic_ray.outcome import print_outcome
 from elastic_ray.results.schemas import COMPARED as COLUMNS
 from elastic_ray.results.store import Results

@@ -52,8 +52,7 @@ from __future__ import annotations
 from .comparison import Difference, compare, compare_all
 from .curve import Curve, CurveKey, curves
 from .fit import SurfaceFit, fit_surface
-from .measure import QUANTITIES, Measurement, index_rows, measure
-from .paths import (
+from .path_comparison import (
     DIRECTIONS,
     PathComparison,
     PathKey,
@@ -63,11 +62,12 @@ from .paths import (
     paths,
     told_apart,
 )
+from .quantities import QUANTITIES, Measurement, index_rows, measure
 from .resampling import Estimate
 from .rows import ElasticityError, Rows
-from .scaling import Scaling, blocked_trend, scaling
+from .size_scaling import Scaling, blocked_trend, scaling
 from .surface import Surface, SurfaceDifference, surface_difference, surfaces
-from .trend import Trend, trend
+from .trend_test import Trend, trend
 
 __all__ = [
     "DIRECTIONS",

@@ -14,7 +14,7 @@ import numpy as np
 
 from .crossings import CORRECTED, SIZES, Crossings, above_base
 from .curve import Curve, CurveKey
-from .measure import QUANTITIES, Measurement, measure
+from .quantities import QUANTITIES, Measurement, measure
 from .resampling import Bounds, Estimate, check_resamples, estimate, joint_draws, left_out
 from .rows import ElasticityError, Floats
 
