@@ -56,7 +56,7 @@ class Stopwatch:
 
 def planned(trials: int) -> Any:
     """A plan of that many ladders: one model, a positive and a negative one per seed."""
-    from elastic_ray.planning import plan_sweep
+    from elastic_ray.plan import plan_sweep
     from elastic_ray.spec import load_spec
     from elastic_ray.tasks.registry import load_task
 
@@ -82,9 +82,9 @@ def searcher(
     done, the CPU seconds of this process so far."""
     from elastic_ray.board import Board
     from elastic_ray.capacity import Trainer
+    from elastic_ray.plan import bundle
     from elastic_ray.schedule import Release
     from elastic_ray.slots import TrainerSlots
-    from elastic_ray.trials import bundle
 
     plan = planned(trials)
     board = Board(plan, plan.starts, (), ())

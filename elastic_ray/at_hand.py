@@ -13,10 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .facts import TaskFacts
 from .layout_table import print_layout
 from .nodes import GPUS, Node, nodes_of
-from .plan import Plan
+from .plan import Plan, TaskFacts
 from .spec import SpecError
 
 

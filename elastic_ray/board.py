@@ -13,8 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .plan import QUERIES, Ladder, Lesson, Need, Plan, Point, Question
-from .states import Answers
+from .plan import QUERIES, Answers, Ladder, Lesson, Need, Plan, Point, Question
 
 
 class Board:

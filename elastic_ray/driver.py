@@ -28,8 +28,8 @@ from .judging import Judging
 from .laying_out import adapt, lay_out
 from .metrics import Metrics
 from .nodes import Node
-from .plan import ANSWERS, Plan
-from .preparing import git_revision, make_scorer, make_start, settings_of
+from .plan import ANSWERS, Plan, bundle, settings_of
+from .preparing import git_revision, make_scorer, make_start
 from .price import Rate, generation_seconds, rate
 from .probing import Prober
 from .results.compaction import compact
@@ -47,7 +47,6 @@ from .slots import TrainerSlots
 from .tidying import Tidying
 from .training.values import TrainJob
 from .trial_process import training
-from .trials import bundle
 from .workload import gpu_hours, kinds_of, ladder_seconds, ladders_of, work_of
 
 CELLS_EVERY = 30.0

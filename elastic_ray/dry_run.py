@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .facts import TaskFacts
-from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan
+from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskFacts
 from .price import DEVICES, checkpoint_bytes
 from .spec import Recipe, Spec
 from .workload import gpu_seconds, queries_of, texts_of

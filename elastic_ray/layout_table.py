@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from .capacity import Layout
-from .facts import TaskFacts
 from .group_size import settled
 from .laying_out import lay_out
 from .nodes import CPUS_PER_GPU, Node, told
 from .packing import Taken
-from .plan import Plan
+from .plan import Plan, TaskFacts
 from .price import CACHED_REQUESTS
 from .workload import clock, device_of, kinds_of, ladders_of, scorers_of, work_of
 

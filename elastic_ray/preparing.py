@@ -15,17 +15,9 @@ import ray
 
 from .board import Board
 from .capacity import PREPARE_CPUS, Layout, memory_share
-from .plan import Plan
+from .plan import Plan, settings_of
 from .results.store import Results
 from .serving.values import ScorerConfig
-
-
-def settings_of(plan: Plan, task: str) -> dict[str, Any]:
-    """A task's settings for another process: Ray's workers have other working directories."""
-    settings = dict(plan.spec.datasets()[task])
-    if isinstance(settings.get("path"), str):
-        settings["path"] = os.path.abspath(settings["path"])
-    return settings
 
 
 async def make_start(plan: Plan, results: Results, board: Board, state: str) -> None:

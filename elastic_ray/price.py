@@ -7,12 +7,11 @@ al. 2020, section 2.1) and two rates; the recorded `seconds` of the states are t
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 
 from .nodes import GPUS
-from .spec import Init, Model, Recipe
+from .plan.model_size import UNKNOWN_PARAMETERS
+from .spec import Recipe
 
 CPU_FLOPS = 2.5e10
 """Training arithmetic per second of one CPU core on small models."""
@@ -23,9 +22,6 @@ STEP_SECONDS = 0.008
 LADDER_SECONDS = 1.5
 """Loading the parent and making the optimiser."""
 SNAPSHOT_SECONDS = 0.2
-STARTUP_SECONDS = 20.0
-"""A training run before its first step: processes, imports, the worker group."""
-UNKNOWN_PARAMETERS = 1_000_000_000
 CACHED_REQUESTS = 32
 """Requests of full length that an engine's key-value cache should hold, to answer in batches."""
 CACHE_VALUES = 262_144
@@ -92,39 +88,3 @@ def worker_gib(size: int, recipe: Recipe, zero_stage: int, workers: int) -> floa
     parts = [(3, width), (2, trained * width), (1, trained * state)]
     each = sum(bytes / (workers if zero_stage >= stage else 1) for stage, bytes in parts)
     return 1.2 * size * each / 2**30 + ENGINE_GIB
-
-
-def parameters(model: Model, vocabulary: int | None) -> int | None:
-    """Parameters of a model, tied weights once: exact for `init`, else as its name tells."""
-    if model.init is None:
-        folder = os.path.basename(os.path.abspath(model.path or ""))
-        return parameters_in_name(model.hub or folder)
-    return init_parameters(model.init, int(vocabulary or model.init.vocabulary or 4096))
-
-
-def parameters_in_name(name: str) -> int | None:
-    """The size that a model's name tells, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B"; else None.
-
-    The largest number of billions or millions: of "Qwen2.5-7B-Instruct-1M" the 1M is a context
-    length. Of a mixture ("8x7B") all experts count, though they share some weights.
-    """
-    found = re.findall(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z])", name)
-    scale = {"b": 10**9, "m": 10**6}
-    return max(
-        (int(int(e or 1) * float(number) * scale[unit.lower()]) for e, number, unit in found),
-        default=None,
-    )
-
-
-def init_parameters(init: Init, vocabulary: int) -> int:
-    """Parameters of a random init, by transformers' definitions of the architectures."""
-    h, inner = init.hidden_size, init.intermediate_used
-    embeddings = vocabulary * h * (1 if init.tied else 2)
-    if init.architecture == "gpt2":
-        layer = 4 * h * h + 4 * h + 2 * h * inner + inner + h + 4 * h
-        return embeddings + init.positions * h + init.layers * layer + 2 * h
-    head = h // init.heads_used
-    kv = (init.kv_heads or init.heads_used) * head
-    layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
-    layer += 2 * head if init.architecture == "qwen3" else 0
-    return embeddings + init.layers * layer + h

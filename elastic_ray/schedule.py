@@ -25,9 +25,8 @@ from ray.tune.stopper import Stopper
 
 from .board import Board
 from .cluster import gone
-from .plan import Need
+from .plan import Need, Trial
 from .slots import TrainerSlots
-from .trials import Trial
 
 ATTEMPTS = 2
 """Tries of a trial whose process dies: once more, and a bug fails twice. One whose node is gone, or

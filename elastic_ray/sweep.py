@@ -33,14 +33,12 @@ from .follow import follow
 from .layout_table import print_layout
 from .nodes import described
 from .outcome import failures, print_outcome
-from .plan import Plan
-from .planning import plan_sweep
+from .plan import Plan, check_models, find, plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
 from .results.leases.sweep_lease import Lease, hold
 from .results.schemas import ResultsError
 from .results.store import Results
 from .sharing import Sharing
-from .sources import check_models, find
 from .spec import SpecError, load_spec, placed
 from .tasks.task import Task, TaskError
 from .tidying import Tidying

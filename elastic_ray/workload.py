@@ -10,22 +10,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .capacity import Kind, Layout, Work
-from .facts import TaskFacts
 from .group_size import Ladders
-from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Ladder, Plan
-from .price import (
+from .plan import (
+    ANSWERS,
+    CODE_LENGTH,
+    DISTANCES,
+    QUERIES,
     STARTUP_SECONDS,
+    Ladder,
+    Plan,
+    TaskFacts,
+    bundle,
+    parameters_in_name,
+)
+from .price import (
     Rate,
     engine_gib,
     generation_seconds,
-    parameters_in_name,
     rate,
     reading_seconds,
     training_seconds,
     worker_gib,
 )
 from .spec import CORPORA, Runtime
-from .trials import bundle
 
 WIDTH = {"float32": 4, "bfloat16": 2}
 """Bytes of a value in memory."""

@@ -8,8 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from elastic_ray.plan import Plan
-from elastic_ray.planning import plan_sweep
+from elastic_ray.plan import Plan, plan_sweep
 from elastic_ray.spec import Spec
 from elastic_ray.spec.shorthand import expand
 

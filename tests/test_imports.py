@@ -56,7 +56,7 @@ ONLY = {
 
 
 def imported(file: Path) -> Iterator[str]:
-    """The full names that a file imports, wherever in it: `ray.tune`, `elastic_ray.plan`."""
+    """The full names that a file imports, wherever in it: `ray.tune`, `elastic_ray.plan.graph`."""
     package = list(file.relative_to(ROOT).parent.parts)
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -18,9 +18,8 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 
 import stand_ins
 
-from elastic_ray.planning import plan_sweep
+from elastic_ray.plan import find, plan_sweep
 from elastic_ray.results.store import Results
-from elastic_ray.sources import find
 from elastic_ray.spec import load_spec
 
 ROOT = Path(__file__).parents[1]

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from small_sweeps import COMMIT, Facts, plain, plan_of, spec_of, specs
 
-from elastic_ray.plan import Asked, Cell, Ladder, Lesson, Plan
-from elastic_ray.planning import plan_sweep
-from elastic_ray.price import init_parameters, parameters_in_name
+from elastic_ray.plan import Ladder, Lesson, Plan, parameters_in_name, plan_sweep
+from elastic_ray.plan.graph import Asked, Cell
+from elastic_ray.plan.identity import Stage, state_id
+from elastic_ray.plan.model_size import init_parameters
 from elastic_ray.spec import Init, Spec, SpecError
-from elastic_ray.states import Stage, state_id
 
 ROOT = Path(__file__).parents[1]
 HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}

@@ -14,11 +14,10 @@ from small_sweeps import plan_of, spec_of, specs
 pytest.importorskip("ray", reason="the training extra is not installed")
 from elastic_ray.board import Board
 from elastic_ray.capacity import Trainer
-from elastic_ray.plan import QUERIES, Plan
+from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.schedule import ATTEMPTS, SILENCE, Failure, Release
 from elastic_ray.slots import TrainerSlots
 from elastic_ray.spec import Spec
-from elastic_ray.trials import Trial, bundle
 
 
 def anywhere(slots: int) -> TrainerSlots:

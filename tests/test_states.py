@@ -16,14 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sweeps import COMMIT, Facts, plan_of, spec_of
 
-from elastic_ray.plan import Plan
-from elastic_ray.spec import CodeLength, Generation, Init, Lessons, Lora, Part, Recipe, Scorer
-from elastic_ray.states import (
+from elastic_ray.plan import Answers, Plan, canonical
+from elastic_ray.plan.identity import (
     ID_LENGTH,
-    Answers,
     IdentityError,
     Stage,
-    canonical,
     corpus_id,
     digest,
     distance_id,
@@ -37,6 +34,7 @@ from elastic_ray.states import (
     scorer_id,
     state_id,
 )
+from elastic_ray.spec import CodeLength, Generation, Init, Lessons, Lora, Part, Recipe, Scorer
 
 ROOT = Path(__file__).parents[1]
 TESTS = Path(__file__).parent

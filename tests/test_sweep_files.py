@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import stand_in_data
 
-from elastic_ray.plan import Plan
-from elastic_ray.planning import plan_sweep
+from elastic_ray.plan import Plan, plan_sweep
 from elastic_ray.spec import load_spec
 from elastic_ray.sweep import main
 from elastic_ray.tasks.registry import load_task
@@ -83,7 +82,7 @@ def test_a_shipped_file_is_priced(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("elastic_ray.sources.SLOW", 600.0)
+    monkeypatch.setattr("elastic_ray.plan.inputs.SLOW", 600.0)
     code = dry_run(file, reviews, tmp_path / "none")
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
@@ -97,7 +96,7 @@ def test_what_takes_long_to_read_is_said(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("elastic_ray.sources.SLOW", 0.0)
+    monkeypatch.setattr("elastic_ray.plan.inputs.SLOW", 0.0)
     assert dry_run(ROOT / "sweeps" / "existence.yaml", reviews, tmp_path / "none") == 0
     assert "reading the data of task imdb ...\n" in capsys.readouterr().err
 

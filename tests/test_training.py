@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from elastic_ray.plan import Ladder, Plan, Rung
-from elastic_ray.planning import plan_sweep
+from elastic_ray.plan import Ladder, Plan, Rung, plan_sweep
 from elastic_ray.results.store import Results
 from elastic_ray.spec import Runtime, Spec
 from elastic_ray.spec.shorthand import expand

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sweeps import plain, plan_of, spec_of, specs
 
-from elastic_ray.plan import Ladder, Rung
-from elastic_ray.price import STARTUP_SECONDS
+from elastic_ray.plan import STARTUP_SECONDS, Ladder, Rung, Trial, bundle
+from elastic_ray.plan.identity import Stage
+from elastic_ray.plan.trials import SPREAD, WORTH
 from elastic_ray.spec import Recipe, Spec
-from elastic_ray.states import Stage
-from elastic_ray.trials import SPREAD, WORTH, Trial, bundle
 
 Seconds = Callable[[Ladder], float]
 slot_counts = st.sampled_from([1, 2, 3, 8, 64])

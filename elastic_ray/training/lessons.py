@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from ..plan import Answers, canonical
 from ..results.store import Results
-from ..states import Answers, canonical
 from ..tasks.task import Example
 
 

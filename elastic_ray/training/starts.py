@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum
 from ..checkpoints.reference import hub_place
+from ..plan import Start
 from ..results.store import Results
 from ..spec import Init
-from ..states import Start
 from ..tasks.registry import load_task
 from ..tasks.task import Task
 from . import snapshot

@@ -5,6 +5,7 @@ Whatever is not there is a `SpecError` that names the field, before anything sta
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checkpoints.files import CheckpointError, content_hash
-from .checkpoints.hub import why_no_model
-from .facts import TaskFacts
-from .spec import Spec, SpecError
-from .tasks.registry import load_task
-from .tasks.task import POOLS, Task, TaskError, Unreachable
+from ..checkpoints.files import CheckpointError, content_hash
+from ..checkpoints.hub import why_no_model
+from ..spec import Spec, SpecError
+from ..tasks.registry import load_task
+from ..tasks.task import POOLS, Task, TaskError, Unreachable
+from .graph import Plan
+from .task_info import TaskFacts
 
 SLOW = 5.0
 """Seconds after which it is said what is being waited for."""
@@ -139,3 +141,11 @@ def _placed(field: str, name: str, error: TaskError) -> str:
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
         raise SpecError("\n".join(problems))
+
+
+def settings_of(plan: Plan, task: str) -> dict[str, Any]:
+    """A task's settings for another process: Ray's workers have other working directories."""
+    settings = dict(plan.spec.datasets()[task])
+    if isinstance(settings.get("path"), str):
+        settings["path"] = os.path.abspath(settings["path"])
+    return settings

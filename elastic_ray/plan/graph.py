@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from .spec import Spec
-from .states import Answers, Stage, Start
+from ..spec import Spec
+from .identity import Answers, Stage, Start
 
 Need: TypeAlias = str | Answers
 """A state, by its id, or a state's answers."""

@@ -11,8 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .plan import Ladder, Need
-from .price import STARTUP_SECONDS
+from .graph import Ladder, Need
+
+STARTUP_SECONDS = 20.0
+"""A training run before its first step: processes, imports, the worker group."""
 
 WORTH = 10.0
 """A trial is long enough at this many start-ups: overhead is then below a tenth."""

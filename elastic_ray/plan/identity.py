@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .spec import CodeLength, Generation, Init, Lessons, Part, Recipe, Scorer
+from ..spec import CodeLength, Generation, Init, Lessons, Part, Recipe, Scorer
 
 IDENTITY_VERSION = 1
 CLASSIFIER_VERSION = 2

@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .facts import TaskFacts, check_sizes
-from .plan import Asked, Cell, Group, Ladder, Lesson, Node, Plan, Probe, Rung, pairs_of
-from .price import parameters
-from .spec import CORPORA, STAGES, Model, Scorer, Spec, Task
-from .states import (
+from ..spec import CORPORA, STAGES, Model, Scorer, Spec, Task
+from .graph import Asked, Cell, Group, Ladder, Lesson, Node, Plan, Probe, Rung, pairs_of
+from .identity import (
     CLASSIFIER_VERSION,
     Answers,
     Stage,
@@ -33,6 +31,8 @@ from .states import (
     scorer_id,
     state_id,
 )
+from .model_size import parameters
+from .task_info import TaskFacts, check_sizes
 
 
 def plan_sweep(spec: Spec, tasks: Mapping[str, TaskFacts], folders: Mapping[str, str]) -> Plan:

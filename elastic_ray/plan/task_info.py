@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from .spec import Spec, SpecError
+from ..spec import Spec, SpecError
 
 SCORER_TEXTS = 20
 """The fewest labelled texts that a task's own scorer is trained and judged on."""
