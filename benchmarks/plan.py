@@ -25,8 +25,9 @@ MODELS, SEEDS, POSITIVE = 10, 10, 20
 def measure(cells: int) -> dict[str, float]:
     """What planning takes in this process; `imports` is the time before."""
     began = time.perf_counter()
+    from elastic_ray.placement import rate
+    from elastic_ray.placement.flops import training_seconds
     from elastic_ray.plan import bundle, plan_sweep
-    from elastic_ray.price import rate, training_seconds
     from elastic_ray.spec import load_spec
     from elastic_ray.tasks.registry import load_task
 

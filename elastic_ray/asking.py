@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .board import Board
-from .capacity import Layout, memory_share
 from .checkpoints.reference import split_hub
+from .placement import Layout, memory_share
 from .plan import Group, Plan, Question
 from .results.schemas import AlreadyRecorded
 from .results.store import Results

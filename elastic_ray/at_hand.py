@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .layout_table import print_layout
-from .nodes import GPUS, Node, nodes_of
+from .placement import GPUS, Node, nodes_of
 from .plan import Plan, TaskFacts
 from .spec import SpecError
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .capacity import Needs
+from .placement import Needs
 from .results.leases.sweep_lease import Lease
 from .results.store import Results
 from .spec import Resources

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from .nodes import Node, nodes_of
+from .placement import Node, nodes_of
 
 ANSWER_WAIT = 5.0
 """Seconds that a cluster's head may take to accept a connection; Ray itself waits for minutes."""

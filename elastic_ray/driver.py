@@ -21,16 +21,27 @@ from . import tasks
 from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
 from .budget import Amount, Budget, held, uncounted
-from .capacity import Layout, by_node
 from .cluster import staying
-from .group_size import settled
 from .judging import Judging
-from .laying_out import adapt, lay_out
 from .metrics import Metrics
-from .nodes import Node
+from .placement import (
+    Layout,
+    Node,
+    Rate,
+    adapt,
+    by_node,
+    generation_seconds,
+    gpu_hours,
+    kinds_of,
+    ladder_seconds,
+    ladders_of,
+    lay_out,
+    rate,
+    settled,
+    work_of,
+)
 from .plan import ANSWERS, Plan, bundle, settings_of
 from .preparing import git_revision, make_scorer, make_start
-from .price import Rate, generation_seconds, rate
 from .probing import Prober
 from .results.compaction import compact
 from .results.leases.sweep_lease import Lease
@@ -47,7 +58,6 @@ from .slots import TrainerSlots
 from .tidying import Tidying
 from .training.values import TrainJob
 from .trial_process import training
-from .workload import gpu_hours, kinds_of, ladder_seconds, ladders_of, work_of
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""

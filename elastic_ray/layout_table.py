@@ -9,14 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .capacity import Layout
-from .group_size import settled
-from .laying_out import lay_out
-from .nodes import CPUS_PER_GPU, Node, told
-from .packing import Taken
+from .placement import (
+    CACHED_REQUESTS,
+    CPUS_PER_GPU,
+    Layout,
+    Node,
+    Taken,
+    clock,
+    device_of,
+    kinds_of,
+    ladders_of,
+    lay_out,
+    scorers_of,
+    settled,
+    told,
+    work_of,
+)
 from .plan import Plan, TaskFacts
-from .price import CACHED_REQUESTS
-from .workload import clock, device_of, kinds_of, ladders_of, scorers_of, work_of
 
 
 def print_layout(

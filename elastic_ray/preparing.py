@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from .board import Board
-from .capacity import PREPARE_CPUS, Layout, memory_share
+from .placement import PREPARE_CPUS, Layout, memory_share
 from .plan import Plan, settings_of
 from .results.store import Results
 from .serving.values import ScorerConfig

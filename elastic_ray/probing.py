@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from .asking import Asker, words_of
 from .board import Board
-from .capacity import Layout
 from .judging import Judging
+from .placement import Layout
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
 from .serving.values import Answer
 from .slots import EngineSlots

@@ -31,8 +31,8 @@ from .budget import Budget
 from .dry_run import print_price
 from .follow import follow
 from .layout_table import print_layout
-from .nodes import described
 from .outcome import failures, print_outcome
+from .placement import described
 from .plan import Plan, check_models, find, plan_sweep
 from .record import board_of, print_recorded, print_status, stop_driver
 from .results.leases.sweep_lease import Lease, hold

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.capacity import Kind, Layout, Work
-from elastic_ray.laying_out import adapt, lay_out
-from elastic_ray.nodes import Node, described
-from elastic_ray.packing import ROUNDING, Need, Room
+from elastic_ray.placement import Layout, Node, adapt, described, lay_out
+from elastic_ray.placement.bin_packing import ROUNDING, Need, Room
+from elastic_ray.placement.layout import Kind, Work
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
 runtimes = st.builds(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_imports import WITHOUT
 
-from elastic_ray.nodes import GPUS, described, nodes_of, told
-from elastic_ray.packing import Need, Room
+from elastic_ray.placement import GPUS, described, nodes_of, told
+from elastic_ray.placement.bin_packing import Need, Room
 from elastic_ray.spec import SpecError
 from elastic_ray.sweep import main
 

@@ -9,9 +9,8 @@ import pytest
 from small_sweeps import COMMIT, plan_of, spec_of
 
 from elastic_ray.board import Board
-from elastic_ray.capacity import Kind
-from elastic_ray.laying_out import lay_out
-from elastic_ray.nodes import described
+from elastic_ray.placement import described, lay_out
+from elastic_ray.placement.layout import Kind
 from elastic_ray.plan import ANSWERS, DISTANCES, Group, Plan, Question
 from elastic_ray.probing import Prober
 from elastic_ray.spec import Resources, Runtime

@@ -13,7 +13,7 @@ from small_sweeps import plan_of, spec_of, specs
 
 pytest.importorskip("ray", reason="the training extra is not installed")
 from elastic_ray.board import Board
-from elastic_ray.capacity import Trainer
+from elastic_ray.placement import Trainer
 from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.schedule import ATTEMPTS, SILENCE, Failure, Release
 from elastic_ray.slots import TrainerSlots

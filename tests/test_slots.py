@@ -9,14 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of
 
-from elastic_ray.capacity import Kind, Layout
-from elastic_ray.group_size import Ladders, settled
-from elastic_ray.laying_out import adapt, lay_out
-from elastic_ray.nodes import Node, described
-from elastic_ray.price import worker_gib
+from elastic_ray.placement import Layout, Node, adapt, described, ladders_of, lay_out, settled
+from elastic_ray.placement.layout import Kind
+from elastic_ray.placement.memory import worker_gib
+from elastic_ray.placement.worker_count import Ladders
 from elastic_ray.slots import EngineSlots, TrainerSlots
 from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
-from elastic_ray.workload import ladders_of
 
 NODES = described("3x4xA100")
 

@@ -19,7 +19,7 @@ from .graph import (
 )
 from .identity import Answers, Start, canonical
 from .inputs import check_models, find, settings_of
-from .model_size import parameters_in_name
+from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
 from .planner import plan_sweep
 from .task_info import TaskFacts
 from .trials import STARTUP_SECONDS, Trial, bundle
@@ -30,6 +30,7 @@ __all__ = [
     "DISTANCES",
     "QUERIES",
     "STARTUP_SECONDS",
+    "UNKNOWN_PARAMETERS",
     "Answers",
     "Group",
     "Ladder",

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..cluster import gone
-from ..nodes import NODE_ID
+from ..placement import NODE_ID
 from ..stragglers import TIMES, Stragglers
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment

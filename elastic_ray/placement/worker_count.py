@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .capacity import Kind
-from .laying_out import lay_out
+from ..spec import Resources, Runtime, SpecError
+from .layout import Kind
 from .nodes import Node
-from .spec import Resources, Runtime, SpecError
+from .placer import lay_out
 
 FILLED = 0.9
 """The share of a GPU's memory that a worker may be counted on to fill."""

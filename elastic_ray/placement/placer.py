@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from .capacity import (
+from ..spec import Resources, Runtime, SpecError
+from .bin_packing import Need, Room, Taken
+from .layout import (
     PREPARE_CPUS,
     EngineSlot,
     Kind,
@@ -24,8 +26,6 @@ from .capacity import (
     engine_gpus,
 )
 from .nodes import Node, told
-from .packing import Need, Room, Taken
-from .spec import Resources, Runtime, SpecError
 
 SEE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
 TRAINERS_PER_ENGINE = 4

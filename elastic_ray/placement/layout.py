@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..spec import Serving, SpecError
+from .bin_packing import Need, Taken
 from .nodes import Node
-from .packing import Need, Taken
-from .spec import Serving, SpecError
 
 PREPARE_CPUS = 0.1
 """Of the short tasks that make start states and scorers; they pass before engines are busy."""
