@@ -21,7 +21,7 @@ from . import tasks
 from .asking import Asker, words_of
 from .board import Board, cell_rows, lesson_rows
 from .budget import Amount, Budget, held, uncounted
-from .cluster import staying
+from .cluster.ray_cluster import staying
 from .judging import Judging
 from .metrics import Metrics
 from .placement import (

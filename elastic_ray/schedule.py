@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from .board import Board
-from .cluster import gone
+from .cluster.ray_cluster import gone
 from .plan import Need, Trial
 from .slots import TrainerSlots
 

@@ -25,9 +25,9 @@ from typing import Any
 
 from rich.console import Console
 
-from .at_hand import print_layout_at_hand
 from .board import Board, cell_rows, lesson_rows
 from .budget import Budget
+from .cluster.inventory import print_layout_at_hand
 from .dry_run import print_price
 from .follow import follow
 from .layout_table import print_layout
@@ -251,7 +251,7 @@ def _drive(
         import ray
 
         from .asking import words_of
-        from .cluster import connect
+        from .cluster.ray_cluster import connect
         from .driver import drive
 
         started = False

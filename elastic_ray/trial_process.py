@@ -20,7 +20,7 @@ from ray import tune
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .cluster import gone
+from .cluster.ray_cluster import gone
 from .training.values import TrainJob
 
 LOOK = 5.0

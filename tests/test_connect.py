@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from elastic_ray.cluster import answers
+from elastic_ray.cluster.ray_cluster import answers
 
 ROOT = Path(__file__).parents[1]
 FREE = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -68,7 +68,7 @@ def test_an_address_that_ray_remembers_and_does_not_answer_is_said_and_left(nowh
     # Ray itself remembers it in a file, but looks for running clusters of others' first.
     done = python(
         "import ray\n"
-        "from elastic_ray import cluster\n"
+        "from elastic_ray.cluster import ray_cluster as cluster\n"
         f"cluster._remembered = lambda: {nowhere!r}\n"
         "print('started:', cluster.connect(print), ray.is_initialized())\n"
         "ray.shutdown()\n"

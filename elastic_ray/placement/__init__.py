@@ -7,7 +7,7 @@ from .flops import DEVICES, Rate, generation_seconds, rate
 from .hardware import GPUS
 from .layout import PREPARE_CPUS, EngineSlot, Layout, Needs, Trainer, by_node, memory_share
 from .memory import CACHED_REQUESTS, checkpoint_bytes
-from .nodes import CPUS_PER_GPU, NODE_ID, Node, described, nodes_of, told
+from .nodes import CPUS_PER_GPU, Node, described, nodes_of, told
 from .placer import adapt, lay_out
 from .wall_clock import clock
 from .worker_count import settled
@@ -29,7 +29,6 @@ __all__ = [
     "CPUS_PER_GPU",
     "DEVICES",
     "GPUS",
-    "NODE_ID",
     "PREPARE_CPUS",
     "EngineSlot",
     "Layout",

@@ -20,8 +20,6 @@ from .hardware import GPUS, Gpu
 CPUS_PER_GPU = 8
 """Of a described node that says GPUs only; what clouds rent with GPUs has this many or more."""
 MOST_NODES = 1000
-NODE_ID = "ray.io/node-id"
-"""The label that Ray gives every node, its id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..cluster import gone
-from ..placement import NODE_ID
+from ..cluster.ray_cluster import NODE_ID, gone
 from ..stragglers import TIMES, Stragglers
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .engine import vllm_environment

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..placement import NODE_ID
+from ..cluster.ray_cluster import NODE_ID
 from .ladder import walk
 from .values import TrainJob
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import ray
 
-from .placement import Node, nodes_of
+from ..placement import Node, nodes_of
+
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives every node, its id."""
 
 ANSWER_WAIT = 5.0
 """Seconds that a cluster's head may take to accept a connection; Ray itself waits for minutes."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .layout_table import print_layout
-from .placement import GPUS, Node, nodes_of
-from .plan import Plan, TaskFacts
-from .spec import SpecError
+from ..layout_table import print_layout
+from ..placement import GPUS, Node, nodes_of
+from ..plan import Plan, TaskFacts
+from ..spec import SpecError
 
 
 def nodes_at_hand() -> tuple[tuple[Node, ...], str]:
@@ -26,7 +26,7 @@ def nodes_at_hand() -> tuple[tuple[Node, ...], str]:
     if address == "local" or (address == "auto" and not noted.is_file()):
         return (this_machine(),), "this machine"
     try:
-        from .cluster import nodes_there
+        from .ray_cluster import nodes_there
     except ImportError:  # without Ray a running cluster is somebody else's
         return (this_machine(),), "this machine"
 
