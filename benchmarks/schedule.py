@@ -80,9 +80,9 @@ def searcher(
 ) -> Any:
     """The sweep's searcher with as many trials as ladders; `moments` gets, for each state that is
     done, the CPU seconds of this process so far."""
-    from elastic_ray.board import Board
     from elastic_ray.placement import Trainer
     from elastic_ray.plan import bundle
+    from elastic_ray.progress.tracker import Board
     from elastic_ray.schedule import Release
     from elastic_ray.slots import TrainerSlots
 

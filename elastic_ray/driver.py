@@ -19,8 +19,6 @@ from typing import Any, TextIO
 
 from . import tasks
 from .asking import Asker, words_of
-from .board import Board, cell_rows, lesson_rows
-from .budget import Amount, Budget, held, uncounted
 from .cluster.ray_cluster import staying
 from .judging import Judging
 from .metrics import Metrics
@@ -43,12 +41,15 @@ from .placement import (
 from .plan import ANSWERS, Plan, bundle, settings_of
 from .preparing import git_revision, make_scorer, make_start
 from .probing import Prober
+from .progress.budget import Amount, Budget, held, uncounted
+from .progress.grid_rows import Failure, cell_rows, lesson_rows
+from .progress.outstanding import Outstanding
+from .progress.tracker import Board
 from .results.compaction import compact
 from .results.leases.sweep_lease import Lease
 from .results.schemas import ResultsError
 from .results.store import Results
-from .resume import Outstanding
-from .schedule import Failure, Release, run_trials
+from .schedule import Release, run_trials
 from .screen import Screen
 from .serving.fleet import Fleet
 from .serving.values import ScorerConfig, Text

@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from .board import Board
 from .plan import Plan, Question
+from .progress.tracker import Board
 from .results.schemas import AlreadyRecorded
 from .results.store import Results
 from .serving.fleet import Fleet

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .board import Board
 from .elasticity import ElasticityError, comparison_rows, curves, index_rows, paths
 from .plan import Lesson, Plan
+from .progress.tracker import Board
 from .results.schemas import ResultsError
 from .results.store import Results
 from .wording import PATH_COLUMNS, interval_of, model_name, path_row

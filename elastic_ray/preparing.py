@@ -13,9 +13,9 @@ from typing import Any
 
 import ray
 
-from .board import Board
 from .placement import PREPARE_CPUS, Layout, memory_share
 from .plan import Plan, settings_of
+from .progress.tracker import Board
 from .results.store import Results
 from .serving.values import ScorerConfig
 

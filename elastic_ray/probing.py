@@ -13,10 +13,10 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from .asking import Asker, words_of
-from .board import Board
 from .judging import Judging
 from .placement import Layout
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
+from .progress.tracker import Board
 from .serving.values import Answer
 from .slots import EngineSlots
 

@@ -7,51 +7,15 @@ import time
 
 from rich.console import Console
 
-from .board import Board
-from .budget import hours_of, told
-from .plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
+from .plan import Plan
+from .progress.budget import hours_of, told
+from .progress.recovery import board_of
 from .results.leases.sweep_lease import ask_to_stop, holder
 from .results.schemas import ResultsError
 from .results.store import Results
-from .resume import Outstanding, Recorded, outstanding
 
 STOP_WAIT = 180.0
 """Seconds that a stopped driver may take to end."""
-
-
-def board_of(plan: Plan, results: Results) -> tuple[Board, Outstanding]:
-    """The board of what is recorded, and what is left to do."""
-    recorded = {
-        state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
-        for state, row in results.states(("status", "error", "checkpoint")).items()
-        if state in plan.nodes
-    }
-    answers, scores = results.recorded("responses"), results.recorded("scores")
-    lengths, distances = results.recorded("code_lengths"), results.recorded("distances")
-    answered, closed = set(), set()
-    for asked, probe in plan.questions().items():
-        state = asked.state_id
-        if asked.kind == ANSWERS:
-            if (state, probe.probe_id) in answers:
-                answered.add(asked)
-            judged = (state, probe.probe_id, probe.scorer) in scores
-            if judged or (asked in answered and not probe.scorer):
-                closed.add(asked)
-        elif asked.kind == CODE_LENGTH:
-            if all((state, corpus) in lengths for corpus in probe.corpora.values()):
-                closed.add(asked)
-        elif asked.kind == QUERIES:
-            if (state, probe.queries) in answers:
-                closed.add(asked)
-        elif (state, asked.reference, probe.distances) in distances:
-            closed.add(asked)
-    still = plan.questions().keys() - answered - closed
-    unasked = {state for asked in still for state in asked.states}
-    left = outstanding(plan, recorded, unasked)
-    done = {s for s, row in recorded.items() if row.done and s not in left.remade}
-    board = Board(plan, done, answered, closed)
-    board.failed.update(left.failed)
-    return board, left
 
 
 def print_recorded(console: Console, plan: Plan, uri: str) -> None:

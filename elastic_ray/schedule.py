@@ -23,9 +23,10 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from .board import Board
 from .cluster.ray_cluster import gone
 from .plan import Need, Trial
+from .progress.grid_rows import Failure
+from .progress.tracker import Board
 from .slots import TrainerSlots
 
 ATTEMPTS = 2
@@ -40,14 +41,6 @@ start for a minute, and a large model is long in loading."""
 WAITING = {"memory": 1}
 """What Tune sets aside for a trial's own process, which only waits for its worker group: it must be
 something, and is nothing that a worker could lack (a byte)."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A state that failed, as the scheduler must record it (its trainer could not)."""
-
-    state_id: str
-    error: str
 
 
 @dataclass

@@ -25,8 +25,6 @@ from typing import Any
 
 from rich.console import Console
 
-from .board import Board, cell_rows, lesson_rows
-from .budget import Budget
 from .cluster.inventory import print_layout_at_hand
 from .dry_run import print_price
 from .follow import follow
@@ -34,7 +32,11 @@ from .layout_table import print_layout
 from .outcome import failures, print_outcome
 from .placement import described
 from .plan import Plan, check_models, find, plan_sweep
-from .record import board_of, print_recorded, print_status, stop_driver
+from .progress.budget import Budget
+from .progress.grid_rows import cell_rows, lesson_rows
+from .progress.recovery import board_of
+from .progress.tracker import Board
+from .record import print_recorded, print_status, stop_driver
 from .results.leases.sweep_lease import Lease, hold
 from .results.schemas import ResultsError
 from .results.store import Results

@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Iterable
 
-from .board import Board
-from .keep import Keeper, spared
 from .plan import Plan
+from .progress.retention import Keeper, spared
+from .progress.tracker import Board
 from .results.schemas import ResultsError
 from .results.store import Results
 from .sharing import Sharing

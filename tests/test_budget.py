@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of
 
-from elastic_ray.budget import Amount, Budget, Meter, held, hours_of, uncounted, used_up
 from elastic_ray.placement import Needs
 from elastic_ray.placement.bin_packing import Need
+from elastic_ray.progress.budget import Amount, Budget, Meter, held, hours_of, uncounted, used_up
 from elastic_ray.results.leases.sweep_lease import Lease
 from elastic_ray.results.store import Results
 from elastic_ray.spec import Resources

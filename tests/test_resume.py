@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sweeps import COMMIT, plan_of, spec_of, specs
 
-from elastic_ray.board import Board, cell_rows, lesson_rows
-from elastic_ray.keep import Keeper
 from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, Ladder, Plan, Question
-from elastic_ray.resume import Outstanding, Recorded, outstanding
+from elastic_ray.progress.grid_rows import cell_rows, lesson_rows
+from elastic_ray.progress.outstanding import Outstanding, Recorded, outstanding
+from elastic_ray.progress.retention import Keeper
+from elastic_ray.progress.tracker import Board
 from elastic_ray.spec import Spec
 
 DONE, DELETED = Recorded(True, None, True), Recorded(True, None, False)

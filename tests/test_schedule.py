@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of, specs
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from elastic_ray.board import Board
 from elastic_ray.placement import Trainer
 from elastic_ray.plan import QUERIES, Plan, Trial, bundle
-from elastic_ray.schedule import ATTEMPTS, SILENCE, Failure, Release
+from elastic_ray.progress.grid_rows import Failure
+from elastic_ray.progress.tracker import Board
+from elastic_ray.schedule import ATTEMPTS, SILENCE, Release
 from elastic_ray.slots import TrainerSlots
 from elastic_ray.spec import Spec
 

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from elastic_ray.board import Board, cell_rows
+from elastic_ray.progress.grid_rows import cell_rows
+from elastic_ray.progress.tracker import Board
 from elastic_ray.results.leases import sweep_lease as claim
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results

@@ -11,9 +11,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from .plan import QUERIES, Answers, Ladder, Lesson, Need, Plan, Point, Question
+from ..plan import QUERIES, Answers, Ladder, Need, Plan, Point, Question
 
 
 class Board:
@@ -172,57 +171,3 @@ class Board:
             return "done", None
         error = self.error(point)
         return ("failed" if error else "pending"), error
-
-
-def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
-    """The `cells` table's rows as things stand."""
-    rows = []
-    for cell in plan.cells:
-        status, error = board.status(cell)
-        probe = plan.probes[cell.task]
-        rows.append(
-            {
-                "sweep": plan.spec.sweep,
-                "model": cell.model,
-                "task": cell.task,
-                "pretrain": cell.pretrain,
-                "positive": cell.positive,
-                "negative": cell.negative,
-                "seed": cell.seed,
-                "state_id": cell.state_id,
-                "probe_id": probe.probe_id,
-                "scorer": probe.scorer,
-                "status": status,
-                "parameters": plan.groups[plan.nodes[cell.state_id].engine].parameters,
-                "error": error,
-            }
-        )
-    return rows
-
-
-def lesson_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
-    """The `lessons` table's rows as things stand."""
-    return [_lesson_row(plan, board, lesson) for lesson in plan.lessons]
-
-
-def _lesson_row(plan: Plan, board: Board, lesson: Lesson) -> dict[str, Any]:
-    status, error = board.status(lesson)
-    return {
-        "sweep": plan.spec.sweep,
-        "model": lesson.model,
-        "task": lesson.task,
-        "pretrain": lesson.pretrain,
-        "k": lesson.pair[0],
-        "l": lesson.pair[1],
-        "direction": lesson.direction,
-        "seed": lesson.seed,
-        "teacher_positive": lesson.teacher,
-        "student_positive": lesson.student,
-        "teacher_id": lesson.teacher_id,
-        "student_id": lesson.student_id,
-        "state_id": lesson.state_id,
-        "probe_id": plan.probes[lesson.task].distances,
-        "status": status,
-        "parameters": plan.groups[plan.nodes[lesson.state_id].engine].parameters,
-        "error": error,
-    }

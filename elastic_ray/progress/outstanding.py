@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .plan import Ladder, Plan
+from ..plan import Ladder, Plan
 
 FOR_GOOD = "diverged"
 """A failure that begins so would repeat itself; every other one is tried again."""

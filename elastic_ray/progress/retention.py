@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from .board import Board
-from .plan import Plan, Question
+from ..plan import Plan, Question
+from .tracker import Board
 
 
 def spared(keep: str, kind: str) -> bool:

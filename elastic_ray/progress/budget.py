@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .placement import Needs
-from .results.leases.sweep_lease import Lease
-from .results.store import Results
-from .spec import Resources
+from ..placement import Needs
+from ..results.leases.sweep_lease import Lease
+from ..results.store import Results
+from ..spec import Resources
 
 LOOK = 0.5
 """Seconds between looks at what is held: a change counts from the next look on."""
