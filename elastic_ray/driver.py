@@ -39,7 +39,7 @@ from .placement import (
     work_of,
 )
 from .plan import ANSWERS, Plan, bundle, settings_of
-from .preparing import git_revision, make_scorer, make_start
+from .preparing import make_scorer, make_start
 from .probing import Prober
 from .progress.budget import Amount, Budget, held, uncounted
 from .progress.grid_rows import Failure, cell_rows, lesson_rows
@@ -57,7 +57,8 @@ from .serving.warden import guard
 from .sharing import LOOK, Sharing
 from .slots import TrainerSlots
 from .tidying import Tidying
-from .training.values import TrainJob
+from .training.job import TrainJob
+from .training.provenance import git_revision
 from .trial_process import training
 
 CELLS_EVERY = 30.0

@@ -6,9 +6,7 @@ Both are made by short Ray tasks, wherever there is room, once: what is there is
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +16,7 @@ from .plan import Plan, settings_of
 from .progress.tracker import Board
 from .results.store import Results
 from .serving.values import ScorerConfig
+from .training.provenance import git_revision
 
 
 async def make_start(plan: Plan, results: Results, board: Board, state: str) -> None:
@@ -77,30 +76,15 @@ async def make_scorer(
     ), accuracy
 
 
-def git_revision() -> str | None:
-    """The commit this code was run from, with "+" where files differ from it; None outside git."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 @ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
 def _prepare_start(*arguments: Any) -> None:
-    from .training.starts import prepare_start
+    from .training.start_states import prepare_start
 
     prepare_start(*arguments)
 
 
 @ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
 def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
-    from .training.classifier import train_classifier
+    from .training.scorer_training import train_classifier
 
     return train_classifier(uri, task, data, name)

@@ -21,7 +21,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from .cluster.ray_cluster import gone
-from .training.values import TrainJob
+from .training.job import TrainJob
 
 LOOK = 5.0
 """Seconds between looks whether the nodes are alive."""
@@ -57,8 +57,8 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
 
 def _reports(job: TrainJob, told: Queue) -> Iterator[dict[str, Any]]:
     """Train; what the workers report meanwhile, and at last what ended them, if something did."""
-    from .training.run import train
-    from .training.telling import Telling
+    from .training.report_callback import Telling
+    from .training.worker_group import train
 
     crashes: list[str] = []
 

@@ -25,7 +25,7 @@ from elastic_ray.tasks.tokenizers import byte_pairs
 from elastic_ray.theory import CodingError
 from elastic_ray.theory.__main__ import main
 from elastic_ray.theory.compressor import compress, decompress, pieces
-from elastic_ray.training.starts import config_of
+from elastic_ray.training.start_states import config_of
 
 REVIEWS = [e.response for e in load_task("reviews").texts("pretrain", 40)]
 STATES = ("words", "bytes")

@@ -13,7 +13,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util import placement_group_table
 
-from elastic_ray.training.group import Group
+from elastic_ray.training.process_group import Group
 
 
 def test_a_group_that_cannot_be_set_up_gives_its_room_back(tmp_path: Path) -> None:

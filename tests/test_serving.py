@@ -47,7 +47,7 @@ from elastic_ray.serving.values import (
 )
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
-from elastic_ray.training.starts import config_of
+from elastic_ray.training.start_states import config_of
 
 pytestmark = pytest.mark.skipif(
     why_no_vllm() is not None, reason=f"vLLM cannot be had here: {why_no_vllm()}"

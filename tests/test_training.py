@@ -28,9 +28,9 @@ from elastic_ray.spec import Runtime, Spec
 from elastic_ray.spec.shorthand import expand
 from elastic_ray.tasks.registry import load_task
 from elastic_ray.training.batches import learning_rate, order, steps, tokenize
-from elastic_ray.training.group import Group
-from elastic_ray.training.starts import prepare_start
-from elastic_ray.training.values import TrainJob
+from elastic_ray.training.job import TrainJob
+from elastic_ray.training.process_group import Group
+from elastic_ray.training.start_states import prepare_start
 
 ASKED = {
     "sweep": "trained",

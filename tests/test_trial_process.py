@@ -42,9 +42,9 @@ def told(count: int, error: Exception | None, folder: Path) -> list[Any]:
     """What arrives of a trial whose training reports so often, and then ends, or fails."""
 
     def work(config: dict[str, Any]) -> None:
+        import elastic_ray.training.run as run
         from ray.util.queue import Queue
 
-        import elastic_ray.training.run as run
         from elastic_ray.trial_process import _reports
 
         def train(job: Any, callbacks: Any) -> None:

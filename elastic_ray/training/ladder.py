@@ -25,12 +25,12 @@ from ..results.schemas import ResultsError
 from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.task import Task
-from . import snapshot
+from . import checkpoint_io as snapshot
 from .batches import learning_rate, order, steps
-from .learner import Learner
+from .job import TrainingError, TrainJob
+from .provenance import versions
 from .resume_point import remove_older, remove_point
-from .values import TrainingError, TrainJob
-from .versions import versions
+from .trainer import Learner
 
 PATIENCE = 20
 """Steps in a row with a loss above `HOPELESS` x log(vocabulary) after which a ladder diverged."""

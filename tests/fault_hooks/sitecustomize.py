@@ -167,8 +167,8 @@ def _fleet(module) -> None:
 
 
 WRAPPED = {
-    "elastic_ray.training.learner": _learner,
-    "elastic_ray.training.snapshot": _snapshot,
+    "elastic_ray.training.trainer": _learner,
+    "elastic_ray.training.checkpoint_io": _snapshot,
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule": _schedule,
     "elastic_ray.progress.tracker": _board,

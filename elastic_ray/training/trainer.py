@@ -10,12 +10,13 @@ from typing import Any
 from ..plan import Ladder, Rung
 from ..results.store import Results
 from ..tasks.task import Example
-from . import adapters, snapshot
+from . import checkpoint_io as snapshot
+from . import lora as adapters
 from .batches import counted, deal, micro_batches, tokenize
-from .lessons import taught
+from .job import TrainingError, TrainJob
+from .lesson_examples import taught
+from .provenance import hardware, versions
 from .resume_point import Optimizer, ResumePoint, load_point, save_point
-from .values import TrainingError, TrainJob
-from .versions import hardware, versions
 
 
 class Learner:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.files import CheckpointError
 from ..results.store import Results
 from ..spec import Lora
-from .snapshot import load_model, local_copy
+from .checkpoint_io import load_model, local_copy
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..cluster.ray_cluster import NODE_ID
+from .job import TrainJob
 from .ladder import walk
-from .values import TrainJob
 
 if TYPE_CHECKING:
     from ray.train import UserCallback
@@ -28,7 +28,7 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from .group import Group
+    from .process_group import Group
 
     runtime = job.runtime
     gpus = runtime.gpus_per_worker or 0.0

@@ -19,7 +19,7 @@ from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.subsets import selection
 from ..tasks.task import Example
-from .versions import versions
+from .provenance import versions
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,9 @@ from ..results.store import Results
 from ..spec import Init
 from ..tasks.registry import load_task
 from ..tasks.task import Task
-from . import snapshot
-from .values import TrainingError
-from .versions import hardware, versions
+from . import checkpoint_io as snapshot
+from .job import TrainingError
+from .provenance import hardware, versions
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase

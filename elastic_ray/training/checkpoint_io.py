@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum, weight_files
 from ..checkpoints.reference import split_hub
 from ..results.store import Results
-from .values import TrainingError
+from .job import TrainingError
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("torch", "ray", "deepspeed", "transformers", "peft", "tokenizers", "safetensors")
@@ -41,3 +43,18 @@ def _cpu() -> str:
     except OSError:
         pass
     return platform.processor()
+
+
+def git_revision() -> str | None:
+    """The commit this code was run from, with "+" where files differ from it; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
