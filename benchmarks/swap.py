@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from elastic_ray.serving.engine import VllmEngine, vllm_environment
-from elastic_ray.serving.values import EngineConfig, Sampling, Weights
+from elastic_ray.serving.engines.vllm_engine import VllmEngine, vllm_environment
+from elastic_ray.serving.types import EngineConfig, Sampling, Weights
 
 PROMPTS = list(enumerate(["the film", "i saw this old western", "we rented"]))
 SAMPLING = Sampling(1, 8, 0.0, 0, 1.0, 0)

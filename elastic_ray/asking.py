@@ -16,7 +16,7 @@ from .progress.tracker import Board
 from .results.schemas import AlreadyRecorded
 from .results.store import Results
 from .serving.fleet import Fleet
-from .serving.values import Answer, Compared, EngineConfig, Measured, Reply, Sampling, Text, Weights
+from .serving.types import Answer, Compared, EngineConfig, Measured, Reply, Sampling, Text, Weights
 
 
 class WrongState(RuntimeError):
@@ -248,12 +248,3 @@ _COLUMNS = (
     "seed",
     "engine",
 )
-
-
-def words_of(error: Any) -> str:
-    """What an error says, in one line; Ray wraps what a replica raised."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    told_by_traceback = any(line.startswith("Traceback (most recent") for line in lines)
-    said = lines[-1 if told_by_traceback else 0] if lines else ""
-    return f"{type(cause).__name__}: {said}"[:500]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from . import tasks
-from .asking import Asker, words_of
+from .asking import Asker
 from .cluster.ray_cluster import staying
 from .judging import Judging
 from .metrics import Metrics
@@ -51,9 +51,10 @@ from .results.schemas import ResultsError
 from .results.store import Results
 from .schedule import Release, run_trials
 from .screen import Screen
+from .serving.errors import words_of
 from .serving.fleet import Fleet
-from .serving.values import ScorerConfig, Text
-from .serving.warden import guard
+from .serving.reaper import guard
+from .serving.types import ScorerConfig, Text
 from .sharing import LOOK, Sharing
 from .slots import TrainerSlots
 from .tidying import Tidying

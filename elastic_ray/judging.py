@@ -13,7 +13,7 @@ from .progress.tracker import Board
 from .results.schemas import AlreadyRecorded
 from .results.store import Results
 from .serving.fleet import Fleet
-from .serving.values import Answer, ScorerConfig
+from .serving.types import Answer, ScorerConfig
 from .tasks.task import Task
 
 Made = tuple[ScorerConfig, float | None]

@@ -15,7 +15,7 @@ from .placement import PREPARE_CPUS, Layout, memory_share
 from .plan import Plan, settings_of
 from .progress.tracker import Board
 from .results.store import Results
-from .serving.values import ScorerConfig
+from .serving.types import ScorerConfig
 from .training.provenance import git_revision
 
 

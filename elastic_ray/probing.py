@@ -12,12 +12,13 @@ import asyncio
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
-from .asking import Asker, words_of
+from .asking import Asker
 from .judging import Judging
 from .placement import Layout
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
 from .progress.tracker import Board
-from .serving.values import Answer
+from .serving.errors import words_of
+from .serving.types import Answer
 from .slots import EngineSlots
 
 STARTS = 2

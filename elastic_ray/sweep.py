@@ -252,9 +252,9 @@ def _drive(
     with quiet(log) as stream, last_words(stream, ENDED):
         import ray
 
-        from .asking import words_of
         from .cluster.ray_cluster import connect
         from .driver import drive
+        from .serving.errors import words_of
 
         started = False
         try:

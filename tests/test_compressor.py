@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 
 from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.results.store import Results
-from elastic_ray.serving.plain_engine import PlainEngine
-from elastic_ray.serving.predictor import Predictor
-from elastic_ray.serving.values import EngineConfig, Text, Weights
+from elastic_ray.serving.engines.next_token import Predictor
+from elastic_ray.serving.engines.transformers_engine import PlainEngine
+from elastic_ray.serving.types import EngineConfig, Text, Weights
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.tokenizers import byte_pairs

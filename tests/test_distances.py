@@ -18,7 +18,7 @@ import stand_ins
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from elastic_ray.checkpoints.files import CheckpointError
-from elastic_ray.serving.distances import (
+from elastic_ray.serving.engines.distances import (
     METRICS,
     Tokens,
     between,
@@ -26,8 +26,9 @@ from elastic_ray.serving.distances import (
     of_texts,
     tokens_of,
 )
-from elastic_ray.serving.plain_engine import PlainEngine
-from elastic_ray.serving.values import Answer, Compared, EngineConfig, EngineError, Weights
+from elastic_ray.serving.engines.transformers_engine import PlainEngine
+from elastic_ray.serving.errors import EngineError
+from elastic_ray.serving.types import Answer, Compared, EngineConfig, Weights
 
 Array = NDArray[np.float64]
 

@@ -18,8 +18,8 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 import ray
 from ray import serve
 
+from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.fleet import Fleet
-from elastic_ray.serving.values import EngineError
 
 CONFIG: Any = SimpleNamespace(name="stuck", replicas=1)
 
@@ -91,7 +91,7 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("elastic_ray.serving.fleet.START_SECONDS", 0.5)
-    monkeypatch.setattr("elastic_ray.stragglers.LEAST", 1.0)
+    monkeypatch.setattr("elastic_ray.serving.stragglers.LEAST", 1.0)
     fleet = Fleet("test")
 
     async def stop() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastic_ray.serving.lease import Lease
+from elastic_ray.serving.weight_lease import Lease
 
 
 @dataclass

@@ -307,5 +307,5 @@ def test_a_sweep_records_and_prints_how_its_paths_compare(tmp_path: Path) -> Non
 def test_names_are_the_same_everywhere() -> None:
     assert COMPARED == COLUMNS
     assert tuple(WORDED) == METRICS
-    distances_of = pytest.importorskip("elastic_ray.serving.distances")
+    distances_of = pytest.importorskip("elastic_ray.serving.engines.distances")
     assert distances_of.METRICS == METRICS

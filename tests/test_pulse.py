@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from elastic_ray.serving.pulse import Pulse
-from elastic_ray.serving.values import EngineError
+from elastic_ray.serving.engines.heartbeat import Pulse
+from elastic_ray.serving.errors import EngineError
 
 
 def test_silence_is_an_error_after_a_while_and_slowness_none() -> None:

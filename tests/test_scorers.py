@@ -25,10 +25,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from elastic_ray.serving.engine import vllm_environment, why_no_vllm
-from elastic_ray.serving.score_model import as_classifier, is_score_model
-from elastic_ray.serving.scorer import make_judge
-from elastic_ray.serving.values import EngineError, ScorerConfig
+from elastic_ray.serving.engines.score_model import as_classifier, is_score_model
+from elastic_ray.serving.engines.scorer import make_judge
+from elastic_ray.serving.engines.vllm_engine import vllm_environment, why_no_vllm
+from elastic_ray.serving.errors import EngineError
+from elastic_ray.serving.types import ScorerConfig
 from elastic_ray.tasks.dialogue import asked
 
 ROOT = Path(__file__).parents[1]

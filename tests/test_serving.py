@@ -30,14 +30,14 @@ from transformers import (
 )
 
 from elastic_ray.checkpoints.files import checkpoint_checksum
-from elastic_ray.serving.engine import BATCH_TOKENS, why_no_vllm
+from elastic_ray.serving.engines.scorer import make_judge
+from elastic_ray.serving.engines.transformers_engine import PlainEngine
+from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS, why_no_vllm
+from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.fleet import Fleet
-from elastic_ray.serving.plain_engine import PlainEngine
-from elastic_ray.serving.scorer import make_judge
-from elastic_ray.serving.values import (
+from elastic_ray.serving.types import (
     Answer,
     EngineConfig,
-    EngineError,
     Measured,
     Sampling,
     Score,

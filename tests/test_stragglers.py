@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_ray.stragglers import KNOWN, LEAST, TIMES, Stragglers
+from elastic_ray.serving.stragglers import KNOWN, LEAST, TIMES, Stragglers
 
 
 class Clock:

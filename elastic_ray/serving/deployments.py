@@ -21,15 +21,14 @@ from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
 from ..results.storage.folder import fetched
-from .engine import Engine, make_engine
-from .lease import Lease
-from .plain_engine import PlainEngine
-from .scorer import Judge, make_judge
-from .values import (
+from .engines.engine import Engine, make_engine
+from .engines.scorer import Judge, make_judge
+from .engines.transformers_engine import PlainEngine
+from .errors import EngineError
+from .types import (
     Answer,
     Compared,
     EngineConfig,
-    EngineError,
     Measured,
     Reply,
     Sampling,
@@ -38,6 +37,7 @@ from .values import (
     Text,
     Weights,
 )
+from .weight_lease import Lease
 
 T = TypeVar("T")
 

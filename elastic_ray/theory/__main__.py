@@ -168,7 +168,7 @@ def _predictor(asked: argparse.Namespace) -> Expects:
     from elastic_ray.checkpoints.files import CheckpointError
     from elastic_ray.results.schemas import ResultsError
     from elastic_ray.results.store import Results
-    from elastic_ray.serving.predictor import Predictor
+    from elastic_ray.serving.engines.next_token import Predictor
 
     try:
         return Predictor(Results(asked.results, read_only=True), asked.state)

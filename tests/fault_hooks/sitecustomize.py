@@ -172,8 +172,8 @@ WRAPPED = {
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule": _schedule,
     "elastic_ray.progress.tracker": _board,
-    "elastic_ray.serving.plain_engine": _plain_engine,
-    "elastic_ray.serving.scorer": _scorer,
+    "elastic_ray.serving.engines.transformers_engine": _plain_engine,
+    "elastic_ray.serving.engines.scorer": _scorer,
     "elastic_ray.serving.fleet": _fleet,
 }
 

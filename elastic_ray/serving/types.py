@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from .errors import EngineError
+
 T = TypeVar("T")
-
-
-class EngineError(RuntimeError):
-    """An engine cannot start, cannot take a state's weights, or answered for another state."""
 
 
 @dataclass(frozen=True)

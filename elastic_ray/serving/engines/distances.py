@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .values import Answer, EngineError
+from ..errors import EngineError
+from ..types import Answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,8 +1,4 @@
-"""An engine: holds one state's weights, answers prompts, takes other weights (vLLM's AsyncLLM).
-
-`Engine` is the seam; `VllmEngine` is one side of it, `plain_engine.PlainEngine` the other.
-`make_engine` chooses, and says so where it falls back.
-"""
+"""The vLLM engine: `AsyncLLM`, with weights that are swapped in place."""
 
 from __future__ import annotations
 
@@ -11,94 +7,24 @@ import json
 import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.files import CheckpointError
-from ..checkpoints.hub import downloaded
-from .coding import Window, measured, windows
-from .pulse import Pulse
-from .values import (
-    Answer,
-    EngineConfig,
-    EngineError,
-    Measured,
-    Sampling,
-    ScorerConfig,
-    Text,
-    Weights,
-)
+from ...checkpoints.files import CheckpointError
+from ...checkpoints.hub import downloaded
+from ..errors import EngineError
+from ..types import Answer, EngineConfig, Measured, Sampling, Text, Weights
+from .code_length import Window, measured, windows
+from .context import Prompts, check_fits, longest_text
+from .heartbeat import Pulse
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
-Prompts = Sequence[tuple[int, str]]
-
 BATCH_TOKENS = 2048
 """Tokens that vLLM reads at once on CPUs, or the context where that is longer: it reads prompts
 whole there."""
-
-
-class Engine(Protocol):
-    """What a replica needs of an engine. The caller holds a lease while it uses one."""
-
-    version: str
-    notice: str | None
-
-    async def take(self, weights: Weights) -> None:
-        """Hold the full weights of `weights`; only while no request is in flight."""
-        ...
-
-    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
-        """Answers in the order of prompts, then samples."""
-        ...
-
-    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
-        """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
-        ...
-
-    async def check(self) -> None:
-        """Raises if the engine can answer no more."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-def longest_text(config: EngineConfig | ScorerConfig) -> int:
-    """Tokens that the model takes, prompt and answer together, and the configuration allows."""
-    from transformers import AutoConfig
-
-    loaded = AutoConfig.from_pretrained(
-        config.checkpoint, revision=config.revision, trust_remote_code=config.trust_remote_code
-    )
-    positions = int(getattr(loaded, "max_position_embeddings", config.max_model_len))
-    if getattr(loaded, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2  # they are numbered from the padding's id + 1
-    return min(config.max_model_len, positions)
-
-
-def check_fits(tokens: int, longest: int) -> None:
-    """`EngineError` where a prompt and its longest answer exceed the context."""
-    if tokens > longest:
-        raise EngineError(
-            f"prompt and answer may take {tokens} tokens; the context is {longest} "
-            "(generation.max_tokens, resources.engines.context, the model's own positions)"
-        )
-
-
-def make_engine(config: EngineConfig) -> Engine:
-    """The engine that the configuration asks for; `EngineError` where it cannot be had."""
-    from .plain_engine import PlainEngine
-
-    if config.kind == "transformers":
-        return PlainEngine(config)
-    missing = why_no_vllm()
-    if missing is None:
-        return VllmEngine(config)
-    if config.kind == "vllm":
-        raise EngineError(f"engine {config.name}: vLLM cannot be had here: {missing}")
-    return PlainEngine(config, f"vLLM cannot be had here ({missing}); transformers steps in")
 
 
 def why_no_vllm() -> str | None:
@@ -147,7 +73,7 @@ class VllmEngine:
                 tensor_parallel_size=config.tensor_parallel,
                 gpu_memory_utilization=config.gpu_memory_utilization,
                 trust_remote_code=config.trust_remote_code,
-                worker_extension_cls="elastic_ray.serving.vllm_worker.TakesWeights",
+                worker_extension_cls="elastic_ray.serving.engines.vllm_weights.TakesWeights",
                 load_format="safetensors",
                 seed=0,
                 disable_log_stats=True,

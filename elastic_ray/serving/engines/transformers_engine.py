@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoints.files import CheckpointError, checkpoint_checksum
-from .coding import Window, measured, windows
+from ...checkpoints.files import CheckpointError, checkpoint_checksum
+from ..errors import EngineError
+from ..types import Answer, Compared, EngineConfig, Measured, Sampling, Text, Weights
+from .code_length import Window, measured, windows
+from .context import Prompts, check_fits, longest_text
 from .distances import METRICS, of_texts, tokens_of
-from .engine import Prompts, check_fits, longest_text
-from .values import Answer, Compared, EngineConfig, EngineError, Measured, Sampling, Text, Weights
 
 ROWS = 64
 """Prompts in one batch."""

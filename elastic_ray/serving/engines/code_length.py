@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .values import EngineError, Measured, Text
+from ..errors import EngineError
+from ..types import Measured, Text
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoints.files import CheckpointError
-from ..checkpoints.reference import split_hub
-from ..results.storage.folder import fetched
-from ..results.store import Results
+from ...checkpoints.files import CheckpointError
+from ...checkpoints.reference import split_hub
+from ...results.storage.folder import fetched
+from ...results.store import Results
 
 WINDOW = 256
 """As the probe's default; smaller where the model has fewer positions."""

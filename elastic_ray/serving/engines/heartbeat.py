@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from .values import EngineError
+from ..errors import EngineError
 
 SILENCE = 600.0
 """Seconds without an answer after which it is given up: a swap of large weights from a slow disk is

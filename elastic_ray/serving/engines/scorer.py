@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..checkpoints.hub import downloaded
-from .engine import check_vllm, longest_text, why_no_vllm
-from .pulse import Pulse
-from .values import EngineError, Score, ScorerConfig, to_score
+from ...checkpoints.hub import downloaded
+from ..errors import EngineError
+from ..types import Score, ScorerConfig, to_score
+from .context import longest_text
+from .heartbeat import Pulse
+from .vllm_engine import check_vllm, why_no_vllm
 
 BATCH = 64
 """Texts that transformers reads at once."""

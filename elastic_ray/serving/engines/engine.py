@@ -1,0 +1,57 @@
+"""An engine: holds one state's weights, answers prompts, takes other weights (vLLM's AsyncLLM).
+
+`Engine` is the seam; `VllmEngine` is one side of it, `plain_engine.PlainEngine` the other.
+`make_engine` chooses, and says so where it falls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import EngineError
+from ..types import Answer, EngineConfig, Measured, Sampling, Text, Weights
+from .context import Prompts
+from .vllm_engine import VllmEngine, why_no_vllm
+
+if TYPE_CHECKING:
+    pass
+
+
+class Engine(Protocol):
+    """What a replica needs of an engine. The caller holds a lease while it uses one."""
+
+    version: str
+    notice: str | None
+
+    async def take(self, weights: Weights) -> None:
+        """Hold the full weights of `weights`; only while no request is in flight."""
+        ...
+
+    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+        """Answers in the order of prompts, then samples."""
+        ...
+
+    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+        """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
+        ...
+
+    async def check(self) -> None:
+        """Raises if the engine can answer no more."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def make_engine(config: EngineConfig) -> Engine:
+    """The engine that the configuration asks for; `EngineError` where it cannot be had."""
+    from .transformers_engine import PlainEngine
+
+    if config.kind == "transformers":
+        return PlainEngine(config)
+    missing = why_no_vllm()
+    if missing is None:
+        return VllmEngine(config)
+    if config.kind == "vllm":
+        raise EngineError(f"engine {config.name}: vLLM cannot be had here: {missing}")
+    return PlainEngine(config, f"vLLM cannot be had here ({missing}); transformers steps in")
