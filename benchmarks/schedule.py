@@ -83,8 +83,8 @@ def searcher(
     from elastic_ray.placement import Trainer
     from elastic_ray.plan import bundle
     from elastic_ray.progress.tracker import Board
-    from elastic_ray.schedule import Release
-    from elastic_ray.slots import TrainerSlots
+    from elastic_ray.schedule.trainer_slots import TrainerSlots
+    from elastic_ray.schedule.tune_search import Release
 
     plan = planned(trials)
     board = Board(plan, plan.starts, (), ())
@@ -107,7 +107,7 @@ def work(config: dict[str, Any]) -> None:
 
 def ours(trials: int, concurrent: int) -> tuple[Taken, list[float]]:
     """What the sweep's scheduler takes, and the CPU seconds at which each state was recorded."""
-    from elastic_ray.schedule import run_trials
+    from elastic_ray.schedule.tune_search import run_trials
 
     moments: list[float] = []
     release = searcher(trials, moments, concurrent)
@@ -122,7 +122,7 @@ def plain(trials: int, concurrent: int) -> Taken:
     """What Ray Tune takes by itself."""
     from ray import tune
 
-    from elastic_ray.schedule import WAITING
+    from elastic_ray.schedule.tune_search import WAITING
 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory(prefix="elastic_ray-plain-") as scratch:

@@ -49,18 +49,18 @@ from .results.compaction import compact
 from .results.leases.sweep_lease import Lease
 from .results.schemas import ResultsError
 from .results.store import Results
-from .schedule import Release, run_trials
+from .schedule.trainer_slots import TrainerSlots
+from .schedule.trial_worker import training
+from .schedule.tune_search import Release, run_trials
 from .screen import Screen
 from .serving.errors import words_of
 from .serving.fleet import Fleet
 from .serving.reaper import guard
 from .serving.types import ScorerConfig, Text
 from .sharing import LOOK, Sharing
-from .slots import TrainerSlots
 from .tidying import Tidying
 from .training.job import TrainJob
 from .training.provenance import git_revision
-from .trial_process import training
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""

@@ -17,9 +17,9 @@ from .judging import Judging
 from .placement import Layout
 from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
 from .progress.tracker import Board
+from .schedule.trainer_slots import EngineSlots
 from .serving.errors import words_of
 from .serving.types import Answer
-from .slots import EngineSlots
 
 STARTS = 2
 """Failed starts of one kind of engine after which it is given up."""

@@ -24,7 +24,7 @@ LIGHT = (*PURE, "results", "progress", "analysis", "query", "report", "sweep")
 """What can be imported without training or serving installed."""
 
 ONLY = {
-    "ray.tune": {"schedule", "trial_process"},
+    "ray.tune": {"schedule"},
     "ray.train": {"training"},
     "deepspeed": {"training"},
     "ray.serve": {"serving"},
@@ -49,7 +49,6 @@ ONLY = {
         "training",
         "serving",
         "sweep",
-        "trial_process",
     },
 }
 """Who may import a library, or a part of it."""

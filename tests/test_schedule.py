@@ -16,8 +16,8 @@ from elastic_ray.placement import Trainer
 from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.progress.grid_rows import Failure
 from elastic_ray.progress.tracker import Board
-from elastic_ray.schedule import ATTEMPTS, SILENCE, Release
-from elastic_ray.slots import TrainerSlots
+from elastic_ray.schedule.trainer_slots import TrainerSlots
+from elastic_ray.schedule.tune_search import ATTEMPTS, SILENCE, Release
 from elastic_ray.spec import Spec
 
 

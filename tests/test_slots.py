@@ -13,7 +13,7 @@ from elastic_ray.placement import Layout, Node, adapt, described, ladders_of, la
 from elastic_ray.placement.layout import Kind
 from elastic_ray.placement.memory import worker_gib
 from elastic_ray.placement.worker_count import Ladders
-from elastic_ray.slots import EngineSlots, TrainerSlots
+from elastic_ray.schedule.trainer_slots import EngineSlots, TrainerSlots
 from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
 
 NODES = described("3x4xA100")

@@ -45,7 +45,7 @@ def told(count: int, error: Exception | None, folder: Path) -> list[Any]:
         import elastic_ray.training.run as run
         from ray.util.queue import Queue
 
-        from elastic_ray.trial_process import _reports
+        from elastic_ray.schedule.trial_worker import _reports
 
         def train(job: Any, callbacks: Any) -> None:
             for n in range(count):

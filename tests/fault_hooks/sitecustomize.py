@@ -170,7 +170,7 @@ WRAPPED = {
     "elastic_ray.training.trainer": _learner,
     "elastic_ray.training.checkpoint_io": _snapshot,
     "elastic_ray.results.store": _store,
-    "elastic_ray.schedule": _schedule,
+    "elastic_ray.schedule.tune_search": _schedule,
     "elastic_ray.progress.tracker": _board,
     "elastic_ray.serving.engines.transformers_engine": _plain_engine,
     "elastic_ray.serving.engines.scorer": _scorer,

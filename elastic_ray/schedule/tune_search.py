@@ -23,11 +23,11 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from .cluster.ray_cluster import gone
-from .plan import Need, Trial
-from .progress.grid_rows import Failure
-from .progress.tracker import Board
-from .slots import TrainerSlots
+from ..cluster.ray_cluster import gone
+from ..plan import Need, Trial
+from ..progress.grid_rows import Failure
+from ..progress.tracker import Board
+from .trainer_slots import TrainerSlots
 
 ATTEMPTS = 2
 """Tries of a trial whose process dies: once more, and a bug fails twice. One whose node is gone, or

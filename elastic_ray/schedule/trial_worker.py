@@ -20,8 +20,8 @@ from ray import tune
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .cluster.ray_cluster import gone
-from .training.job import TrainJob
+from ..cluster.ray_cluster import gone
+from ..training.job import TrainJob
 
 LOOK = 5.0
 """Seconds between looks whether the nodes are alive."""
@@ -57,8 +57,8 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
 
 def _reports(job: TrainJob, told: Queue) -> Iterator[dict[str, Any]]:
     """Train; what the workers report meanwhile, and at last what ended them, if something did."""
-    from .training.report_callback import Telling
-    from .training.worker_group import train
+    from ..training.report_callback import Telling
+    from ..training.worker_group import train
 
     crashes: list[str] = []
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
-from .placement import EngineSlot, Layout, Trainer
+from ..placement import EngineSlot, Layout, Trainer
 
 
 class TrainerSlots:

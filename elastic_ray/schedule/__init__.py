@@ -1,0 +1,1 @@
+"""When ladders train: Ray Tune releases each trial once the states it starts from exist."""
