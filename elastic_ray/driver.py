@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from . import tasks
-from .asking import Asker
 from .cluster.ray_cluster import staying
-from .judging import Judging
+from .evaluation.evaluator import Prober
+from .evaluation.inference import Asker
+from .evaluation.prompts import _prompts, _texts
+from .evaluation.scoring import Judging
 from .metrics import Metrics
 from .placement import (
     Layout,
@@ -40,7 +42,6 @@ from .placement import (
 )
 from .plan import ANSWERS, Plan, bundle, settings_of
 from .preparing import make_scorer, make_start
-from .probing import Prober
 from .progress.budget import Amount, Budget, held, uncounted
 from .progress.grid_rows import Failure, cell_rows, lesson_rows
 from .progress.outstanding import Outstanding
@@ -56,7 +57,7 @@ from .screen import Screen
 from .serving.errors import words_of
 from .serving.fleet import Fleet
 from .serving.reaper import guard
-from .serving.types import ScorerConfig, Text
+from .serving.types import ScorerConfig
 from .sharing import LOOK, Sharing
 from .tidying import Tidying
 from .training.job import TrainJob
@@ -389,25 +390,6 @@ def _answer_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
     sizes = [group.parameters for group in plan.groups.values()]
     each = [generation_seconds(size, g.prompts * g.samples, g.max_tokens, at) for size in sizes]
     return sum(each) / max(len(each), 1) / (layout.open_engines * layout.replicas) + 0.5
-
-
-def _texts(plan: Plan, loaded: Mapping[str, tasks.Task]) -> dict[str, dict[str, list[Text]]]:
-    """Each task's held-out texts by distribution, as many as code lengths are asked of."""
-    asked = plan.spec.probes.code_length
-    count = asked.texts if asked else 0
-    return {
-        name: {
-            kind: [Text(each.prompt, each.response) for each in loaded[name].texts(kind, count)]
-            for kind in probe.corpora
-        }
-        for name, probe in plan.probes.items()
-    }
-
-
-def _prompts(plan: Plan) -> int:
-    """Held-out prompts of each task: those that every state answers, then those of lessons."""
-    lessons = plan.spec.lessons
-    return plan.spec.generation.prompts + (lessons.queries if lessons else 0)
 
 
 async def _await(future: asyncio.Future[Any]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from small_sweeps import COMMIT, plan_of, spec_of
 
+from elastic_ray.evaluation.evaluator import Prober
 from elastic_ray.placement import described, lay_out
 from elastic_ray.placement.layout import Kind
 from elastic_ray.plan import ANSWERS, DISTANCES, Group, Plan, Question
-from elastic_ray.probing import Prober
 from elastic_ray.progress.tracker import Board
 from elastic_ray.spec import Resources, Runtime
 

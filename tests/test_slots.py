@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of
 
+from elastic_ray.evaluation.engine_slots import EngineSlots
 from elastic_ray.placement import Layout, Node, adapt, described, ladders_of, lay_out, settled
 from elastic_ray.placement.layout import Kind
 from elastic_ray.placement.memory import worker_gib
 from elastic_ray.placement.worker_count import Ladders
-from elastic_ray.schedule.trainer_slots import EngineSlots, TrainerSlots
+from elastic_ray.schedule.trainer_slots import TrainerSlots
 from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
 
 NODES = described("3x4xA100")

@@ -8,13 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from .plan import Plan, Question
-from .progress.tracker import Board
-from .results.schemas import AlreadyRecorded
-from .results.store import Results
-from .serving.fleet import Fleet
-from .serving.types import Answer, ScorerConfig
-from .tasks.task import Task
+from ..plan import Plan, Question
+from ..progress.tracker import Board
+from ..results.schemas import AlreadyRecorded
+from ..results.store import Results
+from ..serving.fleet import Fleet
+from ..serving.types import Answer, ScorerConfig
+from ..tasks.task import Task
 
 Made = tuple[ScorerConfig, float | None]
 """A scorer's configuration and held-out accuracy (None where it is not known)."""

@@ -12,14 +12,14 @@ import asyncio
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
-from .asking import Asker
-from .judging import Judging
-from .placement import Layout
-from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
-from .progress.tracker import Board
-from .schedule.trainer_slots import EngineSlots
-from .serving.errors import words_of
-from .serving.types import Answer
+from ..placement import Layout
+from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
+from ..progress.tracker import Board
+from ..serving.errors import words_of
+from ..serving.types import Answer
+from .engine_slots import EngineSlots
+from .inference import Asker
+from .scoring import Judging
 
 STARTS = 2
 """Failed starts of one kind of engine after which it is given up."""

@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .checkpoints.reference import split_hub
-from .placement import Layout, memory_share
-from .plan import Group, Plan, Question
-from .progress.tracker import Board
-from .results.schemas import AlreadyRecorded
-from .results.store import Results
-from .serving.fleet import Fleet
-from .serving.types import Answer, Compared, EngineConfig, Measured, Reply, Sampling, Text, Weights
+from ..checkpoints.reference import split_hub
+from ..placement import Layout, memory_share
+from ..plan import Group, Plan, Question
+from ..progress.tracker import Board
+from ..results.schemas import AlreadyRecorded
+from ..results.store import Results
+from ..serving.fleet import Fleet
+from ..serving.types import Answer, Compared, EngineConfig, Measured, Reply, Sampling, Text, Weights
 
 
 class WrongState(RuntimeError):

@@ -1,0 +1,1 @@
+"""When model states are evaluated and their answers scored."""
