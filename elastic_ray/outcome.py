@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .elasticity import ElasticityError, comparison_rows, curves, index_rows, paths
+from .analysis.formatting import interval_of
+from .analysis.labels import PATH_COLUMNS, model_name, path_row
+from .analysis.measurements import measure_curves, measure_paths
 from .plan import Lesson, Plan
 from .progress.tracker import Board
-from .results.schemas import ResultsError
 from .results.store import Results
-from .wording import PATH_COLUMNS, interval_of, model_name, path_row
 
 PRINTED_METRICS = ("cross_entropy", "kl")
 """The distances that are printed; the view has all."""
@@ -38,35 +38,6 @@ def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> N
         f"next: python -m elastic_ray.query --results {uri} {asked}; duckdb {uri}/elastic.duckdb",
         markup=False,
     )
-
-
-def measure_curves(results: Results, sweep: str) -> list[dict[str, Any]]:
-    """Measure every curve of the sweep, record it, and return the rows of `indices`."""
-    cells = results.query("FROM cell_scores_in($sweep)", {"sweep": sweep})
-    try:
-        rows = index_rows(curves(results.score_rows(sweep), sweep=sweep, cells=cells))
-    except ElasticityError as e:
-        raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
-    results.replace_indices(sweep, rows)
-    return rows
-
-
-def measure_paths(results: Results, sweep: str) -> list[dict[str, Any]]:
-    """Compare the sweep's inverse and forward paths, record it, and return the rows of `paths`.
-
-    Nothing is recorded of a sweep without lessons.
-    """
-    if not results.has("lessons", sweep=sweep):
-        return []
-    at = {"sweep": sweep}
-    distances = results.query("FROM path_rows WHERE sweep = $sweep", at)
-    lessons = results.query("FROM lessons WHERE sweep = $sweep", at)
-    try:
-        rows = comparison_rows(paths(distances, sweep=sweep, lessons=lessons))
-    except ElasticityError as e:
-        raise ResultsError(f"the paths of {sweep} cannot be compared: {e}") from e
-    results.replace_paths(sweep, rows)
-    return rows
 
 
 def failures(plan: Plan, board: Board) -> list[str]:

@@ -15,6 +15,7 @@ pytest.importorskip("streamlit")
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from elastic_ray.analysis.labels import COMPRESSION
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.figures.curves import apart, curves, reach, retention
@@ -27,7 +28,6 @@ from elastic_ray.app.frame import labelled
 from elastic_ray.results.compaction import compact
 from elastic_ray.results.sandbox import Answer
 from elastic_ray.results.store import Results
-from elastic_ray.wording import COMPRESSION
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("overview", "curves", "surfaces", "scaling", "paths", "compression", "responses", "sql")

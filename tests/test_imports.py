@@ -129,7 +129,7 @@ def test_a_library_is_known_in_its_rooms_only(library: str) -> None:
 def test_the_app_reads_results_and_runs_nothing() -> None:
     """Its pages are scripts, so what they load is told from their imports."""
     used = {target for source, target in WITHIN if source == "app"}
-    assert used <= {"results", "elasticity", "theory", "analysis", "wording", "query"}
+    assert used <= {"results", "elasticity", "theory", "analysis", "query"}
     done = python(
         "-c",
         "import sys\n"

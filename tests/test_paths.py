@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import permutation_test
 
+from elastic_ray.analysis.labels import METRICS as WORDED
 from elastic_ray.elasticity import (
     ElasticityError,
     PathComparison,
@@ -24,7 +25,6 @@ from elastic_ray.elasticity.path_comparison import COMPARED, METRICS, sign_flips
 from elastic_ray.outcome import print_outcome
 from elastic_ray.results.schemas import COMPARED as COLUMNS
 from elastic_ray.results.store import Results
-from elastic_ray.wording import METRICS as WORDED
 
 DIRECTIONS = ("inverse", "forward")
 

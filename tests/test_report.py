@@ -14,11 +14,11 @@ from shown_results import record, record_lessons
 
 pytest.importorskip("matplotlib")
 
+from elastic_ray.analysis.formatting import interval_of
 from elastic_ray.elasticity import Estimate, curves, index_rows
 from elastic_ray.report.__main__ import main
 from elastic_ray.report.tables import Table, write_csv, write_latex
 from elastic_ray.results.store import Results
-from elastic_ray.wording import interval_of
 
 NEGATIVES = (0, 16, 48, 96, 192, 400)
 RECIPE = {"learning_rate": 0.001, "schedule": "constant", "global_batch": 8, "lora": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_ray import wording
+from elastic_ray.analysis import labels as wording
 from elastic_ray.elasticity import QUANTITIES
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from elastic_ray.analysis.labels import model_name
 from elastic_ray.results.schemas import ResultsError
-from elastic_ray.wording import model_name
 
 from .data import Reader
 

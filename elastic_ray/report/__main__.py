@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from elastic_ray.analysis.labels import CAPTIONS
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
-from elastic_ray.wording import CAPTIONS
 
 from . import compression, figures, paths
 from .caveats import caveats

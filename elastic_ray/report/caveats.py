@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from elastic_ray.analysis.formatting import count, number
+from elastic_ray.analysis.labels import QUANTITIES, positive_label
 from elastic_ray.elasticity import Measurement
-from elastic_ray.wording import QUANTITIES, count, number, positive_label
 
 from . import paths
 from .findings import Findings

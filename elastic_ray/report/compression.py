@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from elastic_ray.elasticity import Estimate
-from elastic_ray.theory import QUESTION, answer, rows, times, undone
-from elastic_ray.wording import (
+from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.labels import (
     AXES,
     CAPTIONS,
     COMPRESSION,
     COMPRESSION_COLUMNS,
-    compact,
     compression_row,
     model_name,
     positive_label,
 )
+from elastic_ray.elasticity import Estimate
+from elastic_ray.theory import QUESTION, answer, rows, times, undone
 
 from .findings import Findings
 from .page import Section

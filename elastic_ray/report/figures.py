@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.labels import AXES, positive_label
 from elastic_ray.elasticity import Estimate, Measurement, Surface, SurfaceFit
-from elastic_ray.wording import AXES, compact, positive_label
 
 from .findings import Findings
 from .style import CATEGORIES, legend_above, new_figure, panels, shades, size_axis

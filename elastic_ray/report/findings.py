@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elastic_ray.analysis.labels import model_name
 from elastic_ray.elasticity import (
     Curve,
     CurveKey,
@@ -29,7 +30,6 @@ from elastic_ray.results.store import Results
 from elastic_ray.theory import Curve as CodedCurve
 from elastic_ray.theory import MeasuredError, gather
 from elastic_ray.theory import measure as measure_code_lengths
-from elastic_ray.wording import model_name
 
 MOST_PAIRED = 4
 """Up to so many models all pairs are compared; of more, neighbours in size."""

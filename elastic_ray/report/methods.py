@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from elastic_ray.wording import compact, count, number
+from elastic_ray.analysis.formatting import compact, count, number
 
 from .findings import Findings, Row
 

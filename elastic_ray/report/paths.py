@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from elastic_ray.analysis.labels import CAPTIONS, METRICS, PATHS_QUESTION, model_name, paths_answer
 from elastic_ray.elasticity import DIRECTIONS, Estimate, told_apart
-from elastic_ray.wording import CAPTIONS, METRICS, PATHS_QUESTION, model_name, paths_answer
 
 from .findings import Findings, Row
 from .page import Section

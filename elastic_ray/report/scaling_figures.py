@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from elastic_ray.analysis.formatting import compact, interval, p_value
+from elastic_ray.analysis.labels import AXES, QUANTITIES, positive_label
 from elastic_ray.elasticity import Estimate, Measurement, Scaling
-from elastic_ray.wording import AXES, QUANTITIES, compact, interval, p_value, positive_label
 
 from .findings import Findings
 from .style import legend_above, new_figure, shades

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from elastic_ray.wording import compact
+from elastic_ray.analysis.formatting import compact
 
 CATEGORIES = ("#2166ac", "#b2182b", "#4d9221", "#7b3294", "#e08214", "#35978f", "#555555")
 """Colours of models; a colour stands for the same model throughout a figure."""

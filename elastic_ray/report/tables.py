@@ -13,17 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elastic_ray.analysis.formatting import UNBOUNDED, UNDEFINED, count, interval, number
+from elastic_ray.analysis.labels import AXES, CAPTIONS, QUANTITIES
 from elastic_ray.elasticity import Estimate
-from elastic_ray.wording import (
-    AXES,
-    CAPTIONS,
-    QUANTITIES,
-    UNBOUNDED,
-    UNDEFINED,
-    count,
-    interval,
-    number,
-)
 
 from .findings import Findings
 from .scaling_figures import what_is_alike

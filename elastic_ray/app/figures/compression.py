@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.labels import AXES, COMPRESSION
 from elastic_ray.theory import Curve, times, undone
-from elastic_ray.wording import AXES, COMPRESSION, compact
 
 from .palette import CATEGORIES, GREY, faint
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.wording import AXES, compact, positive_label
+from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.labels import AXES, positive_label
 
 from .palette import GREY, faint, steps
 

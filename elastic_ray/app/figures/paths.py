@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.wording import METRICS
+from elastic_ray.analysis.labels import METRICS
 
 from .palette import CATEGORIES
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.wording import AXES, QUANTITIES, compact, positive_label
+from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.labels import AXES, QUANTITIES, positive_label
 
 from .curves import apart
 from .palette import GREY, steps

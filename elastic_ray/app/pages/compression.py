@@ -5,17 +5,17 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from elastic_ray.app.data import Reader
-from elastic_ray.app.figures.compression import changes, faster
-from elastic_ray.app.frame import choose_sweep, exports, nothing_here, page, show, table
-from elastic_ray.theory import QUESTION, Curve, answer, rows
-from elastic_ray.wording import (
+from elastic_ray.analysis.labels import (
     CAPTIONS,
     COMPRESSION_COLUMNS,
     compression_row,
     model_name,
     positive_label,
 )
+from elastic_ray.app.data import Reader
+from elastic_ray.app.figures.compression import changes, faster
+from elastic_ray.app.frame import choose_sweep, exports, nothing_here, page, show, table
+from elastic_ray.theory import QUESTION, Curve, answer, rows
 
 
 def body(results: Reader) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from elastic_ray.analysis.formatting import compact
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.frame import choose_sweep, labelled, nothing_yet, page, reader, table
 from elastic_ray.results.schemas import ResultsError
-from elastic_ray.wording import compact
 
 EVERY = 2.0
 # Seconds since a sweep last wrote its cells, which it does every half minute, to count as running.

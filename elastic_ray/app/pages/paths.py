@@ -7,6 +7,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from elastic_ray.analysis.labels import (
+    CAPTIONS,
+    METRICS,
+    PATH_COLUMNS,
+    PATHS_QUESTION,
+    path_row,
+    paths_answer,
+)
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.paths import paths, reach
 from elastic_ray.app.frame import (
@@ -22,14 +30,6 @@ from elastic_ray.app.frame import (
     table,
 )
 from elastic_ray.elasticity import told_apart
-from elastic_ray.wording import (
-    CAPTIONS,
-    METRICS,
-    PATH_COLUMNS,
-    PATHS_QUESTION,
-    path_row,
-    paths_answer,
-)
 
 
 def body(results: Reader) -> None:

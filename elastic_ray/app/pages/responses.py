@@ -6,9 +6,10 @@ from typing import Any
 
 import streamlit as st
 
+from elastic_ray.analysis.formatting import number
+from elastic_ray.analysis.labels import model_name
 from elastic_ray.app.data import Reader
 from elastic_ray.app.frame import choose_sweep, nothing_here, page
-from elastic_ray.wording import model_name, number
 
 ROWS = 10
 ORDERS = {

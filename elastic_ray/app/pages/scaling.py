@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from elastic_ray.analysis.formatting import compact, interval_of, number, p_value
+from elastic_ray.analysis.labels import QUANTITIES
 from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.scaling import scaling
 from elastic_ray.app.frame import (
@@ -21,7 +23,6 @@ from elastic_ray.app.frame import (
     unscored,
 )
 from elastic_ray.elasticity import blocked_trend
-from elastic_ray.wording import QUANTITIES, compact, interval_of, number, p_value
 
 SHOWN = ("elasticity_index", "early_rate", "late_rate")
 CLAIMS = {

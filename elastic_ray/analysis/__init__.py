@@ -1,0 +1,1 @@
+"""From records to measured tables, labels and formatted numbers."""
