@@ -26,6 +26,8 @@ from typing import Any
 from rich.console import Console
 
 from .cluster.inventory import print_layout_at_hand
+from .driver.checkpoint_cleanup import Tidying
+from .driver.coordination import Sharing
 from .dry_run import print_price
 from .follow import follow
 from .layout_table import print_layout
@@ -40,10 +42,8 @@ from .record import print_recorded, print_status, stop_driver
 from .results.leases.sweep_lease import Lease, hold
 from .results.schemas import ResultsError
 from .results.store import Results
-from .sharing import Sharing
 from .spec import SpecError, load_spec, placed
 from .tasks.task import Task, TaskError
-from .tidying import Tidying
 
 ENDED = (
     "the sweep has ended at once: it was killed, or its Ray cluster's head is gone; "
@@ -247,13 +247,13 @@ def _drive(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from .screen import last_words, quiet
+    from .driver.progress_display import last_words, quiet
 
     with quiet(log) as stream, last_words(stream, ENDED):
         import ray
 
         from .cluster.ray_cluster import connect
-        from .driver import drive
+        from .driver.driver import drive
         from .serving.errors import words_of
 
         started = False
@@ -287,7 +287,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _print_time(console: Console, board: Board, seconds: float) -> None:
-    from .screen import clock
+    from .driver.progress_display import clock
 
     spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(board.spent.items()))
     console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))

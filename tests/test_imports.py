@@ -43,8 +43,6 @@ ONLY = {
     "ray": {
         "cluster",
         "driver",
-        "metrics",
-        "preparing",
         "schedule",
         "training",
         "serving",

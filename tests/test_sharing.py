@@ -9,19 +9,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from elastic_ray.driver.checkpoint_cleanup import Tidying
+from elastic_ray.driver.coordination import Sharing
 from elastic_ray.progress.grid_rows import cell_rows
 from elastic_ray.progress.tracker import Board
 from elastic_ray.results.leases import sweep_lease as claim
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
-from elastic_ray.sharing import Sharing
-from elastic_ray.tidying import Tidying
 
 pytest.importorskip("ray", reason="the training extra is not installed")
 from small_sweeps import plan_of, spec_of
 from sweep_process import start
 
-from elastic_ray.driver import _Drive
+from elastic_ray.driver.driver import _Drive
 
 SPEC = """
 sweep: {name}

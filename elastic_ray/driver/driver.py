@@ -17,14 +17,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from . import tasks
-from .cluster.ray_cluster import staying
-from .evaluation.evaluator import Prober
-from .evaluation.inference import Asker
-from .evaluation.prompts import _prompts, _texts
-from .evaluation.scoring import Judging
-from .metrics import Metrics
-from .placement import (
+from .. import tasks
+from ..cluster.ray_cluster import staying
+from ..evaluation.evaluator import Prober
+from ..evaluation.inference import Asker
+from ..evaluation.prompts import _prompts, _texts
+from ..evaluation.scoring import Judging
+from ..placement import (
     Layout,
     Node,
     Rate,
@@ -40,28 +39,29 @@ from .placement import (
     settled,
     work_of,
 )
-from .plan import ANSWERS, Plan, bundle, settings_of
-from .preparing import make_scorer, make_start
-from .progress.budget import Amount, Budget, held, uncounted
-from .progress.grid_rows import Failure, cell_rows, lesson_rows
-from .progress.outstanding import Outstanding
-from .progress.tracker import Board
-from .results.compaction import compact
-from .results.leases.sweep_lease import Lease
-from .results.schemas import ResultsError
-from .results.store import Results
-from .schedule.trainer_slots import TrainerSlots
-from .schedule.trial_worker import training
-from .schedule.tune_search import Release, run_trials
-from .screen import Screen
-from .serving.errors import words_of
-from .serving.fleet import Fleet
-from .serving.reaper import guard
-from .serving.types import ScorerConfig
-from .sharing import LOOK, Sharing
-from .tidying import Tidying
-from .training.job import TrainJob
-from .training.provenance import git_revision
+from ..plan import ANSWERS, Plan, bundle, settings_of
+from ..progress.budget import Amount, Budget, held, uncounted
+from ..progress.grid_rows import Failure, cell_rows, lesson_rows
+from ..progress.outstanding import Outstanding
+from ..progress.tracker import Board
+from ..results.compaction import compact
+from ..results.leases.sweep_lease import Lease
+from ..results.schemas import ResultsError
+from ..results.store import Results
+from ..schedule.trainer_slots import TrainerSlots
+from ..schedule.trial_worker import training
+from ..schedule.tune_search import Release, run_trials
+from ..serving.errors import words_of
+from ..serving.fleet import Fleet
+from ..serving.reaper import guard
+from ..serving.types import ScorerConfig
+from ..training.job import TrainJob
+from ..training.provenance import git_revision
+from .checkpoint_cleanup import Tidying
+from .coordination import LOOK, Sharing
+from .metrics import Metrics
+from .progress_display import Screen
+from .setup_jobs import make_scorer, make_start
 
 CELLS_EVERY = 30.0
 """Seconds between updates of the `cells` table while a sweep runs."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 
 from ray.util.metrics import Counter, Gauge
 
-from .progress.budget import Amount, Budget
-from .progress.tracker import Board
+from ..progress.budget import Amount, Budget
+from ..progress.tracker import Board
 
 EVERY = 2.0
 """Seconds between updates; Ray passes them on every ten."""

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Iterable
 
-from .plan import Plan
-from .progress.retention import Keeper, spared
-from .progress.tracker import Board
-from .results.schemas import ResultsError
-from .results.store import Results
-from .sharing import Sharing
+from ..plan import Plan
+from ..progress.retention import Keeper, spared
+from ..progress.tracker import Board
+from ..results.schemas import ResultsError
+from ..results.store import Results
+from .coordination import Sharing
 
 LOOK = 10.0
 """Seconds for which it is remembered what other sweeps keep."""

@@ -21,8 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .plan import Ladder
-from .progress.tracker import Board
+from ..plan import Ladder
+from ..progress.tracker import Board
 
 LINE_EVERY = 15.0
 """Seconds between plain progress lines."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 
-from .placement import PREPARE_CPUS, Layout, memory_share
-from .plan import Plan, settings_of
-from .progress.tracker import Board
-from .results.store import Results
-from .serving.types import ScorerConfig
-from .training.provenance import git_revision
+from ..placement import PREPARE_CPUS, Layout, memory_share
+from ..plan import Plan, settings_of
+from ..progress.tracker import Board
+from ..results.store import Results
+from ..serving.types import ScorerConfig
+from ..training.provenance import git_revision
 
 
 async def make_start(plan: Plan, results: Results, board: Board, state: str) -> None:
@@ -78,13 +78,13 @@ async def make_scorer(
 
 @ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
 def _prepare_start(*arguments: Any) -> None:
-    from .training.start_states import prepare_start
+    from ..training.start_states import prepare_start
 
     prepare_start(*arguments)
 
 
 @ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
 def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
-    from .training.scorer_training import train_classifier
+    from ..training.scorer_training import train_classifier
 
     return train_classifier(uri, task, data, name)

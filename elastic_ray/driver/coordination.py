@@ -12,12 +12,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from .progress.outstanding import FOR_GOOD
-from .progress.tracker import Board
-from .results.leases.state_claims import Claims
-from .results.leases.sweep_lease import Lease, alone_with_leases, running
-from .results.schemas import ResultsError
-from .results.store import Results
+from ..progress.outstanding import FOR_GOOD
+from ..progress.tracker import Board
+from ..results.leases.state_claims import Claims
+from ..results.leases.sweep_lease import Lease, alone_with_leases, running
+from ..results.schemas import ResultsError
+from ..results.store import Results
 
 LOOK = 3.0
 """Seconds between looks at what others have recorded."""

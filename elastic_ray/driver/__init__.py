@@ -1,0 +1,1 @@
+"""Runs a plan: scheduling, evaluation, cluster membership and housekeeping, side by side."""
