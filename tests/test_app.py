@@ -16,7 +16,6 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from elastic_ray.analysis.labels import COMPRESSION
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.figures.curves import apart, curves, reach, retention
 from elastic_ray.app.figures.paths import paths
@@ -24,7 +23,8 @@ from elastic_ray.app.figures.paths import reach as reach_of_paths
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.figures.scaling import scaling
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
-from elastic_ray.app.frame import labelled
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import labelled
 from elastic_ray.results.compaction import compact
 from elastic_ray.results.sandbox import Answer
 from elastic_ray.results.store import Results

@@ -131,7 +131,7 @@ def test_the_app_reads_results_and_runs_nothing() -> None:
     done = python(
         "-c",
         "import sys\n"
-        "from elastic_ray.app import data, figures\n"
+        "from elastic_ray.app import figures, reader\n"
         "from elastic_ray.app.figures import compression, curves, progress, scaling, surfaces\n"
         f"print([name for name in {HEAVY} if name in sys.modules])",
     )

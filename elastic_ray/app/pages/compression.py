@@ -12,9 +12,9 @@ from elastic_ray.analysis.labels import (
     model_name,
     positive_label,
 )
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.compression import changes, faster
-from elastic_ray.app.frame import choose_sweep, exports, nothing_here, page, show, table
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import choose_sweep, exports, nothing_here, page, show, table
 from elastic_ray.theory import QUESTION, Curve, answer, rows
 
 

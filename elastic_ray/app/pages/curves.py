@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.curves import curves, reach, retention
-from elastic_ray.app.frame import (
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import (
     choose_models,
     choose_sweep,
     choose_value,

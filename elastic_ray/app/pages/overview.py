@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from elastic_ray.analysis.formatting import compact
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.progress import progress_bars
-from elastic_ray.app.frame import choose_sweep, labelled, nothing_yet, page, reader, table
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import choose_sweep, labelled, nothing_yet, page, reader, table
 from elastic_ray.results.schemas import ResultsError
 
 EVERY = 2.0

@@ -15,9 +15,9 @@ from elastic_ray.analysis.labels import (
     path_row,
     paths_answer,
 )
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.paths import paths, reach
-from elastic_ray.app.frame import (
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import (
     choose_models,
     choose_sweep,
     exports,

@@ -8,8 +8,8 @@ import streamlit as st
 
 from elastic_ray.analysis.formatting import number
 from elastic_ray.analysis.labels import model_name
-from elastic_ray.app.data import Reader
-from elastic_ray.app.frame import choose_sweep, nothing_here, page
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import choose_sweep, nothing_here, page
 
 ROWS = 10
 ORDERS = {

@@ -10,9 +10,9 @@ import streamlit as st
 
 from elastic_ray.analysis.formatting import compact, interval_of, number, p_value
 from elastic_ray.analysis.labels import QUANTITIES
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.scaling import scaling
-from elastic_ray.app.frame import (
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import (
     choose_sweep,
     exports,
     labelled,

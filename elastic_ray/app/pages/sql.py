@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import streamlit as st
 
-from elastic_ray.app.data import Reader
-from elastic_ray.app.frame import page
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import page
 from elastic_ray.results.database import one_line
 from elastic_ray.results.sandbox import Answer, Limits, ask, examples
 from elastic_ray.results.schemas import ResultsError

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from elastic_ray.app.data import Reader
 from elastic_ray.app.figures.curves import retention
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
-from elastic_ray.app.frame import (
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import (
     choose_models,
     choose_sweep,
     choose_value,

@@ -14,7 +14,7 @@ import streamlit as st
 from elastic_ray.analysis.labels import model_name
 from elastic_ray.results.schemas import ResultsError
 
-from .data import Reader
+from .reader import Reader
 
 _BUTTONS_NOT_SHOWN = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
 
