@@ -15,7 +15,7 @@ from test_imports import WITHOUT
 from elastic_ray.placement import GPUS, described, nodes_of, told
 from elastic_ray.placement.bin_packing import Need, Room
 from elastic_ray.spec import SpecError
-from elastic_ray.sweep import main
+from elastic_ray.sweep.__main__ import main
 
 ROOT = Path(__file__).parents[1]
 PAPER = ("existence", "qwen_scale", "tinyllama_tokens")

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 from small_sweeps import COMMIT, Facts, plan_of, spec_of
 
-from elastic_ray.dry_run import print_price, unfused
 from elastic_ray.plan import Plan
 from elastic_ray.results.store import Results
-from elastic_ray.sweep import main
+from elastic_ray.sweep.__main__ import main
+from elastic_ray.sweep.dry_run import print_price, unfused
 
 HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
 PAPER = f"""\

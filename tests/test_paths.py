@@ -22,9 +22,9 @@ from elastic_ray.elasticity import (
     paths,
 )
 from elastic_ray.elasticity.path_comparison import COMPARED, METRICS, sign_flips
-from elastic_ray.outcome import print_outcome
 from elastic_ray.results.schemas import COMPARED as COLUMNS
 from elastic_ray.results.store import Results
+from elastic_ray.sweep.outcome import print_outcome
 
 DIRECTIONS = ("inverse", "forward")
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError, load_spec, placed
 from elastic_ray.spec.yaml_lines import YamlError, parse
-from elastic_ray.sweep import main
+from elastic_ray.sweep.__main__ import main
 from elastic_ray.tasks.registry import load_task
 
 ROOT = Path(__file__).parents[1]

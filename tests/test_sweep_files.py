@@ -10,7 +10,7 @@ import stand_in_data
 
 from elastic_ray.plan import Plan, plan_sweep
 from elastic_ray.spec import load_spec
-from elastic_ray.sweep import main
+from elastic_ray.sweep.__main__ import main
 from elastic_ray.tasks.registry import load_task
 
 ROOT = Path(__file__).parents[1]

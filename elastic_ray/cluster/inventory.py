@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
-from ..layout_table import print_layout
 from ..placement import GPUS, Node, nodes_of
-from ..plan import Plan, TaskFacts
-from ..spec import SpecError
 
 
 def nodes_at_hand() -> tuple[tuple[Node, ...], str]:
@@ -34,18 +28,6 @@ def nodes_at_hand() -> tuple[tuple[Node, ...], str]:
     return (
         (nodes_of(found), "the running cluster") if found else ((this_machine(),), "this machine")
     )
-
-
-def print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskFacts]) -> None:
-    """The layout on what the sweep would run on now; a word where it has no room there."""
-    where = "the cluster at hand"
-    try:
-        nodes, where = nodes_at_hand()
-        print_layout(console, plan, facts, nodes, where)
-    except (SpecError, OSError) as e:
-        said = f"no layout on {where}: {e}"
-        console.print(said, markup=False, soft_wrap=True)
-        console.print("--cluster 4x8xA100, say, shows one on another", markup=False)
 
 
 def this_machine() -> Node:

@@ -6,13 +6,7 @@ at the level of file descriptors, and keeps the real screen for this room alone.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -26,49 +20,6 @@ from ..progress.tracker import Board
 
 LINE_EVERY = 15.0
 """Seconds between plain progress lines."""
-
-
-@contextlib.contextmanager
-def quiet(log: Path) -> Iterator[TextIO]:
-    """Descriptors 1 and 2 go to `log`; yields a stream to where stdout went before."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    out, err = os.dup(1), os.dup(2)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    screen = os.fdopen(os.dup(out), "w", encoding="utf-8", errors="replace", buffering=1)
-    try:
-        yield screen
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        os.close(out)
-        os.close(err)
-        screen.close()
-
-
-@contextlib.contextmanager
-def last_words(stream: TextIO, words: str) -> Iterator[None]:
-    """Have `words` said on the stream if this process ends within, however it ends.
-
-    A shell waits at a pipe: it closes without a line in it when this process is gone.
-    """
-    waiting = ["sh", "-c", 'read -r _ || printf "%s\\n" "$1"', "sh", words]
-    shell = subprocess.Popen(
-        waiting,
-        stdin=subprocess.PIPE,
-        stdout=stream,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is not for it
-    )
-    try:
-        yield
-    finally:
-        shell.communicate(b"left\n")
 
 
 class Screen:

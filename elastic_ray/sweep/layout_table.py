@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .placement import (
+from ..cluster.inventory import nodes_at_hand
+from ..placement import (
     CACHED_REQUESTS,
     CPUS_PER_GPU,
     Layout,
@@ -25,7 +26,8 @@ from .placement import (
     told,
     work_of,
 )
-from .plan import Plan, TaskFacts
+from ..plan import Plan, TaskFacts
+from ..spec import SpecError
 
 
 def print_layout(
@@ -160,3 +162,15 @@ def _hours(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"about {max(1, round(seconds / 60)):,} min"
     return f"about {seconds / 3600:,.0f} h" if seconds > 36_000 else f"about {seconds / 3600:.1f} h"
+
+
+def print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskFacts]) -> None:
+    """The layout on what the sweep would run on now; a word where it has no room there."""
+    where = "the cluster at hand"
+    try:
+        nodes, where = nodes_at_hand()
+        print_layout(console, plan, facts, nodes, where)
+    except (SpecError, OSError) as e:
+        said = f"no layout on {where}: {e}"
+        console.print(said, markup=False, soft_wrap=True)
+        console.print("--cluster 4x8xA100, say, shows one on another", markup=False)

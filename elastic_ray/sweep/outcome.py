@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .analysis.formatting import interval_of
-from .analysis.labels import PATH_COLUMNS, model_name, path_row
-from .analysis.measurements import measure_curves, measure_paths
-from .plan import Lesson, Plan
-from .progress.tracker import Board
-from .results.store import Results
+from ..analysis.formatting import interval_of
+from ..analysis.labels import PATH_COLUMNS, model_name, path_row
+from ..analysis.measurements import measure_curves, measure_paths
+from ..plan import Lesson, Plan
+from ..progress.tracker import Board
+from ..results.store import Results
 
 PRINTED_METRICS = ("cross_entropy", "kl")
 """The distances that are printed; the view has all."""

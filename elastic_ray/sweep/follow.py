@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from .plan import Plan
-from .record import print_status
-from .results.leases.sweep_lease import Lease, holder
-from .results.schemas import ResultsError
-from .results.store import Results
+from ..plan import Plan
+from ..results.leases.sweep_lease import Lease, holder
+from ..results.schemas import ResultsError
+from ..results.store import Results
+from .status import print_status
 
 LOOK = 2.0
 """Seconds between looks at the lease."""

@@ -12,115 +12,36 @@ is measured once nobody runs it, else 1; 130 if left before.
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from .cluster.inventory import print_layout_at_hand
-from .driver.checkpoint_cleanup import Tidying
-from .driver.coordination import Sharing
-from .dry_run import print_price
-from .follow import follow
-from .layout_table import print_layout
+from ..driver.checkpoint_cleanup import Tidying
+from ..driver.coordination import Sharing
+from ..plan import Plan, check_models
+from ..progress.budget import Budget
+from ..progress.grid_rows import cell_rows, lesson_rows
+from ..progress.recovery import board_of
+from ..progress.tracker import Board
+from ..results.leases.sweep_lease import Lease, hold
+from ..results.store import Results
+from ..spec import SpecError
+from ..tasks.task import Task, TaskError
 from .outcome import failures, print_outcome
-from .placement import described
-from .plan import Plan, check_models, find, plan_sweep
-from .progress.budget import Budget
-from .progress.grid_rows import cell_rows, lesson_rows
-from .progress.recovery import board_of
-from .progress.tracker import Board
-from .record import print_recorded, print_status, stop_driver
-from .results.leases.sweep_lease import Lease, hold
-from .results.schemas import ResultsError
-from .results.store import Results
-from .spec import SpecError, load_spec, placed
-from .tasks.task import Task, TaskError
 
 ENDED = (
     "the sweep has ended at once: it was killed, or its Ray cluster's head is gone; "
     "what is recorded stays, the same command goes on from here"
 )
 """Ray ends this process from within, without a word, when the head of its cluster is gone."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m elastic_ray.sweep", description="Run a sweep, or plan and price it."
-    )
-    parser.add_argument("spec", help="the sweep file, e.g. sweeps/tiny.yaml")
-    parser.add_argument("--results", default="results", metavar="URI", help="default: results")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
-    parser.add_argument(
-        "--cluster",
-        metavar="NODES",
-        help="with --dry-run: lay the sweep out on these, e.g. 4x8xA100 or 2x4xL40S:48cpu+1x64cpu",
-    )
-    instead.add_argument("--status", action="store_true", help="who runs it, what is on record")
-    instead.add_argument("--stop", action="store_true", help="stop whoever runs it, as Ctrl-C does")
-    parser.add_argument(
-        "--follow", action="store_true", help="with --status: how far it is, until it ends"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="overrides",
-        help="override a field, e.g. task.data.path=imdb or seeds=[0,1]",
-    )
-    asked = parser.parse_args(arguments)
-    if asked.cluster is not None and not asked.dry_run:
-        return _fail("--cluster: is for --dry-run; a sweep runs on the cluster at hand", 2)
-    if asked.follow and not asked.status:
-        return _fail("--follow: is for --status; a sweep that is started here shows itself", 2)
-    try:
-        cluster = described(asked.cluster) if asked.cluster is not None else None
-        spec = load_spec(asked.spec, asked.overrides)
-    except SpecError as e:
-        return _fail(str(e), 2)
-    try:
-        if asked.stop:
-            print(stop_driver(asked.results, spec.sweep))
-            return 0
-        found = find(spec, to_run=not (asked.dry_run or asked.status))
-        facts = found.facts()
-        plan = plan_sweep(spec, facts, found.folders)
-        if asked.dry_run:
-            console = _console()
-            print_price(console, plan, facts, found.unreached)
-            if cluster is not None:
-                print_layout(console, plan, facts, cluster, asked.cluster)
-            else:
-                print_layout_at_hand(console, plan, facts)
-            print_recorded(console, plan, asked.results)
-            return 0
-        if asked.status:
-            if asked.follow:
-                return follow(_console(), plan, asked.results)
-            print_status(_console(), plan, asked.results)
-            return 0
-        for task in found.tasks.values():
-            task.check_apart()
-        return _run(plan, found.tasks, asked.results)
-    except SpecError as e:
-        return _fail(str(placed(e, asked.spec, asked.overrides)), 2)
-    except TaskError as e:
-        return _fail(str(e), 2)
-    except (ResultsError, OSError) as e:
-        return _fail(str(e), 1)
-    except KeyboardInterrupt:  # before or after anything runs; `driver` takes it in between
-        return _fail("stopped; the same command goes on from here", 130)
 
 
 def _console() -> Console:
@@ -247,14 +168,14 @@ def _drive(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from .driver.progress_display import last_words, quiet
+    from .log_capture import last_words, quiet
 
     with quiet(log) as stream, last_words(stream, ENDED):
         import ray
 
-        from .cluster.ray_cluster import connect
-        from .driver.driver import drive
-        from .serving.errors import words_of
+        from ..cluster.ray_cluster import connect
+        from ..driver.driver import drive
+        from ..serving.errors import words_of
 
         started = False
         try:
@@ -287,11 +208,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _print_time(console: Console, board: Board, seconds: float) -> None:
-    from .driver.progress_display import clock
+    from ..driver.progress_display import clock
 
     spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(board.spent.items()))
     console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,12 +7,12 @@ import time
 
 from rich.console import Console
 
-from .plan import Plan
-from .progress.budget import hours_of, told
-from .progress.recovery import board_of
-from .results.leases.sweep_lease import ask_to_stop, holder
-from .results.schemas import ResultsError
-from .results.store import Results
+from ..plan import Plan
+from ..progress.budget import hours_of, told
+from ..progress.recovery import board_of
+from ..results.leases.sweep_lease import ask_to_stop, holder
+from ..results.schemas import ResultsError
+from ..results.store import Results
 
 STOP_WAIT = 180.0
 """Seconds that a stopped driver may take to end."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from .placement import DEVICES, checkpoint_bytes, gpu_seconds, queries_of, texts_of
-from .plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskFacts
-from .spec import Recipe, Spec
+from ..placement import DEVICES, checkpoint_bytes, gpu_seconds, queries_of, texts_of
+from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskFacts
+from ..spec import Recipe, Spec
 
 NEAR = 4
 """Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
