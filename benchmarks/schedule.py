@@ -80,7 +80,7 @@ def searcher(
 ) -> Any:
     """The sweep's searcher with as many trials as ladders; `moments` gets, for each state that is
     done, the CPU seconds of this process so far."""
-    from elastic_ray.placement import Trainer
+    from elastic_ray.placement import TrainerSlot
     from elastic_ray.plan import bundle
     from elastic_ray.progress.tracker import Board
     from elastic_ray.schedule.trainer_slots import TrainerSlots
@@ -91,7 +91,7 @@ def searcher(
     board.listen(lambda event, state: moments.append(time.process_time()))
     found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
     assert len(found) == trials
-    slots = TrainerSlots([Trainer(())] * concurrent)
+    slots = TrainerSlots([TrainerSlot(())] * concurrent)
     order = found[::-1] if backwards else found
     return Release(board, order, lambda failures: None, bool, slots)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of, specs
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from elastic_ray.placement import Trainer
+from elastic_ray.placement import TrainerSlot
 from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.progress.grid_rows import Failure
 from elastic_ray.progress.tracker import Board
@@ -23,7 +23,7 @@ from elastic_ray.spec import Spec
 
 def anywhere(slots: int) -> TrainerSlots:
     """So many trainer slots, on no node in particular."""
-    return TrainerSlots([Trainer(())] * slots)
+    return TrainerSlots([TrainerSlot(())] * slots)
 
 
 class Tuner:

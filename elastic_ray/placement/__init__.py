@@ -5,7 +5,7 @@ from __future__ import annotations
 from .bin_packing import Taken
 from .flops import DEVICES, Rate, generation_seconds, rate
 from .hardware import GPUS
-from .layout import PREPARE_CPUS, EngineSlot, Layout, Needs, Trainer, by_node, memory_share
+from .layout import PREPARE_CPUS, EngineSlot, Layout, Needs, TrainerSlot, by_node, memory_share
 from .memory import CACHED_REQUESTS, checkpoint_bytes
 from .nodes import CPUS_PER_GPU, Node, described, nodes_of, told
 from .placer import adapt, lay_out
@@ -36,7 +36,7 @@ __all__ = [
     "Node",
     "Rate",
     "Taken",
-    "Trainer",
+    "TrainerSlot",
     "adapt",
     "by_node",
     "checkpoint_bytes",

@@ -40,7 +40,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Trainer:
+class TrainerSlot:
     """A trainer slot: the place of each worker. The process that waits for them needs none."""
 
     workers: tuple[Taken, ...]
@@ -90,7 +90,7 @@ class Layout:
     """The division of a cluster: who runs where."""
 
     nodes: tuple[Node, ...]
-    trainer_slots: tuple[Trainer, ...]
+    trainer_slots: tuple[TrainerSlot, ...]
     engine_slots: tuple[EngineSlot, ...]
     scorer_places: Mapping[str, tuple[Taken, ...]]
     prepare: Taken | None

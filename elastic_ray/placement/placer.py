@@ -19,7 +19,7 @@ from .layout import (
     Kind,
     Layout,
     Needs,
-    Trainer,
+    TrainerSlot,
     Work,
     amount_of,
     cpus_of,
@@ -121,7 +121,7 @@ class _Division:
         self._fits_one_node = any(
             self._room.fitting(node.name, needs.worker) >= needs.workers for node in nodes
         )
-        self._trainers: list[Trainer] = []
+        self._trainers: list[TrainerSlot] = []
         self._engines: list[list[Taken]] = []
         self._own: bool | None = None
         """Whether every kind of engine has its own slot; None: not settled."""
@@ -293,7 +293,7 @@ class _Division:
         if workers is None and spread:
             workers = self._room.spread(need, count)
         if workers is not None:
-            self._trainers.append(Trainer(workers))
+            self._trainers.append(TrainerSlot(workers))
         return workers is not None
 
     def _fill(self, places: list[Taken], need: Need, count: int) -> bool:

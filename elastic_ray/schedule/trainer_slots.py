@@ -11,16 +11,16 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from ..placement import Trainer
+from ..placement import TrainerSlot
 
 
 class TrainerSlots:
     """The trainer slots, and the trials on them; safe to use from several threads."""
 
-    def __init__(self, slots: Sequence[Trainer]) -> None:
+    def __init__(self, slots: Sequence[TrainerSlot]) -> None:
         self._lock = threading.Lock()
         self._slots = slots
-        self._held: dict[str, Trainer] = {}
+        self._held: dict[str, TrainerSlot] = {}
 
     def take(self, trial: str) -> tuple[str, ...] | None:
         """A free slot for the trial: the node of each worker; None where all are held."""
@@ -49,7 +49,7 @@ class TrainerSlots:
         with self._lock:
             self._slots = [slot for slot in self._slots if not set(nodes) & set(slot.nodes)]
 
-    def become(self, slots: Sequence[Trainer]) -> None:
+    def become(self, slots: Sequence[TrainerSlot]) -> None:
         """Give out those slots from now on."""
         with self._lock:
             self._slots = slots
