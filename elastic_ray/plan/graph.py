@@ -58,7 +58,7 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class State:
     """A state in the graph: `examples` of `stage` from `parent_id`; a start has neither."""
 
     state_id: str
@@ -181,7 +181,7 @@ class Plan:
 
     spec: Spec
     starts: Mapping[str, Start]
-    nodes: Mapping[str, Node]
+    nodes: Mapping[str, State]
     ladders: tuple[Ladder, ...]
     cells: tuple[Cell, ...]
     probes: Mapping[str, Probe]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..spec import CORPORA, STAGES, Model, Scorer, Spec, Task
-from .graph import Asked, Cell, Group, Ladder, Lesson, Node, Plan, Probe, Rung, pairs_of
+from .graph import Asked, Cell, Group, Ladder, Lesson, Plan, Probe, Rung, State, pairs_of
 from .identity import (
     CLASSIFIER_VERSION,
     Answers,
@@ -95,7 +95,7 @@ class _Draft:
 
     def __init__(self) -> None:
         self.starts: dict[str, Start] = {}
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, State] = {}
         self.groups: dict[str, Group] = {}
         self.start_task: dict[str, str] = {}
         self.task_of: dict[str, str] = {}
@@ -105,7 +105,7 @@ class _Draft:
         if state not in self.nodes:
             self.starts[state] = start
             self.start_task[state] = task
-            self.nodes[state] = Node(state, None, None, 0, engine)
+            self.nodes[state] = State(state, None, None, 0, engine)
         return state
 
     def grow(self, parent: str, stage: Stage, examples: int, task: str) -> str:
@@ -113,7 +113,7 @@ class _Draft:
         state = state_id(parent, stage, examples)
         if state not in self.nodes:
             engine = self.nodes[parent].engine
-            self.nodes[state] = Node(state, parent, stage, examples, engine)
+            self.nodes[state] = State(state, parent, stage, examples, engine)
             self.task_of[state] = task
         return state
 
@@ -219,13 +219,13 @@ def _origin(scorer: Scorer, facts: TaskFacts, folders: Mapping[str, str]) -> dic
     return {"trained_on": facts.identity, "classifier": CLASSIFIER_VERSION}
 
 
-def _fuse(nodes: Mapping[str, Node], task_of: Mapping[str, str]) -> Iterator[Ladder]:
+def _fuse(nodes: Mapping[str, State], task_of: Mapping[str, str]) -> Iterator[Ladder]:
     """The fewest runs that pass through every state, each exactly as if trained alone.
 
     Sizes of one stage and parent lie on one run if all but the last are whole global batches; a
     size that is not, and is not the largest, ends a run of its own.
     """
-    siblings: dict[tuple[str, str], list[Node]] = defaultdict(list)
+    siblings: dict[tuple[str, str], list[State]] = defaultdict(list)
     for node in nodes.values():
         if node.stage is not None and node.parent_id is not None:
             siblings[node.parent_id, node.stage.digest].append(node)
@@ -245,7 +245,7 @@ def _fuse(nodes: Mapping[str, Node], task_of: Mapping[str, str]) -> Iterator[Lad
                 yield Ladder(parent, stage, rungs, task_of[run[0].state_id], run[0].engine)
 
 
-def _asked(spec: Spec, nodes: Mapping[str, Node], ladders: Sequence[Ladder]) -> dict[str, Asked]:
+def _asked(spec: Spec, nodes: Mapping[str, State], ladders: Sequence[Ladder]) -> dict[str, Asked]:
     """Examples trained, for fine-tuning and for pre-training; further epochs are not counted."""
     starts = sum(max(1, len(model.pretrain)) for model in spec.models)
     pretrained = sum(sum(model.pretrain) for model in spec.models)
@@ -264,7 +264,7 @@ def _asked(spec: Spec, nodes: Mapping[str, Node], ladders: Sequence[Ladder]) -> 
         tuned += starts * len(spec.seeds) * examples
         taught += len(spec.seeds) * cells * pretrained
 
-    def count(things: Iterable[Node | Ladder], pretrain: bool) -> int:
+    def count(things: Iterable[State | Ladder], pretrain: bool) -> int:
         return sum(
             thing.examples
             for thing in things
