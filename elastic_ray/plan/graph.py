@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ..spec import Spec
 from .identity import Answers, Stage, Start
 
-Need: TypeAlias = str | Answers
+Dependency: TypeAlias = str | Answers
 """A state, by its id, or a state's answers."""
 
 
@@ -46,7 +46,7 @@ class Ladder:
         return self.rungs[-1].examples
 
     @property
-    def needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[Dependency]:
         """What must be on record before it can train."""
         learnt = {self.stage.answers} if self.stage.answers else set()
         return frozenset({self.parent_id, *learnt})

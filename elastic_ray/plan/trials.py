@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .graph import Ladder, Need
+from .graph import Dependency, Ladder
 
 STARTUP_SECONDS = 20.0
 """A training run before its first step: processes, imports, the worker group."""
@@ -29,7 +29,7 @@ class Trial:
     name: str
     task: str
     ladders: tuple[Ladder, ...]
-    needs: frozenset[Need]
+    needs: frozenset[Dependency]
     seconds: float
     """Estimated work of its ladders."""
     below: float

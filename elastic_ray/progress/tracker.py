@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from ..plan import QUERIES, Answers, Ladder, Need, Plan, Point, Question
+from ..plan import QUERIES, Answers, Dependency, Ladder, Plan, Point, Question
 
 
 class Board:
@@ -145,7 +145,7 @@ class Board:
             for ladder in self.plan.ladders
         )
 
-    def settled(self, need: Need) -> bool:
+    def settled(self, need: Dependency) -> bool:
         """Whether it is known how that came out: on record, or failed."""
         if isinstance(need, Answers):
             asked = self._taught[need]

@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from ..cluster.ray_cluster import gone
-from ..plan import Need, Trial
+from ..plan import Dependency, Trial
 from ..progress.grid_rows import Failure
 from ..progress.tracker import Board
 from .trainer_slots import TrainerSlots
@@ -49,10 +49,10 @@ class _Waiting:
 
     place: int
     trial: Trial
-    needs: set[Need]
+    needs: set[Dependency]
 
 
-def _state_of(need: Need) -> str:
+def _state_of(need: Dependency) -> str:
     return need if isinstance(need, str) else need.state_id
 
 
