@@ -11,7 +11,7 @@ from small_sweeps import COMMIT, plan_of, spec_of
 from elastic_ray.evaluation.evaluator import Prober
 from elastic_ray.placement import described, lay_out
 from elastic_ray.placement.layout import Kind
-from elastic_ray.plan import ANSWERS, DISTANCES, Group, Plan, Question
+from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, Plan, Question
 from elastic_ray.progress.tracker import Board
 from elastic_ray.spec import Resources, Runtime
 
@@ -24,11 +24,11 @@ class Answering:
     def __init__(self, plan: Plan, board: Board, fails: set[Question]) -> None:
         self._plan, self._board, self._fails = plan, board, fails
 
-    async def open(self, group: Group, state: str) -> None: ...
+    async def open(self, group: EngineGroup, state: str) -> None: ...
 
-    async def close(self, group: Group) -> None: ...
+    async def close(self, group: EngineGroup) -> None: ...
 
-    async def place(self, group: Group, places: Any) -> None: ...
+    async def place(self, group: EngineGroup, places: Any) -> None: ...
 
     def weights(self, state: str) -> None: ...
 
@@ -36,7 +36,7 @@ class Answering:
 
     def cancel(self) -> None: ...
 
-    async def _closes(self, group: Group, question: Question) -> None:
+    async def _closes(self, group: EngineGroup, question: Question) -> None:
         if question in self._fails:
             raise RuntimeError("the engine died")
         self._board.question_answered(question)
@@ -44,7 +44,7 @@ class Answering:
 
     teach = code_lengths = distances = _closes
 
-    async def answers(self, group: Group, question: Question) -> list[Any]:
+    async def answers(self, group: EngineGroup, question: Question) -> list[Any]:
         if question in self._fails:
             raise RuntimeError("the engine died")
         self._board.question_answered(question)

@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from ..placement import Layout
-from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Group, Plan, Question, pairs_of
+from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, EngineGroup, Plan, Question, pairs_of
 from ..progress.tracker import Board
 from ..serving.errors import words_of
 from ..serving.types import Answer
@@ -144,7 +144,7 @@ class Prober:
         finally:
             self._judging.cancel()
 
-    async def _serve(self, group: Group) -> None:
+    async def _serve(self, group: EngineGroup) -> None:
         """Work off one kind's questions; hold an engine slot only while there are some, and at
         first while they are being made: an engine takes a minute to start."""
         name = group.name
@@ -166,7 +166,7 @@ class Prober:
             self._work[kind].clear()
             await self._work[kind].wait()
 
-    async def _work_off(self, group: Group) -> None:
+    async def _work_off(self, group: EngineGroup) -> None:
         """Open the engines, answer what is ready and what comes, close them."""
         opened = False
         try:
@@ -185,7 +185,7 @@ class Prober:
             if opened:
                 await self._asker.close(group)
 
-    def _man(self, group: Group) -> None:
+    def _man(self, group: EngineGroup) -> None:
         """Start the lanes that the kind's replicas can use: two jobs each, the second waits at the
         door while the first one ends."""
         crew, places = self._crews[group.name], self._slots.places(group.name)
@@ -221,13 +221,13 @@ class Prober:
             return None
         return state
 
-    async def _lane(self, group: Group, crew: _Crew) -> None:
+    async def _lane(self, group: EngineGroup, crew: _Crew) -> None:
         try:
             await self._work_in_lane(group, crew.opened)
         finally:
             crew.lanes -= 1
 
-    async def _work_in_lane(self, group: Group, opened: bool) -> None:
+    async def _work_in_lane(self, group: EngineGroup, opened: bool) -> None:
         ready = self._ready[group.name]
         while True:
             if not ready:
@@ -252,7 +252,7 @@ class Prober:
         except TimeoutError:
             return
 
-    async def _ask(self, group: Group, question: Question) -> None:
+    async def _ask(self, group: EngineGroup, question: Question) -> None:
         try:
             if question.kind == CODE_LENGTH:
                 return await self._asker.code_lengths(group, question)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checkpoints.reference import split_hub
 from ..placement import Layout, memory_share
-from ..plan import Group, Plan, Question
+from ..plan import EngineGroup, Plan, Question
 from ..progress.tracker import Board
 from ..results.schemas import AlreadyRecorded
 from ..results.store import Results
@@ -52,12 +52,12 @@ class Asker:
             asked.seed,
         )
 
-    async def place(self, group: Group, places: Mapping[str, int]) -> None:
+    async def place(self, group: EngineGroup, places: Mapping[str, int]) -> None:
         """Have so many engines of a kind on those nodes, once they are open."""
         for problem in await self._fleet.place(group.name, places):
             self._say(problem)
 
-    async def open(self, group: Group, state: str) -> None:
+    async def open(self, group: EngineGroup, state: str) -> None:
         """Start the engines of a kind on that state's weights."""
         self._board.now(f"engine {group.name}", f"engine {group.name}: starting")
         serving = self._plan.spec.resources.engines
@@ -87,12 +87,12 @@ class Asker:
             self._say(f"engine {group.name}: {about['notice']}")
         self._board.now(f"engine {group.name}", f"engine {group.name}: {about['engine']}")
 
-    async def close(self, group: Group) -> None:
+    async def close(self, group: EngineGroup) -> None:
         """End the engines of a kind and give their resources back."""
         await self._fleet.close(group.name)
         self._board.now(f"engine {group.name}", None)
 
-    async def answers(self, group: Group, question: Question) -> list[Answer]:
+    async def answers(self, group: EngineGroup, question: Question) -> list[Answer]:
         """The answers to a question, recorded: as they are on record, or asked now.
 
         `WrongState` if a single one came from other weights; nothing is recorded then.
@@ -104,7 +104,7 @@ class Asker:
             return await asyncio.to_thread(self._on_record, state, probe)
         return await self._answered(group, question, probe, prompts)
 
-    async def teach(self, group: Group, question: Question) -> None:
+    async def teach(self, group: EngineGroup, question: Question) -> None:
         """The answers that other states learn from, recorded; `WrongState` as for answers."""
         probe, asked = self._probes[question].queries, self._plan.spec.generation.prompts
         assert probe is not None  # the plan asks this question only then
@@ -113,7 +113,7 @@ class Asker:
         self._board.question_closed(question)
 
     async def _answered(
-        self, group: Group, question: Question, probe: str, prompts: list[tuple[int, str]]
+        self, group: EngineGroup, question: Question, probe: str, prompts: list[tuple[int, str]]
     ) -> list[Answer]:
         state = question.state_id
         at = {"state_id": state, "probe_id": probe}
@@ -135,7 +135,7 @@ class Asker:
         self._board.question_answered(question)
         return answers
 
-    async def code_lengths(self, group: Group, question: Question) -> None:
+    async def code_lengths(self, group: EngineGroup, question: Question) -> None:
         """Measure and record the state's code lengths of each corpus that is not on record.
 
         `WrongState` as for answers.
@@ -161,7 +161,7 @@ class Asker:
             self._took("code lengths", reply)
         self._board.question_closed(question)
 
-    async def distances(self, group: Group, question: Question) -> None:
+    async def distances(self, group: EngineGroup, question: Question) -> None:
         """Measure and record the state's distances from its reference, on that one's answers.
 
         `WrongState` as for answers.

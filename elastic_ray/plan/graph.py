@@ -156,7 +156,7 @@ Point: TypeAlias = Cell | Lesson
 
 
 @dataclass(frozen=True)
-class Group:
+class EngineGroup:
     """States that one kind of engine serves: an architecture, a tokenizer, a precision.
 
     `pairs`: the engine compares two of them at a time, token by token, in place of answering.
@@ -185,7 +185,7 @@ class Plan:
     ladders: tuple[Ladder, ...]
     cells: tuple[Cell, ...]
     probes: Mapping[str, Probe]
-    groups: Mapping[str, Group]
+    groups: Mapping[str, EngineGroup]
     asked: Mapping[str, Asked]
     start_task: Mapping[str, str] = field(default_factory=dict)
     """The task whose tokenizer a start uses (for `init`), by state id."""

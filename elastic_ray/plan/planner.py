@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..spec import CORPORA, STAGES, Model, Scorer, Spec, Task
-from .graph import Asked, Cell, Group, Ladder, Lesson, Plan, Probe, Rung, State, pairs_of
+from .graph import Asked, Cell, EngineGroup, Ladder, Lesson, Plan, Probe, Rung, State, pairs_of
 from .identity import (
     CLASSIFIER_VERSION,
     Answers,
@@ -96,7 +96,7 @@ class _Draft:
     def __init__(self) -> None:
         self.starts: dict[str, Start] = {}
         self.nodes: dict[str, State] = {}
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, EngineGroup] = {}
         self.start_task: dict[str, str] = {}
         self.task_of: dict[str, str] = {}
 
@@ -174,7 +174,7 @@ def _start(model: Model, facts: TaskFacts, folders: Mapping[str, str]) -> Start:
     return folder_start(os.path.abspath(model.path), folders[model.path], model.trust_remote_code)
 
 
-def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> Group:
+def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> EngineGroup:
     """Models share engines when they differ in their weights only."""
     dtype = _dtype(spec)
     recipes = (spec.training.recipe(kind) for kind in STAGES)
@@ -187,7 +187,7 @@ def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> Group:
     name = f"{kind}-{digest([shape, dtype], 6)}"
     vocabulary = facts.tokenizer_identity(model.init.vocabulary) if model.init else {}
     size = parameters(model, vocabulary.get("vocab_size"))
-    return Group(name, dtype, max(lora, default=None), size, model.trust_remote_code)
+    return EngineGroup(name, dtype, max(lora, default=None), size, model.trust_remote_code)
 
 
 def _dtype(spec: Spec) -> str:
