@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from small_sweeps import COMMIT, Facts, plain, plan_of, spec_of, specs
 
 from elastic_ray.plan import Ladder, Lesson, Plan, parameters_in_name, plan_sweep
-from elastic_ray.plan.graph import Asked, Cell
+from elastic_ray.plan.graph import Cell, ExampleCounts
 from elastic_ray.plan.identity import Stage, state_id
 from elastic_ray.plan.model_size import init_parameters
 from elastic_ray.spec import Init, Spec, SpecError
@@ -346,15 +346,15 @@ def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
 @pytest.mark.parametrize("batch", [1, 4, 10, 20, 100])
 def test_the_papers_grid(batch: int) -> None:
     plan = plan_of(spec_of(**PAPER, training={"global_batch": batch}))
-    assert plan.asked["fine-tuning"] == Asked(123_200, 33_200, 18_000)
-    assert plan.asked["pre-training"] == Asked(0, 0, 0)
+    assert plan.asked["fine-tuning"] == ExampleCounts(123_200, 33_200, 18_000)
+    assert plan.asked["pre-training"] == ExampleCounts(0, 0, 0)
     assert len(plan.ladders) == 1 + 4
 
 
 def test_the_papers_grid_costs_that_per_model_and_seed() -> None:
     models = [{**HUB, "name": f"m{i}", "hub": f"some/m{i}"} for i in range(3)]
     spec = spec_of(**{**PAPER, "models": models}, seeds=[0, 1], training={"global_batch": 20})
-    assert plan_of(spec).asked["fine-tuning"] == Asked(6 * 123_200, 6 * 33_200, 6 * 18_000)
+    assert plan_of(spec).asked["fine-tuning"] == ExampleCounts(6 * 123_200, 6 * 33_200, 6 * 18_000)
 
 
 def test_sizes_that_are_no_whole_batches_cost_their_own_runs() -> None:

@@ -186,7 +186,7 @@ class Plan:
     cells: tuple[Cell, ...]
     probes: Mapping[str, Probe]
     groups: Mapping[str, EngineGroup]
-    asked: Mapping[str, Asked]
+    asked: Mapping[str, ExampleCounts]
     start_task: Mapping[str, str] = field(default_factory=dict)
     """The task whose tokenizer a start uses (for `init`), by state id."""
     lessons: tuple[Lesson, ...] = ()
@@ -240,7 +240,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ExampleCounts:
     """Examples of one kind of stage: trained cell by cell, after sharing, and after fusing."""
 
     cell_by_cell: int

@@ -13,7 +13,18 @@ from dataclasses import replace
 from typing import Any
 
 from ..spec import CORPORA, STAGES, Model, Scorer, Spec, Task
-from .graph import Asked, Cell, EngineGroup, Ladder, Lesson, Plan, Probe, Rung, State, pairs_of
+from .graph import (
+    Cell,
+    EngineGroup,
+    ExampleCounts,
+    Ladder,
+    Lesson,
+    Plan,
+    Probe,
+    Rung,
+    State,
+    pairs_of,
+)
 from .identity import (
     CLASSIFIER_VERSION,
     Answers,
@@ -245,7 +256,9 @@ def _fuse(nodes: Mapping[str, State], task_of: Mapping[str, str]) -> Iterator[La
                 yield Ladder(parent, stage, rungs, task_of[run[0].state_id], run[0].engine)
 
 
-def _asked(spec: Spec, nodes: Mapping[str, State], ladders: Sequence[Ladder]) -> dict[str, Asked]:
+def _asked(
+    spec: Spec, nodes: Mapping[str, State], ladders: Sequence[Ladder]
+) -> dict[str, ExampleCounts]:
     """Examples trained, for fine-tuning and for pre-training; further epochs are not counted."""
     starts = sum(max(1, len(model.pretrain)) for model in spec.models)
     pretrained = sum(sum(model.pretrain) for model in spec.models)
@@ -273,6 +286,6 @@ def _asked(spec: Spec, nodes: Mapping[str, State], ladders: Sequence[Ladder]) ->
 
     states = list(nodes.values())
     return {
-        "fine-tuning": Asked(tuned, count(states, False), count(ladders, False)),
-        "pre-training": Asked(taught, count(states, True), count(ladders, True)),
+        "fine-tuning": ExampleCounts(tuned, count(states, False), count(ladders, False)),
+        "pre-training": ExampleCounts(taught, count(states, True), count(ladders, True)),
     }
