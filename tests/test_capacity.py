@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elastic_ray.placement import Layout, Node, adapt, described, lay_out
-from elastic_ray.placement.bin_packing import ROUNDING, Need, Room
+from elastic_ray.placement.bin_packing import ROUNDING, Bundle, Room
 from elastic_ray.placement.layout import Kind, Work
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
@@ -433,7 +433,7 @@ def test_what_is_on_a_node_that_stays_stays(
         for slot in layout.engine_slots:
             if not slot.replicas and layout.trainers:
                 most = max(layout.needs.engines[kind].gpus for kind in slot.kinds)
-                assert room.take(Need(layout.needs.engines[slot.kinds[0]].cpus, most)) is None
+                assert room.take(Bundle(layout.needs.engines[slot.kinds[0]].cpus, most)) is None
         if not nodes:
             return
 

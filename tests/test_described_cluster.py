@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_imports import WITHOUT
 
 from elastic_ray.placement import GPUS, described, nodes_of, told
-from elastic_ray.placement.bin_packing import Need, Room
+from elastic_ray.placement.bin_packing import Bundle, Room
 from elastic_ray.spec import SpecError
 from elastic_ray.sweep.__main__ import main
 
@@ -121,13 +121,13 @@ def test_room_that_is_given_back_is_there_again(
 ) -> None:
     nodes = described("2x2xA100:4cpu+1x3cpu")
     room = Room(nodes)
-    taken = [got for need in needs if (got := room.take(Need(*need)))]
+    taken = [got for need in needs if (got := room.take(Bundle(*need)))]
     data.draw(st.randoms()).shuffle(taken)
     for got in taken:
         room.give_back(got)
-    whole = [sum(room.fitting(node.name, Need(1.0)) for node in nodes)]
+    whole = [sum(room.fitting(node.name, Bundle(1.0)) for node in nodes)]
     assert whole == [11]
-    assert all(room.fitting(node.name, Need(0.25, 2.0)) == node.gpus // 2 for node in nodes)
+    assert all(room.fitting(node.name, Bundle(0.25, 2.0)) == node.gpus // 2 for node in nodes)
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -16,7 +16,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class Bundle:
     """CPUs and GPUs of one process."""
 
     cpus: float
@@ -46,7 +46,7 @@ class Room:
         self._cpus[node.name] = node.cpus
         self._gpus[node.name] = [1.0] * node.gpus
 
-    def fitting(self, node: str, need: Need) -> int:
+    def fitting(self, node: str, need: Bundle) -> int:
         """How many of `need` would fit on the node."""
         count = float("inf")
         if need.cpus > 0:
@@ -58,7 +58,7 @@ class Room:
             count = min(count, sum((share + ROUNDING) // need.gpus for share in free))
         return int(min(count, 1_000_000))
 
-    def take(self, need: Need, copies: int = 1) -> tuple[Taken, ...] | None:
+    def take(self, need: Bundle, copies: int = 1) -> tuple[Taken, ...] | None:
         """`copies` of `need` on one node: the one that has the least left, so that large gaps stay;
         None where no node has room. What needs no GPU goes where there is none, if it can."""
         found = [node for node in self._cpus if self.fitting(node, need) >= copies]
@@ -67,7 +67,7 @@ class Room:
         node = min(found, key=lambda name: self._left(name, need))
         return tuple(self._take(node, need) for _ in range(copies))
 
-    def spread(self, need: Need, copies: int) -> tuple[Taken, ...] | None:
+    def spread(self, need: Bundle, copies: int) -> tuple[Taken, ...] | None:
         """`copies` of `need` on as few nodes as come of taking the roomiest first; else None."""
         taken: list[Taken] = []
         by_room = sorted(
@@ -96,11 +96,11 @@ class Room:
             for number, share in each.gpus:
                 self._gpus[each.node][number] -= share
 
-    def _left(self, node: str, need: Need) -> tuple[bool, float, float]:
+    def _left(self, node: str, need: Bundle) -> tuple[bool, float, float]:
         gpus = sum(self._gpus[node])
         return need.gpus == 0 and bool(self._gpus[node]), gpus, self._cpus[node]
 
-    def _take(self, node: str, need: Need) -> Taken:
+    def _take(self, node: str, need: Bundle) -> Taken:
         free = self._gpus[node]
         shares: tuple[tuple[int, float], ...] = ()
         if need.gpus > 1:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..spec import Serving, SpecError
-from .bin_packing import Need, Taken
+from .bin_packing import Bundle, Taken
 from .nodes import Node
 
 PREPARE_CPUS = 0.1
@@ -69,10 +69,10 @@ class Needs:
     """What one of each takes: a worker (of so many in a trainer), a replica by kind of engine, a
     replica of a scorer."""
 
-    worker: Need
+    worker: Bundle
     workers: int
-    engines: Mapping[str, Need]
-    scorer: Need
+    engines: Mapping[str, Bundle]
+    scorer: Bundle
 
     @property
     def any_gpu(self) -> bool:
@@ -170,7 +170,7 @@ def engine_gpus(name: str, kind: Kind, engines: Serving, nodes: Sequence[Node]) 
     return asked
 
 
-def amount_of(need: Need) -> str:
+def amount_of(need: Bundle) -> str:
     """What one process needs, in words."""
     return f"{need.cpus:g} CPU" + (f" and {need.gpus:g} GPU" if need.gpus else "")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..spec import Resources, Runtime, SpecError
-from .bin_packing import Need, Room, Taken
+from .bin_packing import Bundle, Room, Taken
 from .layout import (
     PREPARE_CPUS,
     EngineSlot,
@@ -94,10 +94,13 @@ def _needs(
     small = sum(node.cpus for node in nodes) <= 8
     cpus = cpus_of(engines, small)
     needs = Needs(
-        Need(runtime.cpus_per_worker, gpus),
+        Bundle(runtime.cpus_per_worker, gpus),
         workers,
-        {name: Need(cpus, engine_gpus(name, kind, engines, nodes)) for name, kind in kinds.items()},
-        Need(cpus_of(judges, small), judges.gpus or 0.0),
+        {
+            name: Bundle(cpus, engine_gpus(name, kind, engines, nodes))
+            for name, kind in kinds.items()
+        },
+        Bundle(cpus_of(judges, small), judges.gpus or 0.0),
     )
     for field, amount in (
         ("training.gpus_per_worker", gpus),
@@ -246,7 +249,7 @@ class _Division:
     def _all_open(self, opened: int) -> bool:
         return opened == len(self._needs.engines) if self._own is None else self._own
 
-    def _slot_needs(self, opened: int) -> list[Need]:
+    def _slot_needs(self, opened: int) -> list[Bundle]:
         """What a replica needs, by slot: each kind its own if all are open, else that of the
         largest, so that any kind may take any slot."""
         kinds = self._needs.by_size
@@ -254,7 +257,7 @@ class _Division:
             return [self._needs.engines[kind] for kind in kinds]
         return [self._needs.engines[kinds[0]]] * opened
 
-    def _check_totals(self, engine: Need, scorers: int) -> None:
+    def _check_totals(self, engine: Bundle, scorers: int) -> None:
         """`SpecError` where the cluster as a whole has too little."""
         needs = self._needs
         cpus = PREPARE_CPUS + needs.workers * needs.worker.cpus
@@ -283,7 +286,7 @@ class _Division:
             self._room.give_back(self._trainers.pop().workers)
 
     def _add_prepare(self) -> bool:
-        taken = self._room.take(Need(PREPARE_CPUS))
+        taken = self._room.take(Bundle(PREPARE_CPUS))
         self._prepare = taken[0] if taken else None
         return taken is not None
 
@@ -296,7 +299,7 @@ class _Division:
             self._trainers.append(TrainerSlot(workers))
         return workers is not None
 
-    def _fill(self, places: list[Taken], need: Need, count: int) -> bool:
+    def _fill(self, places: list[Taken], need: Bundle, count: int) -> bool:
         """Add places up to `count`, as far as there is room; whether there was."""
         while len(places) < count:
             taken = self._room.take(need)
