@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bin_packing import Taken
+from .bin_packing import Allocation
 from .flops import DEVICES, Rate, generation_seconds, rate
 from .hardware import GPUS
 from .layout import PREPARE_CPUS, EngineSlot, Layout, Needs, TrainerSlot, by_node, memory_share
@@ -30,12 +30,12 @@ __all__ = [
     "DEVICES",
     "GPUS",
     "PREPARE_CPUS",
+    "Allocation",
     "EngineSlot",
     "Layout",
     "Needs",
     "Node",
     "Rate",
-    "Taken",
     "TrainerSlot",
     "adapt",
     "by_node",

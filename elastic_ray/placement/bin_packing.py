@@ -24,7 +24,7 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Allocation:
     """What one process has: its node, its CPUs, and shares of GPUs by their number there."""
 
     node: str
@@ -58,7 +58,7 @@ class Room:
             count = min(count, sum((share + ROUNDING) // need.gpus for share in free))
         return int(min(count, 1_000_000))
 
-    def take(self, need: Bundle, copies: int = 1) -> tuple[Taken, ...] | None:
+    def take(self, need: Bundle, copies: int = 1) -> tuple[Allocation, ...] | None:
         """`copies` of `need` on one node: the one that has the least left, so that large gaps stay;
         None where no node has room. What needs no GPU goes where there is none, if it can."""
         found = [node for node in self._cpus if self.fitting(node, need) >= copies]
@@ -67,9 +67,9 @@ class Room:
         node = min(found, key=lambda name: self._left(name, need))
         return tuple(self._take(node, need) for _ in range(copies))
 
-    def spread(self, need: Bundle, copies: int) -> tuple[Taken, ...] | None:
+    def spread(self, need: Bundle, copies: int) -> tuple[Allocation, ...] | None:
         """`copies` of `need` on as few nodes as come of taking the roomiest first; else None."""
-        taken: list[Taken] = []
+        taken: list[Allocation] = []
         by_room = sorted(
             self._cpus,
             key=lambda node: (-min(copies, self.fitting(node, need)), self._left(node, need)),
@@ -82,14 +82,14 @@ class Room:
         self.give_back(taken)
         return None
 
-    def give_back(self, taken: Iterable[Taken]) -> None:
+    def give_back(self, taken: Iterable[Allocation]) -> None:
         """Free what was taken."""
         for each in taken:
             self._cpus[each.node] += each.cpus
             for number, share in each.gpus:
                 self._gpus[each.node][number] += share
 
-    def put(self, taken: Iterable[Taken]) -> None:
+    def put(self, taken: Iterable[Allocation]) -> None:
         """Take again exactly what was taken before."""
         for each in taken:
             self._cpus[each.node] -= each.cpus
@@ -100,7 +100,7 @@ class Room:
         gpus = sum(self._gpus[node])
         return need.gpus == 0 and bool(self._gpus[node]), gpus, self._cpus[node]
 
-    def _take(self, node: str, need: Bundle) -> Taken:
+    def _take(self, node: str, need: Bundle) -> Allocation:
         free = self._gpus[node]
         shares: tuple[tuple[int, float], ...] = ()
         if need.gpus > 1:
@@ -110,6 +110,6 @@ class Room:
             # Ray too takes the fullest GPU that has room, so that shares gather.
             fits = (i for i, share in enumerate(free) if share + ROUNDING >= need.gpus)
             shares = ((min(fits, key=lambda i: (free[i], i)), need.gpus),)
-        taken = Taken(node, need.cpus, shares)
+        taken = Allocation(node, need.cpus, shares)
         self.put([taken])
         return taken

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..spec import Serving, SpecError
-from .bin_packing import Bundle, Taken
+from .bin_packing import Allocation, Bundle
 from .nodes import Node
 
 PREPARE_CPUS = 0.1
@@ -43,7 +43,7 @@ class Work:
 class TrainerSlot:
     """A trainer slot: the place of each worker. The process that waits for them needs none."""
 
-    workers: tuple[Taken, ...]
+    workers: tuple[Allocation, ...]
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class EngineSlot:
     """Room for the replicas of one kind of engine, any of `kinds`, at a time."""
 
     kinds: tuple[str, ...]
-    replicas: tuple[Taken, ...]
+    replicas: tuple[Allocation, ...]
 
     @property
     def places(self) -> dict[str, int]:
@@ -92,8 +92,8 @@ class Layout:
     nodes: tuple[Node, ...]
     trainer_slots: tuple[TrainerSlot, ...]
     engine_slots: tuple[EngineSlot, ...]
-    scorer_places: Mapping[str, tuple[Taken, ...]]
-    prepare: Taken | None
+    scorer_places: Mapping[str, tuple[Allocation, ...]]
+    prepare: Allocation | None
     """Where the short tasks have their room; None once that node is gone: they find some."""
     needs: Needs
 
@@ -121,7 +121,7 @@ class Layout:
         """GPUs over which one engine of the kind is split."""
         return max(1, round(self.needs.engines[kind].gpus))
 
-    def taken(self) -> tuple[Taken, ...]:
+    def taken(self) -> tuple[Allocation, ...]:
         """Everything that is promised, as if all of it ran."""
         trainers = [t for slot in self.trainer_slots for t in slot.workers]
         engines = [t for slot in self.engine_slots for t in slot.replicas]
@@ -130,7 +130,7 @@ class Layout:
         return (*prepare, *trainers, *engines, *scorers)
 
 
-def by_node(taken: Iterable[Taken]) -> dict[str, int]:
+def by_node(taken: Iterable[Allocation]) -> dict[str, int]:
     """How many of them are on each node."""
     return dict(Counter(each.node for each in taken))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..spec import Resources, Runtime, SpecError
-from .bin_packing import Bundle, Room, Taken
+from .bin_packing import Allocation, Bundle, Room
 from .layout import (
     PREPARE_CPUS,
     EngineSlot,
@@ -125,12 +125,12 @@ class _Division:
             self._room.fitting(node.name, needs.worker) >= needs.workers for node in nodes
         )
         self._trainers: list[TrainerSlot] = []
-        self._engines: list[list[Taken]] = []
+        self._engines: list[list[Allocation]] = []
         self._own: bool | None = None
         """Whether every kind of engine has its own slot; None: not settled."""
-        self._scorers: dict[str, list[Taken]] = {}
+        self._scorers: dict[str, list[Allocation]] = {}
         self._replicas = resources.engines.replicas or 1
-        self._prepare: Taken | None = None
+        self._prepare: Allocation | None = None
 
     def made(self) -> Layout:
         """The layout as it is now."""
@@ -188,7 +188,7 @@ class _Division:
         """Take over what is on nodes that are still there, and find places for what was lost."""
         there = {node.name for node in self._nodes}
 
-        def left(taken: Sequence[Taken]) -> list[Taken]:
+        def left(taken: Sequence[Allocation]) -> list[Allocation]:
             return [each for each in taken if each.node in there]
 
         whole = [t for t in layout.trainer_slots if len(left(t.workers)) == len(t.workers)]
@@ -299,7 +299,7 @@ class _Division:
             self._trainers.append(TrainerSlot(workers))
         return workers is not None
 
-    def _fill(self, places: list[Taken], need: Bundle, count: int) -> bool:
+    def _fill(self, places: list[Allocation], need: Bundle, count: int) -> bool:
         """Add places up to `count`, as far as there is room; whether there was."""
         while len(places) < count:
             taken = self._room.take(need)

@@ -13,9 +13,9 @@ from ..cluster.inventory import nodes_at_hand
 from ..placement import (
     CACHED_REQUESTS,
     CPUS_PER_GPU,
+    Allocation,
     Layout,
     Node,
-    Taken,
     clock,
     device_of,
     kinds_of,
@@ -149,7 +149,7 @@ def _of(count: int, each: str) -> str:
     return each if count == 1 else f"{count} x {each}"
 
 
-def _taken(place: Taken) -> str:
+def _taken(place: Allocation) -> str:
     return _amount(place.cpus, sum(share for _, share in place.gpus))
 
 
