@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elastic_ray.placement import Layout, Node, adapt, described, lay_out
-from elastic_ray.placement.bin_packing import ROUNDING, Bundle, Room
+from elastic_ray.placement.bin_packing import ROUNDING, Bundle, FreeResources
 from elastic_ray.placement.layout import Kind, Work
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
@@ -149,7 +149,7 @@ def test_no_room_for_a_trainer_is_left(
         layout = lay_out(nodes, runtime, resources, kinds, ["scorer"])
     except SpecError:
         return
-    room = Room(nodes)
+    room = FreeResources(nodes)
     room.put(layout.taken())
     assert room.take(layout.needs.worker, runtime.workers) is None
 
@@ -428,7 +428,7 @@ def test_what_is_on_a_node_that_stays_stays(
         assert len(layout.engine_slots) >= len(before.engine_slots)
         for slot in layout.trainer_slots:
             assert len(slot.workers) == runtime.workers
-        room = Room(layout.nodes)
+        room = FreeResources(layout.nodes)
         room.put(layout.taken())
         for slot in layout.engine_slots:
             if not slot.replicas and layout.trainers:

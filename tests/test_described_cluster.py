@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_imports import WITHOUT
 
 from elastic_ray.placement import GPUS, described, nodes_of, told
-from elastic_ray.placement.bin_packing import Bundle, Room
+from elastic_ray.placement.bin_packing import Bundle, FreeResources
 from elastic_ray.spec import SpecError
 from elastic_ray.sweep.__main__ import main
 
@@ -120,7 +120,7 @@ def test_room_that_is_given_back_is_there_again(
     needs: list[tuple[float, float]], data: st.DataObject
 ) -> None:
     nodes = described("2x2xA100:4cpu+1x3cpu")
-    room = Room(nodes)
+    room = FreeResources(nodes)
     taken = [got for need in needs if (got := room.take(Bundle(*need)))]
     data.draw(st.randoms()).shuffle(taken)
     for got in taken:

@@ -32,7 +32,7 @@ class Allocation:
     gpus: tuple[tuple[int, float], ...] = ()
 
 
-class Room:
+class FreeResources:
     """What is free on the nodes; `take` and `give_back` change it."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:

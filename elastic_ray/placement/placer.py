@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..spec import Resources, Runtime, SpecError
-from .bin_packing import Allocation, Bundle, Room
+from .bin_packing import Allocation, Bundle, FreeResources
 from .layout import (
     PREPARE_CPUS,
     EngineSlot,
@@ -120,7 +120,7 @@ class _Division:
     ) -> None:
         self._nodes, self._needs = tuple(nodes), needs
         self._resources, self._work = resources, work
-        self._room = Room(nodes)
+        self._room = FreeResources(nodes)
         self._fits_one_node = any(
             self._room.fitting(node.name, needs.worker) >= needs.workers for node in nodes
         )
