@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from elastic_ray.placement import Layout, Node, adapt, described, lay_out
 from elastic_ray.placement.bin_packing import ROUNDING, Bundle, FreeResources
-from elastic_ray.placement.layout import Kind, Work
+from elastic_ray.placement.layout import EngineMemory, Work
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
 runtimes = st.builds(
@@ -36,7 +36,9 @@ node_kinds = st.sampled_from(
 clusters = st.lists(node_kinds, min_size=1, max_size=5).map(
     lambda kinds: tuple(Node(f"n{i}", *kind) for i, kind in enumerate(kinds))
 )
-models = st.sampled_from([Kind(), Kind(3.0, 6.0), Kind(15.0, 31.0), Kind(28.0, 52.0)])
+models = st.sampled_from(
+    [EngineMemory(), EngineMemory(3.0, 6.0), EngineMemory(15.0, 31.0), EngineMemory(28.0, 52.0)]
+)
 engines_of = st.lists(models, min_size=1, max_size=4).map(
     lambda kinds: {f"engine {i}": kind for i, kind in enumerate(kinds)}
 )
@@ -49,9 +51,9 @@ def one(cpus: float, gpus: int = 0) -> list[Node]:
     return [Node("here", cpus, gpus, "A100" if gpus else None)]
 
 
-def unknown(count: int) -> dict[str, Kind]:
+def unknown(count: int) -> dict[str, EngineMemory]:
     """That many kinds of engines of unknown size."""
-    return {f"engine {i}": Kind() for i in range(count)}
+    return {f"engine {i}": EngineMemory() for i in range(count)}
 
 
 def gpus_of(layout: Layout) -> dict[str, float]:
@@ -79,7 +81,7 @@ def test_a_layout_never_exceeds_a_node(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
-    kinds: dict[str, Kind],
+    kinds: dict[str, EngineMemory],
     scorers: int,
     work: Work | None,
 ) -> None:
@@ -114,7 +116,7 @@ def test_what_is_asked_for_is_given_or_refused(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
-    kinds: dict[str, Kind],
+    kinds: dict[str, EngineMemory],
     scorers: int,
 ) -> None:
     try:
@@ -142,7 +144,7 @@ def test_no_room_for_a_trainer_is_left(
     runtime: Runtime,
     engines: Serving,
     scorers: Serving,
-    kinds: dict[str, Kind],
+    kinds: dict[str, EngineMemory],
 ) -> None:
     resources = Resources(engines=engines, scorers=scorers)
     try:
@@ -160,7 +162,7 @@ def test_what_has_room_still_has_it_when_a_node_comes(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
-    kinds: dict[str, Kind],
+    kinds: dict[str, EngineMemory],
     more: tuple[float, int, str | None],
     work: Work | None,
 ) -> None:
@@ -265,14 +267,20 @@ def test_what_is_left_over_is_used_for_a_trainer_that_is_asked_for() -> None:
 
 
 def test_engines_get_as_few_gpus_as_hold_them() -> None:
-    kinds = {"small": Kind(3, 6), "middle": Kind(15, 31), "large": Kind(130, 200)}
+    kinds = {
+        "small": EngineMemory(3, 6),
+        "middle": EngineMemory(15, 31),
+        "large": EngineMemory(130, 200),
+    }
     layout = lay_out(described("2x8xA100"), Runtime(), Resources(), kinds, ["s"])
     assert gpus_of(layout) == {"small": 0.25, "middle": 0.5, "large": 4.0}
     assert [layout.tensor_parallel(kind) for kind in kinds] == [1, 1, 4]
     for slot in layout.engine_slots:
         for place in slot.replicas:
             assert slot.kinds == ("large",) or len(place.gpus) == 1
-    smaller = lay_out(described("2x8xL4"), Runtime(), Resources(), {"m": Kind(15, 31)}, ["s"])
+    smaller = lay_out(
+        described("2x8xL4"), Runtime(), Resources(), {"m": EngineMemory(15, 31)}, ["s"]
+    )
     assert gpus_of(smaller) == {"m": 2.0}
     nobody_knows = [Node("n", 64, 8, "Something")]
     assert gpus_of(lay_out(nobody_knows, Runtime(), Resources(), kinds, ["s"])) == {
@@ -283,7 +291,7 @@ def test_engines_get_as_few_gpus_as_hold_them() -> None:
 
 
 def test_a_large_engine_is_never_split_over_nodes() -> None:
-    kinds = {"large": Kind(100, 130)}
+    kinds = {"large": EngineMemory(100, 130)}
     layout = lay_out(described("5x2xA100"), Runtime(), Resources(), kinds, ["s"])
     assert gpus_of(layout) == {"large": 2.0}
     assert all(len(place.gpus) == 2 for place in layout.engine_slots[0].replicas)
@@ -292,7 +300,7 @@ def test_a_large_engine_is_never_split_over_nodes() -> None:
 
 
 def test_the_side_with_more_work_gets_more_gpus() -> None:
-    nodes, kinds = described("4x8xA100"), {"m": Kind(40, 60)}
+    nodes, kinds = described("4x8xA100"), {"m": EngineMemory(40, 60)}
 
     def gpus(work: Work) -> tuple[int, int]:
         layout = lay_out(nodes, Runtime(), Resources(), kinds, ["s"], work)
@@ -403,7 +411,7 @@ def test_what_is_on_a_node_that_stays_stays(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
-    kinds: dict[str, Kind],
+    kinds: dict[str, EngineMemory],
     work: Work | None,
     data: st.DataObject,
 ) -> None:
@@ -439,7 +447,7 @@ def test_what_is_on_a_node_that_stays_stays(
 
 
 def test_nodes_that_come_are_used_and_nodes_that_go_are_not_counted_on() -> None:
-    nodes, kinds = described("3x4xA100"), {"m": Kind(15, 31)}
+    nodes, kinds = described("3x4xA100"), {"m": EngineMemory(15, 31)}
     layout = lay_out(nodes[:2], Runtime(), Resources(), kinds, ["s"])
     more = adapt(layout, nodes, Resources(), None)
     assert more.trainers >= layout.trainers + 3, "and another engine, where it helps more"
@@ -454,7 +462,7 @@ def test_nodes_that_come_are_used_and_nodes_that_go_are_not_counted_on() -> None
 
 
 def test_a_new_node_of_smaller_gpus_is_not_used() -> None:
-    kinds = {"m": Kind(15, 31)}
+    kinds = {"m": EngineMemory(15, 31)}
     layout = lay_out(described("1x4xA100"), Runtime(), Resources(), kinds, ["s"])
     small = Node("small", 64, 8, "L4")
     assert adapt(layout, (*layout.nodes, small), Resources(), None) == layout

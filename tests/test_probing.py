@@ -10,7 +10,7 @@ from small_sweeps import COMMIT, plan_of, spec_of
 
 from elastic_ray.evaluation.evaluator import Prober
 from elastic_ray.placement import described, lay_out
-from elastic_ray.placement.layout import Kind
+from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, Plan, Question
 from elastic_ray.progress.tracker import Board
 from elastic_ray.spec import Resources, Runtime
@@ -53,7 +53,7 @@ class Answering:
 
 def probed(plan: Plan, board: Board, asker: Answering, then: Any = None) -> None:
     """Run a prober to its end; `then` happens meanwhile."""
-    kinds = {name: Kind() for name in plan.groups}
+    kinds = {name: EngineMemory() for name in plan.groups}
     layout = lay_out(described("1x8xA100"), Runtime(), Resources(), kinds, [])
 
     async def run() -> None:

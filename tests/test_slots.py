@@ -11,7 +11,7 @@ from small_sweeps import plan_of, spec_of
 
 from elastic_ray.evaluation.engine_slots import EngineSlots
 from elastic_ray.placement import Layout, Node, adapt, described, ladders_of, lay_out, settled
-from elastic_ray.placement.layout import Kind
+from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.placement.memory import worker_gib
 from elastic_ray.placement.worker_count import Ladders
 from elastic_ray.schedule.trainer_slots import TrainerSlots
@@ -22,7 +22,7 @@ NODES = described("3x4xA100")
 
 def laid(nodes: tuple[Node, ...], kinds: int = 1, **resources: object) -> Layout:
     """A layout of engines of a whole GPU each."""
-    engines = {f"engine {i}": Kind() for i in range(kinds)}
+    engines = {f"engine {i}": EngineMemory() for i in range(kinds)}
     return lay_out(nodes, Runtime(), Resources(**resources), engines, ["s"])
 
 
@@ -106,7 +106,7 @@ def test_an_engine_waits_for_nodes_where_there_are_none() -> None:
 def workers(asked: object, ladders: Ladders, nodes: tuple[Node, ...], **resources: object) -> int:
     """The number of workers that is settled on."""
     runtime = Runtime.model_validate({"workers": asked})
-    engines = {"engine": Kind()}
+    engines = {"engine": EngineMemory()}
     found = settled(runtime, ladders, nodes, Resources(**resources), engines, ["s"]).workers
     assert isinstance(found, int)
     return found

@@ -22,7 +22,7 @@ SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True)
-class Kind:
+class EngineMemory:
     """A kind of engine: the GPU memory (GiB) of its weights, and with a key-value cache for a good
     batch; None where its size is unknown. `one_gpu`: it cannot be split."""
 
@@ -140,7 +140,7 @@ def memory_share(part: Serving, gpus: float) -> float:
     return part.gpu_memory * min(1.0, gpus) if gpus else part.gpu_memory
 
 
-def engine_gpus(name: str, kind: Kind, engines: Serving, nodes: Sequence[Node]) -> float:
+def engine_gpus(name: str, kind: EngineMemory, engines: Serving, nodes: Sequence[Node]) -> float:
     """The GPUs of one replica: as the spec says, else as few as hold the model and its cache."""
     with_gpus = [node for node in nodes if node.gpus]
     split, asked = engines.tensor_parallel, engines.gpus

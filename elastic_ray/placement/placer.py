@@ -15,8 +15,8 @@ from ..spec import Resources, Runtime, SpecError
 from .bin_packing import Allocation, Bundle, FreeResources
 from .layout import (
     PREPARE_CPUS,
+    EngineMemory,
     EngineSlot,
-    Kind,
     Layout,
     Needs,
     TrainerSlot,
@@ -37,7 +37,7 @@ def lay_out(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, EngineMemory],
     scorers: Sequence[str],
     work: Work | None = None,
 ) -> Layout:
@@ -46,7 +46,7 @@ def lay_out(
     `work`, where it is known, sets how many GPUs train and how many answer. Raises `SpecError`
     naming the field where even one of each, or what the spec asks for, has no room.
     """
-    needs = _needs(nodes, runtime, resources, kinds or {"": Kind()})
+    needs = _needs(nodes, runtime, resources, kinds or {"": EngineMemory()})
     division = _Division(nodes, needs, resources, work)
     division.begin(scorers)
     division.grow()
@@ -77,7 +77,7 @@ def adapt(layout: Layout, nodes: Sequence[Node], resources: Resources, work: Wor
 
 
 def _needs(
-    nodes: Sequence[Node], runtime: Runtime, resources: Resources, kinds: Mapping[str, Kind]
+    nodes: Sequence[Node], runtime: Runtime, resources: Resources, kinds: Mapping[str, EngineMemory]
 ) -> Needs:
     """What each part takes on this cluster; `SpecError` where Ray could not give it."""
     engines, judges = resources.engines, resources.scorers

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..spec import Resources, Runtime, SpecError
-from .layout import Kind
+from .layout import EngineMemory
 from .nodes import Node
 from .placer import lay_out
 
@@ -34,7 +34,7 @@ def settled(
     ladders: Ladders,
     nodes: Sequence[Node],
     resources: Resources,
-    kinds: Mapping[str, Kind],
+    kinds: Mapping[str, EngineMemory],
     scorers: Sequence[str],
 ) -> Runtime:
     """The runtime with a number of workers. `SpecError` as `lay_out`, or for a range beyond the

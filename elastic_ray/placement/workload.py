@@ -20,7 +20,7 @@ from ..plan import (
 )
 from ..spec import CORPORA, Runtime
 from .flops import Rate, generation_seconds, rate, reading_seconds, training_seconds
-from .layout import Kind, Layout, Work
+from .layout import EngineMemory, Layout, Work
 from .memory import engine_gib, worker_gib
 from .worker_count import Ladders
 
@@ -30,17 +30,17 @@ USUAL = "A800"
 """The device that is assumed where a cluster's is not known."""
 
 
-def kinds_of(plan: Plan) -> dict[str, Kind]:
+def kinds_of(plan: Plan) -> dict[str, EngineMemory]:
     """What is known of the memory that each kind of engine takes."""
     engines, found = plan.spec.resources.engines, {}
     for name, group in plan.groups.items():
         alone = group.pairs or engines.engine == "transformers"
         if group.parameters is None:
-            found[name] = Kind(one_gpu=alone)
+            found[name] = EngineMemory(one_gpu=alone)
             continue
         held = 2 if group.pairs else 1
         gib = engine_gib(held * group.parameters, WIDTH[group.dtype], engines.context)
-        found[name] = Kind(*gib, one_gpu=alone)
+        found[name] = EngineMemory(*gib, one_gpu=alone)
     return found
 
 
