@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from elastic_ray.placement import Layout, Node, adapt, described, lay_out
 from elastic_ray.placement.bin_packing import ROUNDING, Bundle, FreeResources
-from elastic_ray.placement.layout import EngineMemory, Work
+from elastic_ray.placement.layout import EngineMemory, Workload
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
 runtimes = st.builds(
@@ -42,7 +42,7 @@ models = st.sampled_from(
 engines_of = st.lists(models, min_size=1, max_size=4).map(
     lambda kinds: {f"engine {i}": kind for i, kind in enumerate(kinds)}
 )
-works = st.sampled_from([None, Work(1000.0, 10.0), Work(10.0, 1000.0)])
+works = st.sampled_from([None, Workload(1000.0, 10.0), Workload(10.0, 1000.0)])
 many = settings(max_examples=200, deadline=None)
 
 
@@ -83,7 +83,7 @@ def test_a_layout_never_exceeds_a_node(
     resources: Resources,
     kinds: dict[str, EngineMemory],
     scorers: int,
-    work: Work | None,
+    work: Workload | None,
 ) -> None:
     names = [f"scorer {i}" for i in range(scorers)]
     try:
@@ -164,7 +164,7 @@ def test_what_has_room_still_has_it_when_a_node_comes(
     resources: Resources,
     kinds: dict[str, EngineMemory],
     more: tuple[float, int, str | None],
-    work: Work | None,
+    work: Workload | None,
 ) -> None:
     """A node like one that is there: another kind of GPU may need engines of another size."""
     same = [node for node in nodes if (node.cpus, node.gpus, node.kind) == more]
@@ -230,7 +230,7 @@ def test_one_machine_without_a_gpu(asked: tuple[Any, ...], given: tuple[Any, ...
         Resources(),
         unknown(kinds),
         [f"scorer {i}" for i in range(scorers)],
-        Work(1e6, 1.0),  # estimates are for GPUs
+        Workload(1e6, 1.0),  # estimates are for GPUs
     )
     taken = round(sum(t.cpus for t in layout.taken()), 4)
     engine = next(iter(layout.needs.engines.values()))
@@ -302,14 +302,14 @@ def test_a_large_engine_is_never_split_over_nodes() -> None:
 def test_the_side_with_more_work_gets_more_gpus() -> None:
     nodes, kinds = described("4x8xA100"), {"m": EngineMemory(40, 60)}
 
-    def gpus(work: Work) -> tuple[int, int]:
+    def gpus(work: Workload) -> tuple[int, int]:
         layout = lay_out(nodes, Runtime(), Resources(), kinds, ["s"], work)
         return layout.trainers, layout.replicas
 
-    training, answering = gpus(Work(3000.0, 100.0)), gpus(Work(100.0, 3000.0))
+    training, answering = gpus(Workload(3000.0, 100.0)), gpus(Workload(100.0, 3000.0))
     assert training[0] > 28 and training[1] <= 3
     assert answering[0] <= 3 and answering[1] > 28
-    assert gpus(Work(100.0, 100.0)) == (16, 16)
+    assert gpus(Workload(100.0, 100.0)) == (16, 16)
 
 
 def test_what_needs_no_gpu_goes_where_there_is_none() -> None:
@@ -412,7 +412,7 @@ def test_what_is_on_a_node_that_stays_stays(
     runtime: Runtime,
     resources: Resources,
     kinds: dict[str, EngineMemory],
-    work: Work | None,
+    work: Workload | None,
     data: st.DataObject,
 ) -> None:
     """Nodes go and come, one change after another; nothing is ever promised beyond a node."""

@@ -32,7 +32,7 @@ class EngineMemory:
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """Estimated seconds of a sweep's training on one trainer, of its answers on one whole GPU."""
 
     training: float

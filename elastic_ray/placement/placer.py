@@ -20,7 +20,7 @@ from .layout import (
     Layout,
     Needs,
     TrainerSlot,
-    Work,
+    Workload,
     amount_of,
     cpus_of,
     engine_gpus,
@@ -39,7 +39,7 @@ def lay_out(
     resources: Resources,
     kinds: Mapping[str, EngineMemory],
     scorers: Sequence[str],
-    work: Work | None = None,
+    work: Workload | None = None,
 ) -> Layout:
     """Divide the nodes among trainers, engines of these kinds, and scorers.
 
@@ -53,7 +53,9 @@ def lay_out(
     return division.made()
 
 
-def adapt(layout: Layout, nodes: Sequence[Node], resources: Resources, work: Work | None) -> Layout:
+def adapt(
+    layout: Layout, nodes: Sequence[Node], resources: Resources, work: Workload | None
+) -> Layout:
     """The layout after nodes came or went: what is on a node that is still there stays.
 
     What was lost with a node gets another place, if need be a trainer's, and new room is divided as
@@ -116,7 +118,7 @@ class _Division:
     """A layout while it grows: the room left, and what has its place."""
 
     def __init__(
-        self, nodes: Sequence[Node], needs: Needs, resources: Resources, work: Work | None
+        self, nodes: Sequence[Node], needs: Needs, resources: Resources, work: Workload | None
     ) -> None:
         self._nodes, self._needs = tuple(nodes), needs
         self._resources, self._work = resources, work

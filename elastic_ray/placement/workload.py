@@ -20,7 +20,7 @@ from ..plan import (
 )
 from ..spec import CORPORA, Runtime
 from .flops import Rate, generation_seconds, rate, reading_seconds, training_seconds
-from .layout import EngineMemory, Layout, Work
+from .layout import EngineMemory, Layout, Workload
 from .memory import engine_gib, worker_gib
 from .worker_count import Ladders
 
@@ -78,12 +78,12 @@ def device_of(layout: Layout) -> str:
     return min(known, key=lambda kind: known[kind], default=USUAL)
 
 
-def work_of(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Work:
+def work_of(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Workload:
     """Training against answering, for a division of GPUs; on any device the same in proportion."""
     workers = fewest(plan.spec.training.runtime)
     spent = gpu_seconds(plan, tasks, USUAL)
     answering = sum(spent.values()) - spent["training"] - spent["scores"]
-    return Work(spent["training"] / workers, answering)
+    return Workload(spent["training"] / workers, answering)
 
 
 def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict[str, float]:
