@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of
 
-from elastic_ray.placement import Needs
+from elastic_ray.placement import ResourceNeeds
 from elastic_ray.placement.bin_packing import Bundle
 from elastic_ray.progress.budget import Amount, Budget, Meter, held, hours_of, uncounted, used_up
 from elastic_ray.results.leases.sweep_lease import Lease
@@ -65,7 +65,7 @@ def test_hours_only_grow(looks: list[tuple[float, Amount]]) -> None:
         assert after.cpus >= before.cpus and after.gpus >= before.gpus
 
 
-NEEDS = Needs(
+NEEDS = ResourceNeeds(
     Bundle(4.0, 1.0), 2, {"small": Bundle(1.0, 0.25), "large": Bundle(1.0, 2.0)}, Bundle(2.0)
 )
 
@@ -87,7 +87,7 @@ def test_a_limit_is_used_up_when_it_is_reached() -> None:
 
 
 def test_a_limit_that_nothing_counts_towards_is_said() -> None:
-    bare = Needs(Bundle(1.0), 1, {"m": Bundle(0.25)}, Bundle(0.25))
+    bare = ResourceNeeds(Bundle(1.0), 1, {"m": Bundle(0.25)}, Bundle(0.25))
     assert uncounted(Resources(), bare) is None
     assert uncounted(Resources(max_gpu_hours=1), NEEDS) is None
     assert "limits nothing here" in (uncounted(Resources(max_gpu_hours=1), bare) or "")

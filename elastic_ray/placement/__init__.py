@@ -5,7 +5,15 @@ from __future__ import annotations
 from .bin_packing import Allocation
 from .flops import DEVICES, Rate, generation_seconds, rate
 from .hardware import GPUS
-from .layout import PREPARE_CPUS, EngineSlot, Layout, Needs, TrainerSlot, by_node, memory_share
+from .layout import (
+    PREPARE_CPUS,
+    EngineSlot,
+    Layout,
+    ResourceNeeds,
+    TrainerSlot,
+    by_node,
+    memory_share,
+)
 from .memory import CACHED_REQUESTS, checkpoint_bytes
 from .nodes import CPUS_PER_GPU, Node, described, nodes_of, told
 from .placer import adapt, lay_out
@@ -33,9 +41,9 @@ __all__ = [
     "Allocation",
     "EngineSlot",
     "Layout",
-    "Needs",
     "Node",
     "Rate",
+    "ResourceNeeds",
     "TrainerSlot",
     "adapt",
     "by_node",

@@ -65,7 +65,7 @@ class EngineSlot:
 
 
 @dataclass(frozen=True)
-class Needs:
+class ResourceNeeds:
     """What one of each takes: a worker (of so many in a trainer), a replica by kind of engine, a
     replica of a scorer."""
 
@@ -95,7 +95,7 @@ class Layout:
     scorer_places: Mapping[str, tuple[Allocation, ...]]
     prepare: Allocation | None
     """Where the short tasks have their room; None once that node is gone: they find some."""
-    needs: Needs
+    needs: ResourceNeeds
 
     @property
     def trainers(self) -> int:

@@ -18,7 +18,7 @@ from .layout import (
     EngineMemory,
     EngineSlot,
     Layout,
-    Needs,
+    ResourceNeeds,
     TrainerSlot,
     Workload,
     amount_of,
@@ -80,7 +80,7 @@ def adapt(
 
 def _needs(
     nodes: Sequence[Node], runtime: Runtime, resources: Resources, kinds: Mapping[str, EngineMemory]
-) -> Needs:
+) -> ResourceNeeds:
     """What each part takes on this cluster; `SpecError` where Ray could not give it."""
     engines, judges = resources.engines, resources.scorers
     workers = runtime.workers
@@ -95,7 +95,7 @@ def _needs(
         )
     small = sum(node.cpus for node in nodes) <= 8
     cpus = cpus_of(engines, small)
-    needs = Needs(
+    needs = ResourceNeeds(
         Bundle(runtime.cpus_per_worker, gpus),
         workers,
         {
@@ -118,7 +118,11 @@ class _Division:
     """A layout while it grows: the room left, and what has its place."""
 
     def __init__(
-        self, nodes: Sequence[Node], needs: Needs, resources: Resources, work: Workload | None
+        self,
+        nodes: Sequence[Node],
+        needs: ResourceNeeds,
+        resources: Resources,
+        work: Workload | None,
     ) -> None:
         self._nodes, self._needs = tuple(nodes), needs
         self._resources, self._work = resources, work

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..placement import Needs
+from ..placement import ResourceNeeds
 from ..results.leases.sweep_lease import Lease
 from ..results.store import Results
 from ..spec import Resources
@@ -57,7 +57,7 @@ class Meter:
         self._held, self._at = held, now
 
 
-def held(needs: Needs, trainers: int, replicas: Mapping[str, int]) -> Amount:
+def held(needs: ResourceNeeds, trainers: int, replicas: Mapping[str, int]) -> Amount:
     """What so many trainers hold, and so many replicas of each engine and scorer, by its name."""
     worker = needs.worker
     total = Amount(worker.cpus, worker.gpus).times(trainers * needs.workers)
@@ -84,7 +84,7 @@ def told(limits: Resources, used: Amount) -> str | None:
     return f"budget: used {', '.join(parts)}" if parts else None
 
 
-def uncounted(limits: Resources, needs: Needs) -> str | None:
+def uncounted(limits: Resources, needs: ResourceNeeds) -> str | None:
     """What to say where GPU-hours are limited and nothing holds a GPU."""
     if limits.max_gpu_hours is None or needs.any_gpu:
         return None
