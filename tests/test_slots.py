@@ -13,7 +13,7 @@ from elastic_ray.evaluation.engine_slots import EngineSlots
 from elastic_ray.placement import Layout, Node, adapt, described, ladders_of, lay_out, settled
 from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.placement.memory import worker_gib
-from elastic_ray.placement.worker_count import Ladders
+from elastic_ray.placement.worker_count import LadderProfile
 from elastic_ray.schedule.trainer_slots import TrainerSlots
 from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
 
@@ -103,7 +103,9 @@ def test_an_engine_waits_for_nodes_where_there_are_none() -> None:
     assert list(asyncio.run(run())) == [NODES[2].name]
 
 
-def workers(asked: object, ladders: Ladders, nodes: tuple[Node, ...], **resources: object) -> int:
+def workers(
+    asked: object, ladders: LadderProfile, nodes: tuple[Node, ...], **resources: object
+) -> int:
     """The number of workers that is settled on."""
     runtime = Runtime.model_validate({"workers": asked})
     engines = {"engine": EngineMemory()}
@@ -113,24 +115,28 @@ def workers(asked: object, ladders: Ladders, nodes: tuple[Node, ...], **resource
 
 
 def test_workers_are_as_few_as_hold_the_model_and_more_where_ladders_are_few() -> None:
-    many = Ladders(20, 100, lambda n: 240 / n)
+    many = LadderProfile(20, 100, lambda n: 240 / n)
     assert workers("auto", many, NODES) == 4, "of 80 GB each"
     assert workers((1, 2), many, NODES) == 2
-    assert workers((3, 20), Ladders(20, 100, lambda n: 10.0), NODES) == 3
-    assert workers(7, Ladders(5, 1, lambda n: None), NODES) == 7, "a number is not changed"
-    assert workers("auto", Ladders(20, 100, lambda n: None), NODES) == 1
+    assert workers((3, 20), LadderProfile(20, 100, lambda n: 10.0), NODES) == 3
+    assert workers(7, LadderProfile(5, 1, lambda n: None), NODES) == 7, "a number is not changed"
+    assert workers("auto", LadderProfile(20, 100, lambda n: None), NODES) == 1
     cpus = described("1x16cpu")
-    assert workers("auto", Ladders(20, 2, lambda n: 1e9), cpus) > 4, "two ladders, sixteen cores"
-    assert workers("auto", Ladders(3, 1, lambda n: None), cpus) == 3, "of a global batch of three"
+    assert workers("auto", LadderProfile(20, 2, lambda n: 1e9), cpus) > 4, (
+        "two ladders, sixteen cores"
+    )
+    assert workers("auto", LadderProfile(3, 1, lambda n: None), cpus) == 3, (
+        "of a global batch of three"
+    )
     few = Resources(engines=Serving(replicas=1))
-    assert workers("auto", Ladders(64, 1, lambda n: 10.0), NODES, engines=few.engines) == 11
+    assert workers("auto", LadderProfile(64, 1, lambda n: 10.0), NODES, engines=few.engines) == 11
 
 
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 8), st.integers(0, 8), st.booleans())
 def test_workers_stay_in_their_range(
     batch: int, at_once: int, low: int, more: int, auto: bool
 ) -> None:
-    ladders = Ladders(batch, at_once, lambda n: 90.0 / n)
+    ladders = LadderProfile(batch, at_once, lambda n: 90.0 / n)
     if not auto and low > batch:
         with pytest.raises(SpecError, match=f"training.workers: found {low} to {low + more}; "):
             workers((low, low + more), ladders, NODES)

@@ -20,7 +20,7 @@ FILLED = 0.9
 
 
 @dataclass(frozen=True)
-class Ladders:
+class LadderProfile:
     """What the number of workers depends on: the smallest global batch, how many ladders may train
     at a time, and the GiB of GPU memory of each worker among so many (None: not known)."""
 
@@ -31,7 +31,7 @@ class Ladders:
 
 def settled(
     runtime: Runtime,
-    ladders: Ladders,
+    ladders: LadderProfile,
     nodes: Sequence[Node],
     resources: Resources,
     kinds: Mapping[str, EngineMemory],
@@ -64,7 +64,9 @@ def settled(
     return runtime.model_copy(update={"workers": least})
 
 
-def _least(low: int, high: int, runtime: Runtime, ladders: Ladders, nodes: Sequence[Node]) -> int:
+def _least(
+    low: int, high: int, runtime: Runtime, ladders: LadderProfile, nodes: Sequence[Node]
+) -> int:
     """The fewest workers whose GPUs hold the model; `low` where that is not known."""
     known = [node.gpu.memory if node.gpu else None for node in nodes if node.gpus]
     share = 1.0 if runtime.gpus_per_worker is None else runtime.gpus_per_worker

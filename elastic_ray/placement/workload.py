@@ -22,7 +22,7 @@ from ..spec import CORPORA, Runtime
 from .flops import Rate, generation_seconds, rate, reading_seconds, training_seconds
 from .layout import EngineMemory, Layout, Workload
 from .memory import engine_gib, worker_gib
-from .worker_count import Ladders
+from .worker_count import LadderProfile
 
 WIDTH = {"float32": 4, "bfloat16": 2}
 """Bytes of a value in memory."""
@@ -44,7 +44,7 @@ def kinds_of(plan: Plan) -> dict[str, EngineMemory]:
     return found
 
 
-def ladders_of(plan: Plan) -> Ladders:
+def ladders_of(plan: Plan) -> LadderProfile:
     """What the number of a trainer's workers depends on."""
     depth = dict.fromkeys(plan.starts, 0)
     at_once: Counter[int] = Counter()
@@ -64,7 +64,7 @@ def ladders_of(plan: Plan) -> Ladders:
         return max(sizes) if sizes and len(sizes) == len(largest) else None
 
     batch = min((each.stage.recipe.global_batch for each in plan.ladders), default=1)
-    return Ladders(batch, max(at_once.values(), default=1), gib)
+    return LadderProfile(batch, max(at_once.values(), default=1), gib)
 
 
 def scorers_of(plan: Plan) -> list[str]:
