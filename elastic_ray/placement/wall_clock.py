@@ -12,7 +12,7 @@ from .workload import _answering, _scoring, device_of, ladder_seconds
 
 
 @dataclass(frozen=True)
-class Clock:
+class WallClock:
     """Estimated seconds by the clock of each side of the pipeline, which go on side by side."""
 
     training: float
@@ -24,7 +24,7 @@ class Clock:
         return max(self.training, self.answers, self.scores)
 
 
-def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> Clock:
+def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> WallClock:
     """How long the whole plan takes on the layout, nothing recorded."""
     device = device_of(layout)
     needs = layout.needs
@@ -42,7 +42,7 @@ def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> Clock:
     engines = sum(shares) or layout.open_engines * layout.replicas * max(1.0, engine.cpus)
     judge = rate(1, max(1.0, needs.scorer.cpus), needs.scorer.gpus, device)
     scores = max(_scoring(plan, judge).values(), default=0.0) / max(1, layout.scorer_replicas)
-    return Clock(training, sum(_answering(plan, tasks, one).values()) / engines, scores)
+    return WallClock(training, sum(_answering(plan, tasks, one).values()) / engines, scores)
 
 
 def _longest_chain(plan: Plan, seconds: Mapping[str, float]) -> float:
