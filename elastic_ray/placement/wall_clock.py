@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..plan import STARTUP_SECONDS, Ladder, Plan, TaskFacts, bundle
+from ..plan import STARTUP_SECONDS, Ladder, Plan, TaskInfo, bundle
 from .flops import rate
 from .layout import Layout
 from .workload import _answering, _scoring, device_of, ladder_seconds
@@ -24,7 +24,7 @@ class WallClock:
         return max(self.training, self.answers, self.scores)
 
 
-def clock(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> WallClock:
+def clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> WallClock:
     """How long the whole plan takes on the layout, nothing recorded."""
     device = device_of(layout)
     needs = layout.needs

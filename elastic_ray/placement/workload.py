@@ -15,7 +15,7 @@ from ..plan import (
     QUERIES,
     Ladder,
     Plan,
-    TaskFacts,
+    TaskInfo,
     parameters_in_name,
 )
 from ..spec import CORPORA, Runtime
@@ -78,7 +78,7 @@ def device_of(layout: Layout) -> str:
     return min(known, key=lambda kind: known[kind], default=USUAL)
 
 
-def work_of(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Workload:
+def work_of(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Workload:
     """Training against answering, for a division of GPUs; on any device the same in proportion."""
     workers = fewest(plan.spec.training.runtime)
     spent = gpu_seconds(plan, tasks, USUAL)
@@ -86,7 +86,7 @@ def work_of(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Workload:
     return Workload(spent["training"] / workers, answering)
 
 
-def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict[str, float]:
+def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], device: str) -> dict[str, float]:
     """Seconds of each kind of work, times the GPUs that it holds: one per worker or replica."""
     workers = fewest(plan.spec.training.runtime)
     at, one = rate(workers, 0, 1, device), rate(1, 0, 1, device)
@@ -101,7 +101,7 @@ def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskFacts], device: str) -> dict
     return spent | ({"distances": asked[DISTANCES]} if plan.lessons else {})
 
 
-def gpu_hours(plan: Plan, tasks: Mapping[str, TaskFacts], layout: Layout) -> float | None:
+def gpu_hours(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> float | None:
     """GPU-hours of the whole plan on the layout's kind of GPU; None where it uses no GPU."""
     if not layout.needs.any_gpu:
         return None
@@ -122,7 +122,7 @@ def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float
     )
 
 
-def _answering(plan: Plan, tasks: Mapping[str, TaskFacts], one: Rate) -> dict[str, float]:
+def _answering(plan: Plan, tasks: Mapping[str, TaskInfo], one: Rate) -> dict[str, float]:
     """Seconds of all answers (to teach with, too), code lengths and distances on one engine."""
     g, texts = plan.spec.generation, texts_of(plan)
     answers = g.prompts * g.samples

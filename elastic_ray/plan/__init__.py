@@ -21,7 +21,7 @@ from .identity import Answers, Start, canonical
 from .inputs import check_models, find, settings_of
 from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
 from .planner import plan_sweep
-from .task_info import TaskFacts
+from .task_info import TaskInfo
 from .trials import STARTUP_SECONDS, Trial, bundle
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "Question",
     "Rung",
     "Start",
-    "TaskFacts",
+    "TaskInfo",
     "Trial",
     "bundle",
     "canonical",

@@ -19,7 +19,7 @@ from ..spec import Spec, SpecError
 from ..tasks.registry import load_task
 from ..tasks.task import POOLS, Task, TaskError, Unreachable
 from .graph import Plan
-from .task_info import TaskFacts
+from .task_info import TaskInfo
 
 SLOW = 5.0
 """Seconds after which it is said what is being waited for."""
@@ -57,7 +57,7 @@ class Sources:
     unreached: dict[str, str]
     folders: dict[str, str]
 
-    def facts(self) -> dict[str, TaskFacts]:
+    def facts(self) -> dict[str, TaskInfo]:
         """What planning needs of the tasks, whether or not their data was reached."""
         return {n: Unread(t) if n in self.unreached else t for n, t in self.tasks.items()}
 

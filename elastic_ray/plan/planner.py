@@ -43,10 +43,10 @@ from .identity import (
     state_id,
 )
 from .model_size import parameters
-from .task_info import TaskFacts, check_sizes
+from .task_info import TaskInfo, check_sizes
 
 
-def plan_sweep(spec: Spec, tasks: Mapping[str, TaskFacts], folders: Mapping[str, str]) -> Plan:
+def plan_sweep(spec: Spec, tasks: Mapping[str, TaskInfo], folders: Mapping[str, str]) -> Plan:
     """Plan the sweep; `folders` maps each `path` of the spec to the hash of its content.
 
     Raises `SpecError`, naming the field, where a size exceeds what the task's data holds.
@@ -134,7 +134,7 @@ def _bases(
     spec: Spec,
     model: Model,
     task: Task,
-    tasks: Mapping[str, TaskFacts],
+    tasks: Mapping[str, TaskInfo],
     root: str,
 ) -> Iterator[tuple[int | None, str]]:
     """(pre-training size, state) of each base line of the model."""
@@ -176,7 +176,7 @@ def _lessons(
             yield Lesson(*point, pair, teacher, student, seed, state, *ends)
 
 
-def _start(model: Model, facts: TaskFacts, folders: Mapping[str, str]) -> Start:
+def _start(model: Model, facts: TaskInfo, folders: Mapping[str, str]) -> Start:
     if model.init is not None:
         return init_start(model.init, facts.tokenizer_identity(model.init.vocabulary))
     if model.hub is not None and model.revision is not None:
@@ -185,7 +185,7 @@ def _start(model: Model, facts: TaskFacts, folders: Mapping[str, str]) -> Start:
     return folder_start(os.path.abspath(model.path), folders[model.path], model.trust_remote_code)
 
 
-def _group(spec: Spec, model: Model, start: Start, facts: TaskFacts) -> EngineGroup:
+def _group(spec: Spec, model: Model, start: Start, facts: TaskInfo) -> EngineGroup:
     """Models share engines when they differ in their weights only."""
     dtype = _dtype(spec)
     recipes = (spec.training.recipe(kind) for kind in STAGES)
@@ -206,7 +206,7 @@ def _dtype(spec: Spec) -> str:
     return {"fp32": "float32", "bf16": "bfloat16"}[spec.training.positive.precision]
 
 
-def _probe(spec: Spec, task: Task, facts: TaskFacts, folders: Mapping[str, str]) -> Probe:
+def _probe(spec: Spec, task: Task, facts: TaskInfo, folders: Mapping[str, str]) -> Probe:
     measured, dtype = spec.probes.code_length, _dtype(spec)
     judge, taught = task.scorer, spec.lessons
     answers = probe_id(facts.identity, spec.generation, dtype)
@@ -222,7 +222,7 @@ def _probe(spec: Spec, task: Task, facts: TaskFacts, folders: Mapping[str, str])
     )
 
 
-def _origin(scorer: Scorer, facts: TaskFacts, folders: Mapping[str, str]) -> dict[str, Any]:
+def _origin(scorer: Scorer, facts: TaskInfo, folders: Mapping[str, str]) -> dict[str, Any]:
     if scorer.hub:
         return {}
     if scorer.path:

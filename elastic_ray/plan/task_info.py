@@ -11,7 +11,7 @@ SCORER_TEXTS = 20
 """The fewest labelled texts that a task's own scorer is trained and judged on."""
 
 
-class TaskFacts(Protocol):
+class TaskInfo(Protocol):
     """What planning needs to know of a task; `tasks.Task` has it."""
 
     identity: dict[str, Any]
@@ -21,7 +21,7 @@ class TaskFacts(Protocol):
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]: ...
 
 
-def check_sizes(spec: Spec, tasks: Mapping[str, TaskFacts]) -> None:
+def check_sizes(spec: Spec, tasks: Mapping[str, TaskInfo]) -> None:
     problems = []
     for i, task in enumerate(spec.task):
         facts = tasks[task.name]

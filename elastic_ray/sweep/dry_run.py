@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..placement import DEVICES, checkpoint_bytes, gpu_seconds, queries_of, texts_of
-from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskFacts
+from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskInfo
 from ..spec import Recipe, Spec
 
 NEAR = 4
@@ -19,7 +19,7 @@ NEAR = 4
 def print_price(
     console: Console,
     plan: Plan,
-    tasks: Mapping[str, TaskFacts],
+    tasks: Mapping[str, TaskInfo],
     unreached: Mapping[str, str],
 ) -> None:
     """Print what the sweep is, what it trains and what it costs.
@@ -77,7 +77,7 @@ def print_price(
         )
 
 
-def _assumed(plan: Plan, tasks: Mapping[str, TaskFacts]) -> Iterator[str]:
+def _assumed(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Iterator[str]:
     """What the GPU-hours rest on, a line each."""
     flops = ", ".join(f"{rate:.2g} ({device})" for device, rate in DEVICES.items())
     yield (

@@ -26,14 +26,14 @@ from ..placement import (
     told,
     work_of,
 )
-from ..plan import Plan, TaskFacts
+from ..plan import Plan, TaskInfo
 from ..spec import SpecError
 
 
 def print_layout(
     console: Console,
     plan: Plan,
-    tasks: Mapping[str, TaskFacts],
+    tasks: Mapping[str, TaskInfo],
     nodes: Sequence[Node],
     where: str,
 ) -> None:
@@ -164,7 +164,7 @@ def _hours(seconds: float) -> str:
     return f"about {seconds / 3600:,.0f} h" if seconds > 36_000 else f"about {seconds / 3600:.1f} h"
 
 
-def print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskFacts]) -> None:
+def print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskInfo]) -> None:
     """The layout on what the sweep would run on now; a word where it has no room there."""
     where = "the cluster at hand"
     try:
