@@ -47,7 +47,7 @@ def lay_out(
     naming the field where even one of each, or what the spec asks for, has no room.
     """
     needs = _needs(nodes, runtime, resources, kinds or {"": EngineMemory()})
-    division = _Division(nodes, needs, resources, work)
+    division = Placer(nodes, needs, resources, work)
     division.begin(scorers)
     division.grow()
     return division.made()
@@ -72,7 +72,7 @@ def adapt(
         or not known
         or ((gpu := node.gpu) is not None and gpu.memory >= min(known))
     ]
-    division = _Division(usable, layout.needs, resources, work)
+    division = Placer(usable, layout.needs, resources, work)
     division.keep(layout)
     division.grow()
     return division.made()
@@ -114,7 +114,7 @@ def _needs(
     return needs
 
 
-class _Division:
+class Placer:
     """A layout while it grows: the room left, and what has its place."""
 
     def __init__(
