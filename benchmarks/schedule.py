@@ -82,12 +82,12 @@ def searcher(
     done, the CPU seconds of this process so far."""
     from elastic_ray.placement import TrainerSlot
     from elastic_ray.plan import bundle
-    from elastic_ray.progress.tracker import Board
+    from elastic_ray.progress.tracker import ProgressTracker
     from elastic_ray.schedule.trainer_slots import TrainerSlots
     from elastic_ray.schedule.tune_search import Release
 
     plan = planned(trials)
-    board = Board(plan, plan.starts, (), ())
+    board = ProgressTracker(plan, plan.starts, (), ())
     board.listen(lambda event, state: moments.append(time.process_time()))
     found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
     assert len(found) == trials

@@ -12,7 +12,7 @@ from elastic_ray.evaluation.evaluator import Prober
 from elastic_ray.placement import described, lay_out
 from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, Plan, Question
-from elastic_ray.progress.tracker import Board
+from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.spec import Resources, Runtime
 
 HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
@@ -21,7 +21,7 @@ HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
 class Answering:
     """Answers every question at once; `fails` are questions that it cannot."""
 
-    def __init__(self, plan: Plan, board: Board, fails: set[Question]) -> None:
+    def __init__(self, plan: Plan, board: ProgressTracker, fails: set[Question]) -> None:
         self._plan, self._board, self._fails = plan, board, fails
 
     async def open(self, group: EngineGroup, state: str) -> None: ...
@@ -51,7 +51,7 @@ class Answering:
         return []
 
 
-def probed(plan: Plan, board: Board, asker: Answering, then: Any = None) -> None:
+def probed(plan: Plan, board: ProgressTracker, asker: Answering, then: Any = None) -> None:
     """Run a prober to its end; `then` happens meanwhile."""
     kinds = {name: EngineMemory() for name in plan.groups}
     layout = lay_out(described("1x8xA100"), Runtime(), Resources(), kinds, [])
@@ -81,7 +81,7 @@ def lessons() -> Plan:
 
 def test_all_is_closed() -> None:
     plan = lessons()
-    board = Board(plan, plan.nodes, [], [])
+    board = ProgressTracker(plan, plan.nodes, [], [])
     probed(plan, board, Answering(plan, board, set()))
     assert board.closed == set(plan.questions()) and not board.lost
 
@@ -91,7 +91,7 @@ def test_a_teacher_that_failed_leaves_nobody_waiting(late: bool) -> None:
     plan = lessons()
     third = next(cell.state_id for cell in plan.cells if cell.positive == 24)
     taught = {les.state_id for les in plan.lessons if third in (les.teacher_id, les.student_id)}
-    board = Board(plan, set(plan.nodes) - {third} - taught, [], [])
+    board = ProgressTracker(plan, set(plan.nodes) - {third} - taught, [], [])
 
     def fails() -> None:
         board.state_failed(third, "diverged at step 3")
@@ -107,7 +107,7 @@ def test_a_teacher_that_failed_leaves_nobody_waiting(late: bool) -> None:
 def test_a_teacher_without_answers_loses_what_is_compared_on_them() -> None:
     plan = lessons()
     third = next(cell.state_id for cell in plan.cells if cell.positive == 24)
-    board = Board(plan, plan.nodes, [], [])
+    board = ProgressTracker(plan, plan.nodes, [], [])
     probed(plan, board, Answering(plan, board, {Question(third, "reviews", ANSWERS)}))
     compared = {q for q in plan.questions() if q.kind == DISTANCES and q.reference == third}
     assert compared and compared < set(board.lost)

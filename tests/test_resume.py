@@ -16,7 +16,7 @@ from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, Ladder, Plan, Questi
 from elastic_ray.progress.grid_rows import cell_rows, lesson_rows
 from elastic_ray.progress.outstanding import Outstanding, Recorded, outstanding
 from elastic_ray.progress.retention import Keeper
-from elastic_ray.progress.tracker import Board
+from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.spec import Spec
 
 DONE, DELETED = Recorded(True, None, True), Recorded(True, None, False)
@@ -229,7 +229,7 @@ class Simulation:
         left = outstanding(plan, recorded, still)
         done = {s for s, row in recorded.items() if row.done and s in plan.nodes}
         self.there = {s for s in done if recorded[s].kept}
-        self.board = Board(plan, done - left.remade, closed, closed)
+        self.board = ProgressTracker(plan, done - left.remade, closed, closed)
         self.board.failed.update(left.failed)
         self.keeper = Keeper(plan, self.board)
         self.left = left
@@ -377,7 +377,7 @@ def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> No
 
 def test_what_is_to_learn_from_a_silent_teacher_fails_and_says_so() -> None:
     plan = small(lessons={"pairs": [[1, 2]], "queries": 8})
-    board = Board(plan, [*plan.starts], [], [])
+    board = ProgressTracker(plan, [*plan.starts], [], [])
     for size in (8, 16):
         board.state_done(state(plan, size, 0))
     ladders = {ladder.id: ladder for ladder in plan.ladders}
@@ -407,7 +407,7 @@ def test_more_pairs_leave_what_is_there_as_it_was() -> None:
 
 def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:
     plan = small(probes={"code_length": {}})
-    board = Board(plan, plan.nodes, [], [])
+    board = ProgressTracker(plan, plan.nodes, [], [])
 
     def base() -> tuple[str, str | None]:
         row = next(r for r in cell_rows(plan, board) if not r["positive"])
@@ -427,7 +427,7 @@ def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:
 
 def test_cells_tell_how_they_went() -> None:
     plan = small()
-    board = Board(plan, [], [], [])
+    board = ProgressTracker(plan, [], [], [])
     board.state_done(state(plan, 0, 0))
     board.question_closed(Question(state(plan, 0, 0), "reviews", ANSWERS))
     board.state_failed(state(plan, 16, 0), "diverged")

@@ -15,7 +15,7 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 from elastic_ray.placement import TrainerSlot
 from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.progress.grid_rows import Failure
-from elastic_ray.progress.tracker import Board
+from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.schedule.trainer_slots import TrainerSlots
 from elastic_ray.schedule.tune_search import ATTEMPTS, SILENCE, Release
 from elastic_ray.spec import Spec
@@ -30,7 +30,7 @@ class Tuner:
     """Tune's side of a searcher: asks for trials, ends them; no process of its own."""
 
     def __init__(self, plan: Plan, slots: int, dice: random.Random) -> None:
-        self.board = Board(plan, (), (), ())
+        self.board = ProgressTracker(plan, (), (), ())
         self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
         self.failures: list[Failure] = []
         self.release = Release(

@@ -12,7 +12,7 @@ import pytest
 from elastic_ray.driver.checkpoint_cleanup import Tidying
 from elastic_ray.driver.coordination import Sharing
 from elastic_ray.progress.grid_rows import cell_rows
-from elastic_ray.progress.tracker import Board
+from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.results.leases import sweep_lease as claim
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
@@ -65,12 +65,12 @@ def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
     plan = plan_of(spec_of(positive=[8], negative=[8]))
     results = Results(tmp_path)
     base, first, second = list(plan.nodes)[1:4]
-    board = Board(plan, [], [], [])
+    board = ProgressTracker(plan, [], [], [])
     asked_again = []
     with claim.hold(results.folder, "a", str, print) as a:
         mine = Sharing(results, a, board)
         with claim.hold(results.folder, "b", str, print) as b:
-            others = Sharing(results, b, Board(plan, [], [], []))
+            others = Sharing(results, b, ProgressTracker(plan, [], [], []))
             assert others.take([first, second]) and not mine.take([first])
             with mine.alone() as alone:
                 assert not alone, "b may be about to start from what would go"
@@ -108,7 +108,7 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
         folder.mkdir(parents=True)
         row = {"state_id": state, "kind": kind, "status": "done", "sweep": plan.spec.sweep}
         results.write("states", [{**row, "checkpoint": results.checkpoint_name(state)}])
-    board = Board(plan, set(kinds), plan.questions(), plan.questions())
+    board = ProgressTracker(plan, set(kinds), plan.questions(), plan.questions())
     cells = [{**row, "sweep": "other"} for row in cell_rows(plan, board)]
     results.replace_cells("other", cells)
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
@@ -126,14 +126,14 @@ def test_a_store_that_fails_a_look_is_looked_at_again(
     plan = plan_of(spec_of(positive=[8], negative=[8]))
     results = Results(tmp_path)
     state = list(plan.nodes)[2]
-    board = Board(plan, [], [], [])
+    board = ProgressTracker(plan, [], [], [])
     asked_again = []
     with (
         claim.hold(results.folder, "a", str, print) as a,
         claim.hold(results.folder, "b", str, print) as b,
     ):
         mine = Sharing(results, a, board)
-        assert Sharing(results, b, Board(plan, [], [], [])).take([state])
+        assert Sharing(results, b, ProgressTracker(plan, [], [], [])).take([state])
         assert not mine.take([state])
 
         def refused(state: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..plan import Plan
 from ..progress.retention import Keeper, spared
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.schemas import ResultsError
 from ..results.store import Results
 from .coordination import Sharing
@@ -25,7 +25,9 @@ LEFT = (
 class Tidying:
     """Deletes a state's checkpoint once, after its record says so."""
 
-    def __init__(self, plan: Plan, board: Board, results: Results, sharing: Sharing) -> None:
+    def __init__(
+        self, plan: Plan, board: ProgressTracker, results: Results, sharing: Sharing
+    ) -> None:
         self._plan, self._results, self._sharing = plan, results, sharing
         self._keeper = Keeper(plan, board)
         self._deleted: set[str] = set()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from ..progress.outstanding import FOR_GOOD
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.leases.state_claims import Claims
 from ..results.leases.sweep_lease import Lease, alone_with_leases, running
 from ..results.schemas import ResultsError
@@ -30,7 +30,7 @@ class Sharing:
         self,
         results: Results,
         lease: Lease,
-        board: Board,
+        board: ProgressTracker,
         remade: frozenset[str] = frozenset(),
     ) -> None:
         self._results, self._lease, self._board, self._remade = results, lease, board, remade

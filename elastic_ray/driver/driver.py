@@ -43,7 +43,7 @@ from ..plan import ANSWERS, Plan, bundle, settings_of
 from ..progress.budget import Amount, Budget, held, uncounted
 from ..progress.grid_rows import Failure, cell_rows, lesson_rows
 from ..progress.outstanding import Outstanding
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.compaction import compact
 from ..results.leases.sweep_lease import Lease
 from ..results.schemas import ResultsError
@@ -75,7 +75,7 @@ COMPACT_EVERY = 300.0
 class Outcome:
     """How a sweep ended: the board, whether it was stopped, and seconds by kind of work."""
 
-    board: Board
+    board: ProgressTracker
     interrupted: bool
     seconds: float
 
@@ -85,7 +85,7 @@ def drive(
     loaded: Mapping[str, tasks.Task],
     results: Results,
     left: Outstanding,
-    board: Board,
+    board: ProgressTracker,
     stream: TextIO,
     lease: Lease,
     budget: Budget,
@@ -105,7 +105,7 @@ class _Drive:
         loaded: Mapping[str, tasks.Task],
         results: Results,
         left: Outstanding,
-        board: Board,
+        board: ProgressTracker,
         stream: TextIO,
         sharing: Sharing,
         budget: Budget,

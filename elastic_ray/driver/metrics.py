@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from ray.util.metrics import Counter, Gauge
 
 from ..progress.budget import Amount, Budget
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 
 EVERY = 2.0
 """Seconds between updates; Ray passes them on every ten."""
@@ -38,7 +38,7 @@ COUNTED = {
 class Metrics:
     """The figures of one sweep; `gpu_hours` is the estimate, None where there are no GPUs."""
 
-    def __init__(self, board: Board, gpu_hours: float | None) -> None:
+    def __init__(self, board: ProgressTracker, gpu_hours: float | None) -> None:
         self._board, self._gpu_hours = board, gpu_hours
         tag = {"sweep": board.plan.spec.sweep}
         self._gauges = {

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plan import Ladder
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 
 LINE_EVERY = 15.0
 """Seconds between plain progress lines."""
@@ -26,7 +26,12 @@ class Screen:
     """Shows a board; `seconds` estimates each ladder's work, `slots` how many train at a time."""
 
     def __init__(
-        self, stream: TextIO, board: Board, cost: dict[str, float], answer_cost: float, slots: int
+        self,
+        stream: TextIO,
+        board: ProgressTracker,
+        cost: dict[str, float],
+        answer_cost: float,
+        slots: int,
     ) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
         self._board, self._cost, self._slots = board, cost, slots

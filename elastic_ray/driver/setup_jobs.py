@@ -13,13 +13,13 @@ import ray
 
 from ..placement import PREPARE_CPUS, Layout, memory_share
 from ..plan import Plan, settings_of
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.store import Results
 from ..serving.types import ScorerConfig
 from ..training.provenance import git_revision
 
 
-async def make_start(plan: Plan, results: Results, board: Board, state: str) -> None:
+async def make_start(plan: Plan, results: Results, board: ProgressTracker, state: str) -> None:
     """Make and record a start state; raises what kept it from being made."""
     task = plan.start_task[state]
     board.now(f"start {state}", "making start states")
@@ -41,7 +41,7 @@ async def make_start(plan: Plan, results: Results, board: Board, state: str) -> 
 
 
 async def make_scorer(
-    plan: Plan, results: Results, board: Board, layout: Layout, task: str
+    plan: Plan, results: Results, board: ProgressTracker, layout: Layout, task: str
 ) -> tuple[ScorerConfig, float | None]:
     """The task's scorer: its configuration, and its held-out accuracy where it is the task's own,
     which is trained here if it is not there."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..placement import Layout
 from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, EngineGroup, Plan, Question, pairs_of
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..serving.errors import words_of
 from ..serving.types import Answer
 from .engine_slots import EngineSlots
@@ -49,7 +49,7 @@ class Prober:
     """Asks and scores; `run` ends when every question is closed, lost, or its state failed."""
 
     def __init__(
-        self, plan: Plan, board: Board, layout: Layout, asker: Asker, judging: Judging
+        self, plan: Plan, board: ProgressTracker, layout: Layout, asker: Asker, judging: Judging
     ) -> None:
         self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
         self._probes = plan.questions()

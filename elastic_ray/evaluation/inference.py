@@ -12,7 +12,7 @@ from typing import Any
 from ..checkpoints.reference import split_hub
 from ..placement import Layout, memory_share
 from ..plan import EngineGroup, Plan, Question
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.schemas import AlreadyRecorded
 from ..results.store import Results
 from ..serving.fleet import Fleet
@@ -31,7 +31,7 @@ class Asker:
         self,
         plan: Plan,
         results: Results,
-        board: Board,
+        board: ProgressTracker,
         fleet: Fleet,
         layout: Layout,
         prompts: Mapping[str, list[str]],

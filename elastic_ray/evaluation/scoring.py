@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..plan import Plan, Question
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.schemas import AlreadyRecorded
 from ..results.store import Results
 from ..serving.fleet import Fleet
@@ -31,7 +31,7 @@ class Judging:
         self,
         plan: Plan,
         results: Results,
-        board: Board,
+        board: ProgressTracker,
         fleet: Fleet,
         made: Mapping[str, Awaitable[Made]],
         loaded: Mapping[str, Task],

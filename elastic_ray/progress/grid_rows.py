@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..plan import Lesson, Plan
-from .tracker import Board
+from .tracker import ProgressTracker
 
 
-def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+def cell_rows(plan: Plan, board: ProgressTracker) -> list[dict[str, Any]]:
     """The `cells` table's rows as things stand."""
     rows = []
     for cell in plan.cells:
@@ -35,12 +35,12 @@ def cell_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
     return rows
 
 
-def lesson_rows(plan: Plan, board: Board) -> list[dict[str, Any]]:
+def lesson_rows(plan: Plan, board: ProgressTracker) -> list[dict[str, Any]]:
     """The `lessons` table's rows as things stand."""
     return [_lesson_row(plan, board, lesson) for lesson in plan.lessons]
 
 
-def _lesson_row(plan: Plan, board: Board, lesson: Lesson) -> dict[str, Any]:
+def _lesson_row(plan: Plan, board: ProgressTracker, lesson: Lesson) -> dict[str, Any]:
     status, error = board.status(lesson)
     return {
         "sweep": plan.spec.sweep,

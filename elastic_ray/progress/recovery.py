@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
 from ..results.store import Results
 from .outstanding import Outstanding, Recorded, outstanding
-from .tracker import Board
+from .tracker import ProgressTracker
 
 
-def board_of(plan: Plan, results: Results) -> tuple[Board, Outstanding]:
+def board_of(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding]:
     """The board of what is recorded, and what is left to do."""
     recorded = {
         state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
@@ -38,6 +38,6 @@ def board_of(plan: Plan, results: Results) -> tuple[Board, Outstanding]:
     unasked = {state for asked in still for state in asked.states}
     left = outstanding(plan, recorded, unasked)
     done = {s for s, row in recorded.items() if row.done and s not in left.remade}
-    board = Board(plan, done, answered, closed)
+    board = ProgressTracker(plan, done, answered, closed)
     board.failed.update(left.failed)
     return board, left

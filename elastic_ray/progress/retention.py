@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ..plan import Plan, Question
-from .tracker import Board
+from .tracker import ProgressTracker
 
 
 def spared(keep: str, kind: str) -> bool:
@@ -21,7 +21,7 @@ def spared(keep: str, kind: str) -> bool:
 class Keeper:
     """Answers, state by state, whether its checkpoint may be deleted now."""
 
-    def __init__(self, plan: Plan, board: Board) -> None:
+    def __init__(self, plan: Plan, board: ProgressTracker) -> None:
         self._plan, self._board = plan, board
         self._own = {rung.state_id: lad for lad in plan.ladders for rung in lad.rungs}
         self._questions: dict[str, list[Question]] = defaultdict(list)

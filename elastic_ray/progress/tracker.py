@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from ..plan import QUERIES, Answers, Dependency, Ladder, Plan, Point, Question
 
 
-class Board:
+class ProgressTracker:
     """What is done, what failed, what runs."""
 
     def __init__(

@@ -26,7 +26,7 @@ from ray.tune.stopper import Stopper
 from ..cluster.ray_cluster import gone
 from ..plan import Dependency, Trial
 from ..progress.grid_rows import Failure
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from .trainer_slots import TrainerSlots
 
 ATTEMPTS = 2
@@ -79,7 +79,7 @@ class Release(_StaysHere, Searcher):
 
     def __init__(
         self,
-        board: Board,
+        board: ProgressTracker,
         trials: Sequence[Trial],
         record_failures: Callable[[Sequence[Failure]], None],
         take: Callable[[Sequence[str]], bool],

@@ -12,7 +12,7 @@ from ..analysis.formatting import interval_of
 from ..analysis.labels import PATH_COLUMNS, model_name, path_row
 from ..analysis.measurements import measure_curves, measure_paths
 from ..plan import Lesson, Plan
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.store import Results
 
 PRINTED_METRICS = ("cross_entropy", "kl")
@@ -40,7 +40,7 @@ def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> N
     )
 
 
-def failures(plan: Plan, board: Board) -> list[str]:
+def failures(plan: Plan, board: ProgressTracker) -> list[str]:
     """A line for each point of the grid that failed, with its error."""
     found = []
     for point in plan.points:

@@ -30,7 +30,7 @@ from ..plan import Plan, check_models
 from ..progress.budget import Budget
 from ..progress.grid_rows import cell_rows, lesson_rows
 from ..progress.recovery import board_of
-from ..progress.tracker import Board
+from ..progress.tracker import ProgressTracker
 from ..results.leases.sweep_lease import Lease, hold
 from ..results.store import Results
 from ..spec import SpecError
@@ -58,7 +58,7 @@ def _fail(message: str, code: int) -> int:
 def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
     """Run the sweep, alone on these results."""
     results = Results(uri)
-    shown: list[Board] = []
+    shown: list[ProgressTracker] = []
     reasons: list[str] = []
 
     def stop(reason: str) -> None:
@@ -80,7 +80,7 @@ def _run_alone(
     loaded: Mapping[str, Task],
     results: Results,
     uri: str,
-    shown: list[Board],
+    shown: list[ProgressTracker],
     lease: Lease,
 ) -> int:
     began = time.monotonic()
@@ -156,7 +156,7 @@ def _drive(
     loaded: Mapping[str, Task],
     results: Results,
     left: Any,
-    board: Board,
+    board: ProgressTracker,
     log: Path,
     lease: Lease,
     budget: Budget,
@@ -207,7 +207,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
 
 
-def _print_time(console: Console, board: Board, seconds: float) -> None:
+def _print_time(console: Console, board: ProgressTracker, seconds: float) -> None:
     from ..driver.progress_display import clock
 
     spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(board.spent.items()))
