@@ -4,7 +4,7 @@
 
 Three measurements, in one run:
 
-- *ours*: the sweep's own searcher (`Release`, `run_trials`) on a planned grid in which half of the
+- *ours*: the sweep's own searcher (`TrialSearcher`, `run_trials`) on a planned grid in which half of the
   trials start from a state that another one makes; a trial sleeps a millisecond and says that its
   states are recorded. Nothing is trained.
 - *plain*: as many trials of the same work through Ray Tune with its default searcher; actors are
@@ -84,7 +84,7 @@ def searcher(
     from elastic_ray.plan import bundle
     from elastic_ray.progress.tracker import ProgressTracker
     from elastic_ray.schedule.trainer_slots import TrainerSlots
-    from elastic_ray.schedule.tune_search import Release
+    from elastic_ray.schedule.tune_search import TrialSearcher
 
     plan = planned(trials)
     board = ProgressTracker(plan, plan.starts, (), ())
@@ -93,7 +93,7 @@ def searcher(
     assert len(found) == trials
     slots = TrainerSlots([TrainerSlot(())] * concurrent)
     order = found[::-1] if backwards else found
-    return Release(board, order, lambda failures: None, bool, slots)
+    return TrialSearcher(board, order, lambda failures: None, bool, slots)
 
 
 def work(config: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.progress.grid_rows import Failure
 from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.schedule.trainer_slots import TrainerSlots
-from elastic_ray.schedule.tune_search import ATTEMPTS, SILENCE, Release
+from elastic_ray.schedule.tune_search import ATTEMPTS, SILENCE, TrialSearcher
 from elastic_ray.spec import Spec
 
 
@@ -33,7 +33,7 @@ class Tuner:
         self.board = ProgressTracker(plan, (), (), ())
         self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
         self.failures: list[Failure] = []
-        self.release = Release(
+        self.release = TrialSearcher(
             self.board, self.trials, self.failures.extend, lambda states: True, anywhere(slots)
         )
         self.running: dict[str, dict[str, Any]] = {}
@@ -87,7 +87,7 @@ def test_every_trial_is_released_once_in_order_when_its_parents_are_there(
     dice.shuffle(starts)
     while True:
         said = tune.fill()
-        if said == Release.FINISHED:
+        if said == TrialSearcher.FINISHED:
             break
         if starts and (not tune.running or dice.random() < 0.5):
             tune.board.state_done(starts.pop())
@@ -112,7 +112,7 @@ def test_a_start_that_fails_ends_what_needs_it_and_nothing_waits_for_ever(
             tune.board.state_failed(start, "out of reach")
         else:
             tune.board.state_done(start)
-    while tune.fill() != Release.FINISHED:
+    while tune.fill() != TrialSearcher.FINISHED:
         if tune.running:
             tune.end(next(iter(tune.running)), lost=False)
         else:
@@ -148,7 +148,7 @@ def test_once_stopped_nothing_is_released() -> None:
     for start in plan.starts:
         tune.board.state_done(start)
     tune.release.stopped.set()
-    assert tune.fill() == Release.FINISHED and not tune.released
+    assert tune.fill() == TrialSearcher.FINISHED and not tune.released
 
 
 def test_a_pupil_waits_for_its_teachers_answers_and_falls_with_them() -> None:
@@ -171,7 +171,7 @@ def test_a_pupil_waits_for_its_teachers_answers_and_falls_with_them() -> None:
         tune.board.question_answered(question)
         tune.board.question_closed(question)
     tune.board.question_lost(lost, "the engine died")
-    while tune.fill() != Release.FINISHED:
+    while tune.fill() != TrialSearcher.FINISHED:
         tune.end(next(iter(tune.running)), lost=False)
     assert all(tune.board.settled(state) for state in plan.nodes)
     assert tune.board.failed and set(tune.board.failed) < pupils
@@ -181,7 +181,7 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     plan = plan_of(spec_of(seeds=[0, 1]))
     tune = Tuner(plan, 4, random.Random(0))
     elsewhere = {rung.state_id for lad in plan.ladders for rung in lad.rungs}
-    tune.release = Release(
+    tune.release = TrialSearcher(
         tune.board,
         tune.trials,
         tune.failures.extend,
@@ -196,7 +196,7 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     elsewhere.clear()
     assert tune.release.suggest("t0") is None, "not before it is told to look again"
     tune.release.again()
-    while tune.fill() != Release.FINISHED:
+    while tune.fill() != TrialSearcher.FINISHED:
         tune.end(next(iter(tune.running)), lost=False)
     assert tune.board.done == set(plan.nodes)
 

@@ -50,7 +50,7 @@ from ..results.schemas import ResultsError
 from ..results.store import Results
 from ..schedule.trainer_slots import TrainerSlots
 from ..schedule.trial_worker import training
-from ..schedule.tune_search import Release, run_trials
+from ..schedule.tune_search import TrialSearcher, run_trials
 from ..serving.errors import words_of
 from ..serving.fleet import Fleet
 from ..serving.reaper import guard
@@ -134,7 +134,9 @@ class _Drive:
             stream, board, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
         )
         self.slots = TrainerSlots(self.layout.trainer_slots)
-        self.release = Release(board, self.trials, self._record_failures, sharing.take, self.slots)
+        self.release = TrialSearcher(
+            board, self.trials, self._record_failures, sharing.take, self.slots
+        )
         self.tidying = Tidying(plan, board, results, sharing)
         self.fleet = Fleet(guard())
         self.prober: Prober | None = None

@@ -68,7 +68,7 @@ class _StaysHere:
         return (object, ())
 
 
-class Release(_StaysHere, Searcher):
+class TrialSearcher(_StaysHere, Searcher):
     """The searcher: suggests a trial when its parents are recorded, None while none is ready.
 
     Trials are released in the order given, those that are tried again first. What a suggestion
@@ -265,7 +265,7 @@ class Release(_StaysHere, Searcher):
 
 
 class _Stop(_StaysHere, Stopper):
-    def __init__(self, release: Release) -> None:
+    def __init__(self, release: TrialSearcher) -> None:
         self._release = release
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -275,11 +275,11 @@ class _Stop(_StaysHere, Stopper):
         return self._release.stopped.is_set()
 
 
-def run_trials(release: Release, work: Callable[[dict[str, Any]], None]) -> None:
+def run_trials(release: TrialSearcher, work: Callable[[dict[str, Any]], None]) -> None:
     """Run trials until the searcher says that all are finished, or `release.stopped` is set.
 
     `work` is called with a suggestion, in a process of the trial's, and reports what
-    `Release.on_trial_result` takes. Blocks; may run in a thread.
+    `TrialSearcher.on_trial_result` takes. Blocks; may run in a thread.
     """
     # Tune's own logs of each trial go with the scratch folder: nobody would read them.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
