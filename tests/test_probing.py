@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from small_sweeps import COMMIT, plan_of, spec_of
 
-from elastic_ray.evaluation.evaluator import Prober
+from elastic_ray.evaluation.evaluator import Evaluator
 from elastic_ray.placement import described, lay_out
 from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, Plan, Question
@@ -57,7 +57,7 @@ def probed(plan: Plan, board: ProgressTracker, asker: Answering, then: Any = Non
     layout = lay_out(described("1x8xA100"), Runtime(), Resources(), kinds, [])
 
     async def run() -> None:
-        prober = Prober(plan, board, layout, asker, asker)  # type: ignore[arg-type]
+        prober = Evaluator(plan, board, layout, asker, asker)  # type: ignore[arg-type]
         running = asyncio.ensure_future(prober.run())
         await asyncio.sleep(0.1)
         if then:

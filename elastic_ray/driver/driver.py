@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 from .. import tasks
 from ..cluster.ray_cluster import staying
-from ..evaluation.evaluator import Prober
+from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import Asker
 from ..evaluation.prompts import _prompts, _texts
 from ..evaluation.scoring import Judging
@@ -139,7 +139,7 @@ class _Drive:
         )
         self.tidying = Tidying(plan, board, results, sharing)
         self.fleet = Fleet(guard())
-        self.prober: Prober | None = None
+        self.prober: Evaluator | None = None
         self.gpu_hours = gpu_hours(plan, loaded, self.layout)
         self.metrics = Metrics(board, self.gpu_hours)
         self._interrupted = self._unanswered = False
@@ -200,7 +200,7 @@ class _Drive:
         }
         patient = await asyncio.to_thread(Results, self.results.uri, patient=True)
         shared = (self.plan, patient, self.board, fleet)
-        prober = self.prober = Prober(
+        prober = self.prober = Evaluator(
             self.plan,
             self.board,
             self.layout,
@@ -225,7 +225,7 @@ class _Drive:
         if left := self.tidying.rest():
             self.screen.say(left)
 
-    async def _watch(self, prober: Prober, fleet: Fleet) -> None:
+    async def _watch(self, prober: Evaluator, fleet: Fleet) -> None:
         """Look now and then what is slow, and which nodes came or went, and lay out what is free
         anew."""
         while True:
@@ -239,7 +239,7 @@ class _Drive:
             except Exception as e:  # what runs goes on; the next look may succeed
                 self.screen.say(f"the cluster's nodes cannot be counted on anew: {words_of(e)}")
 
-    async def _adapt(self, nodes: tuple[Node, ...], prober: Prober, fleet: Fleet) -> None:
+    async def _adapt(self, nodes: tuple[Node, ...], prober: Evaluator, fleet: Fleet) -> None:
         before = {node.name for node in self.nodes}
         now = {node.name for node in nodes}
         self.layout = adapt(self.layout, nodes, self.plan.spec.resources, self.work)

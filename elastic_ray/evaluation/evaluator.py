@@ -45,7 +45,7 @@ class _Crew:
     lanes: int = 0
 
 
-class Prober:
+class Evaluator:
     """Asks and scores; `run` ends when every question is closed, lost, or its state failed."""
 
     def __init__(
