@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from .. import tasks
 from ..cluster.ray_cluster import staying
 from ..evaluation.evaluator import Evaluator
-from ..evaluation.inference import Asker
+from ..evaluation.inference import InferenceRunner
 from ..evaluation.prompts import _prompts, _texts
 from ..evaluation.scoring import Judging
 from ..placement import (
@@ -204,7 +204,9 @@ class _Drive:
             self.plan,
             self.board,
             self.layout,
-            Asker(*shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say),
+            InferenceRunner(
+                *shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say
+            ),
             Judging(*shared, scorers, self.loaded, self.screen.say),
         )
         await self._place_scorers(fleet)

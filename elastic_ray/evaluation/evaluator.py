@@ -18,7 +18,7 @@ from ..progress.tracker import ProgressTracker
 from ..serving.errors import words_of
 from ..serving.types import Answer
 from .engine_slots import EngineSlots
-from .inference import Asker
+from .inference import InferenceRunner
 from .scoring import Judging
 
 STARTS = 2
@@ -49,7 +49,12 @@ class Evaluator:
     """Asks and scores; `run` ends when every question is closed, lost, or its state failed."""
 
     def __init__(
-        self, plan: Plan, board: ProgressTracker, layout: Layout, asker: Asker, judging: Judging
+        self,
+        plan: Plan,
+        board: ProgressTracker,
+        layout: Layout,
+        asker: InferenceRunner,
+        judging: Judging,
     ) -> None:
         self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
         self._probes = plan.questions()

@@ -23,7 +23,7 @@ class WrongState(RuntimeError):
     """An engine answered while it held another state than it was asked about."""
 
 
-class Asker:
+class InferenceRunner:
     """Asks engines; `prompts` holds each task's held-out prompts, those of lessons last, `texts`
     its held-out texts by distribution (none where no code lengths are asked for)."""
 
