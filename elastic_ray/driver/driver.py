@@ -22,7 +22,7 @@ from ..cluster.ray_cluster import staying
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import InferenceRunner
 from ..evaluation.prompts import _prompts, _texts
-from ..evaluation.scoring import Judging
+from ..evaluation.scoring import ScoringRunner
 from ..placement import (
     Layout,
     Node,
@@ -207,7 +207,7 @@ class _Drive:
             InferenceRunner(
                 *shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say
             ),
-            Judging(*shared, scorers, self.loaded, self.screen.say),
+            ScoringRunner(*shared, scorers, self.loaded, self.screen.say),
         )
         await self._place_scorers(fleet)
         watching = asyncio.ensure_future(self._watch(prober, fleet))

@@ -19,7 +19,7 @@ from ..serving.errors import words_of
 from ..serving.types import Answer
 from .engine_slots import EngineSlots
 from .inference import InferenceRunner
-from .scoring import Judging
+from .scoring import ScoringRunner
 
 STARTS = 2
 """Failed starts of one kind of engine after which it is given up."""
@@ -54,7 +54,7 @@ class Evaluator:
         board: ProgressTracker,
         layout: Layout,
         asker: InferenceRunner,
-        judging: Judging,
+        judging: ScoringRunner,
     ) -> None:
         self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
         self._probes = plan.questions()

@@ -20,7 +20,7 @@ Made = tuple[ScorerConfig, float | None]
 """A scorer's configuration and held-out accuracy (None where it is not known)."""
 
 
-class Judging:
+class ScoringRunner:
     """Scores answers; `made` gives each task's scorer once it is there (it may be trained first).
     `loaded` holds the tasks, which say what a scorer reads of an answer.
 
