@@ -15,7 +15,7 @@ from small_sweeps import COMMIT, plan_of, spec_of, specs
 from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, Ladder, Plan, Question
 from elastic_ray.progress.grid_rows import cell_rows, lesson_rows
 from elastic_ray.progress.outstanding import Outstanding, Recorded, outstanding
-from elastic_ray.progress.retention import Keeper
+from elastic_ray.progress.retention import RetentionPolicy
 from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.spec import Spec
 
@@ -231,7 +231,7 @@ class Simulation:
         self.there = {s for s in done if recorded[s].kept}
         self.board = ProgressTracker(plan, done - left.remade, closed, closed)
         self.board.failed.update(left.failed)
-        self.keeper = Keeper(plan, self.board)
+        self.keeper = RetentionPolicy(plan, self.board)
         self.left = left
         self.made: set[str] = set()
         self.points: dict[str, str] = {}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from ..plan import Plan
-from ..progress.retention import Keeper, spared
+from ..progress.retention import RetentionPolicy, spared
 from ..progress.tracker import ProgressTracker
 from ..results.schemas import ResultsError
 from ..results.store import Results
@@ -29,7 +29,7 @@ class Tidying:
         self, plan: Plan, board: ProgressTracker, results: Results, sharing: Sharing
     ) -> None:
         self._plan, self._results, self._sharing = plan, results, sharing
-        self._keeper = Keeper(plan, board)
+        self._keeper = RetentionPolicy(plan, board)
         self._deleted: set[str] = set()
         self._others: set[str] = set()
         self._asked = -math.inf

@@ -18,7 +18,7 @@ def spared(keep: str, kind: str) -> bool:
     return keep == "all" or (keep == "base" and kind in ("start", "pretrain"))
 
 
-class Keeper:
+class RetentionPolicy:
     """Answers, state by state, whether its checkpoint may be deleted now."""
 
     def __init__(self, plan: Plan, board: ProgressTracker) -> None:
