@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from elastic_ray.driver.checkpoint_cleanup import Tidying
+from elastic_ray.driver.checkpoint_cleanup import CheckpointCleanup
 from elastic_ray.driver.coordination import Sharing
 from elastic_ray.progress.grid_rows import cell_rows
 from elastic_ray.progress.tracker import ProgressTracker
@@ -114,7 +114,7 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps("other", [asked])
     with claim.hold(results.folder, plan.spec.sweep, str, print) as lease:
-        Tidying(plan, board, results, Sharing(results, lease, board)).rest()
+        CheckpointCleanup(plan, board, results, Sharing(results, lease, board)).rest()
     there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}
     assert there == kept
     assert {kinds[folder.name] for folder in (tmp_path / "checkpoints").iterdir()} == kept

@@ -22,7 +22,7 @@ LEFT = (
 )
 
 
-class Tidying:
+class CheckpointCleanup:
     """Deletes a state's checkpoint once, after its record says so."""
 
     def __init__(

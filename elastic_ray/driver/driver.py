@@ -57,7 +57,7 @@ from ..serving.reaper import guard
 from ..serving.types import ScorerConfig
 from ..training.job import TrainJob
 from ..training.provenance import git_revision
-from .checkpoint_cleanup import Tidying
+from .checkpoint_cleanup import CheckpointCleanup
 from .coordination import LOOK, Sharing
 from .metrics import Metrics
 from .progress_display import Screen
@@ -137,7 +137,7 @@ class _Drive:
         self.release = TrialSearcher(
             board, self.trials, self._record_failures, sharing.take, self.slots
         )
-        self.tidying = Tidying(plan, board, results, sharing)
+        self.tidying = CheckpointCleanup(plan, board, results, sharing)
         self.fleet = Fleet(guard())
         self.prober: Evaluator | None = None
         self.gpu_hours = gpu_hours(plan, loaded, self.layout)
