@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from elastic_ray.driver.checkpoint_cleanup import CheckpointCleanup
-from elastic_ray.driver.coordination import Sharing
+from elastic_ray.driver.coordination import StateCoordinator
 from elastic_ray.progress.grid_rows import cell_rows
 from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.results.leases import sweep_lease as claim
@@ -68,9 +68,9 @@ def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
     board = ProgressTracker(plan, [], [], [])
     asked_again = []
     with claim.hold(results.folder, "a", str, print) as a:
-        mine = Sharing(results, a, board)
+        mine = StateCoordinator(results, a, board)
         with claim.hold(results.folder, "b", str, print) as b:
-            others = Sharing(results, b, ProgressTracker(plan, [], [], []))
+            others = StateCoordinator(results, b, ProgressTracker(plan, [], [], []))
             assert others.take([first, second]) and not mine.take([first])
             with mine.alone() as alone:
                 assert not alone, "b may be about to start from what would go"
@@ -114,7 +114,7 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps("other", [asked])
     with claim.hold(results.folder, plan.spec.sweep, str, print) as lease:
-        CheckpointCleanup(plan, board, results, Sharing(results, lease, board)).rest()
+        CheckpointCleanup(plan, board, results, StateCoordinator(results, lease, board)).rest()
     there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}
     assert there == kept
     assert {kinds[folder.name] for folder in (tmp_path / "checkpoints").iterdir()} == kept
@@ -132,8 +132,8 @@ def test_a_store_that_fails_a_look_is_looked_at_again(
         claim.hold(results.folder, "a", str, print) as a,
         claim.hold(results.folder, "b", str, print) as b,
     ):
-        mine = Sharing(results, a, board)
-        assert Sharing(results, b, ProgressTracker(plan, [], [], [])).take([state])
+        mine = StateCoordinator(results, a, board)
+        assert StateCoordinator(results, b, ProgressTracker(plan, [], [], [])).take([state])
         assert not mine.take([state])
 
         def refused(state: str) -> None:

@@ -12,7 +12,7 @@ from ..progress.retention import RetentionPolicy, spared
 from ..progress.tracker import ProgressTracker
 from ..results.schemas import ResultsError
 from ..results.store import Results
-from .coordination import Sharing
+from .coordination import StateCoordinator
 
 LOOK = 10.0
 """Seconds for which it is remembered what other sweeps keep."""
@@ -26,7 +26,7 @@ class CheckpointCleanup:
     """Deletes a state's checkpoint once, after its record says so."""
 
     def __init__(
-        self, plan: Plan, board: ProgressTracker, results: Results, sharing: Sharing
+        self, plan: Plan, board: ProgressTracker, results: Results, sharing: StateCoordinator
     ) -> None:
         self._plan, self._results, self._sharing = plan, results, sharing
         self._keeper = RetentionPolicy(plan, board)

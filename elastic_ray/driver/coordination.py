@@ -23,7 +23,7 @@ LOOK = 3.0
 """Seconds between looks at what others have recorded."""
 
 
-class Sharing:
+class StateCoordinator:
     """The claims of one driver; `remade` are states on record whose checkpoint is wanted again."""
 
     def __init__(

@@ -58,7 +58,7 @@ from ..serving.types import ScorerConfig
 from ..training.job import TrainJob
 from ..training.provenance import git_revision
 from .checkpoint_cleanup import CheckpointCleanup
-from .coordination import LOOK, Sharing
+from .coordination import LOOK, StateCoordinator
 from .metrics import Metrics
 from .progress_display import Screen
 from .setup_jobs import make_scorer, make_start
@@ -94,7 +94,7 @@ def drive(
 
     `lease` is the sweep's, held as long as this runs. Once `budget` is used up this stops too.
     """
-    sharing = Sharing(results, lease, board, left.remade)
+    sharing = StateCoordinator(results, lease, board, left.remade)
     return asyncio.run(_Drive(plan, loaded, results, left, board, stream, sharing, budget).run())
 
 
@@ -107,7 +107,7 @@ class _Drive:
         left: Outstanding,
         board: ProgressTracker,
         stream: TextIO,
-        sharing: Sharing,
+        sharing: StateCoordinator,
         budget: Budget,
     ) -> None:
         self.plan, self.loaded, self.results = plan, loaded, results

@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 
 from ..driver.checkpoint_cleanup import CheckpointCleanup
-from ..driver.coordination import Sharing
+from ..driver.coordination import StateCoordinator
 from ..plan import Plan, check_models
 from ..progress.budget import Budget
 from ..progress.grid_rows import cell_rows, lesson_rows
@@ -123,7 +123,9 @@ def _run_alone(
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
         interrupted, broken = _drive(plan, loaded, results, left, board, log, lease, budget)
         budget.record()
-    elif words := CheckpointCleanup(plan, board, results, Sharing(results, lease, board)).rest():
+    elif words := CheckpointCleanup(
+        plan, board, results, StateCoordinator(results, lease, board)
+    ).rest():
         console.print(words)
     results.replace_cells(name, cell_rows(plan, board))
     if plan.lessons or results.has("lessons", sweep=name):
