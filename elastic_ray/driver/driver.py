@@ -60,7 +60,7 @@ from ..training.provenance import git_revision
 from .checkpoint_cleanup import CheckpointCleanup
 from .coordination import LOOK, StateCoordinator
 from .metrics import Metrics
-from .progress_display import Screen
+from .progress_display import ProgressDisplay
 from .setup_jobs import make_scorer, make_start
 
 CELLS_EVERY = 30.0
@@ -130,7 +130,7 @@ class _Drive:
             for lad in plan.ladders
         }
         self.trials = bundle(left.ladders, lambda lad: cost[lad.id], self.layout.trainers)
-        self.screen = Screen(
+        self.screen = ProgressDisplay(
             stream, board, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
         )
         self.slots = TrainerSlots(self.layout.trainer_slots)

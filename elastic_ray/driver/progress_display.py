@@ -22,7 +22,7 @@ LINE_EVERY = 15.0
 """Seconds between plain progress lines."""
 
 
-class Screen:
+class ProgressDisplay:
     """Shows a board; `seconds` estimates each ladder's work, `slots` how many train at a time."""
 
     def __init__(
