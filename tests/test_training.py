@@ -140,7 +140,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         import ray.train
 
         from elastic_ray.training import ladder as module
-        from elastic_ray.training.ladder import Climber, walk
+        from elastic_ray.training.ladder import LadderTrainer, walk
 
         def leave(job: TrainJob) -> None:
             """Walk a ladder with notice of the node's end after every third step."""
@@ -154,7 +154,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
                     return len(told) == 3
 
                 rank, workers = context.get_world_rank(), context.get_world_size()
-                climber = Climber(job, rank, workers, lambda said: None, noticed)
+                climber = LadderTrainer(job, rank, workers, lambda said: None, noticed)
                 climber.climb(job.ladders[0])
                 leaving = climber.leaving
 
@@ -175,7 +175,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         # A process that ends right after the second rung; another one goes on.
         job = config["cut"]
         try:
-            climber = Climber(job, 0, 1, cut)
+            climber = LadderTrainer(job, 0, 1, cut)
             climber.tell = lambda words, at_once=False: cut(words)  # type: ignore[method-assign]
             climber.climb(job.ladders[0])
         except Cut:

@@ -1,6 +1,6 @@
 """One ladder, inside the workers of a Ray Train run: parent's weights in, snapshots out.
 
-Every rank runs `Climber.climb`. Each ladder starts from its parent's *saved* weights with a fresh
+Every rank runs `LadderTrainer.climb`. Each ladder starts from its parent's *saved* weights with a fresh
 optimiser, also when both ran in this process (design, rule 3). After a rung: weights saved, then
 the state recorded, then reported. A ladder that cannot go on is recorded as failed, rung by rung,
 and the next one begins; ranks agree on it first, so that none waits for another. Where the cloud
@@ -43,7 +43,7 @@ REPORT_EVERY = 0.5
 Report = Callable[[dict[str, Any]], None]
 
 
-class Climber:
+class LadderTrainer:
     """Walks ladders on this rank. `report` is called by all ranks in step, rank 0's words count;
     after it `noticed`, which says whether a node of theirs is about to be taken away."""
 
@@ -240,7 +240,7 @@ def walk(config: Mapping[str, Any]) -> None:
     job: TrainJob = config["job"]
     torch.set_num_threads(math.ceil(job.runtime.cpus_per_worker))
     context = ray.train.get_context()
-    climber = Climber(
+    climber = LadderTrainer(
         job,
         context.get_world_rank(),
         context.get_world_size(),
