@@ -30,7 +30,7 @@ from .batches import learning_rate, order, steps
 from .job import TrainingError, TrainJob
 from .provenance import versions
 from .resume_point import remove_older, remove_point
-from .trainer import Learner
+from .trainer import Trainer
 
 PATIENCE = 20
 """Steps in a row with a loss above `HOPELESS` x log(vocabulary) after which a ladder diverged."""
@@ -81,7 +81,7 @@ class LadderTrainer:
         run = None
         error = None
         try:
-            run = Learner(self._job, ladder, self._results, self._rank, self._workers)
+            run = Trainer(self._job, ladder, self._results, self._rank, self._workers)
         except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
             error = f"{type(e).__name__}: {e}"
         error = self._agree(error)
@@ -103,7 +103,7 @@ class LadderTrainer:
                 done.append(rung.state_id)
         return done
 
-    def _walk(self, run: Learner, ladder: Ladder, wanted: set[str]) -> str | None:
+    def _walk(self, run: Trainer, ladder: Ladder, wanted: set[str]) -> str | None:
         """Take every step; returns the error that ended it early, on all ranks the same."""
         recipe = ladder.stage.recipe
         total = steps(ladder.examples, recipe)
@@ -141,7 +141,7 @@ class LadderTrainer:
                 return None
         return None
 
-    def _pause(self, run: Learner, ladder: Ladder) -> None:
+    def _pause(self, run: Trainer, ladder: Ladder) -> None:
         """Note where to go on, between two snapshots; without it the last one will have to do."""
         recipe = ladder.stage.recipe
         passed = [r.state_id for r in ladder.rungs if steps(r.examples, recipe) <= run.step]
@@ -171,7 +171,7 @@ class LadderTrainer:
         )
         return {"ladder": ladder.id, "examples": examples, "words": words}
 
-    def _take(self, run: Learner, ladder: Ladder, rung: Rung, wanted: bool) -> str | None:
+    def _take(self, run: Trainer, ladder: Ladder, rung: Rung, wanted: bool) -> str | None:
         """Save and record a rung; the error in words, if it cannot be."""
         try:
             weights = run.weights()

@@ -19,7 +19,7 @@ from .provenance import hardware, versions
 from .resume_point import Optimizer, ResumePoint, load_point, save_point
 
 
-class Learner:
+class Trainer:
     """The model and its engine while a ladder trains."""
 
     def __init__(
