@@ -13,7 +13,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util import placement_group_table
 
-from elastic_ray.training.process_group import Group
+from elastic_ray.training.process_group import ProcessGroupConfig
 
 
 def test_a_group_that_cannot_be_set_up_gives_its_room_back(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_group_that_cannot_be_set_up_gives_its_room_back(tmp_path: Path) -> No
             TorchTrainer(
                 lambda: None,
                 scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
-                torch_config=Group(backend="gloo"),
+                torch_config=ProcessGroupConfig(backend="gloo"),
                 run_config=RunConfig(
                     storage_path=str(tmp_path),
                     worker_runtime_env={"env_vars": {"GLOO_SOCKET_IFNAME": "nowhere"}},

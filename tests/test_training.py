@@ -29,7 +29,7 @@ from elastic_ray.spec.shorthand import expand
 from elastic_ray.tasks.registry import load_task
 from elastic_ray.training.batches import learning_rate, order, steps, tokenize
 from elastic_ray.training.job import TrainJob
-from elastic_ray.training.process_group import Group
+from elastic_ray.training.process_group import ProcessGroupConfig
 from elastic_ray.training.start_states import prepare_start
 
 ASKED = {
@@ -195,7 +195,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 walk_all,
                 train_loop_config={"jobs": whole, "left": left, "cut": broken},
                 scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
-                torch_config=Group(backend="gloo"),
+                torch_config=ProcessGroupConfig(backend="gloo"),
                 run_config=RunConfig(
                     storage_path=str(root / "ray"),
                     worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cpu"}},

@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 
 
-class Group(TorchConfig):
+class ProcessGroupConfig(TorchConfig):
     """`TorchConfig` with the set-up of this module; `backend` is gloo or nccl."""
 
     @property

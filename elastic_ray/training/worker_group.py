@@ -28,7 +28,7 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from .process_group import Group
+    from .process_group import ProcessGroupConfig
 
     runtime = job.runtime
     gpus = runtime.gpus_per_worker or 0.0
@@ -47,7 +47,7 @@ def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
                 resources_per_worker=resources,
                 label_selector=[{NODE_ID: node} for node in job.nodes] or None,
             ),
-            torch_config=Group(backend="nccl" if gpus else "gloo"),
+            torch_config=ProcessGroupConfig(backend="nccl" if gpus else "gloo"),
             run_config=RunConfig(
                 storage_path=scratch,
                 failure_config=FailureConfig(
