@@ -57,14 +57,14 @@ def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
 
 def _reports(job: TrainJob, told: Queue) -> Iterator[dict[str, Any]]:
     """Train; what the workers report meanwhile, and at last what ended them, if something did."""
-    from ..training.report_callback import Telling
+    from ..training.report_callback import ReportCallback
     from ..training.worker_group import train
 
     crashes: list[str] = []
 
     def work() -> None:
         try:
-            train(job, callbacks=[Telling(told)])
+            train(job, callbacks=[ReportCallback(told)])
         except Exception as e:
             crashes.append(f"{type(e).__name__}: {e}"[:2000])
 

@@ -8,7 +8,7 @@ from ray.train import UserCallback
 from ray.util.queue import Queue
 
 
-class Telling(UserCallback):
+class ReportCallback(UserCallback):
     """Puts each report of the first worker into a queue; training waits while that is full."""
 
     def __init__(self, told: Queue) -> None:
