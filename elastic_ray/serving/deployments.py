@@ -22,7 +22,7 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 
 from ..results.storage.folder import fetched
 from .engines.engine import Engine, make_engine
-from .engines.scorer import Judge, make_judge
+from .engines.scorer import ScorerBackend, make_judge
 from .engines.transformers_engine import PlainEngine
 from .errors import EngineError
 from .types import (
@@ -83,7 +83,7 @@ _guards: list[subprocess.Popen[bytes]] = []
 """Kept for their pipes, which must stay open as long as this process lives."""
 
 
-async def _end_if_dead(part: Engine | Judge) -> None:
+async def _end_if_dead(part: Engine | ScorerBackend) -> None:
     """End this replica if its engine can answer no more: Serve starts another, and callers, who
     see an actor that died, try again there. Without it they would fail until the next check."""
     try:

@@ -22,7 +22,7 @@ BATCH = 64
 """Texts that transformers reads at once."""
 
 
-class Judge(Protocol):
+class ScorerBackend(Protocol):
     """What a replica needs of a scorer."""
 
     version: str
@@ -37,7 +37,7 @@ class Judge(Protocol):
     async def close(self) -> None: ...
 
 
-def make_judge(config: ScorerConfig) -> Judge:
+def make_judge(config: ScorerConfig) -> ScorerBackend:
     """The scorer that the configuration asks for; `EngineError` where it cannot be had."""
     if config.kind == "transformers":
         return PlainJudge(config)
