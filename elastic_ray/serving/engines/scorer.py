@@ -43,7 +43,7 @@ def make_judge(config: ScorerConfig) -> ScorerBackend:
         return PlainJudge(config)
     missing = why_no_vllm()
     if missing is None:
-        return VllmJudge(config)
+        return VllmScorer(config)
     if config.kind == "vllm":
         raise EngineError(f"scorer {config.name}: vLLM cannot be had here: {missing}")
     return PlainJudge(config, f"vLLM cannot be had here ({missing}); transformers steps in")
@@ -77,7 +77,7 @@ class _Reader:
         return list(found.input_ids)
 
 
-class VllmJudge:
+class VllmScorer:
     """vLLM's pooling runner; one raw value where the classifier has one output."""
 
     notice: str | None = None
