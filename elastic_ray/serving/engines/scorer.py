@@ -40,13 +40,13 @@ class ScorerBackend(Protocol):
 def make_judge(config: ScorerConfig) -> ScorerBackend:
     """The scorer that the configuration asks for; `EngineError` where it cannot be had."""
     if config.kind == "transformers":
-        return PlainJudge(config)
+        return TransformersScorer(config)
     missing = why_no_vllm()
     if missing is None:
         return VllmScorer(config)
     if config.kind == "vllm":
         raise EngineError(f"scorer {config.name}: vLLM cannot be had here: {missing}")
-    return PlainJudge(config, f"vLLM cannot be had here ({missing}); transformers steps in")
+    return TransformersScorer(config, f"vLLM cannot be had here ({missing}); transformers steps in")
 
 
 class _Reader:
@@ -151,7 +151,7 @@ class VllmScorer:
         self._llm.shutdown()
 
 
-class PlainJudge:
+class TransformersScorer:
     """transformers' sequence classification."""
 
     def __init__(self, config: ScorerConfig, notice: str | None = None) -> None:
