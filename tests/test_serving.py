@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from elastic_ray.checkpoints.files import checkpoint_checksum
-from elastic_ray.serving.engines.scorer import make_judge
+from elastic_ray.serving.engines.scorer import make_scorer_backend
 from elastic_ray.serving.engines.transformers_engine import PlainEngine
 from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS, why_no_vllm
 from elastic_ray.serving.errors import EngineError
@@ -417,11 +417,15 @@ def test_scores_equal_transformers(served: Served) -> None:
 
 
 def test_the_transformers_scorer_gives_the_same_scores(served: Served) -> None:
-    plain = asyncio.run(make_judge(judge(served.root, "share", "transformers")).score(TEXTS))
+    plain = asyncio.run(
+        make_scorer_backend(judge(served.root, "share", "transformers")).score(TEXTS)
+    )
     for one, other in zip(plain, served.scores["share"], strict=True):
         assert one.score == other.score
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
-    means = asyncio.run(make_judge(judge(served.root, "mean", "transformers")).score(TEXTS))
+    means = asyncio.run(
+        make_scorer_backend(judge(served.root, "mean", "transformers")).score(TEXTS)
+    )
     assert [m.score for m in means] == [pytest.approx(p.probability, abs=1e-6) for p in plain]
 
 

@@ -22,7 +22,7 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 
 from ..results.storage.folder import fetched
 from .engines.engine import Engine, make_engine
-from .engines.scorer import ScorerBackend, make_judge
+from .engines.scorer import ScorerBackend, make_scorer_backend
 from .engines.transformers_engine import PlainEngine
 from .errors import EngineError
 from .types import (
@@ -182,7 +182,7 @@ class ScorerReplica:
     def __init__(self, config: ScorerConfig) -> None:
         _end_together()
         with fetched(config.checkpoint) as folder:
-            self._judge = make_judge(replace(config, checkpoint=folder))
+            self._judge = make_scorer_backend(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:
         return {"engine": self._judge.version, "notice": self._judge.notice}

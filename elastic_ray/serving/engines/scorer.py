@@ -37,7 +37,7 @@ class ScorerBackend(Protocol):
     async def close(self) -> None: ...
 
 
-def make_judge(config: ScorerConfig) -> ScorerBackend:
+def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
     """The scorer that the configuration asks for; `EngineError` where it cannot be had."""
     if config.kind == "transformers":
         return TransformersScorer(config)
