@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.results.store import Results
 from elastic_ray.serving.engines.next_token import Predictor
-from elastic_ray.serving.engines.transformers_engine import PlainEngine
+from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.types import EngineConfig, Text, Weights
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
@@ -122,7 +122,7 @@ def test_the_size_is_the_measured_code_length(
     config = EngineConfig("plain", "transformers", place, None, state, "float32", POSITIONS + 1)
 
     async def measure() -> list[float]:
-        engine = PlainEngine(config)
+        engine = TransformersEngine(config)
         engine._longest = POSITIONS + 1  # a token after the window, which this engine never reads
         weights = Weights(state, place, None, checkpoint_checksum(place))
         await engine.take(weights)

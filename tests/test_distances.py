@@ -26,7 +26,7 @@ from elastic_ray.serving.engines.distances import (
     of_texts,
     tokens_of,
 )
-from elastic_ray.serving.engines.transformers_engine import PlainEngine
+from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import Answer, Compared, EngineConfig, Weights
 
@@ -191,7 +191,7 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
         for seed, name in enumerate(("student", "teacher", "other"))
     }
     weights = {name: Weights(name, str(folder)) for name, folder in folders.items()}
-    engine = PlainEngine(
+    engine = TransformersEngine(
         EngineConfig(
             "pairs", "transformers", str(folders["student"]), None, "student", "float32", 64
         )
@@ -238,7 +238,9 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
     adapted = Weights("lora", str(folders[0]), None, None, str(tmp_path / "adapter"), "full")
     teacher = Weights("teacher", str(folders[1]))
     place = str(folders[0])
-    engine = PlainEngine(EngineConfig("p", "transformers", place, None, "full", "float32", 64))
+    engine = TransformersEngine(
+        EngineConfig("p", "transformers", place, None, "full", "float32", 64)
+    )
     known = AutoTokenizer.from_pretrained(folders[0])
     tokens = tokens_of(known, SAID[0], 64)
     assert tokens is not None
@@ -262,7 +264,9 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
 def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
     folder = stand_ins.language_model(tmp_path / "one", "llama", 0)
     weights = Weights("one", str(folder))
-    engine = PlainEngine(EngineConfig("p", "transformers", str(folder), None, "one", "float32", 64))
+    engine = TransformersEngine(
+        EngineConfig("p", "transformers", str(folder), None, "one", "float32", 64)
+    )
     asyncio.run(engine.take(weights))
     other = Weights("two", str(folder), checksum="0" * 64)
     with pytest.raises(CheckpointError, match="its weights are not those on record"):

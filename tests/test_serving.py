@@ -31,7 +31,7 @@ from transformers import (
 
 from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.serving.engines.scorer import make_scorer_backend
-from elastic_ray.serving.engines.transformers_engine import PlainEngine
+from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS, why_no_vllm
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.fleet import Fleet
@@ -368,7 +368,7 @@ def test_the_transformers_engine_gives_the_same_greedy_answers(served: Served) -
     async def ask() -> dict[str, list[Answer]]:
         a = served.weights["a"]
         config = EngineConfig("plain", "transformers", a.checkpoint, None, "a", "float32", 64, 8)
-        engine = PlainEngine(config)
+        engine = TransformersEngine(config)
         found = {}
         for name in ("a", "lora", "c", "a"):
             await engine.take(served.weights[name])
@@ -384,7 +384,7 @@ def test_the_transformers_engine_gives_the_same_code_lengths(served: Served) -> 
     async def measure() -> dict[str, list[Measured]]:
         a = served.weights["a"]
         config = EngineConfig("plain", "transformers", a.checkpoint, None, "a", "float32", 64, 8)
-        engine = PlainEngine(config)
+        engine = TransformersEngine(config)
         found = {}
         for name in ("a", "lora", "c"):
             await engine.take(served.weights[name])

@@ -23,7 +23,7 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 from ..results.storage.folder import fetched
 from .engines.engine import Engine, make_engine
 from .engines.scorer import ScorerBackend, make_scorer_backend
-from .engines.transformers_engine import PlainEngine
+from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
 from .types import (
     Answer,
@@ -137,7 +137,7 @@ class EngineReplica:
         """That state's distances from a reference, on the reference's answers; errors as for
         answers, and `EngineError` of an engine that shows no distributions."""
         engine = self._engine
-        if not isinstance(engine, PlainEngine):
+        if not isinstance(engine, TransformersEngine):
             raise EngineError(f"{engine.version} compares no states; transformers does")
         async with _local(reference) as known:
             return await self._holding(weights, lambda at: engine.compare(at, known, answers))

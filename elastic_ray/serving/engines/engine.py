@@ -45,13 +45,13 @@ class Engine(Protocol):
 
 def make_engine(config: EngineConfig) -> Engine:
     """The engine that the configuration asks for; `EngineError` where it cannot be had."""
-    from .transformers_engine import PlainEngine
+    from .transformers_engine import TransformersEngine
 
     if config.kind == "transformers":
-        return PlainEngine(config)
+        return TransformersEngine(config)
     missing = why_no_vllm()
     if missing is None:
         return VllmEngine(config)
     if config.kind == "vllm":
         raise EngineError(f"engine {config.name}: vLLM cannot be had here: {missing}")
-    return PlainEngine(config, f"vLLM cannot be had here ({missing}); transformers steps in")
+    return TransformersEngine(config, f"vLLM cannot be had here ({missing}); transformers steps in")

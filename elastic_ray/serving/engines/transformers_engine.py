@@ -25,7 +25,7 @@ READ_ROWS = 8
 """Windows of text in one batch: every token of them has its probabilities."""
 
 
-class PlainEngine:
+class TransformersEngine:
     """transformers' forward pass with its own sampling loop."""
 
     def __init__(self, config: EngineConfig, notice: str | None = None) -> None:
