@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elastic_ray.serving.weight_lease import Lease
+from elastic_ray.serving.weight_lease import WeightLease
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Weights:
 
 
 async def use(
-    lease: Lease, weights: Weights, state: str, who: int, steps: tuple[int, int], fails: bool
+    lease: WeightLease, weights: Weights, state: str, who: int, steps: tuple[int, int], fails: bool
 ) -> str:
     async def swap() -> None:
         assert weights.users == 0, "swapped under somebody's hands"
@@ -65,7 +65,7 @@ REQUESTS = st.lists(
 @given(REQUESTS)
 def test_weights_never_change_in_use_and_everyone_is_served(requests) -> None:
     async def all_of_them() -> tuple[Weights, list[str]]:
-        lease, weights = Lease(), Weights()
+        lease, weights = WeightLease(), Weights()
 
         async def one(who: int, state: str, wait: int, steps: tuple[int, int], fails: bool) -> str:
             for _ in range(wait):
@@ -84,7 +84,7 @@ def test_weights_never_change_in_use_and_everyone_is_served(requests) -> None:
 
 def test_those_who_wait_for_one_state_share_one_swap() -> None:
     async def all_of_them() -> Weights:
-        lease, weights = Lease(), Weights()
+        lease, weights = WeightLease(), Weights()
         turns = ["a", "b", "a", "b", "a", "b"]
         await asyncio.gather(
             *(use(lease, weights, s, i, (2, 3), False) for i, s in enumerate(turns))
@@ -96,7 +96,7 @@ def test_those_who_wait_for_one_state_share_one_swap() -> None:
 
 def test_a_state_in_constant_demand_does_not_starve_another() -> None:
     async def all_of_them() -> list[tuple[str, int]]:
-        lease, weights = Lease(), Weights()
+        lease, weights = WeightLease(), Weights()
         crowd: set[asyncio.Task[str]] = set()
         for i in range(40):
             crowd.add(asyncio.create_task(use(lease, weights, "a", i, (1, 3), False)))
@@ -116,7 +116,7 @@ def test_one_who_is_cancelled_leaves_the_lease_to_others(after: int, victim: int
     """At every moment of waiting, swapping, being counted in, using, and being counted out."""
 
     async def all_of_them() -> str:
-        lease, weights = Lease(), Weights()
+        lease, weights = WeightLease(), Weights()
         both = [
             asyncio.create_task(use(lease, weights, "a", 0, (4, 4), False)),
             asyncio.create_task(use(lease, weights, "b", 1, (4, 4), False)),

@@ -37,7 +37,7 @@ from .types import (
     Text,
     Weights,
 )
-from .weight_lease import Lease
+from .weight_lease import WeightLease
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class EngineReplica:
         _end_together()
         with fetched(config.checkpoint) as folder:
             self._engine = make_engine(replace(config, checkpoint=folder))
-        self._lease = Lease()
+        self._lease = WeightLease()
 
     async def describe(self) -> dict[str, Any]:
         return {"engine": self._engine.version, "notice": self._engine.notice}

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 
-class Lease:
+class WeightLease:
     """The lease of one replica. `held` is the state it holds; None before the first swap and
     after one that failed."""
 
