@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from elastic_ray.serving.engines.heartbeat import Pulse
+from elastic_ray.serving.engines.heartbeat import Heartbeat
 from elastic_ray.serving.errors import EngineError
 
 
@@ -20,7 +20,7 @@ def test_silence_is_an_error_after_a_while_and_slowness_none() -> None:
             asked += 1
             await answer.wait()
 
-        pulse = Pulse(ask, silence=10.0, clock=lambda: now)
+        pulse = Heartbeat(ask, silence=10.0, clock=lambda: now)
         pulse.beat()
         await asyncio.sleep(0)
         now = 9.0
@@ -47,7 +47,7 @@ def test_what_the_asking_raised_is_raised() -> None:
         async def ask() -> None:
             raise EngineError("dead")
 
-        pulse = Pulse(ask)
+        pulse = Heartbeat(ask)
         pulse.beat()
         await asyncio.sleep(0.01)
         with pytest.raises(EngineError, match="dead"):

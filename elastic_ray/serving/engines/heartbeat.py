@@ -13,7 +13,7 @@ SILENCE = 600.0
 a silence too."""
 
 
-class Pulse:
+class Heartbeat:
     """Asks one thing at a time with `ask`; `beat` never waits for the answer."""
 
     def __init__(

@@ -15,7 +15,7 @@ from ...checkpoints.hub import downloaded
 from ..errors import EngineError
 from ..types import Score, ScorerConfig, to_score
 from .context import longest_text
-from .heartbeat import Pulse
+from .heartbeat import Heartbeat
 from .vllm_engine import check_vllm, why_no_vllm
 
 BATCH = 64
@@ -98,7 +98,7 @@ class VllmScorer:
             with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
                 as_classifier(_local(config), Path(folder))
                 self._llm = self._start(folder, None)
-        self._pulse = Pulse(self._llm.is_sleeping)
+        self._pulse = Heartbeat(self._llm.is_sleeping)
 
     def _start(self, checkpoint: str, revision: str | None) -> Any:
         from vllm import AsyncEngineArgs

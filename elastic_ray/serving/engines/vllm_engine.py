@@ -15,7 +15,7 @@ from ..errors import EngineError
 from ..types import Answer, EngineConfig, Measured, Sampling, Text, Weights
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
-from .heartbeat import Pulse
+from .heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -80,7 +80,7 @@ class VllmEngine:
                 **args,
             ),
         )
-        self._pulse = Pulse(self._llm.is_sleeping)
+        self._pulse = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
@@ -235,7 +235,7 @@ class VllmEngine:
         self._llm.shutdown()
 
 
-async def check_vllm(llm: AsyncLLM, pulse: Pulse) -> None:
+async def check_vllm(llm: AsyncLLM, pulse: Heartbeat) -> None:
     """`EngineError` if the engine can answer no more: its process died, or has been silent.
 
     Never vLLM's own error: whoever receives it, Serve's controller too, would import vLLM for it.
