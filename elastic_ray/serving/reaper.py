@@ -23,7 +23,7 @@ LOOKS_AFTER = 2
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
-class Warden:
+class Reaper:
     """Gives back the room of a job's dead actors; after the job's end deletes the applications
     whose names begin so, and ends."""
 
@@ -51,7 +51,7 @@ def guard() -> str:
     applications must begin."""
     job = ray.get_runtime_context().get_job_id()
     prefix = f"elastic_ray-{job}"
-    Warden.options(  # type: ignore[attr-defined]
+    Reaper.options(  # type: ignore[attr-defined]
         name=f"{prefix}-warden", namespace="elastic_ray", lifetime="detached"
     ).remote(job, prefix)
     return prefix
