@@ -37,8 +37,8 @@ from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.types import (
     Answer,
+    CodeLengthResult,
     EngineConfig,
-    Measured,
     Sampling,
     Score,
     ScorerConfig,
@@ -76,7 +76,7 @@ class Served:
     weights: dict[str, Weights]
     greedy: list[tuple[str, list[Answer]]] = field(default_factory=list)
     again: list[tuple[str, list[Answer]]] = field(default_factory=list)
-    lengths: list[tuple[str, list[Measured]]] = field(default_factory=list)
+    lengths: list[tuple[str, list[CodeLengthResult]]] = field(default_factory=list)
     drawn: dict[str, list[list[Answer]]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     many: list[Answer] = field(default_factory=list)
@@ -216,7 +216,7 @@ async def ask(fleet: Fleet, weights: Weights, sampling: Sampling, chunk: int = 5
     return reply.items
 
 
-async def lengths_of(fleet: Fleet, weights: Weights) -> list[Measured]:
+async def lengths_of(fleet: Fleet, weights: Weights) -> list[CodeLengthResult]:
     return (await fleet.measure("engine", weights, CODED, WINDOW, chunk=5)).items
 
 
@@ -381,7 +381,7 @@ def test_the_transformers_engine_gives_the_same_greedy_answers(served: Served) -
 
 
 def test_the_transformers_engine_gives_the_same_code_lengths(served: Served) -> None:
-    async def measure() -> dict[str, list[Measured]]:
+    async def measure() -> dict[str, list[CodeLengthResult]]:
         a = served.weights["a"]
         config = EngineConfig("plain", "transformers", a.checkpoint, None, "a", "float32", 64, 8)
         engine = TransformersEngine(config)

@@ -16,7 +16,16 @@ from ..progress.tracker import ProgressTracker
 from ..results.schemas import AlreadyRecorded
 from ..results.store import Results
 from ..serving.fleet import Fleet
-from ..serving.types import Answer, Compared, EngineConfig, Measured, Reply, Sampling, Text, Weights
+from ..serving.types import (
+    Answer,
+    CodeLengthResult,
+    Compared,
+    EngineConfig,
+    Reply,
+    Sampling,
+    Text,
+    Weights,
+)
 
 
 class WrongState(RuntimeError):
@@ -231,7 +240,9 @@ class InferenceRunner:
         return checkpoint, None
 
 
-def _check_held(state: str, reply: Reply[Answer] | Reply[Measured] | Reply[Compared]) -> None:
+def _check_held(
+    state: str, reply: Reply[Answer] | Reply[CodeLengthResult] | Reply[Compared]
+) -> None:
     wrong = sorted({item.held_state for item in reply.items} - {state})
     if wrong:
         raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")

@@ -27,9 +27,9 @@ from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
 from .types import (
     Answer,
+    CodeLengthResult,
     Compared,
     EngineConfig,
-    Measured,
     Reply,
     Sampling,
     Score,
@@ -127,7 +127,7 @@ class EngineReplica:
 
     async def measure(
         self, weights: Weights, texts: Sequence[Text], window: int
-    ) -> Reply[Measured]:
+    ) -> Reply[CodeLengthResult]:
         """Code lengths by that state; errors as for answers."""
         return await self._holding(weights, lambda at: self._engine.measure(at, texts, window))
 

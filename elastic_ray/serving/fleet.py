@@ -19,9 +19,9 @@ from .errors import EngineError
 from .stragglers import TIMES, Stragglers
 from .types import (
     Answer,
+    CodeLengthResult,
     Compared,
     EngineConfig,
-    Measured,
     Reply,
     Sampling,
     Score,
@@ -236,7 +236,7 @@ class Fleet:
 
     async def measure(
         self, name: str, weights: Weights, texts: Sequence[Text], window: int, chunk: int = CHUNK
-    ) -> Reply[Measured]:
+    ) -> Reply[CodeLengthResult]:
         """One state's code lengths, in the order of texts; see `coding`."""
         return await self._in_parts(
             name, "measure", "texts", texts, chunk, weights=weights, window=window

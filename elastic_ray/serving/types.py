@@ -97,7 +97,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CodeLengthResult:
     """A state's code length of a text: `bits` of its response's `tokens`, its end among them.
 
     `bytes` are those of the response in UTF-8. `held_state` is as in `Answer`.

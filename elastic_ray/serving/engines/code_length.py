@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import EngineError
-from ..types import Measured, Text
+from ..types import CodeLengthResult, Text
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def windows(tokenizer: Any, texts: Sequence[Text], size: int, longest: int) -> l
 
 def measured(
     texts: Sequence[Text], parts: Sequence[Window], read: Sequence[tuple[float, str]]
-) -> list[Measured]:
+) -> list[CodeLengthResult]:
     """The texts' code lengths from what was read of each window: nats, and the state held."""
     nats, tokens = [0.0] * len(texts), [0] * len(texts)
     held: list[set[str]] = [set() for _ in texts]
@@ -73,6 +73,8 @@ def measured(
     if any(len(states) > 1 for states in held):
         raise EngineError("a text was read by two states")
     return [
-        Measured(nats[i] / math.log(2), tokens[i], len(text.response.encode()), held[i].pop())
+        CodeLengthResult(
+            nats[i] / math.log(2), tokens[i], len(text.response.encode()), held[i].pop()
+        )
         for i, text in enumerate(texts)
     ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import EngineError
-from ..types import Answer, EngineConfig, Measured, Sampling, Text, Weights
+from ..types import Answer, CodeLengthResult, EngineConfig, Sampling, Text, Weights
 from .context import Prompts
 from .vllm_engine import VllmEngine, why_no_vllm
 
@@ -32,7 +32,9 @@ class Engine(Protocol):
         """Answers in the order of prompts, then samples."""
         ...
 
-    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+    async def measure(
+        self, weights: Weights, texts: Sequence[Text], size: int
+    ) -> list[CodeLengthResult]:
         """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
         ...
 

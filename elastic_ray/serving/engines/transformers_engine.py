@@ -14,7 +14,7 @@ from typing import Any
 
 from ...checkpoints.files import CheckpointError, checkpoint_checksum
 from ..errors import EngineError
-from ..types import Answer, Compared, EngineConfig, Measured, Sampling, Text, Weights
+from ..types import Answer, CodeLengthResult, Compared, EngineConfig, Sampling, Text, Weights
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
 from .distances import METRICS, of_texts, tokens_of
@@ -99,10 +99,14 @@ class TransformersEngine:
                 answers += self._batch(model, rows[start : start + ROWS], sampling, held)
         return answers
 
-    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+    async def measure(
+        self, weights: Weights, texts: Sequence[Text], size: int
+    ) -> list[CodeLengthResult]:
         return await asyncio.to_thread(self._measure, weights, texts, size)
 
-    def _measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+    def _measure(
+        self, weights: Weights, texts: Sequence[Text], size: int
+    ) -> list[CodeLengthResult]:
         parts = windows(self._tokenizer, texts, size, self._longest)
         read: list[tuple[float, str]] = []
         with self._model(weights) as (model, held):

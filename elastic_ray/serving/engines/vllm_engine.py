@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...checkpoints.files import CheckpointError
 from ...checkpoints.hub import downloaded
 from ..errors import EngineError
-from ..types import Answer, EngineConfig, Measured, Sampling, Text, Weights
+from ..types import Answer, CodeLengthResult, EngineConfig, Sampling, Text, Weights
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
 from .heartbeat import Heartbeat
@@ -136,7 +136,9 @@ class VllmEngine:
         await self._check_held(weights)
         return list(answers)
 
-    async def measure(self, weights: Weights, texts: Sequence[Text], size: int) -> list[Measured]:
+    async def measure(
+        self, weights: Weights, texts: Sequence[Text], size: int
+    ) -> list[CodeLengthResult]:
         lora = await self._adapter(weights) if weights.adapter else None
         if weights.adapter and "lm_head" in _adapted(weights.adapter):
             raise EngineError(
