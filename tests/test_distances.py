@@ -28,7 +28,7 @@ from elastic_ray.serving.engines.distances import (
 )
 from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.errors import EngineError
-from elastic_ray.serving.types import Answer, Compared, EngineConfig, Weights
+from elastic_ray.serving.types import Answer, DistanceResult, EngineConfig, Weights
 
 Array = NDArray[np.float64]
 
@@ -206,7 +206,7 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
         tokens = Tokens(tuple(head + tail + end), len(head))
         return naive(whole(models[reference], tokens), whole(models[state], tokens)).mean(axis=1)
 
-    async def compared(state: str, reference: str) -> list[Compared]:
+    async def compared(state: str, reference: str) -> list[DistanceResult]:
         await engine.take(weights[state])
         return await engine.compare(weights[state], weights[reference], SAID)
 
@@ -245,7 +245,7 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
     tokens = tokens_of(known, SAID[0], 64)
     assert tokens is not None
 
-    async def compared(state: Weights, reference: Weights) -> Compared:
+    async def compared(state: Weights, reference: Weights) -> DistanceResult:
         await engine.take(state)
         return (await engine.compare(state, reference, SAID[:1]))[0]
 

@@ -19,7 +19,7 @@ from ..serving.fleet import Fleet
 from ..serving.types import (
     Answer,
     CodeLengthResult,
-    Compared,
+    DistanceResult,
     EngineConfig,
     Reply,
     Sampling,
@@ -241,7 +241,7 @@ class InferenceRunner:
 
 
 def _check_held(
-    state: str, reply: Reply[Answer] | Reply[CodeLengthResult] | Reply[Compared]
+    state: str, reply: Reply[Answer] | Reply[CodeLengthResult] | Reply[DistanceResult]
 ) -> None:
     wrong = sorted({item.held_state for item in reply.items} - {state})
     if wrong:

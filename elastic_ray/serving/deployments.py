@@ -28,7 +28,7 @@ from .errors import EngineError
 from .types import (
     Answer,
     CodeLengthResult,
-    Compared,
+    DistanceResult,
     EngineConfig,
     Reply,
     Sampling,
@@ -133,7 +133,7 @@ class EngineReplica:
 
     async def compare(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
-    ) -> Reply[Compared]:
+    ) -> Reply[DistanceResult]:
         """That state's distances from a reference, on the reference's answers; errors as for
         answers, and `EngineError` of an engine that shows no distributions."""
         engine = self._engine

@@ -20,7 +20,7 @@ from .stragglers import TIMES, Stragglers
 from .types import (
     Answer,
     CodeLengthResult,
-    Compared,
+    DistanceResult,
     EngineConfig,
     Reply,
     Sampling,
@@ -249,7 +249,7 @@ class Fleet:
         reference: Weights,
         answers: Sequence[Answer],
         chunk: int = CHUNK,
-    ) -> Reply[Compared]:
+    ) -> Reply[DistanceResult]:
         """One state's distances from another, on that one's answers; see `distances`."""
         return await self._in_parts(
             name, "compare", "answers", answers, chunk, weights=weights, reference=reference

@@ -110,7 +110,7 @@ class CodeLengthResult:
 
 
 @dataclass(frozen=True)
-class Compared:
+class DistanceResult:
     """How far a state's next tokens are from a reference's on one of that one's answers.
 
     `distances` in nats by `distances.METRICS`, the mean over `tokens` places. `held_state` and

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...checkpoints.files import CheckpointError, checkpoint_checksum
 from ..errors import EngineError
-from ..types import Answer, CodeLengthResult, Compared, EngineConfig, Sampling, Text, Weights
+from ..types import Answer, CodeLengthResult, DistanceResult, EngineConfig, Sampling, Text, Weights
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
 from .distances import METRICS, of_texts, tokens_of
@@ -117,21 +117,21 @@ class TransformersEngine:
 
     async def compare(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
-    ) -> list[Compared]:
+    ) -> list[DistanceResult]:
         """The state's distances from `reference` on that one's `answers`, in order; those that
         hold no token are left out. The reference's weights are kept for the next call."""
         return await asyncio.to_thread(self._compare, weights, reference, answers)
 
     def _compare(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
-    ) -> list[Compared]:
+    ) -> list[DistanceResult]:
         texts = [tokens_of(self._tokenizer, answer, self._longest) for answer in answers]
         told = [(answer, text) for answer, text in zip(answers, texts, strict=True) if text]
         with self._model(weights) as (model, held):
             other, known = self._reference_model(reference)
             found = of_texts(other, model, [text for _, text in told])
         return [
-            Compared(
+            DistanceResult(
                 answer.prompt_index,
                 answer.sample,
                 {metric: getattr(each, metric) for metric in METRICS},
