@@ -14,7 +14,7 @@ from small_sweeps import plan_of, spec_of
 from elastic_ray.placement import ResourceNeeds
 from elastic_ray.placement.bin_packing import Bundle
 from elastic_ray.progress.budget import Amount, Budget, Meter, held, hours_of, uncounted, used_up
-from elastic_ray.results.leases.sweep_lease import Lease
+from elastic_ray.results.leases.sweep_lease import SweepLease
 from elastic_ray.results.store import Results
 from elastic_ray.spec import Resources
 
@@ -100,9 +100,9 @@ def test_a_budget_changes_no_state_and_no_question() -> None:
     assert one.nodes == other.nodes and one.cells == other.cells and one.probes == other.probes
 
 
-def lease(run: str) -> Lease:
+def lease(run: str) -> SweepLease:
     now = time.time()
-    return Lease("small", run, "host", 1, "place", "born", now, now, "")
+    return SweepLease("small", run, "host", 1, "place", "born", now, now, "")
 
 
 async def use(budget: Budget, amount: Amount) -> str:

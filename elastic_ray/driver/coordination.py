@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ..progress.outstanding import FOR_GOOD
 from ..progress.tracker import ProgressTracker
 from ..results.leases.state_claims import Claims
-from ..results.leases.sweep_lease import Lease, alone_with_leases, running
+from ..results.leases.sweep_lease import SweepLease, alone_with_leases, running
 from ..results.schemas import ResultsError
 from ..results.store import Results
 
@@ -29,7 +29,7 @@ class StateCoordinator:
     def __init__(
         self,
         results: Results,
-        lease: Lease,
+        lease: SweepLease,
         board: ProgressTracker,
         remade: frozenset[str] = frozenset(),
     ) -> None:

@@ -45,7 +45,7 @@ from ..progress.grid_rows import Failure, cell_rows, lesson_rows
 from ..progress.outstanding import Outstanding
 from ..progress.tracker import ProgressTracker
 from ..results.compaction import compact
-from ..results.leases.sweep_lease import Lease
+from ..results.leases.sweep_lease import SweepLease
 from ..results.schemas import ResultsError
 from ..results.store import Results
 from ..schedule.trainer_slots import TrainerSlots
@@ -87,7 +87,7 @@ def drive(
     left: Outstanding,
     board: ProgressTracker,
     stream: TextIO,
-    lease: Lease,
+    lease: SweepLease,
     budget: Budget,
 ) -> Outcome:
     """Run what is left of the plan; returns when all of it is recorded, failed, or stopped.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..placement import ResourceNeeds
-from ..results.leases.sweep_lease import Lease
+from ..results.leases.sweep_lease import SweepLease
 from ..results.store import Results
 from ..spec import Resources
 
@@ -111,7 +111,7 @@ def hours_of(results: Results, sweep: str) -> Amount:
 class Budget:
     """The hours of one run, who holds `lease`, on top of those of the sweep's earlier runs."""
 
-    def __init__(self, results: Results, lease: Lease, limits: Resources) -> None:
+    def __init__(self, results: Results, lease: SweepLease, limits: Resources) -> None:
         self._results, self._lease, self._limits = results, lease, limits
         self._earlier = _runs(results, lease.sweep)
         self._before = sum(map(_hours, self._earlier), Amount())

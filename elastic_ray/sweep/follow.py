@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..plan import Plan
-from ..results.leases.sweep_lease import Lease, holder
+from ..results.leases.sweep_lease import SweepLease, holder
 from ..results.schemas import ResultsError
 from ..results.store import Results
 from .status import print_status
@@ -64,5 +64,5 @@ def _watch(console: Console, results: Results, sweep: str) -> None:
             live.stop()
 
 
-def _who(lease: Lease) -> str:
+def _who(lease: SweepLease) -> str:
     return f"sweep {lease.sweep} is run by {lease.words()}; Ctrl-C leaves it running"

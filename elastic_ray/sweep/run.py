@@ -31,7 +31,7 @@ from ..progress.budget import Budget
 from ..progress.grid_rows import cell_rows, lesson_rows
 from ..progress.recovery import board_of
 from ..progress.tracker import ProgressTracker
-from ..results.leases.sweep_lease import Lease, hold
+from ..results.leases.sweep_lease import SweepLease, hold
 from ..results.store import Results
 from ..spec import SpecError
 from ..tasks.task import Task, TaskError
@@ -81,7 +81,7 @@ def _run_alone(
     results: Results,
     uri: str,
     shown: list[ProgressTracker],
-    lease: Lease,
+    lease: SweepLease,
 ) -> int:
     began = time.monotonic()
     board, left = board_of(plan, results)
@@ -160,7 +160,7 @@ def _drive(
     left: Any,
     board: ProgressTracker,
     log: Path,
-    lease: Lease,
+    lease: SweepLease,
     budget: Budget,
 ) -> tuple[bool, str | None]:
     """Run what is left on Ray, its output in the log: whether it was stopped, and what

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from ..storage.folder import Folder
-from .sweep_lease import SETTLE, Lease, alone_with_leases, holder
+from .sweep_lease import SETTLE, SweepLease, alone_with_leases, holder
 
 
 class Claims:
     """The claims of one driver, who holds `lease`. Threads may share it."""
 
-    def __init__(self, folder: Folder, lease: Lease) -> None:
+    def __init__(self, folder: Folder, lease: SweepLease) -> None:
         self._folder, self._lease = folder, lease
         self._mine = json.dumps({"sweep": lease.sweep, "token": lease.token}).encode()
 

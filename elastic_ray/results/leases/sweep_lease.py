@@ -44,7 +44,7 @@ class HeldElsewhere(ResultsError):
 
 
 @dataclass(frozen=True)
-class Lease:
+class SweepLease:
     """Who runs a sweep; times in seconds since 1970.
 
     `place` tells one machine and process namespace from another, `born` a process from a later one
@@ -71,7 +71,7 @@ class Lease:
         return f"process {self.pid} on {self.host}"
 
 
-def holder(folder: Folder, sweep: str) -> Lease | None:
+def holder(folder: Folder, sweep: str) -> SweepLease | None:
     """The sweep's lease as it stands, expired or not; None if nobody runs the sweep.
 
     `ResultsError` where it cannot be read.
@@ -81,21 +81,21 @@ def holder(folder: Folder, sweep: str) -> Lease | None:
     if data is None:
         return None
     try:
-        return Lease(**json.loads(data))
+        return SweepLease(**json.loads(data))
     except (ValueError, TypeError) as e:
         raise ResultsError(
             f"{folder.path(name)} is not a lease ({e}); if nobody runs {sweep}, delete it"
         ) from e
 
 
-def running(folder: Folder) -> list[Lease]:
+def running(folder: Folder) -> list[SweepLease]:
     """The leases that have not expired: the sweeps that run on these results."""
     names = (name for name in folder.names("leases") if name.endswith(".json"))
     found = (holder(folder, unquote(name.removesuffix(".json"))) for name in names)
     return [lease for lease in found if lease is not None and not lease.expired()]
 
 
-def ask_to_stop(folder: Folder, lease: Lease) -> None:
+def ask_to_stop(folder: Folder, lease: SweepLease) -> None:
     """Ask the lease's holder to stop as on Ctrl-C; it looks every `LOOK` seconds."""
     folder.put(_stop(lease.sweep), lease.token.encode())
 
@@ -103,7 +103,7 @@ def ask_to_stop(folder: Folder, lease: Lease) -> None:
 @contextlib.contextmanager
 def hold(
     folder: Folder, sweep: str, progress: Callable[[], str], stop: Callable[[str], None]
-) -> Iterator[Lease]:
+) -> Iterator[SweepLease]:
     """Hold the sweep's lease; `HeldElsewhere` if another driver does.
 
     `progress` gives a line of words for those who ask. `stop` is called once, from another thread,
@@ -126,9 +126,9 @@ def hold(
                 folder.delete([_stop(sweep), _lease(sweep)])
 
 
-def _take(folder: Folder, sweep: str) -> Lease:
+def _take(folder: Folder, sweep: str) -> SweepLease:
     now = time.time()
-    lease = Lease(
+    lease = SweepLease(
         sweep=sweep,
         token=uuid.uuid4().hex,
         host=socket.gethostname(),
@@ -152,7 +152,7 @@ def _take(folder: Folder, sweep: str) -> Lease:
     return lease
 
 
-def _refusal(held: Lease) -> HeldElsewhere:
+def _refusal(held: SweepLease) -> HeldElsewhere:
     return HeldElsewhere(
         f"sweep {held.sweep} is run on these results by {held.words()}, heard of "
         f"{max(time.time() - held.heard, 0):.0f} s ago; --status shows it, --stop stops it, and "
@@ -162,7 +162,7 @@ def _refusal(held: Lease) -> HeldElsewhere:
 
 def _beat(
     folder: Folder,
-    lease: Lease,
+    lease: SweepLease,
     progress: Callable[[], str],
     stop: Callable[[str], None],
     done: threading.Event,
@@ -187,7 +187,7 @@ def _beat(
             beaten = time.monotonic()
 
 
-def _write(folder: Folder, lease: Lease) -> None:
+def _write(folder: Folder, lease: SweepLease) -> None:
     folder.put(_lease(lease.sweep), json.dumps(asdict(lease), indent=1).encode())
 
 
