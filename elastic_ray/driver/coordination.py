@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..progress.outstanding import FOR_GOOD
 from ..progress.tracker import ProgressTracker
-from ..results.leases.state_claims import Claims
+from ..results.leases.state_claims import StateClaims
 from ..results.leases.sweep_lease import SweepLease, alone_with_leases, running
 from ..results.schemas import ResultsError
 from ..results.store import Results
@@ -34,7 +34,7 @@ class StateCoordinator:
         remade: frozenset[str] = frozenset(),
     ) -> None:
         self._results, self._lease, self._board, self._remade = results, lease, board, remade
-        self._claims = Claims(results.folder, lease)
+        self._claims = StateClaims(results.folder, lease)
         self._lock = threading.Lock()
         self._mine: set[str] = set()
         self._over: set[str] = set()

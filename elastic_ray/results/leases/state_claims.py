@@ -20,7 +20,7 @@ from ..storage.folder import Folder
 from .sweep_lease import SETTLE, SweepLease, alone_with_leases, holder
 
 
-class Claims:
+class StateClaims:
     """The claims of one driver, who holds `lease`. Threads may share it."""
 
     def __init__(self, folder: Folder, lease: SweepLease) -> None:
