@@ -13,7 +13,7 @@ from elastic_ray.results.compaction import compact
 from elastic_ray.results.leases.sweep_lease import HeldElsewhere, hold, holder
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.storage.folder import fetched
-from elastic_ray.results.storage.node_cache import PLACE, Copies
+from elastic_ray.results.storage.node_cache import PLACE, NodeCache
 from elastic_ray.results.store import Results
 
 pytest.importorskip("moto", reason="the extra dev is not installed")
@@ -211,7 +211,7 @@ def test_the_copies_used_longest_ago_go_first_and_never_those_in_use(
     for state in ("a", "b", "c", "d"):
         checkpoint(results, state, state.encode() * 1000)
     node = elsewhere(monkeypatch, tmp_path, "node")
-    roomy, narrow = (Copies(results.folder.filesystem, share) for share in (0.5, 1e-12))
+    roomy, narrow = (NodeCache(results.folder.filesystem, share) for share in (0.5, 1e-12))
 
     def held() -> set[str]:
         files = node.glob("copy-*/model.safetensors")

@@ -27,7 +27,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from ..schemas import ResultsError
-from .node_cache import CHUNK, TEMPORARY, Copies
+from .node_cache import CHUNK, TEMPORARY, NodeCache
 from .object_store import ATTEMPTS, PATIENT, open_store
 
 SCRATCH = ".scratch"
@@ -60,7 +60,7 @@ class Folder:
             arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
             self.address = f"{self.fsspec.protocol}://{self.root}" if arrow else uri.rstrip("/")
         self._renames = scheme not in _ATOMIC_PUT
-        self._copies = Copies(self.filesystem)
+        self._copies = NodeCache(self.filesystem)
 
     def path(self, name: str) -> str:
         """The full path on `filesystem` of a file named relative to the folder."""

@@ -35,7 +35,7 @@ CHUNK = 32 * 2**20
 """Bytes fetched or sent by one request; Arrow's own 1 MiB makes many of a large file."""
 
 
-class Copies:
+class NodeCache:
     """The copies on this node of what lies on `filesystem`."""
 
     def __init__(self, filesystem: pafs.FileSystem, share: float = SHARE) -> None:
