@@ -26,7 +26,7 @@ from elastic_ray.app.figures.surfaces import difference, heatmap, surface
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import labelled
 from elastic_ray.results.compaction import compact
-from elastic_ray.results.sandbox import Answer
+from elastic_ray.results.sandbox import QueryResult
 from elastic_ray.results.store import Results
 
 ROOT = Path(__file__).parents[1]
@@ -234,7 +234,7 @@ def test_responses_are_filtered_and_paged_by_sql(open_app: OPEN, done: Path) -> 
 
 def test_sql_answers_and_refuses(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "sql")
-    assert isinstance(app.session_state["answer"][1], Answer)
+    assert isinstance(app.session_state["answer"][1], QueryResult)
     app.text_area(key="q").set_value("SELECT 41 + 1 AS n").run()
     assert app.dataframe[0].value["n"].tolist() == [42]
     app.text_area(key="q").set_value("COPY scores TO '/tmp/x.csv'").run()

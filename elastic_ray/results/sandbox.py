@@ -71,7 +71,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryResult:
     """The rows, whether there were more than the limit, and the seconds that the query took."""
 
     rows: pa.Table
@@ -111,7 +111,7 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
                 raise ResultsError(f"{name!r} is a file: query the views by their names")
 
 
-def ask(uri: str, sql: str, limits: Limits | None = None) -> Answer:
+def ask(uri: str, sql: str, limits: Limits | None = None) -> QueryResult:
     """The answer to one statement over the results at `uri`.
 
     `ResultsError`, in words for the person, for a statement that is refused, wrong, or too costly.
@@ -134,7 +134,7 @@ def ask(uri: str, sql: str, limits: Limits | None = None) -> Answer:
     told = json.loads(head)
     if "error" in told:
         raise ResultsError(told["error"])
-    return Answer(pa.ipc.open_stream(body).read_all(), told["cut"], told["seconds"])
+    return QueryResult(pa.ipc.open_stream(body).read_all(), told["cut"], told["seconds"])
 
 
 def _too_long(limits: Limits) -> str:
@@ -183,7 +183,7 @@ def connect(uri: str, limits: Limits) -> duckdb.DuckDBPyConnection:
     return Results(uri, read_only=True).connect(settings)
 
 
-def answer(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> Answer:
+def answer(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> QueryResult:
     """The answer over that connection, in this process; DuckDB's errors come as they are."""
     began = time.monotonic()
     check(connection, sql)
@@ -199,7 +199,7 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> A
             cut = True
             break
     rows = pa.Table.from_batches(batches, schema=reader.schema)
-    return Answer(rows, cut, time.monotonic() - began)
+    return QueryResult(rows, cut, time.monotonic() - began)
 
 
 def _fence(limits: Limits) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import page
 from elastic_ray.results.database import one_line
-from elastic_ray.results.sandbox import Answer, Limits, ask, examples
+from elastic_ray.results.sandbox import Limits, QueryResult, ask, examples
 from elastic_ray.results.schemas import ResultsError
 
 LIMITS = Limits()
@@ -63,7 +63,7 @@ def _answer(uri: str, sql: str) -> None:
                 found = one_line(str(e))
         held = st.session_state["answer"] = (sql, found)
     found = held[1]
-    if not isinstance(found, Answer):
+    if not isinstance(found, QueryResult):
         st.error(found, icon=":material/block:")
         return
     rows = found.rows
