@@ -19,7 +19,10 @@ app: $(READY)
 	$(PY) -m streamlit run app.py --server.address 127.0.0.1 -- --results $(RESULTS)
 
 lint: $(READY)
-	$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' || \

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from .. import tasks
 from ..cluster.ray_cluster import staying
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import InferenceRunner
@@ -55,6 +54,7 @@ from ..serving.errors import words_of
 from ..serving.fleet import Fleet
 from ..serving.reaper import guard
 from ..serving.types import ScorerConfig
+from ..tasks.task import Task
 from ..training.job import TrainJob
 from ..training.provenance import git_revision
 from .checkpoint_cleanup import CheckpointCleanup
@@ -82,7 +82,7 @@ class Outcome:
 
 def drive(
     plan: Plan,
-    loaded: Mapping[str, tasks.Task],
+    loaded: Mapping[str, Task],
     results: Results,
     left: Outstanding,
     board: ProgressTracker,
@@ -102,7 +102,7 @@ class _Drive:
     def __init__(
         self,
         plan: Plan,
-        loaded: Mapping[str, tasks.Task],
+        loaded: Mapping[str, Task],
         results: Results,
         left: Outstanding,
         board: ProgressTracker,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .. import tasks
 from ..plan import Plan
 from ..serving.types import Text
+from ..tasks.task import Task
 
 
-def _texts(plan: Plan, loaded: Mapping[str, tasks.Task]) -> dict[str, dict[str, list[Text]]]:
+def _texts(plan: Plan, loaded: Mapping[str, Task]) -> dict[str, dict[str, list[Text]]]:
     """Each task's held-out texts by distribution, as many as code lengths are asked of."""
     asked = plan.spec.probes.code_length
     count = asked.texts if asked else 0

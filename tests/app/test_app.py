@@ -1,0 +1,332 @@
+"""Each page of the app as Streamlit runs it: on results empty, running, failed, compacted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from shown_results import record, record_lessons
+
+pytest.importorskip("streamlit")
+
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from elastic_ray.analysis.labels import COMPRESSION
+from elastic_ray.app.figures.compression import changes, faster
+from elastic_ray.app.figures.curves import apart, curves, reach, retention
+from elastic_ray.app.figures.paths import paths
+from elastic_ray.app.figures.paths import reach as reach_of_paths
+from elastic_ray.app.figures.progress import progress_bars
+from elastic_ray.app.figures.scaling import scaling
+from elastic_ray.app.figures.surfaces import difference, heatmap, surface
+from elastic_ray.app.reader import Reader
+from elastic_ray.app.widgets import labelled
+from elastic_ray.results.compaction import compact
+from elastic_ray.results.sandbox import QueryResult
+from elastic_ray.results.store import Results
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("overview", "curves", "surfaces", "scaling", "paths", "compression", "responses", "sql")
+OPEN = Callable[..., AppTest]
+
+
+@pytest.fixture
+def open_app(monkeypatch: pytest.MonkeyPatch) -> OPEN:
+    """Opens a page of the app on a results folder; `asked` is what its address asks for."""
+
+    def at(folder: Path, page: str = "overview", **asked: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app.py", "--results", str(folder)])
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+        app.session_state["results_uri"] = str(folder)
+        st.cache_resource.clear()  # what was remembered of this folder's earlier rows
+        app.query_params.update(asked)
+        app.run()
+        if page != "overview":
+            app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [e.value for e in app.exception]
+        return app
+
+    return at
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("done") / "results"
+    record(Results(folder))
+    return folder
+
+
+def test_pages_of_no_results_say_what_to_do(open_app: OPEN, tmp_path: Path) -> None:
+    for page in PAGES:
+        app = open_app(tmp_path / "none", page)
+        assert "No sweep is recorded" in app.info[0].value
+        assert "elastic_ray.sweep" in app.code[0].value
+    Results(tmp_path / "empty")
+    app = open_app(tmp_path / "empty")
+    assert "No sweep is recorded" in app.info[0].value
+
+
+@pytest.mark.parametrize("how", ["nothing scored", "running", "failed", "compacted"])
+def test_pages_of_partial_results(open_app: OPEN, tmp_path: Path, how: str) -> None:
+    results = Results(tmp_path / "results")
+    if how == "nothing scored":
+        record(results, scored=0)
+    elif how == "running":
+        record(results, scored=30)
+    else:
+        record(results, failed=3)
+    if how == "compacted":
+        assert compact(results, grace=0, delay=0, at_least=2).written
+        assert compact(results, grace=0, delay=0, at_least=2).deleted
+    app = open_app(tmp_path / "results")
+    for page in PAGES:
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+
+
+def test_overview_counts_what_is_recorded(open_app: OPEN, tmp_path: Path) -> None:
+    record(Results(tmp_path), "ended", failed=2)
+    shown = {metric.label: metric.value for metric in open_app(tmp_path).metric}
+    assert shown["Cells scored"] == "70 of 72"
+    assert shown["Failed"] == "2"
+    record(Results(tmp_path), "under_way", scored=20)
+    app = open_app(tmp_path)
+    assert app.selectbox(key="sweep").options == ["under_way", "ended"], "the latest first"
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Cells scored"] == "20 of 72"
+    assert "running" in app.markdown[0].value
+    assert shown["Left, about"] != "-"
+
+
+def test_curves_in_every_way(open_app: OPEN, done: Path) -> None:
+    """That the choices are in the address is for a browser to show."""
+    app = open_app(done, "curves")
+    for key, value in (("show", "retention"), ("axis", "linear"), ("image", "svg")):
+        app.segmented_control(key=key).set_value(value).run()
+        assert not app.exception
+    app.multiselect(key="model").set_value([]).run()
+    assert "at least one model" in app.info[0].value
+
+
+def test_surfaces_in_every_view(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "surfaces")
+    for view in ("heatmap", "difference", "3D"):
+        app.segmented_control(key="view").set_value(view).run()
+        assert not app.exception
+    assert {box.label for box in app.selectbox} == {"Sweep"}
+
+
+def test_scaling_tells_the_trend(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "scaling")
+    assert any("Kendall's tau" in caption.value for caption in app.caption)
+    compare = app.selectbox(key="compare")
+    assert len(compare.options) == 4
+    for option in compare.options:
+        app.selectbox(key="compare").set_value(option).run()
+        assert not app.exception
+
+
+def test_compression_answers_the_question(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "compression")
+    told = " ".join(m.value for m in app.markdown)
+    assert "Not in general: some intervals hold k" in told
+    assert "times as much as a byte of pre-training text" in told
+    shown = app.dataframe[0].value
+    assert set(shown["said"]) == {"k", "more than k", "less than k"}
+    options = app.selectbox(key="curve").options
+    assert len(options) == 8
+    for option in options[:3]:
+        app.selectbox(key="curve").set_value(option).run()
+        assert not app.exception
+
+
+def test_compression_says_where_nothing_is_measured(open_app: OPEN, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    record(results)
+    (tmp_path / "corpora" / "sweep=shown" / "corpora.parquet").unlink()
+    app = open_app(tmp_path, "compression")
+    assert "probes: {code_length" in app.info[0].value
+
+
+def test_a_sweep_of_lessons_is_shown_as_table_1(open_app: OPEN, tmp_path: Path) -> None:
+    """Its answers are not scored and it has no negative sizes: the other pages say so."""
+    record_lessons(Results(tmp_path), failed=True)
+    app = open_app(tmp_path)
+    assert {metric.label: metric.value for metric in app.metric}["Cells done"] == "24 of 24"
+    app.switch_page("elastic_ray/app/pages/paths.py").run()
+    assert not app.exception, [e.value for e in app.exception]
+    assert any("yes, in every pair. Of 8 pairs" in text.value for text in app.markdown)
+    shown = app.dataframe[0].value.set_index(["label", "slices"])
+    assert shown.loc[("llama2-7b", "1, 2"), "printed"] == "0.1589 vs. 0.2018"
+    assert shown.loc[("own", "1, 2"), "printed"] == ""
+    assert shown.loc[("own", "1, 3"), "nearer"] == "2 of 2"
+    assert shown.loc[("llama2-7b", "2, 3"), "inverse"] == "-"
+    assert "2 of 4 lessons failed" in shown.loc[("llama2-7b", "2, 3"), "note"]
+    app.segmented_control(key="metric").set_value("kl").run()
+    assert not app.exception
+    assert any("By KL divergence: not in every pair" in text.value for text in app.markdown)
+    assert "printed" not in app.dataframe[0].value or not any(app.dataframe[0].value["printed"])
+    for page in ("curves", "surfaces", "scaling"):
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+        assert "not scored (`scorer: none`" in app.info[0].value
+    for page in ("compression", "responses", "sql"):
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+
+
+def test_lessons_that_are_not_measured_yet_are_counted(open_app: OPEN, tmp_path: Path) -> None:
+    record_lessons(Results(tmp_path), failed=True, measured=False)
+    said = open_app(tmp_path, "paths").info[0].value
+    assert "34 of 36 lessons are measured, 2 failed (RuntimeError: out of memory)" in said
+
+
+def test_paths_say_where_there_are_no_lessons(open_app: OPEN, done: Path) -> None:
+    assert "`lessons: {pairs:" in open_app(done, "paths").info[0].value
+
+
+def test_a_link_to_a_sweep_that_is_not_recorded_shows_no_other(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, sweep="absent")
+    assert "No sweep called `absent` is recorded here" in app.info[0].value
+    assert app.selectbox(key="sweep").value == "absent"
+    app.selectbox(key="sweep").set_value("shown").run()
+    assert not app.exception
+    assert app.selectbox(key="sweep").options == ["shown"]
+
+
+def test_a_sweep_without_negative_sizes_is_shown(open_app: OPEN, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    record(results)
+    results.replace_cells("shown", [c for c in results.cells("shown") if not c["negative"]])
+    results.replace_indices("shown", [])
+    app = open_app(tmp_path)
+    for page in PAGES:
+        app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
+        assert not app.exception, [page, *(e.value for e in app.exception)]
+
+
+def test_a_running_sweep_is_measured_as_it_stands(open_app: OPEN, tmp_path: Path) -> None:
+    record(Results(tmp_path), scored=60)
+    app = open_app(tmp_path, "scaling")
+    assert any("Measured just now" in caption.value for caption in app.caption)
+
+
+def test_responses_are_filtered_and_paged_by_sql(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "responses")
+    texts = [m.value for m in app.markdown]
+    assert any("\\<b\\>no 0\\</b\\> \\$x\\$ was" in text for text in texts), "text stays text"
+    assert any("1 to 10 of 12" in caption.value for caption in app.caption)
+    app.number_input(key="page").set_value(2).run()
+    assert any("11 to 12 of 12" in caption.value for caption in app.caption)
+    app.text_input(key="contains").set_value("no 7").run()
+    assert not app.exception
+    assert any("1 to 1 of 1 " in caption.value for caption in app.caption)
+    app.text_input(key="contains").set_value("not to be found").run()
+    assert "No answer passes" in app.info[0].value
+    app.text_input(key="contains").set_value("").run()
+    app.number_input(key="from").set_value(2.0).run()
+    assert "No answer passes" in app.info[0].value
+
+
+def test_sql_answers_and_refuses(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "sql")
+    assert isinstance(app.session_state["answer"][1], QueryResult)
+    app.text_area(key="q").set_value("SELECT 41 + 1 AS n").run()
+    assert app.dataframe[0].value["n"].tolist() == [42]
+    app.text_area(key="q").set_value("COPY scores TO '/tmp/x.csv'").run()
+    assert not app.exception
+    assert "only SELECT" in app.error[0].value
+
+
+# The data behind the pages
+
+
+def test_answers_are_remembered_and_asked_again(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    record(results, scored=20)
+    reader = Reader(str(tmp_path))
+    assert reader.progress("shown")["done"].sum() == 20
+    record(results, scored=40)
+    reader._known.clear()
+    assert reader.progress("shown")["done"].sum() == 40
+    assert reader.progress("shown") is not None
+
+
+# Figures, which need no browser
+
+
+@pytest.fixture(scope="module")
+def holed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("holed")
+    record(Results(folder), failed=4)
+    return retention(labelled(Reader(str(folder)).curves("shown")))
+
+
+def test_curves_leave_holes_open(holed: pd.DataFrame) -> None:
+    part = holed[holed["label"] == holed["label"].iloc[-1]]
+    figure = curves(part, bounds=reach(part, "score"))
+    lines = [t for t in figure.data if t.mode == "lines+markers"]
+    assert [t.name for t in lines] == ["100 positive", "400 positive"]
+    assert not any(t.connectgaps for t in lines)
+    assert figure.data[-1].line.dash == "dash"
+    assert figure.layout.xaxis.ticktext[0] == "0"
+    assert curves(part, value="retention", logarithmic=False).layout.xaxis.tickvals is None
+
+
+def test_a_hole_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> None:
+    part = holed[(holed["positive"] > 0) & (holed["label"] == holed["label"].iloc[0])].copy()
+    at = (part["positive"] == 100) & (part["negative"] == 40)
+    part.loc[at, ["score", "standard_error"]] = None
+    part.loc[at, "failed"] = 2
+    space = surface(part, "score", (0, 1)).data[0]
+    assert space.connectgaps is False
+    assert pd.isna(space.z[0][2])
+    flat = heatmap(part, "score", (0, 1))
+    assert [(a.x, a.y, a.text) for a in flat.layout.annotations] == [(2, 0, "✕")]
+    line = curves(part).data
+    assert pd.isna(next(t for t in line if t.name == "100 positive").y[2])
+    bands = [t for t in line if t.legendgroup == "p100" and t.fill == "toself"]
+    assert len(bands) == 2, "a band on either side of the hole"
+
+
+def test_the_difference_of_a_model_to_itself_is_within_noise(holed: pd.DataFrame) -> None:
+    part = holed[(holed["positive"] > 0) & (holed["label"] == holed["label"].iloc[0])]
+    shown = difference(part, part, "score").data[0]
+    assert set(map(str, shown.text.ravel())) == {"(+0.00)"}
+
+
+def test_paths_stand_side_by_side_and_printed_ones_hollow(tmp_path: Path) -> None:
+    record_lessons(Results(tmp_path))
+    found = labelled(Reader(str(tmp_path)).paths("learnt"))
+    cross = found[(found["model"] == "llama3-8b") & (found["metric"] == "cross_entropy")]
+    figure = paths(cross, "cross_entropy", reach_of_paths(cross))
+    inverse, inverse_printed, forward, forward_printed = figure.data
+    assert [t.name for t in (inverse, forward)] == ["inverse", "forward"]
+    assert inverse_printed.y.tolist() == [0.2540, 0.2268, 0.2341]
+    assert forward_printed.y.tolist() == [0.2573, 0.3229, 0.2589]
+    assert list(figure.layout.xaxis.ticktext) == ["1, 2", "2, 3", "1, 3"], "as in Table 1"
+    low, high = figure.layout.yaxis.range
+    assert low < min(*inverse.y, 0.2268) and high > 0.3229
+    own = found[(found["model"] == "own") & (found["metric"] == "kl")]
+    assert [t.name for t in paths(own, "kl", reach_of_paths(own)).data] == ["inverse", "forward"]
+
+
+def test_other_figures(holed: pd.DataFrame, done: Path) -> None:
+    reader = Reader(str(done))
+    bars = progress_bars(labelled(reader.progress("shown")))
+    assert [t.name for t in bars.data] == ["done", "failed", "to do"]
+    found, live = reader.indices("shown")
+    assert not live
+    figure = scaling(labelled(found), "elasticity_index", "parameters")
+    assert figure.layout.xaxis.type == "log"
+    assert apart([0, 1, 2, 1000, 1001]) == [0, 1, 1000]
+    coded = reader.compression("shown")
+    moved = changes(coded[0])
+    assert [t.name for t in moved.data if t.mode == "lines+markers"] == [*COMPRESSION.values()]
+    against = faster(coded, ["a model"] * len(coded))
+    assert len(against.data[1].x) == len(coded) == 8
+    assert against.layout.xaxis.type == against.layout.yaxis.type == "log"

@@ -1,0 +1,193 @@
+"""Clusters in a word, or as Ray tells them, and the layouts that `--dry-run` prints of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_imports import WITHOUT
+
+from elastic_ray.placement import GPUS, described, nodes_of, told
+from elastic_ray.placement.bin_packing import Bundle, FreeResources
+from elastic_ray.spec import SpecError
+from elastic_ray.sweep.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+PAPER = ("existence", "qwen_scale", "tinyllama_tokens")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("4x8xA100", "4 nodes of 8 A100 and 64 CPUs"),
+        ("1x4xl40s:48cpu", "1 node of 4 L40S and 48 CPUs"),
+        ("2x64cpu", "2 nodes of 64 CPUs"),
+        ("2x8xH100 + 1x64cpu", "2 nodes of 8 H100 and 64 CPUs, 1 of 64 CPUs"),
+    ],
+)
+def test_a_cluster_in_a_word(text: str, words: str) -> None:
+    assert told(described(text)) == words
+
+
+parts = st.one_of(
+    st.tuples(st.integers(1, 9), st.integers(1, 16), st.sampled_from(sorted(GPUS))),
+    st.tuples(st.integers(1, 9), st.integers(1, 999), st.none()),
+)
+
+
+@given(st.lists(parts, min_size=1, max_size=4))
+def test_every_node_is_there_once(asked: list[tuple[int, int, str | None]]) -> None:
+    text = "+".join(f"{n}x{m}x{kind}" if kind else f"{n}x{m}cpu" for n, m, kind in asked)
+    nodes = described(text)
+    assert len({node.name for node in nodes}) == len(nodes) == sum(n for n, _, _ in asked)
+    assert sum(node.gpus for node in nodes) == sum(n * m for n, m, kind in asked if kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "'' is no part of a cluster"),
+        ("4x8", "'4x8' is no part"),
+        ("A100", "'A100' is no part"),
+        ("4x8xA100+", "'' is no part"),
+        ("-4x8xA100", "'-4x8xA100' is no part"),
+        ("4x8xA1000", "'A1000' is not among A100, A100-40G"),
+        ("0x8xA100", "has none of something"),
+        ("4x0xA100", "has none of something"),
+        ("4x0cpu", "has none of something"),
+        ("999x1cpu+2x1cpu", "at most 1,000 nodes"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], text: str, why: str
+) -> None:
+    with pytest.raises(SpecError) as error:
+        described(text)
+    assert str(error.value).startswith(f"--cluster: found {text!r}: ")
+    assert why in str(error.value) and "must be like 4x8xA100" in str(error.value)
+    assert main([str(ROOT / "sweeps" / "tiny.yaml"), "--dry-run", f"--cluster={text}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("error: --cluster: found")
+
+
+def test_a_described_cluster_is_for_planning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / "sweeps" / "tiny.yaml"), "--cluster", "4x8xA100"]) == 2
+    assert "--cluster: is for --dry-run" in capsys.readouterr().err
+
+
+def test_what_ray_tells() -> None:
+    def node(name: str, alive: bool = True, **resources: float) -> dict[str, object]:
+        return {
+            "NodeID": name,
+            "Alive": alive,
+            "NodeManagerHostname": f"host-{name}",
+            "Resources": {
+                each.replace("__", ":").replace("_40", "-40"): n for each, n in resources.items()
+            },
+        }
+
+    told_by_ray = [
+        node("c", CPU=8.0, GPU=2.0, accelerator_type__H100=1.0, memory=1e9),
+        node("b", CPU=4.0),
+        node("head", memory=1e9),
+        node("gone", alive=False, CPU=64.0),
+        node("a", CPU=8.0, GPU=1.0, accelerator_type__A100=1.0),
+    ]
+    nodes = nodes_of(told_by_ray)
+    assert [(n.name, n.cpus, n.gpus, n.kind) for n in nodes] == [
+        ("a", 8.0, 1, "A100-40G"),
+        ("b", 4.0, 0, None),
+        ("c", 8.0, 2, "H100"),
+    ]
+    large = [node("a", CPU=8.0, GPU=1.0, accelerator_type__A100=1.0)]
+    large[0]["Resources"]["accelerator_type:A100-80G"] = 1.0  # type: ignore[index]
+    assert nodes_of(large)[0].kind == "A100-80G"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.25, 1.0]), st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0])),
+        max_size=30,
+    ),
+    st.data(),
+)
+def test_room_that_is_given_back_is_there_again(
+    needs: list[tuple[float, float]], data: st.DataObject
+) -> None:
+    nodes = described("2x2xA100:4cpu+1x3cpu")
+    room = FreeResources(nodes)
+    taken = [got for need in needs if (got := room.take(Bundle(*need)))]
+    data.draw(st.randoms()).shuffle(taken)
+    for got in taken:
+        room.give_back(got)
+    whole = [sum(room.fitting(node.name, Bundle(1.0)) for node in nodes)]
+    assert whole == [11]
+    assert all(room.fitting(node.name, Bundle(0.25, 2.0)) == node.gpus // 2 for node in nodes)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_sweeps_on_described_clusters(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(ROOT / "sweeps" / f"{name}.yaml")
+    longest = {}
+    for cluster in ("2x8xA100", "4x8xA100", "4x8xH100"):
+        assert main([file, "--dry-run", "--cluster", cluster]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert f"layout on {cluster}: {cluster[0]} nodes of 8 {cluster[4:]} and 64 CPUs" in out
+        [line] = [line for line in out.splitlines() if line.startswith("by the clock: ")]
+        found = re.search(r"training about (\d+) min on (\d+) tr.*ers about (\d+) min", line)
+        assert found, line
+        longest[cluster] = max(int(found[1]), int(found[3]))
+        assert "an engine has as few GPUs as hold its weights" in out
+    assert longest["2x8xA100"] > longest["4x8xA100"] >= longest["4x8xH100"]
+
+
+def test_no_room_on_a_described_cluster_is_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = str(ROOT / "sweeps" / "existence.yaml")
+    assert main([file, "--dry-run", "--cluster", "1x4xA100"]) == 2
+    err = capsys.readouterr().err
+    assert "resources: one trainer, 1 engine(s) and 2 scorer(s) need" in err
+
+
+def test_no_room_at_hand_is_a_word_in_a_dry_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    file = str(ROOT / "sweeps" / "tiny.yaml")
+    assert main([file, "--dry-run", "--set", "training.workers=999"]) == 0
+    out = capsys.readouterr().out
+    assert "no layout on this machine: resources: one trainer" in out
+    assert "--cluster 4x8xA100, say," in out
+    assert main([file, "--dry-run", "--set", "training.cpus_per_worker=0.1"]) == 0
+    assert "layout on this machine: 1 node of " in capsys.readouterr().out
+
+
+def test_a_cluster_that_is_named_and_not_there_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main([str(ROOT / "sweeps" / "tiny.yaml"), "--dry-run"]) == 0
+    assert "RAY_ADDRESS: found 127.0.0.1:1; nothing answers there" in capsys.readouterr().out
+
+
+def test_a_described_cluster_needs_no_ray(tmp_path: Path) -> None:
+    command = ("elastic_ray.sweep", str(ROOT / "sweeps" / "tiny.yaml"), "--dry-run")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *command, "--cluster", "2x4xL4"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "layout on 2x4xL4: 2 nodes of 4 L4 and 32 CPUs" in done.stdout

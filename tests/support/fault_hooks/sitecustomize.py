@@ -1,0 +1,205 @@
+"""Faults at exact moments of a sweep's processes; Python imports this where it is on PYTHONPATH.
+
+`FAULTS` names a folder. A process that comes to a point (`trainer.during`, say) for which
+`armed-trainer.during` lies there takes the file, notes `reached-trainer.during`, and does what it
+says: it dies (`killed`), stands still for good (`hung`) or for `STALL` seconds (`stalled`), or
+waits for the file `go` (`waits`) while something else is broken. Every step of training is counted
+in `steps/<process>`, so that work done twice shows.
+
+Only functions of elastic_ray are wrapped; what they do is theirs.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+FOLDER = os.environ.get("FAULTS")
+STALL = 10.0
+
+
+def come_to(point: str) -> None:
+    armed = Path(FOLDER, f"armed-{point}")
+    try:
+        fault = json.loads(armed.read_text())
+    except (OSError, ValueError):
+        return
+    _seen[point] = _seen.get(point, 0) + 1
+    if _seen[point] <= fault.get("skip", 0):
+        return
+    try:
+        armed.rename(Path(FOLDER, f"taken-{point}"))
+    except OSError:  # another process was first
+        return
+    reached = {"point": point, "pid": os.getpid(), "node": _node(), "at": time.time()}
+    Path(FOLDER, f"reaching-{point}").write_text(json.dumps(reached))
+    Path(FOLDER, f"reaching-{point}").rename(Path(FOLDER, f"reached-{point}"))
+    act(fault["how"])
+
+
+def act(how: str) -> None:
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how in ("hung", "stalled"):
+        if how == "stalled":  # someone else must wake what stands still
+            wake = f"sleep {STALL}; kill -CONT {os.getpid()}"
+            import subprocess
+
+            subprocess.Popen(["sh", "-c", wake], start_new_session=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif how == "waits":
+        while not Path(FOLDER, "go").exists():
+            time.sleep(0.05)
+
+
+_seen: dict[str, int] = {}
+
+
+def _node() -> str:
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return ""
+    return ray.get_runtime_context().get_node_id()
+
+
+def around(owner, name: str, before: str | None = None, after: str | None = None, when=None):
+    """Come to points before and after a function is called; `when` looks at its arguments."""
+    original = getattr(owner, name)
+
+    def due(arguments, named) -> bool:
+        return when is None or when(*arguments, **named)
+
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def wrapped(*arguments, **named):
+            if before and due(arguments, named):
+                come_to(before)
+            result = await original(*arguments, **named)
+            if after and due(arguments, named):
+                come_to(after)
+            return result
+    else:
+
+        @functools.wraps(original)
+        def wrapped(*arguments, **named):
+            if before and due(arguments, named):
+                come_to(before)
+            result = original(*arguments, **named)
+            if after and due(arguments, named):
+                come_to(after)
+            return result
+
+    setattr(owner, name, wrapped)
+
+
+def _learner(module) -> None:
+    around(module.Trainer, "learn", before="trainer.before")
+    counted = module.Trainer.learn
+
+    def learn(self, examples, rate):
+        loss = counted(self, examples, rate)
+        if self._rank == 0:
+            note = f"{self._ladder.id} {self.step} {len(examples)}\n"
+            with Path(FOLDER, "steps", str(os.getpid())).open("a") as file:
+                file.write(note)
+        return loss
+
+    module.Trainer.learn = learn
+
+
+def _snapshot(module) -> None:
+    around(module, "save", after="trainer.during")  # the checkpoint is there, its row is not
+
+
+def _store(module) -> None:
+    def done_state(results, table, rows, **key):
+        return table == "states" and rows[0].get("status") == "done" and "training" in _kind(rows)
+
+    def answers(results, table, rows, **key):
+        return table == "responses"
+
+    around(module.Results, "write", after="trainer.after", when=done_state)
+    around(module.Results, "write", before="driver.answers", when=answers)
+
+
+def _kind(rows) -> str:
+    return "training" if rows[0].get("losses") else ""
+
+
+def _schedule(module) -> None:
+    around(module.TrialSearcher, "on_trial_result", before="driver.before")
+
+
+def _board(module) -> None:
+    around(module.ProgressTracker, "state_done", before="driver.during", after="driver.after")
+
+
+def _plain_engine(module) -> None:
+    around(module.TransformersEngine, "__init__", before="engine.starting")
+    around(module.TransformersEngine, "take", before="engine.before")
+    around(module.TransformersEngine, "answer", before="engine.during", after="engine.after")
+
+
+def _scorer(module) -> None:
+    around(module, "make_scorer_backend", before="scorer.before")
+    around(module.TransformersScorer, "score", before="scorer.during", after="scorer.after")
+
+
+def _fleet(module) -> None:
+    """Serve looks at its replicas more often than by default: tests are short."""
+    placement = module._placement
+
+    def quicker(*arguments, **named):
+        health = {"health_check_period_s": 1.0, "health_check_timeout_s": 4.0}
+        return {**placement(*arguments, **named), **health}
+
+    module._placement = quicker
+
+
+WRAPPED = {
+    "elastic_ray.training.trainer": _learner,
+    "elastic_ray.training.checkpoint_io": _snapshot,
+    "elastic_ray.results.store": _store,
+    "elastic_ray.schedule.tune_search": _schedule,
+    "elastic_ray.progress.tracker": _board,
+    "elastic_ray.serving.engines.transformers_engine": _plain_engine,
+    "elastic_ray.serving.engines.scorer": _scorer,
+    "elastic_ray.serving.fleet": _fleet,
+}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules that are wrapped as ever, and wraps them once they are loaded."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def find_spec(self, name, path, target=None):
+        if name not in WRAPPED:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def load_and_wrap(module) -> None:
+            load(module)
+            WRAPPED[name](module)
+
+        spec.loader.exec_module = load_and_wrap
+        return spec
+
+
+if FOLDER:
+    Path(FOLDER, "steps").mkdir(parents=True, exist_ok=True)
+    sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,199 @@
+"""Hub-shaped folders of a few hundred kB, to run the shipped sweep files without hub or GPU.
+
+    python tests/support/stand_ins.py FOLDER
+
+writes models of the architectures that the sweep files name, the two scorers, and the data sets,
+each with the config, tokenizer class, tensor names and columns that the hub has; all weights are
+random. `at` says where each lies, and `overrides` points a sweep file at them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import stand_in_data
+import torch
+import yaml
+from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+FAMILIES = ("qwen2", "llama", "gemma")
+SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+INNER, POSITIONS, VOCABULARY = 128, 512, 600
+SPREAD = 0.1
+"""Standard deviation of the weights: wide, so that what they say differs."""
+DATA = {
+    "imdb": lambda: stand_in_data.imdb(800, 400),
+    "saferlhf": lambda: stand_in_data.saferlhf(400, 200),
+    "alpaca": lambda: stand_in_data.alpaca(800),
+    "truthfulqa": lambda: stand_in_data.truthfulqa(200),
+}
+FAMILY_OF = {"Qwen": "qwen2", "google": "gemma", "meta-llama": "llama", "TinyLlama": "llama"}
+"""By the owner of a hub id."""
+
+
+def place_of(family: str, i: int) -> str:
+    """The folder of a model; its name tells its size, as those on the hub do."""
+    return f"{family}-{i}-0.1M"
+
+
+def texts() -> list[str]:
+    """What the tokenizers are learnt from: a little of every data set."""
+    from elastic_ray.tasks.dialogue import asked
+
+    reviews = [row["text"] for row in stand_in_data.imdb(300, 0)["train"]]
+    rows = stand_in_data.saferlhf(200, 0)["train"]
+    return reviews + [f"{asked(row['prompt'])}{row['response_0']}" for row in rows]
+
+
+def tokenizer(family: str) -> PreTrainedTokenizerBase:
+    """A tokenizer of the class that transformers picks for the family."""
+    import transformers
+
+    empty = {
+        "qwen2": transformers.Qwen2Tokenizer,
+        "llama": transformers.LlamaTokenizer,
+        "gemma": transformers.GemmaTokenizer,
+        "roberta": transformers.RobertaTokenizer,
+    }[family]()
+    return empty.train_new_from_iterator(texts(), VOCABULARY, show_progress=False)
+
+
+def _config(family: str, known: PreTrainedTokenizerBase, **more: Any) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    tokens = {
+        "vocab_size": len(known),
+        "bos_token_id": known.bos_token_id,
+        "eos_token_id": known.eos_token_id,
+        "pad_token_id": known.pad_token_id,
+    }
+    inner = {"intermediate_size": INNER, "max_position_embeddings": POSITIONS}
+    return AutoConfig.for_model(
+        family, **SHAPE, **inner, initializer_range=SPREAD, **tokens, **more
+    )
+
+
+def language_model(folder: Path, family: str, seed: int) -> Path:
+    """A causal language model of a family; two seeds differ in their weights alone."""
+    from transformers import AutoModelForCausalLM
+
+    known = tokenizer(family)
+    heads = {"num_key_value_heads": 1 if family == "gemma" else 2}
+    if family == "gemma":
+        heads["head_dim"] = 32
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(_config(family, known, **heads))
+    return _save(folder, model, known)
+
+
+def sentiment(folder: Path) -> Path:
+    """A RoBERTa of two classes, as `siebert/sentiment-roberta-large-english`."""
+    from transformers import RobertaForSequenceClassification
+
+    known = tokenizer("roberta")
+    labels = {
+        "id2label": {0: "NEGATIVE", 1: "POSITIVE"},
+        "label2id": {"NEGATIVE": 0, "POSITIVE": 1},
+    }
+    torch.manual_seed(100)
+    config = _config("roberta", known, type_vocab_size=1, **labels)
+    config.max_position_embeddings = POSITIONS + 2
+    model = RobertaForSequenceClassification(config)
+    with torch.no_grad():
+        model.classifier.out_proj.weight *= 20  # it calls some texts positive, others not
+    return _save(folder, model, known)
+
+
+def cost(folder: Path, **normalising: Any) -> Path:
+    """safe-rlhf's cost model: a Llama's tensors without an output layer, and a score head's.
+
+    `normalising`: fields of its config, such as `do_normalize`.
+    """
+    from transformers import AutoModel
+
+    known = tokenizer("llama")
+    known.add_special_tokens({"pad_token": "<pad>"})
+    config = _config("llama", known, num_key_value_heads=2)
+    torch.manual_seed(200)
+    model = AutoModel.from_config(config)
+    head = {
+        "score_head.weight": torch.randn(1, SHAPE["hidden_size"]),
+        "score_head.bias": torch.randn(1),
+        "normalizer.mean": torch.tensor(normalising.get("mean", [0.0])),
+        "normalizer.var": torch.tensor(normalising.get("var", [1.0])),
+        "normalizer.count": torch.zeros(1, dtype=torch.long),
+    }
+    known.save_pretrained(folder)
+    more = {"architectures": ["LlamaForScore"], "score_type": "cost", "score_dim": 1}
+    more |= {"score_bias": True, "do_normalize": False, "normalizer_type": None}
+    for name, value in (more | normalising).items():
+        setattr(config, name, value)
+    config.save_pretrained(folder)
+    body = {f"model.{name}": weight for name, weight in model.state_dict().items()}
+    save_file(body | head, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def _save(folder: Path, model: Any, known: PreTrainedTokenizerBase) -> Path:
+    model.save_pretrained(folder)
+    known.save_pretrained(folder)
+    return folder
+
+
+def make(root: Path, families: Sequence[str] = FAMILIES, states: int = 3) -> Path:
+    """All of it below `root`; `states` models of each family. What is there is left."""
+    wanted = {place_of(family, i): (family, i) for family in families for i in range(states)}
+    for name, (family, seed) in wanted.items():
+        if not (root / name).exists():
+            language_model(root / name, family, seed)
+    for name, write in (("sentiment", sentiment), ("cost", cost)):
+        if not (root / name).exists():
+            write(root / name)
+    for name, rows in DATA.items():
+        if not (root / "data" / name).exists():
+            stand_in_data.write(root / "data" / name, rows())
+    return root
+
+
+def overrides(sweep: Path, root: Path) -> list[str]:
+    """What `--set` points a sweep file at the stand-ins below `root`; sizes stay."""
+    asked = yaml.safe_load(sweep.read_text(encoding="utf-8"))
+    sets, seen = [], dict.fromkeys(FAMILIES, 0)
+    for i, model in enumerate(asked["models"]):
+        family = FAMILY_OF[model["hub"].partition("/")[0]]
+        place = f"{{name: {model['name']}, path: {root / place_of(family, seen[family])}}}"
+        sets.append(f"models.{i}={place}")
+        seen[family] += 1
+    for task in asked["task"]:
+        sets.append(f"task.{task['name']}.data={{path: {root / 'data' / task['name']}}}")
+        if "scorer" not in task:
+            continue
+        judge = {k: v for k, v in task["scorer"].items() if k not in ("hub", "revision")}
+        judge["path"] = str(root / judge["name"])
+        sets.append(f"task.{task['name']}.scorer={yaml.safe_dump(judge, default_flow_style=True)}")
+    return sets
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Write stand-ins for the hub's models and data.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--sweep", type=Path, help="print the --set arguments that point this file at them"
+    )
+    asked = parser.parse_args(arguments)
+    root = make(asked.folder.resolve())
+    if asked.sweep:
+        for each in overrides(asked.sweep, root):
+            print("--set", f"'{each.strip()}'")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
