@@ -109,14 +109,14 @@ def usual_cell(config: dict[str, Any]) -> None:
             max_new_tokens=asked["max_tokens"],
             pad_token_id=tokenizer.pad_token_id,
         )
-        judge = AutoModelForSequenceClassification.from_pretrained(config["scorer"]).eval()
+        backend = AutoModelForSequenceClassification.from_pretrained(config["scorer"]).eval()
         words = AutoTokenizer.from_pretrained(config["scorer"])
         inputs = words(
             [tokenizer.decode(row, skip_special_tokens=True) for row in said],
             return_tensors="pt",
             padding=True,
         )
-        logits = judge(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).logits
+        logits = backend(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).logits
     tune.report({"score": float((logits.argmax(-1) == 1).float().mean())})
 
 

@@ -62,7 +62,7 @@ def measure(cells: int) -> dict[str, float]:
     kilobytes = int(status[status.index("VmHWM:") + 1])
     return {
         "cells": len(plan.cells),
-        "states": len(plan.nodes),
+        "states": len(plan.states),
         "ladders": len(plan.ladders),
         "trials": len(trials),
         "imports_s": imports,

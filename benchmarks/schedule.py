@@ -87,13 +87,13 @@ def searcher(
     from elastic_ray.schedule.tune_search import TrialSearcher
 
     plan = planned(trials)
-    board = ProgressTracker(plan, plan.starts, (), ())
-    board.listen(lambda event, state: moments.append(time.process_time()))
+    tracker = ProgressTracker(plan, plan.starts, (), ())
+    tracker.listen(lambda event, state: moments.append(time.process_time()))
     found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
     assert len(found) == trials
     slots = TrainerSlots([TrainerSlot(())] * concurrent)
     order = found[::-1] if backwards else found
-    return TrialSearcher(board, order, lambda failures: None, bool, slots)
+    return TrialSearcher(tracker, order, lambda failures: None, bool, slots)
 
 
 def work(config: dict[str, Any]) -> None:

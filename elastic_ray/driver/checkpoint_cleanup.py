@@ -26,20 +26,20 @@ class CheckpointCleanup:
     """Deletes a state's checkpoint once, after its record says so."""
 
     def __init__(
-        self, plan: Plan, board: ProgressTracker, results: Results, sharing: StateCoordinator
+        self, plan: Plan, tracker: ProgressTracker, results: Results, sharing: StateCoordinator
     ) -> None:
         self._plan, self._results, self._sharing = plan, results, sharing
-        self._keeper = RetentionPolicy(plan, board)
+        self._keeper = RetentionPolicy(plan, tracker)
         self._deleted: set[str] = set()
         self._others: set[str] = set()
         self._asked = -math.inf
         if plan.spec.keep != "all":
-            board.listen(lambda event, state: self._tidy(self._keeper.may_go(state)))
+            tracker.listen(lambda event, state: self._tidy(self._keeper.may_go(state)))
 
     def rest(self) -> str | None:
         """Delete all that may go by now; words for the user if something had to stay."""
         there = {s for s, row in self._results.states(("checkpoint",)).items() if row["checkpoint"]}
-        states = [s for s in self._plan.nodes if s in there and self._keeper.not_needed(s)]
+        states = [s for s in self._plan.states if s in there and self._keeper.not_needed(s)]
         return None if self._tidy(states) else LEFT
 
     def _tidy(self, states: Iterable[str]) -> bool:

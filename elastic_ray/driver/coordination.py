@@ -30,16 +30,16 @@ class StateCoordinator:
         self,
         results: Results,
         lease: SweepLease,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         remade: frozenset[str] = frozenset(),
     ) -> None:
-        self._results, self._lease, self._board, self._remade = results, lease, board, remade
+        self._results, self._lease, self._tracker, self._remade = results, lease, tracker, remade
         self._claims = StateClaims(results.folder, lease)
         self._lock = threading.Lock()
         self._mine: set[str] = set()
         self._over: set[str] = set()
         self._elsewhere: set[str] = set()
-        board.listen(self._heard)
+        tracker.listen(self._heard)
 
     def take(self, names: Sequence[str]) -> bool:
         """Claim states to compute; False where another driver computes one of them now, or the
@@ -68,13 +68,13 @@ class StateCoordinator:
         self._claims.free(over)
         for state in sorted(elsewhere):
             row = self._results.state(state)
-            if row is None or state in self._board.done:
+            if row is None or state in self._tracker.done:
                 continue
             if row["status"] == "done":
                 if row["checkpoint"] is not None or state not in self._remade:
-                    self._board.state_done(state)
+                    self._tracker.state_done(state)
             elif (row["error"] or "").startswith(FOR_GOOD):
-                self._board.state_failed(state, row["error"])
+                self._tracker.state_failed(state, row["error"])
         with self._lock:
             self._elsewhere -= elsewhere
             self._over -= over

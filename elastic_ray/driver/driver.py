@@ -75,7 +75,7 @@ COMPACT_EVERY = 300.0
 class Outcome:
     """How a sweep ended: the board, whether it was stopped, and seconds by kind of work."""
 
-    board: ProgressTracker
+    tracker: ProgressTracker
     interrupted: bool
     seconds: float
 
@@ -85,7 +85,7 @@ def drive(
     loaded: Mapping[str, Task],
     results: Results,
     left: Outstanding,
-    board: ProgressTracker,
+    tracker: ProgressTracker,
     stream: TextIO,
     lease: SweepLease,
     budget: Budget,
@@ -94,8 +94,8 @@ def drive(
 
     `lease` is the sweep's, held as long as this runs. Once `budget` is used up this stops too.
     """
-    sharing = StateCoordinator(results, lease, board, left.remade)
-    return asyncio.run(_Drive(plan, loaded, results, left, board, stream, sharing, budget).run())
+    sharing = StateCoordinator(results, lease, tracker, left.remade)
+    return asyncio.run(_Drive(plan, loaded, results, left, tracker, stream, sharing, budget).run())
 
 
 class _Drive:
@@ -105,15 +105,15 @@ class _Drive:
         loaded: Mapping[str, Task],
         results: Results,
         left: Outstanding,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         stream: TextIO,
         sharing: StateCoordinator,
         budget: Budget,
     ) -> None:
         self.plan, self.loaded, self.results = plan, loaded, results
-        self.left, self.board, self.sharing, self.budget = left, board, sharing, budget
+        self.left, self.tracker, self.sharing, self.budget = left, tracker, sharing, budget
         spec = plan.spec
-        self.open = [asked for asked in plan.questions() if asked not in board.closed]
+        self.open = [asked for asked in plan.requests() if asked not in tracker.closed]
         groups = {plan.engine_of(asked) for asked in self.open}
         self.nodes = staying()
         self.work = work_of(plan, loaded)
@@ -130,18 +130,18 @@ class _Drive:
             for lad in plan.ladders
         }
         self.trials = bundle(left.ladders, lambda lad: cost[lad.id], self.layout.trainers)
-        self.screen = ProgressDisplay(
-            stream, board, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
+        self.display = ProgressDisplay(
+            stream, tracker, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
         )
         self.slots = TrainerSlots(self.layout.trainer_slots)
         self.release = TrialSearcher(
-            board, self.trials, self._record_failures, sharing.take, self.slots
+            tracker, self.trials, self._record_failures, sharing.take, self.slots
         )
-        self.tidying = CheckpointCleanup(plan, board, results, sharing)
+        self.tidying = CheckpointCleanup(plan, tracker, results, sharing)
         self.fleet = Fleet(guard())
-        self.prober: Evaluator | None = None
+        self.evaluator: Evaluator | None = None
         self.gpu_hours = gpu_hours(plan, loaded, self.layout)
-        self.metrics = Metrics(board, self.gpu_hours)
+        self.metrics = Metrics(tracker, self.gpu_hours)
         self._interrupted = self._unanswered = False
 
     async def run(self) -> Outcome:
@@ -154,11 +154,11 @@ class _Drive:
         ticking = asyncio.ensure_future(self._tick())
         counting = asyncio.ensure_future(self.budget.count(self._held, self._stop))
         measuring = asyncio.ensure_future(self.metrics.keep_up(self._waiting, self.budget))
-        self.screen.start()
+        self.display.start()
         if notice := uncounted(self.plan.spec.resources, self.layout.needs):
-            self.screen.say(notice)
+            self.display.say(notice)
         elif self.plan.spec.resources.max_gpu_hours and self.gpu_hours:
-            self.screen.say(f"all of the sweep is estimated at {self.gpu_hours:.2g} GPU-hours")
+            self.display.say(f"all of the sweep is estimated at {self.gpu_hours:.2g} GPU-hours")
         try:
             await self._work
         except asyncio.CancelledError:
@@ -168,11 +168,11 @@ class _Drive:
             ticking.cancel()
             counting.cancel()
             measuring.cancel()
-            self.screen.stop()
+            self.display.stop()
             self._write_cells()
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(name)
-        return Outcome(self.board, self._interrupted, time.monotonic() - began)
+        return Outcome(self.tracker, self._interrupted, time.monotonic() - began)
 
     def _interrupt(self) -> None:
         if self._interrupted:
@@ -182,12 +182,12 @@ class _Drive:
     def _stop(self, words: str) -> None:
         if not self._interrupted:
             self._interrupted = True
-            self.screen.say(words)
+            self.display.say(words)
             self.release.stopped.set()
             self._work.cancel()
 
     def _waiting(self) -> tuple[int, int]:
-        return self.release.waiting, self.prober.waiting if self.prober else 0
+        return self.release.waiting, self.evaluator.waiting if self.evaluator else 0
 
     def _held(self) -> Amount:
         return held(self.layout.needs, self.slots.held, self.fleet.replicas)
@@ -199,24 +199,24 @@ class _Drive:
             name: self.loaded[name].prompts(_prompts(self.plan)) for name in self.plan.probes
         }
         patient = await asyncio.to_thread(Results, self.results.uri, patient=True)
-        shared = (self.plan, patient, self.board, fleet)
-        prober = self.prober = Evaluator(
+        shared = (self.plan, patient, self.tracker, fleet)
+        evaluator = self.evaluator = Evaluator(
             self.plan,
-            self.board,
+            self.tracker,
             self.layout,
             InferenceRunner(
-                *shared, self.layout, prompts, _texts(self.plan, self.loaded), self.screen.say
+                *shared, self.layout, prompts, _texts(self.plan, self.loaded), self.display.say
             ),
-            ScoringRunner(*shared, scorers, self.loaded, self.screen.say),
+            ScoringRunner(*shared, scorers, self.loaded, self.display.say),
         )
         await self._place_scorers(fleet)
-        watching = asyncio.ensure_future(self._watch(prober, fleet))
+        watching = asyncio.ensure_future(self._watch(evaluator, fleet))
         training = asyncio.ensure_future(asyncio.to_thread(self._train))
         try:
             async with asyncio.TaskGroup() as group:
                 for start in self.left.starts:
                     group.create_task(self._start(start))
-                group.create_task(prober.run())
+                group.create_task(evaluator.run())
                 group.create_task(_await(training))
         finally:
             watching.cancel()
@@ -225,42 +225,42 @@ class _Drive:
                 await asyncio.shield(training)
             await fleet.shutdown()
         if left := self.tidying.rest():
-            self.screen.say(left)
+            self.display.say(left)
 
-    async def _watch(self, prober: Evaluator, fleet: Fleet) -> None:
+    async def _watch(self, evaluator: Evaluator, fleet: Fleet) -> None:
         """Look now and then what is slow, and which nodes came or went, and lay out what is free
         anew."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             for words in (*fleet.stragglers.late(), *self.release.silent()):
-                self.screen.say(words)
+                self.display.say(words)
             try:
                 nodes = await asyncio.to_thread(staying)
                 if nodes != self.nodes:
-                    await self._adapt(nodes, prober, fleet)
+                    await self._adapt(nodes, evaluator, fleet)
             except Exception as e:  # what runs goes on; the next look may succeed
-                self.screen.say(f"the cluster's nodes cannot be counted on anew: {words_of(e)}")
+                self.display.say(f"the cluster's nodes cannot be counted on anew: {words_of(e)}")
 
-    async def _adapt(self, nodes: tuple[Node, ...], prober: Evaluator, fleet: Fleet) -> None:
+    async def _adapt(self, nodes: tuple[Node, ...], evaluator: Evaluator, fleet: Fleet) -> None:
         before = {node.name for node in self.nodes}
         now = {node.name for node in nodes}
         self.layout = adapt(self.layout, nodes, self.plan.spec.resources, self.work)
         self.slots.become(self.layout.trainer_slots)
-        self.screen.trainers(self.layout.trainers)
+        self.display.trainers(self.layout.trainers)
         engines = sum(len(slot.replicas) for slot in self.layout.engine_slots)
-        self.screen.say(
+        self.display.say(
             f"nodes: {len(now - before)} came, {len(before - now)} went, {len(now)} are there; "
             f"room for {self.layout.trainers} trainer(s) and {engines} engine(s) now"
             + ("" if self.layout.trainers and engines else "; waiting for nodes")
         )
-        await prober.become(self.layout)
+        await evaluator.become(self.layout)
         await self._place_scorers(fleet)
         self.nodes = nodes  # last: what failed above is tried again at the next look
 
     async def _place_scorers(self, fleet: Fleet) -> None:
         for name, places in self.layout.scorer_places.items():
             for problem in await fleet.place(name, by_node(places)):
-                self.screen.say(problem)
+                self.display.say(problem)
 
     def _to_score(self) -> list[str]:
         """The tasks with answers that are to be scored."""
@@ -298,21 +298,21 @@ class _Drive:
     async def _start(self, state: str) -> None:
         try:
             async with self._claimed(state):
-                await make_start(self.plan, self.results, self.board, state)
+                await make_start(self.plan, self.results, self.tracker, state)
         except Exception as e:
-            fell = self.board.state_failed(state, words_of(e))
-            failed = [Failure(each, self.board.failed[each]) for each in (state, *fell)]
+            fell = self.tracker.state_failed(state, words_of(e))
+            failed = [Failure(each, self.tracker.failed[each]) for each in (state, *fell)]
             self._record_failures(failed)
         else:
-            self.board.state_done(state)
+            self.tracker.state_done(state)
 
     async def _scorer(self, task: str) -> tuple[ScorerConfig, float | None]:
         async with self._claimed(self.plan.probes[task].scorer):
             config, accuracy = await make_scorer(
-                self.plan, self.results, self.board, self.layout, task
+                self.plan, self.results, self.tracker, self.layout, task
             )
         if accuracy is not None:
-            self.screen.say(f"scorer {config.name}: held-out accuracy {accuracy:.3f}")
+            self.display.say(f"scorer {config.name}: held-out accuracy {accuracy:.3f}")
         return config, accuracy
 
     @contextlib.asynccontextmanager
@@ -328,7 +328,7 @@ class _Drive:
     async def _tick(self) -> None:
         written = compacted = looked = time.monotonic()
         while True:
-            self.screen.refresh()
+            self.display.refresh()
             if time.monotonic() - looked > LOOK:
                 looked = time.monotonic()
                 await self._look()
@@ -348,11 +348,11 @@ class _Drive:
             await asyncio.to_thread(self.sharing.look, self.release.again)
         except (ResultsError, OSError) as e:  # asked again at the next look
             if not self._unanswered:
-                self.screen.say(f"the results do not answer, what needs them waits: {e}")
+                self.display.say(f"the results do not answer, what needs them waits: {e}")
             self._unanswered = True
         else:
             if self._unanswered:
-                self.screen.say("the results answer again")
+                self.display.say("the results answer again")
             self._unanswered = False
 
     def _compact(self) -> None:
@@ -362,16 +362,16 @@ class _Drive:
         try:
             compact(self.results)
         except (ResultsError, OSError) as e:
-            self.screen.say(f"small files stay as they are for now: {e}")
+            self.display.say(f"small files stay as they are for now: {e}")
 
     def _write_cells(self) -> None:
-        self.results.replace_cells(self.plan.spec.sweep, cell_rows(self.plan, self.board))
+        self.results.replace_cells(self.plan.spec.sweep, cell_rows(self.plan, self.tracker))
         if self.plan.lessons:
-            self.results.replace_lessons(self.plan.spec.sweep, lesson_rows(self.plan, self.board))
+            self.results.replace_lessons(self.plan.spec.sweep, lesson_rows(self.plan, self.tracker))
 
     def _record_failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
-            node = self.plan.nodes[failure.state_id]
+            node = self.plan.states[failure.state_id]
             kind = node.stage.kind if node.stage else "start"
             row = {
                 "state_id": failure.state_id,

@@ -38,9 +38,9 @@ COUNTED = {
 class Metrics:
     """The figures of one sweep; `gpu_hours` is the estimate, None where there are no GPUs."""
 
-    def __init__(self, board: ProgressTracker, gpu_hours: float | None) -> None:
-        self._board, self._gpu_hours = board, gpu_hours
-        tag = {"sweep": board.plan.spec.sweep}
+    def __init__(self, tracker: ProgressTracker, gpu_hours: float | None) -> None:
+        self._tracker, self._gpu_hours = tracker, gpu_hours
+        tag = {"sweep": tracker.plan.spec.sweep}
         self._gauges = {
             name: Gauge(f"elastic_{name}", words, ("sweep",)).set_default_tags(tag)
             for name, words in FIGURES.items()
@@ -49,7 +49,7 @@ class Metrics:
             name: Counter(f"elastic_{name}", words, ("sweep",)).set_default_tags(tag)
             for name, words in COUNTED.items()
         }
-        self._told = {**dict.fromkeys(COUNTED, 0), "examples_trained": board.examples_trained()}
+        self._told = {**dict.fromkeys(COUNTED, 0), "examples_trained": tracker.examples_trained()}
 
     async def keep_up(self, waiting: Callable[[], tuple[int, int]], budget: Budget) -> None:
         """Show all figures again and again until cancelled, and then once more; `waiting` tells
@@ -61,14 +61,14 @@ class Metrics:
         finally:
             self.show(*waiting(), budget.used)
 
-    def show(self, trials: int, questions: int, used: Amount) -> None:
+    def show(self, trials: int, requests: int, used: Amount) -> None:
         """Bring all figures up to date; so many trials and questions wait now."""
-        board = self._board
+        tracker = self._tracker
         figures: Mapping[str, float | None] = {
-            "states_done": len(board.done),
-            "states_failed": len(board.failed),
-            "questions_answered": len(board.closed),
-            "questions_waiting": questions,
+            "states_done": len(tracker.done),
+            "states_failed": len(tracker.failed),
+            "questions_answered": len(tracker.closed),
+            "questions_waiting": requests,
             "trials_waiting": trials,
             "cpu_hours_used": used.cpus,
             "gpu_hours_used": used.gpus,
@@ -76,7 +76,7 @@ class Metrics:
         }
         for name, value in figures.items():
             self._gauges[name].set(value)  # None: left out
-        counted = {**board.counts, "examples_trained": board.examples_trained()}
+        counted = {**tracker.counts, "examples_trained": tracker.examples_trained()}
         for name, counter in self._counters.items():
             more = counted.get(name, 0) - self._told[name]
             if more > 0:

@@ -28,17 +28,17 @@ class ProgressDisplay:
     def __init__(
         self,
         stream: TextIO,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         cost: dict[str, float],
         answer_cost: float,
         slots: int,
     ) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._board, self._cost, self._slots = board, cost, slots
+        self._tracker, self._cost, self._slots = tracker, cost, slots
         self._answer_cost = answer_cost
-        self._ladders: dict[str, Ladder] = {ladder.id: ladder for ladder in board.plan.ladders}
+        self._ladders: dict[str, Ladder] = {ladder.id: ladder for ladder in tracker.plan.ladders}
         self._of = {rung.state_id: lad for lad in self._ladders.values() for rung in lad.rungs}
-        self._questions = board.plan.questions()
+        self._questions = tracker.plan.requests()
         self._live: Live | None = None
         self._last = 0.0
         self._total = self._left()
@@ -63,40 +63,40 @@ class ProgressDisplay:
 
     def refresh(self) -> None:
         """Bring the panel up to date, or print a line if the last one is old enough."""
-        self._board.progress = self._line()
+        self._tracker.progress = self._line()
         if self._live:
             self._live.update(self._panel())
         elif time.monotonic() - self._last >= LINE_EVERY:
             self._last = time.monotonic()
-            self.say(self._board.progress)
+            self.say(self._tracker.progress)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
         """(what, done, failed, all) of ladders, states, and states questioned."""
-        board = self._board
+        tracker = self._tracker
         ladders = list(self._ladders.values())
-        ended = [lad for lad in ladders if board.finished(lad)]
-        broken = [lad for lad in ended if any(r.state_id in board.failed for r in lad.rungs)]
-        lost = len(board.lost) + sum(q.state_id in board.failed for q in self._questions)
+        ended = [lad for lad in ladders if tracker.finished(lad)]
+        broken = [lad for lad in ended if any(r.state_id in tracker.failed for r in lad.rungs)]
+        lost = len(tracker.lost) + sum(q.state_id in tracker.failed for q in self._questions)
         return [
             ("ladders", len(ended) - len(broken), len(broken), len(ladders)),
-            ("states", len(board.done), len(board.failed), len(board.plan.nodes)),
-            ("questioned", len(board.closed), lost, len(self._questions)),
+            ("states", len(tracker.done), len(tracker.failed), len(tracker.plan.states)),
+            ("questioned", len(tracker.closed), lost, len(self._questions)),
         ]
 
     def _left(self) -> tuple[float, float]:
         """Estimated seconds of training and of questioning that are left."""
-        board = self._board
+        tracker = self._tracker
         training = 0.0
         for ladder in self._ladders.values():
-            if not board.finished(ladder):
-                share = 1 - board.examples.get(ladder.id, 0) / ladder.examples
+            if not tracker.finished(ladder):
+                share = 1 - tracker.examples.get(ladder.id, 0) / ladder.examples
                 training += self._cost[ladder.id] * max(0.0, share)
-        open_questions = len(self._questions) - len(board.closed) - len(board.lost)
+        open_questions = len(self._questions) - len(tracker.closed) - len(tracker.lost)
         return training / self._slots, open_questions * self._answer_cost
 
     def remaining(self) -> float | None:
         """Seconds left, by how the estimate has held so far; None while that cannot be told."""
-        elapsed = time.monotonic() - self._board.started
+        elapsed = time.monotonic() - self._tracker.started
         at_first, now = max(self._total), max(self._left())
         done = at_first - now
         if elapsed < 10 or at_first <= 0 or done / at_first < 0.03:
@@ -108,8 +108,8 @@ class ProgressDisplay:
             f"{what} {done}/{total}" + (f" ({failed} failed)" if failed else "")
             for what, done, failed, total in self._counts()
         )
-        elapsed = time.monotonic() - self._board.started
-        now = "; ".join(self._board.running.values())
+        elapsed = time.monotonic() - self._tracker.started
+        now = "; ".join(self._tracker.running.values())
         return f"[{clock(elapsed)}] {counts}; left {self._eta()}" + (f"; {now}" if now else "")
 
     def _eta(self) -> str:
@@ -125,10 +125,10 @@ class ProgressDisplay:
                 f"{done}/{total}",
                 Text(f"{failed} failed", style="red") if failed else Text(""),
             )
-        elapsed = time.monotonic() - self._board.started
+        elapsed = time.monotonic() - self._tracker.started
         status = Text(f"{clock(elapsed)} passed, {self._eta()} left", style="bold")
         lines = [
-            Text("  " + words, style="dim") for words in list(self._board.running.values())[:8]
+            Text("  " + words, style="dim") for words in list(self._tracker.running.values())[:8]
         ]
         return Group(grid, status, *lines)
 

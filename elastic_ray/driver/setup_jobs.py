@@ -19,10 +19,10 @@ from ..serving.types import ScorerConfig
 from ..training.provenance import git_revision
 
 
-async def make_start(plan: Plan, results: Results, board: ProgressTracker, state: str) -> None:
+async def make_start(plan: Plan, results: Results, tracker: ProgressTracker, state: str) -> None:
     """Make and record a start state; raises what kept it from being made."""
     task = plan.start_task[state]
-    board.now(f"start {state}", "making start states")
+    tracker.now(f"start {state}", "making start states")
     began = time.monotonic()
     try:
         await _prepare_start.remote(
@@ -36,43 +36,43 @@ async def make_start(plan: Plan, results: Results, board: ProgressTracker, state
             git_revision(),
         )
     finally:
-        board.took("make starts", time.monotonic() - began)
-        board.now(f"start {state}", None)
+        tracker.took("make starts", time.monotonic() - began)
+        tracker.now(f"start {state}", None)
 
 
 async def make_scorer(
-    plan: Plan, results: Results, board: ProgressTracker, layout: Layout, task: str
+    plan: Plan, results: Results, tracker: ProgressTracker, layout: Layout, task: str
 ) -> tuple[ScorerConfig, float | None]:
     """The task's scorer: its configuration, and its held-out accuracy where it is the task's own,
     which is trained here if it is not there."""
-    judge = next(each.scorer for each in plan.spec.task if each.name == task)
-    assert judge is not None  # only what is to be judged needs one
+    backend = next(each.scorer for each in plan.spec.task if each.name == task)
+    assert backend is not None  # only what is to be judged needs one
     serving = plan.spec.resources.scorers
     name = plan.probes[task].scorer
     accuracy: float | None = None
-    checkpoint = judge.hub or (os.path.abspath(judge.path) if judge.path else None)
+    checkpoint = backend.hub or (os.path.abspath(backend.path) if backend.path else None)
     if checkpoint is None:
-        board.now("classifier", f"training the scorer {name}")
+        tracker.now("classifier", f"training the scorer {name}")
         began = time.monotonic()
         record = await _train_scorer.remote(results.uri, task, settings_of(plan, task), name)
         accuracy = float(record["accuracy"])
         checkpoint = results.location(f"scorers/{name}")
-        board.took("train scorers", time.monotonic() - began)
-        board.now("classifier", None)
+        tracker.took("train scorers", time.monotonic() - began)
+        tracker.now("classifier", None)
     return ScorerConfig(
         name=name,
         kind=serving.engine,
         checkpoint=checkpoint,
-        revision=judge.revision,
-        mode=judge.mode,
-        label=judge.label,
-        sign=judge.sign,
+        revision=backend.revision,
+        mode=backend.mode,
+        label=backend.label,
+        sign=backend.sign,
         max_model_len=serving.context,
         replicas=layout.scorer_replicas,
         cpus=layout.needs.scorer.cpus,
         gpus=layout.needs.scorer.gpus,
         gpu_memory_utilization=memory_share(serving, layout.needs.scorer.gpus),
-        trust_remote_code=judge.trust_remote_code,
+        trust_remote_code=backend.trust_remote_code,
     ), accuracy
 
 

@@ -206,7 +206,9 @@ def _paths(
     elif left := sorted(set.union(*seen) - set(seeds)):
         notes.append(f"seeds left out, with one path only: {', '.join(map(str, left))}")
     every = [points[direction, seed] for direction in DIRECTIONS for seed in seeds]
-    prompts = reduce(np.intersect1d, [asked_of for asked_of, _ in every] or [np.zeros(0, np.int64)])
+    prompts = reduce(
+        np.intersect1d, [requests_of for requests_of, _ in every] or [np.zeros(0, np.int64)]
+    )
     if every and len(prompts) < (most := max(len(each) for each, _ in every)):
         notes.append(f"only {len(prompts)} of {most} prompts have a distance everywhere")
     distances = np.array([on_prompts(prompts, point) for point in every], dtype=np.float64)

@@ -13,7 +13,16 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from ..placement import Layout
-from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, EngineGroup, Plan, Question, pairs_of
+from ..plan import (
+    ANSWERS,
+    CODE_LENGTH,
+    DISTANCES,
+    QUERIES,
+    EngineGroup,
+    EvaluationRequest,
+    Plan,
+    pairs_of,
+)
 from ..progress.tracker import ProgressTracker
 from ..serving.errors import words_of
 from ..serving.types import Answer
@@ -51,27 +60,27 @@ class Evaluator:
     def __init__(
         self,
         plan: Plan,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         layout: Layout,
-        asker: InferenceRunner,
+        runner: InferenceRunner,
         judging: ScoringRunner,
     ) -> None:
-        self._plan, self._board, self._asker, self._judging = plan, board, asker, judging
-        self._probes = plan.questions()
-        self._by_state: dict[str, list[Question]] = defaultdict(list)
+        self._plan, self._tracker, self._runner, self._judging = plan, tracker, runner, judging
+        self._probes = plan.requests()
+        self._by_state: dict[str, list[EvaluationRequest]] = defaultdict(list)
         self._left: dict[str, int] = defaultdict(int)
         """Kind of engine -> questions neither closed nor given up."""
         self._unanswered: set[str] = set()
         """Kinds with a question that is not on record: an engine will be needed."""
         for question in self._probes:
-            if question not in board.closed:
+            if question not in tracker.closed:
                 kind = plan.engine_of(question)
                 self._by_state[question.state_id].append(question)
                 self._left[kind] += 1
-                if question not in board.answered:
+                if question not in tracker.answered:
                     self._unanswered.add(kind)
-        self._ready: dict[str, deque[Question]] = defaultdict(deque)
-        self._waiting: dict[str, list[Question]] = defaultdict(list)
+        self._ready: dict[str, deque[EvaluationRequest]] = defaultdict(deque)
+        self._waiting: dict[str, list[EvaluationRequest]] = defaultdict(list)
         """State -> distances that are measured on its answers, which are not on record yet."""
         self._slots = EngineSlots(layout)
         self._crews: dict[str, _Crew] = {}
@@ -86,7 +95,7 @@ class Evaluator:
         self._work: dict[str, asyncio.Event] = {name: asyncio.Event() for name in self._left}
         self._scoring: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        board.listen(
+        tracker.listen(
             lambda event, state: self._loop.call_soon_threadsafe(self._heard, event, state)
         )
 
@@ -96,7 +105,7 @@ class Evaluator:
         else:  # answered, or never to be
             come = self._waiting.pop(state, [])
         if event == "done":
-            engine = self._plan.nodes[state].engine
+            engine = self._plan.states[state].engine
             for kind in (engine, pairs_of(engine)):
                 self._recorded.setdefault(kind, state)
         for question in come:
@@ -115,29 +124,29 @@ class Evaluator:
         if event == "done" and engine in self._work:
             self._work[engine].set()
 
-    def _take(self, question: Question) -> None:
+    def _take(self, question: EvaluationRequest) -> None:
         """Make a question ready; one about answers that are not there yet waits for them."""
         if question.reference is not None:
-            answers = Question(question.reference, question.task, ANSWERS)
-            if question.reference in self._board.failed:
-                why = self._board.failed[question.reference]
+            answers = EvaluationRequest(question.reference, question.task, ANSWERS)
+            if question.reference in self._tracker.failed:
+                why = self._tracker.failed[question.reference]
                 self._lose(question, f"its reference failed: {why}")
                 return
-            if answers in self._board.lost:
-                why = self._board.lost[answers]
+            if answers in self._tracker.lost:
+                why = self._tracker.lost[answers]
                 self._lose(question, f"its reference has no answers to compare on: {why}")
                 return
-            if answers not in self._board.answered:
+            if answers not in self._tracker.answered:
                 self._waiting[question.reference].append(question)
                 return
         self._ready[self._plan.engine_of(question)].append(question)
 
     async def run(self) -> None:
         """Serve every kind of engine to its end."""
-        for state in self._plan.nodes:  # parents first: their checkpoints are kept the longest
-            if state in self._board.done:
+        for state in self._plan.states:  # parents first: their checkpoints are kept the longest
+            if state in self._tracker.done:
                 self._heard("done", state)
-            elif state in self._board.failed:
+            elif state in self._tracker.failed:
                 self._heard("failed", state)
         try:
             async with asyncio.TaskGroup() as group:
@@ -177,8 +186,8 @@ class Evaluator:
         try:
             state = self._state_to_open(group.name)
             if state is not None:
-                await self._asker.place(group, self._slots.places(group.name))
-                await self._asker.open(group, state)
+                await self._runner.place(group, self._slots.places(group.name))
+                await self._runner.open(group, state)
                 opened = True
             async with asyncio.TaskGroup() as lanes:
                 self._crews[group.name] = _Crew(lanes, opened)
@@ -188,7 +197,7 @@ class Evaluator:
         finally:
             self._crews.pop(group.name, None)
             if opened:
-                await self._asker.close(group)
+                await self._runner.close(group)
 
     def _man(self, group: EngineGroup) -> None:
         """Start the lanes that the kind's replicas can use: two jobs each, the second waits at the
@@ -209,7 +218,7 @@ class Evaluator:
         for kind in self._slots.open:  # those that are being opened too
             if kind in self._slots.open:
                 group = self._plan.groups[kind]
-                await self._asker.place(group, self._slots.places(kind))
+                await self._runner.place(group, self._slots.places(kind))
                 crew = self._crews.get(kind)
                 if crew and crew.opened and crew.lanes:  # without lanes it is about to close
                     self._man(group)
@@ -217,11 +226,11 @@ class Evaluator:
     def _state_to_open(self, kind: str) -> str | None:
         """A state to start the engine on; None where what is ready needs scores only."""
         if self._ready[kind]:
-            asked = (q for q in self._ready[kind] if q not in self._board.answered)
+            asked = (q for q in self._ready[kind] if q not in self._tracker.answered)
             return next((question.state_id for question in asked), None)
         state = self._recorded[kind]
         try:
-            self._asker.weights(self._plan.full_ancestor(state))
+            self._runner.weights(self._plan.full_ancestor(state))
         except LookupError:
             return None
         return state
@@ -240,7 +249,7 @@ class Evaluator:
                     return
                 await self._pause(group.name)
                 continue
-            if ready[0] not in self._board.answered and not opened:
+            if ready[0] not in self._tracker.answered and not opened:
                 return
             question = ready.popleft()
             try:
@@ -257,30 +266,30 @@ class Evaluator:
         except TimeoutError:
             return
 
-    async def _ask(self, group: EngineGroup, question: Question) -> None:
+    async def _ask(self, group: EngineGroup, question: EvaluationRequest) -> None:
         try:
             if question.kind == CODE_LENGTH:
-                return await self._asker.code_lengths(group, question)
+                return await self._runner.code_lengths(group, question)
             if question.kind == QUERIES:
-                return await self._asker.teach(group, question)
+                return await self._runner.teach(group, question)
             if question.kind == DISTANCES:
-                return await self._asker.distances(group, question)
-            answers = await self._asker.answers(group, question)
+                return await self._runner.distances(group, question)
+            answers = await self._runner.answers(group, question)
         except Exception as e:
-            self._board.question_lost(question, f"{_WORDS[question.kind]} failed: {words_of(e)}")
+            self._tracker.request_failed(question, f"{_WORDS[question.kind]} failed: {words_of(e)}")
             return
         if not self._probes[question].scorer:
-            self._board.question_closed(question)
+            self._tracker.request_closed(question)
             return
         scoring = asyncio.create_task(self._score(question, answers))
         self._scoring.add(scoring)
         scoring.add_done_callback(self._scoring.discard)
 
-    async def _score(self, question: Question, answers: list[Answer]) -> None:
+    async def _score(self, question: EvaluationRequest, answers: list[Answer]) -> None:
         try:
             await self._judging.score(question, answers)
         except Exception as e:
-            self._board.question_lost(question, f"scoring failed: {words_of(e)}")
+            self._tracker.request_failed(question, f"scoring failed: {words_of(e)}")
 
     def _give_up(self, kind: str, problem: BaseException) -> None:
         """The engine cannot be had: what waits for it is lost, with the reason. After `STARTS`
@@ -291,6 +300,6 @@ class Evaluator:
         if self._failures[kind] >= STARTS:
             self._broken[kind] = f"the engine cannot be had: {words_of(problem)}"
 
-    def _lose(self, question: Question, why: str) -> None:
-        self._board.question_lost(question, why)
+    def _lose(self, question: EvaluationRequest, why: str) -> None:
+        self._tracker.request_failed(question, why)
         self._left[self._plan.engine_of(question)] -= 1

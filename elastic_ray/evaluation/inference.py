@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checkpoints.reference import split_hub
 from ..placement import Layout, memory_share
-from ..plan import EngineGroup, Plan, Question
+from ..plan import EngineGroup, EvaluationRequest, Plan
 from ..progress.tracker import ProgressTracker
 from ..results.schemas import AlreadyRecorded
 from ..results.store import Results
@@ -40,17 +40,17 @@ class InferenceRunner:
         self,
         plan: Plan,
         results: Results,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         fleet: Fleet,
         layout: Layout,
         prompts: Mapping[str, list[str]],
         texts: Mapping[str, Mapping[str, list[Text]]],
         say: Callable[[str], None],
     ) -> None:
-        self._plan, self._results, self._board = plan, results, board
+        self._plan, self._results, self._tracker = plan, results, tracker
         self._fleet, self._layout, self._say = fleet, layout, say
         self._prompts, self._texts = prompts, texts
-        self._probes = plan.questions()
+        self._probes = plan.requests()
         asked = plan.spec.generation
         self._sampling = Sampling(
             asked.samples,
@@ -68,7 +68,7 @@ class InferenceRunner:
 
     async def open(self, group: EngineGroup, state: str) -> None:
         """Start the engines of a kind on that state's weights."""
-        self._board.now(f"engine {group.name}", f"engine {group.name}: starting")
+        self._tracker.now(f"engine {group.name}", f"engine {group.name}: starting")
         serving = self._plan.spec.resources.engines
         need = self._layout.needs.engines[group.name]
         weights = self.weights(self._plan.full_ancestor(state))
@@ -91,17 +91,17 @@ class InferenceRunner:
         )
         began = time.monotonic()
         about = await self._fleet.open_engine(config)
-        self._board.took("start engines", time.monotonic() - began)
+        self._tracker.took("start engines", time.monotonic() - began)
         if about.get("notice"):
             self._say(f"engine {group.name}: {about['notice']}")
-        self._board.now(f"engine {group.name}", f"engine {group.name}: {about['engine']}")
+        self._tracker.now(f"engine {group.name}", f"engine {group.name}: {about['engine']}")
 
     async def close(self, group: EngineGroup) -> None:
         """End the engines of a kind and give their resources back."""
         await self._fleet.close(group.name)
-        self._board.now(f"engine {group.name}", None)
+        self._tracker.now(f"engine {group.name}", None)
 
-    async def answers(self, group: EngineGroup, question: Question) -> list[Answer]:
+    async def answers(self, group: EngineGroup, question: EvaluationRequest) -> list[Answer]:
         """The answers to a question, recorded: as they are on record, or asked now.
 
         `WrongState` if a single one came from other weights; nothing is recorded then.
@@ -109,26 +109,30 @@ class InferenceRunner:
         state, asked = question.state_id, self._plan.spec.generation.prompts
         prompts = list(enumerate(self._prompts[question.task]))
         probe, prompts = self._probes[question].probe_id, prompts[:asked]
-        if question in self._board.answered:
+        if question in self._tracker.answered:
             return await asyncio.to_thread(self._on_record, state, probe)
         return await self._answered(group, question, probe, prompts)
 
-    async def teach(self, group: EngineGroup, question: Question) -> None:
+    async def teach(self, group: EngineGroup, question: EvaluationRequest) -> None:
         """The answers that other states learn from, recorded; `WrongState` as for answers."""
         probe, asked = self._probes[question].queries, self._plan.spec.generation.prompts
         assert probe is not None  # the plan asks this question only then
         prompts = list(enumerate(self._prompts[question.task]))[asked:]
         await self._answered(group, question, probe, prompts)
-        self._board.question_closed(question)
+        self._tracker.request_closed(question)
 
     async def _answered(
-        self, group: EngineGroup, question: Question, probe: str, prompts: list[tuple[int, str]]
+        self,
+        group: EngineGroup,
+        question: EvaluationRequest,
+        probe: str,
+        prompts: list[tuple[int, str]],
     ) -> list[Answer]:
         state = question.state_id
         at = {"state_id": state, "probe_id": probe}
         # Another sweep may have asked it since this one began, or while this one asks.
         if await asyncio.to_thread(self._results.has, "responses", **at):
-            self._board.question_answered(question)
+            self._tracker.request_answered(question)
             return await asyncio.to_thread(self._on_record, state, probe)
         weights = await asyncio.to_thread(self.weights, state)
         reply = await self._fleet.ask(group.name, weights, prompts, self._sampling)
@@ -140,11 +144,11 @@ class InferenceRunner:
         except AlreadyRecorded:
             answers = await asyncio.to_thread(self._on_record, state, probe)
         self._took("generate", reply)
-        self._board.counted("tokens_generated", sum(each.tokens for each in reply.items))
-        self._board.question_answered(question)
+        self._tracker.counted("tokens_generated", sum(each.tokens for each in reply.items))
+        self._tracker.request_answered(question)
         return answers
 
-    async def code_lengths(self, group: EngineGroup, question: Question) -> None:
+    async def code_lengths(self, group: EngineGroup, question: EvaluationRequest) -> None:
         """Measure and record the state's code lengths of each corpus that is not on record.
 
         `WrongState` as for answers.
@@ -168,9 +172,9 @@ class InferenceRunner:
             with contextlib.suppress(AlreadyRecorded):
                 await asyncio.to_thread(self._results.write, "code_lengths", rows, **at)
             self._took("code lengths", reply)
-        self._board.question_closed(question)
+        self._tracker.request_closed(question)
 
-    async def distances(self, group: EngineGroup, question: Question) -> None:
+    async def distances(self, group: EngineGroup, question: EvaluationRequest) -> None:
         """Measure and record the state's distances from its reference, on that one's answers.
 
         `WrongState` as for answers.
@@ -180,7 +184,7 @@ class InferenceRunner:
         assert reference is not None and probe.distances is not None
         at = {"state_id": state, "reference_id": reference, "probe_id": probe.distances}
         if await asyncio.to_thread(self._results.has, "distances", **at):  # by another sweep
-            self._board.question_closed(question)
+            self._tracker.request_closed(question)
             return
         answers = await asyncio.to_thread(self._on_record, reference, probe.probe_id)
         weights, other = (
@@ -205,12 +209,12 @@ class InferenceRunner:
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "distances", rows, **at)
         self._took("distances", reply)
-        self._board.question_closed(question)
+        self._tracker.request_closed(question)
 
     def _took(self, kind: str, reply: Reply[Any]) -> None:
-        self._board.took(kind, reply.seconds)
-        self._board.took("swap weights", reply.swapping)
-        self._board.counted("weight_swaps", reply.swaps)
+        self._tracker.took(kind, reply.seconds)
+        self._tracker.took("swap weights", reply.swapping)
+        self._tracker.counted("weight_swaps", reply.swaps)
 
     def _on_record(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()

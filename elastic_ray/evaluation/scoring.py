@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ..plan import Plan, Question
+from ..plan import EvaluationRequest, Plan
 from ..progress.tracker import ProgressTracker
 from ..results.schemas import AlreadyRecorded
 from ..results.store import Results
@@ -31,14 +31,14 @@ class ScoringRunner:
         self,
         plan: Plan,
         results: Results,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         fleet: Fleet,
         made: Mapping[str, Awaitable[Made]],
         loaded: Mapping[str, Task],
         say: Callable[[str], None],
     ) -> None:
-        self._results, self._board, self._fleet, self._say = results, board, fleet, say
-        self._probes = plan.questions()
+        self._results, self._tracker, self._fleet, self._say = results, tracker, fleet, say
+        self._probes = plan.requests()
         self._loaded = loaded
         self._made = {task: asyncio.ensure_future(scorer) for task, scorer in made.items()}
         self._open: dict[str, asyncio.Future[None]] = {}
@@ -54,7 +54,7 @@ class ScoringRunner:
         for scorer in self._made.values():
             scorer.cancel()
 
-    async def score(self, question: Question, answers: list[Answer]) -> None:
+    async def score(self, question: EvaluationRequest, answers: list[Answer]) -> None:
         """Score the answers to a question and record the scores."""
         probe = self._probes[question]
         config, accuracy = await self._scorer(question.task)
@@ -75,8 +75,8 @@ class ScoringRunner:
         # Another sweep may have scored them meanwhile: the same but for the last digits.
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "scores", rows, **names)
-        self._board.took("score", reply.seconds)
-        self._board.question_closed(question)
+        self._tracker.took("score", reply.seconds)
+        self._tracker.request_closed(question)
 
     async def _scorer(self, task: str) -> Made:
         """The task's scorer, open."""
@@ -88,9 +88,9 @@ class ScoringRunner:
 
     async def _start(self, config: ScorerConfig) -> None:
         began = time.monotonic()
-        self._board.now(f"scorer {config.name}", f"scorer {config.name}: starting")
+        self._tracker.now(f"scorer {config.name}", f"scorer {config.name}: starting")
         about = await self._fleet.open_scorer(config)
-        self._board.took("start scorers", time.monotonic() - began)
+        self._tracker.took("start scorers", time.monotonic() - began)
         if about.get("notice"):
             self._say(f"scorer {config.name}: {about['notice']}")
-        self._board.now(f"scorer {config.name}", f"scorer {config.name}: {about['engine']}")
+        self._tracker.now(f"scorer {config.name}", f"scorer {config.name}: {about['engine']}")

@@ -40,8 +40,8 @@ def clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> WallCloc
     one = rate(1, 1, 1 if engine.gpus else 0, device)
     shares = [share for slot in layout.engine_slots for t in slot.replicas for _, share in t.gpus]
     engines = sum(shares) or layout.open_engines * layout.replicas * max(1.0, engine.cpus)
-    judge = rate(1, max(1.0, needs.scorer.cpus), needs.scorer.gpus, device)
-    scores = max(_scoring(plan, judge).values(), default=0.0) / max(1, layout.scorer_replicas)
+    backend = rate(1, max(1.0, needs.scorer.cpus), needs.scorer.gpus, device)
+    scores = max(_scoring(plan, backend).values(), default=0.0) / max(1, layout.scorer_replicas)
     return WallClock(training, sum(_answering(plan, tasks, one).values()) / engines, scores)
 
 
@@ -52,7 +52,7 @@ def _longest_chain(plan: Plan, seconds: Mapping[str, float]) -> float:
         by_parent.setdefault(ladder.parent_id, []).append(ladder)
     recorded = dict.fromkeys(plan.starts, 0.0)
     longest = 0.0
-    for state in plan.nodes:  # parents before children
+    for state in plan.states:  # parents before children
         for ladder in by_parent.get(state, ()):
             took = seconds[ladder.id]
             for rung in ladder.rungs:

@@ -48,7 +48,7 @@ def ladders_of(plan: Plan) -> LadderProfile:
     """What the number of a trainer's workers depends on."""
     depth = dict.fromkeys(plan.starts, 0)
     at_once: Counter[int] = Counter()
-    place = {state: i for i, state in enumerate(plan.nodes)}  # parents before children
+    place = {state: i for i, state in enumerate(plan.states)}  # parents before children
     for ladder in sorted(plan.ladders, key=lambda each: place[each.parent_id]):
         at_once[depth[ladder.parent_id]] += 1
         depth |= {rung.state_id: depth[ladder.parent_id] + 1 for rung in ladder.rungs}
@@ -127,8 +127,8 @@ def _answering(plan: Plan, tasks: Mapping[str, TaskInfo], one: Rate) -> dict[str
     g, texts = plan.spec.generation, texts_of(plan)
     answers = g.prompts * g.samples
     spent = {ANSWERS: 0.0, CODE_LENGTH: 0.0, DISTANCES: 0.0}
-    for asked in plan.questions():
-        size = plan.groups[plan.nodes[asked.state_id].engine].parameters
+    for asked in plan.requests():
+        size = plan.groups[plan.states[asked.state_id].engine].parameters
         if asked.kind == CODE_LENGTH:
             took = reading_seconds(size, texts, tasks[asked.task].mean_tokens, one)
             spent[CODE_LENGTH] += took
@@ -145,11 +145,11 @@ def _scoring(plan: Plan, one: Rate) -> dict[str, float]:
     g = plan.spec.generation
     scorers = {task.name: task.scorer for task in plan.spec.task}
     spent: dict[str, float] = {}
-    for asked in plan.questions():
+    for asked in plan.requests():
         scorer = scorers[asked.task]
-        judge = scorer.hub or scorer.path if scorer else None
-        if asked.kind == ANSWERS and judge is not None:
-            size = parameters_in_name(judge)
+        backend = scorer.hub or scorer.path if scorer else None
+        if asked.kind == ANSWERS and backend is not None:
+            size = parameters_in_name(backend)
             took = reading_seconds(size, g.prompts * g.samples, g.max_tokens, one)
             name = plan.probes[asked.task].scorer
             spent[name] = spent.get(name, 0.0) + took

@@ -99,7 +99,7 @@ class Probe:
 ANSWERS, CODE_LENGTH, QUERIES, DISTANCES = "answers", "code_length", "queries", "distances"
 
 
-class Question(NamedTuple):
+class EvaluationRequest(NamedTuple):
     """What a state is asked, by `kind`.
 
     Its answers to a task's prompts; its code length of the task's texts; its answers to the prompts
@@ -181,7 +181,7 @@ class Plan:
 
     spec: Spec
     starts: Mapping[str, Start]
-    nodes: Mapping[str, State]
+    states: Mapping[str, State]
     ladders: tuple[Ladder, ...]
     cells: tuple[Cell, ...]
     probes: Mapping[str, Probe]
@@ -196,46 +196,48 @@ class Plan:
         """All that is measured: the cells, then the lessons."""
         return (*self.cells, *self.lessons)
 
-    def questions(self) -> dict[Question, Probe]:
+    def requests(self) -> dict[EvaluationRequest, Probe]:
         """Every question to a state that some point is about, with its probe; in grid order."""
         return {
             question: self.probes[point.task]
             for point in self.points
-            for question in self.asked_of(point)
+            for question in self.requests_of(point)
         }
 
-    def asked_of(self, point: Point) -> Iterator[Question]:
+    def requests_of(self, point: Point) -> Iterator[EvaluationRequest]:
         """The questions without which a point is not measured."""
         if isinstance(point, Lesson):
-            yield Question(point.teacher_id, point.task, QUERIES)
-            yield Question(point.student_id, point.task, DISTANCES, point.teacher_id)  # before it
-            yield Question(point.state_id, point.task, DISTANCES, point.teacher_id)
+            yield EvaluationRequest(point.teacher_id, point.task, QUERIES)
+            yield EvaluationRequest(
+                point.student_id, point.task, DISTANCES, point.teacher_id
+            )  # before it
+            yield EvaluationRequest(point.state_id, point.task, DISTANCES, point.teacher_id)
             return
-        yield Question(point.state_id, point.task, ANSWERS)
+        yield EvaluationRequest(point.state_id, point.task, ANSWERS)
         if self.spec.probes.code_length:
-            yield Question(point.state_id, point.task, CODE_LENGTH)
+            yield EvaluationRequest(point.state_id, point.task, CODE_LENGTH)
 
-    def engine_of(self, question: Question) -> str:
+    def engine_of(self, question: EvaluationRequest) -> str:
         """The kind of engine that a question goes to, by its group's name."""
-        engine = self.nodes[question.state_id].engine
+        engine = self.states[question.state_id].engine
         return pairs_of(engine) if question.kind == DISTANCES else engine
 
     def lineage(self, state: str) -> dict[str, Any]:
         """Start and stages of a state, as the `lineage` column records them."""
         stages: list[dict[str, Any]] = []
-        node = self.nodes[state]
+        node = self.states[state]
         while node.stage is not None and node.parent_id is not None:
             stages.append({"state_id": node.state_id, **node.stage.describe(node.examples)})
-            node = self.nodes[node.parent_id]
+            node = self.states[node.parent_id]
         start = self.starts[node.state_id]
         origin = {"state_id": node.state_id, "kind": start.kind, **start.identity}
         return {"start": origin, "stages": stages[::-1]}
 
     def full_ancestor(self, state: str) -> str:
         """The nearest state, itself included, whose checkpoint holds whole weights (not LoRA)."""
-        node = self.nodes[state]
+        node = self.states[state]
         while node.stage is not None and node.stage.recipe.lora and node.parent_id:
-            node = self.nodes[node.parent_id]
+            node = self.states[node.parent_id]
         return node.state_id
 
 

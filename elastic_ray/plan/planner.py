@@ -86,16 +86,16 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskInfo], folders: Mapping[str, 
                             state = draft.grow(up, down, negative, task.name) if negative else up
                             cells.append(Cell(*point, positive, negative, seed, state))
                     lessons += _lessons(draft, spec, probes[task.name], point, slices, seed)
-    ladders = tuple(_fuse(draft.nodes, draft.task_of))
+    ladders = tuple(_fuse(draft.states, draft.task_of))
     return Plan(
         spec,
         draft.starts,
-        draft.nodes,
+        draft.states,
         ladders,
         tuple(cells),
         probes,
         draft.groups,
-        _asked(spec, draft.nodes, ladders),
+        _asked(spec, draft.states, ladders),
         draft.start_task,
         tuple(lessons),
     )
@@ -106,25 +106,25 @@ class _Draft:
 
     def __init__(self) -> None:
         self.starts: dict[str, Start] = {}
-        self.nodes: dict[str, State] = {}
+        self.states: dict[str, State] = {}
         self.groups: dict[str, EngineGroup] = {}
         self.start_task: dict[str, str] = {}
         self.task_of: dict[str, str] = {}
 
     def start(self, start: Start, task: str, engine: str) -> str:
         state = start.state_id
-        if state not in self.nodes:
+        if state not in self.states:
             self.starts[state] = start
             self.start_task[state] = task
-            self.nodes[state] = State(state, None, None, 0, engine)
+            self.states[state] = State(state, None, None, 0, engine)
         return state
 
     def grow(self, parent: str, stage: Stage, examples: int, task: str) -> str:
         """The state after that many examples of the stage, which are the task's."""
         state = state_id(parent, stage, examples)
-        if state not in self.nodes:
-            engine = self.nodes[parent].engine
-            self.nodes[state] = State(state, parent, stage, examples, engine)
+        if state not in self.states:
+            engine = self.states[parent].engine
+            self.states[state] = State(state, parent, stage, examples, engine)
             self.task_of[state] = task
         return state
 
@@ -208,11 +208,11 @@ def _dtype(spec: Spec) -> str:
 
 def _probe(spec: Spec, task: Task, facts: TaskInfo, folders: Mapping[str, str]) -> Probe:
     measured, dtype = spec.probes.code_length, _dtype(spec)
-    judge, taught = task.scorer, spec.lessons
+    backend, taught = task.scorer, spec.lessons
     answers = probe_id(facts.identity, spec.generation, dtype)
     return Probe(
         answers,
-        scorer_id(judge, _origin(judge, facts, folders)) if judge else "",
+        scorer_id(backend, _origin(backend, facts, folders)) if backend else "",
         task.name,
         {kind: corpus_id(kind, facts.identity, measured, dtype) for kind in CORPORA}
         if measured

@@ -44,8 +44,8 @@ def check_sizes(spec: Spec, tasks: Mapping[str, TaskInfo]) -> None:
                     f"task.{i}.instruct.examples: found {first.examples:,}; task {first.task} "
                     f"holds {held:,} positive examples"
                 )
-        judge, texts = task.scorer, facts.sizes.get("scorer", 0)
-        if judge and not (judge.hub or judge.path) and texts < SCORER_TEXTS:
+        backend, texts = task.scorer, facts.sizes.get("scorer", 0)
+        if backend and not (backend.hub or backend.path) and texts < SCORER_TEXTS:
             problems.append(
                 f"task.{i}.scorer: task {task.name} holds {texts} labelled texts to train one on; "
                 f"at least {SCORER_TEXTS}, or give its hub and revision, or its path, or none"

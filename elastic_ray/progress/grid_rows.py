@@ -9,11 +9,11 @@ from ..plan import Lesson, Plan
 from .tracker import ProgressTracker
 
 
-def cell_rows(plan: Plan, board: ProgressTracker) -> list[dict[str, Any]]:
+def cell_rows(plan: Plan, tracker: ProgressTracker) -> list[dict[str, Any]]:
     """The `cells` table's rows as things stand."""
     rows = []
     for cell in plan.cells:
-        status, error = board.status(cell)
+        status, error = tracker.status(cell)
         probe = plan.probes[cell.task]
         rows.append(
             {
@@ -28,20 +28,20 @@ def cell_rows(plan: Plan, board: ProgressTracker) -> list[dict[str, Any]]:
                 "probe_id": probe.probe_id,
                 "scorer": probe.scorer,
                 "status": status,
-                "parameters": plan.groups[plan.nodes[cell.state_id].engine].parameters,
+                "parameters": plan.groups[plan.states[cell.state_id].engine].parameters,
                 "error": error,
             }
         )
     return rows
 
 
-def lesson_rows(plan: Plan, board: ProgressTracker) -> list[dict[str, Any]]:
+def lesson_rows(plan: Plan, tracker: ProgressTracker) -> list[dict[str, Any]]:
     """The `lessons` table's rows as things stand."""
-    return [_lesson_row(plan, board, lesson) for lesson in plan.lessons]
+    return [_lesson_row(plan, tracker, lesson) for lesson in plan.lessons]
 
 
-def _lesson_row(plan: Plan, board: ProgressTracker, lesson: Lesson) -> dict[str, Any]:
-    status, error = board.status(lesson)
+def _lesson_row(plan: Plan, tracker: ProgressTracker, lesson: Lesson) -> dict[str, Any]:
+    status, error = tracker.status(lesson)
     return {
         "sweep": plan.spec.sweep,
         "model": lesson.model,
@@ -58,7 +58,7 @@ def _lesson_row(plan: Plan, board: ProgressTracker, lesson: Lesson) -> dict[str,
         "state_id": lesson.state_id,
         "probe_id": plan.probes[lesson.task].distances,
         "status": status,
-        "parameters": plan.groups[plan.nodes[lesson.state_id].engine].parameters,
+        "parameters": plan.groups[plan.states[lesson.state_id].engine].parameters,
         "error": error,
     }
 

@@ -46,9 +46,9 @@ def outstanding(
     """What is left, given the record; `unanswered` are states that some question still needs."""
     made_by = {rung.state_id: ladder for ladder in plan.ladders for rung in ladder.rungs}
     failed: dict[str, str] = {}
-    for state in plan.nodes:  # parents before children
+    for state in plan.states:  # parents before children
         row = recorded.get(state)
-        lost = next((each for each in plan.nodes[state].made_from if each in failed), None)
+        lost = next((each for each in plan.states[state].made_from if each in failed), None)
         if row and not row.done and (row.error or "").startswith(FOR_GOOD):
             failed[state] = row.error or FOR_GOOD
         elif lost is not None and not (row and row.done):

@@ -13,12 +13,12 @@ def board_of(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding
     recorded = {
         state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
         for state, row in results.states(("status", "error", "checkpoint")).items()
-        if state in plan.nodes
+        if state in plan.states
     }
     answers, scores = results.recorded("responses"), results.recorded("scores")
     lengths, distances = results.recorded("code_lengths"), results.recorded("distances")
     answered, closed = set(), set()
-    for asked, probe in plan.questions().items():
+    for asked, probe in plan.requests().items():
         state = asked.state_id
         if asked.kind == ANSWERS:
             if (state, probe.probe_id) in answers:
@@ -34,10 +34,10 @@ def board_of(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding
                 closed.add(asked)
         elif (state, asked.reference, probe.distances) in distances:
             closed.add(asked)
-    still = plan.questions().keys() - answered - closed
+    still = plan.requests().keys() - answered - closed
     unasked = {state for asked in still for state in asked.states}
     left = outstanding(plan, recorded, unasked)
     done = {s for s, row in recorded.items() if row.done and s not in left.remade}
-    board = ProgressTracker(plan, done, answered, closed)
-    board.failed.update(left.failed)
-    return board, left
+    tracker = ProgressTracker(plan, done, answered, closed)
+    tracker.failed.update(left.failed)
+    return tracker, left

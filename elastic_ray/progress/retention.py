@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ..plan import Plan, Question
+from ..plan import EvaluationRequest, Plan
 from .tracker import ProgressTracker
 
 
@@ -21,31 +21,31 @@ def spared(keep: str, kind: str) -> bool:
 class RetentionPolicy:
     """Answers, state by state, whether its checkpoint may be deleted now."""
 
-    def __init__(self, plan: Plan, board: ProgressTracker) -> None:
-        self._plan, self._board = plan, board
+    def __init__(self, plan: Plan, tracker: ProgressTracker) -> None:
+        self._plan, self._tracker = plan, tracker
         self._own = {rung.state_id: lad for lad in plan.ladders for rung in lad.rungs}
-        self._questions: dict[str, list[Question]] = defaultdict(list)
-        for question in plan.questions():
+        self._questions: dict[str, list[EvaluationRequest]] = defaultdict(list)
+        for question in plan.requests():
             for state in question.states:
                 self._questions[state].append(question)
         self._over: dict[str, list[str]] = defaultdict(list)
-        for state in plan.nodes:
+        for state in plan.states:
             full = plan.full_ancestor(state)
             if full != state:
                 self._over[full].append(state)
 
     def not_needed(self, state: str) -> bool:
         """Whether the checkpoint of a state may go."""
-        node, board = self._plan.nodes[state], self._board
+        node, tracker = self._plan.states[state], self._tracker
         kind = node.stage.kind if node.stage else "start"
-        if state not in board.done or spared(self._plan.spec.keep, kind):
+        if state not in tracker.done or spared(self._plan.spec.keep, kind):
             return False
         users = [state, *self._over.get(state, ())]
-        near = [r.state_id for user in users for lad in board.children[user] for r in lad.rungs]
+        near = [r.state_id for user in users for lad in tracker.children[user] for r in lad.rungs]
         if state in self._own:
             near += [rung.state_id for rung in self._own[state].rungs]
-        return all(each in board.done for each in (*near, *users)) and all(
-            asked in board.closed for user in users for asked in self._questions.get(user, ())
+        return all(each in tracker.done for each in (*near, *users)) and all(
+            asked in tracker.closed for user in users for asked in self._questions.get(user, ())
         )
 
     def may_go(self, state: str) -> list[str]:

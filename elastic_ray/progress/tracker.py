@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from ..plan import QUERIES, Answers, Dependency, Ladder, Plan, Point, Question
+from ..plan import QUERIES, Answers, Dependency, EvaluationRequest, Ladder, Plan, Point
 
 
 class ProgressTracker:
@@ -22,19 +22,19 @@ class ProgressTracker:
         self,
         plan: Plan,
         done: Iterable[str],
-        answered: Iterable[Question],
-        closed: Iterable[Question],
+        answered: Iterable[EvaluationRequest],
+        closed: Iterable[EvaluationRequest],
     ) -> None:
         self.plan = plan
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str, str], None]] = []
-        self.done = {state for state in done if state in plan.nodes}
+        self.done = {state for state in done if state in plan.states}
         self.failed: dict[str, str] = {}
         self.answered = set(answered)
         """Questions whose answers are on record, scored or not."""
         self.closed = set(closed)
         """Questions of which all is on record: answers and their scores, or code lengths."""
-        self.lost: dict[Question, str] = {}
+        self.lost: dict[EvaluationRequest, str] = {}
         """Questions that failed although their state is there, with the error."""
         self.examples: dict[str, int] = {}
         """ladder id -> examples of it trained so far, of the ladders that run."""
@@ -53,7 +53,7 @@ class ProgressTracker:
                 self.children[state].append(ladder)
         self._taught = {
             Answers(asked.state_id, str(probe.queries)): asked
-            for asked, probe in plan.questions().items()
+            for asked, probe in plan.requests().items()
             if asked.kind == QUERIES
         }
 
@@ -91,18 +91,18 @@ class ProgressTracker:
             self._tell("failed", each)
         return fell
 
-    def question_answered(self, question: Question) -> None:
+    def request_answered(self, question: EvaluationRequest) -> None:
         with self._lock:
             self.answered.add(question)
         self._tell("answered", question.state_id)
 
-    def question_closed(self, question: Question) -> None:
+    def request_closed(self, question: EvaluationRequest) -> None:
         with self._lock:
             self.closed.add(question)
             self.lost.pop(question, None)
         self._tell("closed", question.state_id)
 
-    def question_lost(self, question: Question, error: str) -> None:
+    def request_failed(self, question: EvaluationRequest, error: str) -> None:
         """Mark a question lost and, where a state was to learn from it, that state failed."""
         with self._lock:
             self.lost[question] = error
@@ -158,11 +158,11 @@ class ProgressTracker:
 
     def measured(self, point: Point) -> bool:
         """Whether all that is asked of the point's state is on record."""
-        return all(question in self.closed for question in self.plan.asked_of(point))
+        return all(question in self.closed for question in self.plan.requests_of(point))
 
     def error(self, point: Point) -> str | None:
         """What keeps, or kept, something that is asked of the point's state from the record."""
-        lost = (self.lost.get(question) for question in self.plan.asked_of(point))
+        lost = (self.lost.get(question) for question in self.plan.requests_of(point))
         return next(filter(None, lost), None) or self.failed.get(point.state_id)
 
     def status(self, point: Point) -> tuple[str, str | None]:

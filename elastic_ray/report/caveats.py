@@ -121,7 +121,7 @@ def _undefined(found: Findings) -> list[str]:
 
 def _scorer(found: Findings) -> list[str]:
     said = []
-    for row in found.questions:
+    for row in found.requests:
         accuracy = row["scorer_accuracy"]
         if accuracy is None:
             said.append(f"How often the scorer {row['scorer']} is right is not known.")
@@ -137,7 +137,7 @@ def _scorer(found: Findings) -> list[str]:
 
 def _sampling(found: Findings) -> list[str]:
     said = []
-    for row in found.questions:
+    for row in found.requests:
         cut = row["cut_short"]
         if cut:
             said.append(

@@ -65,7 +65,7 @@ class Findings:
     made_with: list[Row]
     starts: list[Row]
     recipes: list[Row]
-    questions: list[Row]
+    requests: list[Row]
     spec: dict[str, Any] | None
     coded: tuple[CodedCurve, ...]
     lessons: list[Row]
@@ -152,7 +152,7 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         made_with=_parsed(results.of_sweep("made_with", sweep), "versions", "hardware"),
         starts=_parsed(results.of_sweep("starts", sweep), "start"),
         recipes=_parsed(results.of_sweep("recipes", sweep), "recipe"),
-        questions=results.of_sweep("questions", sweep),
+        requests=results.of_sweep("questions", sweep),
         spec=_spec(results, sweep),
         coded=_coded(results, sweep),
         lessons=lessons,

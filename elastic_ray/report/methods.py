@@ -152,7 +152,7 @@ def _place(recipe: Row) -> tuple[str, int]:
 
 def _questions(found: Findings) -> list[str]:
     said = []
-    for row in found.questions:
+    for row in found.requests:
         per_prompt = row["answers"] / max(row["states"] * row["prompts"], 1)
         said.append(
             f"{row['task']}: {count(row['prompts'])} held-out prompts, answers to each: "
@@ -168,7 +168,7 @@ def _questions(found: Findings) -> list[str]:
 def _scorer(found: Findings) -> list[str]:
     asked = {t["name"]: t.get("scorer") for t in (found.spec or {}).get("task", ())}
     said = []
-    for row in found.questions:
+    for row in found.requests:
         accuracy = row["scorer_accuracy"]
         held_out = "not known" if accuracy is None else f"{accuracy:.1%}"
         told = {k: v for k, v in (asked.get(row["task"]) or {}).items() if v is not None}

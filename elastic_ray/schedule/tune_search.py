@@ -79,14 +79,14 @@ class TrialSearcher(_StaysHere, Searcher):
 
     def __init__(
         self,
-        board: ProgressTracker,
+        tracker: ProgressTracker,
         trials: Sequence[Trial],
         record_failures: Callable[[Sequence[Failure]], None],
         take: Callable[[Sequence[str]], bool],
         slots: TrainerSlots,
     ) -> None:
         super().__init__()
-        self._board, self._take, self._slots = board, take, slots
+        self._tracker, self._take, self._slots = tracker, take, slots
         self._ready: list[tuple[int, Trial]] = []
         """A heap of trials that may start, by their place in the order."""
         self._needing: dict[str, list[_Waiting]] = defaultdict(list)
@@ -117,7 +117,7 @@ class TrialSearcher(_StaysHere, Searcher):
                     self._needing[state].append(waiting)
                 if not trial.needs:
                     heapq.heappush(self._ready, (place, trial))
-        board.listen(self._heard)  # before looking, so that nothing is missed in between
+        tracker.listen(self._heard)  # before looking, so that nothing is missed in between
         for state in list(self._needing):
             self._heard("recorded before", state)
 
@@ -126,7 +126,7 @@ class TrialSearcher(_StaysHere, Searcher):
             still = []
             for waiting in self._needing.pop(state, ()):
                 here = {need for need in waiting.needs if _state_of(need) == state}
-                open_here = {need for need in here if not self._board.settled(need)}
+                open_here = {need for need in here if not self._tracker.settled(need)}
                 waiting.needs -= here - open_here
                 if open_here:
                     still.append(waiting)
@@ -162,7 +162,7 @@ class TrialSearcher(_StaysHere, Searcher):
         with self._lock:
             while self._ready:
                 place, trial = heapq.heappop(self._ready)
-                left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
+                left = tuple(lad for lad in trial.ladders if not self._tracker.finished(lad))
                 if not left:
                     continue
                 nodes = self._slots.take(trial_id)
@@ -201,12 +201,12 @@ class TrialSearcher(_StaysHere, Searcher):
             self._left.add(trial_id)
         self._worked[trial_id] = float(result.get("worked", 0.0))
         for state in result.get("recorded", ()):
-            self._board.state_done(state)
+            self._tracker.state_done(state)
         for state, error in result.get("failed", ()):
             self._fail(state, error, recorded=True)
         if "ladder" in result:
-            self._board.trained(result["ladder"], int(result["examples"]))
-            self._board.now(f"train {trial_id}", str(result.get("words", "")))
+            self._tracker.trained(result["ladder"], int(result["examples"]))
+            self._tracker.now(f"train {trial_id}", str(result.get("words", "")))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -214,15 +214,15 @@ class TrialSearcher(_StaysHere, Searcher):
         with self._lock:
             trial = self._running.pop(trial_id, None)
         self._slots.give_back(trial_id)
-        self._board.now(f"train {trial_id}", None)
+        self._tracker.now(f"train {trial_id}", None)
         if trial is None:
             return
         self._last.pop(trial_id, None)
         nodes = self._nodes.pop(trial_id)
         passed, worked = time.monotonic() - self._began.pop(trial_id), self._worked.pop(trial_id, 0)
-        self._board.took("train", worked)
-        self._board.took("start trainers", max(0.0, passed - worked))
-        left = tuple(lad for lad in trial.ladders if not self._board.finished(lad))
+        self._tracker.took("train", worked)
+        self._tracker.took("start trainers", max(0.0, passed - worked))
+        left = tuple(lad for lad in trial.ladders if not self._tracker.finished(lad))
         if not left or self.stopped.is_set():
             return
         lost = gone(nodes) if nodes else set()
@@ -239,7 +239,7 @@ class TrialSearcher(_StaysHere, Searcher):
         why = self._crash.pop(trial_id, "its worker process ended without a word")
         for ladder in left:
             for rung in ladder.rungs:
-                if not self._board.settled(rung.state_id):
+                if not self._tracker.settled(rung.state_id):
                     self._fail(rung.state_id, f"training crashed {tried} times: {why}", False)
 
     def silent(self) -> list[str]:
@@ -253,9 +253,9 @@ class TrialSearcher(_StaysHere, Searcher):
         return found
 
     def _fail(self, state: str, error: str, recorded: bool) -> None:
-        fell = self._board.state_failed(state, error)
+        fell = self._tracker.state_failed(state, error)
         rows = [] if recorded else [Failure(state, error)]
-        rows += [Failure(each, self._board.failed[each]) for each in fell]
+        rows += [Failure(each, self._tracker.failed[each]) for each in fell]
         self._record_failures(rows)
 
     # Tune keeps no memory of its own: the results folder is the record.

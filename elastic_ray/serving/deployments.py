@@ -182,25 +182,25 @@ class ScorerReplica:
     def __init__(self, config: ScorerConfig) -> None:
         _end_together()
         with fetched(config.checkpoint) as folder:
-            self._judge = make_scorer_backend(replace(config, checkpoint=folder))
+            self._backend = make_scorer_backend(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:
-        return {"engine": self._judge.version, "notice": self._judge.notice}
+        return {"engine": self._backend.version, "notice": self._backend.notice}
 
     async def score(self, texts: Sequence[str]) -> Reply[Score]:
         began = time.monotonic()
         try:
-            scores = await self._judge.score(texts)
+            scores = await self._backend.score(texts)
             return Reply(scores, time.monotonic() - began)
         except Exception:
-            await _end_if_dead(self._judge)
+            await _end_if_dead(self._backend)
             raise
 
     async def check_health(self) -> None:
-        await self._judge.check()
+        await self._backend.check()
 
     async def shut_down(self) -> None:
-        await self._judge.close()
+        await self._backend.close()
 
 
 async def shut_down_all(handle: Any, replicas: int) -> None:

@@ -30,7 +30,7 @@ def print_price(
     console.print(
         f"sweep {spec.sweep}: {len(plan.cells):,} cells, "
         + (f"{len(plan.lessons):,} lessons, " if plan.lessons else "")
-        + f"{len(plan.nodes):,} states, {len(plan.ladders):,} ladders"
+        + f"{len(plan.states):,} states, {len(plan.ladders):,} ladders"
     )
     table = Table()
     for head in ("examples", "cell by cell", "shared", "fused"):
@@ -140,7 +140,7 @@ def _checkpoints(plan: Plan) -> tuple[int, int]:
     """Bytes written over the sweep, and left at its end; a start from elsewhere stays there."""
     spec = plan.spec
     written = left = 0
-    for node in plan.nodes.values():
+    for node in plan.states.values():
         if node.stage is None and plan.starts[node.state_id].kind != "init":
             continue
         recipe = node.stage.recipe if node.stage else spec.training.pretrain
@@ -152,7 +152,7 @@ def _checkpoints(plan: Plan) -> tuple[int, int]:
 
 
 def _count(plan: Plan, kind: str) -> int:
-    return sum(asked.kind == kind for asked in plan.questions())
+    return sum(asked.kind == kind for asked in plan.requests())
 
 
 def _hours(seconds: float) -> str:

@@ -21,9 +21,9 @@ def quiet(log: Path) -> Iterator[TextIO]:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    screen = os.fdopen(os.dup(out), "w", encoding="utf-8", errors="replace", buffering=1)
+    display = os.fdopen(os.dup(out), "w", encoding="utf-8", errors="replace", buffering=1)
     try:
-        yield screen
+        yield display
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -31,7 +31,7 @@ def quiet(log: Path) -> Iterator[TextIO]:
         os.dup2(err, 2)
         os.close(out)
         os.close(err)
-        screen.close()
+        display.close()
 
 
 @contextlib.contextmanager

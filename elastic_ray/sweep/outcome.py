@@ -40,11 +40,11 @@ def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> N
     )
 
 
-def failures(plan: Plan, board: ProgressTracker) -> list[str]:
+def failures(plan: Plan, tracker: ProgressTracker) -> list[str]:
     """A line for each point of the grid that failed, with its error."""
     found = []
     for point in plan.points:
-        status, error = board.status(point)
+        status, error = tracker.status(point)
         if status != "failed":
             continue
         where = f"{point.model} pretrain {point.pretrain}" if point.pretrain else point.model

@@ -84,21 +84,21 @@ def _run_alone(
     lease: SweepLease,
 ) -> int:
     began = time.monotonic()
-    board, left = board_of(plan, results)
-    shown.append(board)
-    open_questions = any(asked not in board.closed for asked in plan.questions())
+    tracker, left = board_of(plan, results)
+    shown.append(tracker)
+    open_questions = any(asked not in tracker.closed for asked in plan.requests())
     work = bool(left.ladders or left.starts or open_questions)
     budget = Budget(results, lease, plan.spec.resources)
     if work and not budget.ended:
         check_models(plan.spec)
     console = _console()
     name = plan.spec.sweep
-    done = sum(map(board.measured, plan.cells))
+    done = sum(map(tracker.measured, plan.cells))
     console.print(
         f"sweep {name}: {len(plan.cells)} cells, "
         + (f"{len(plan.lessons)} lessons, " if plan.lessons else "")
-        + f"{len(plan.nodes)} states, "
-        f"{len(plan.ladders)} ladders; recorded already: {done} cells, {len(board.done)} states"
+        + f"{len(plan.states)} states, "
+        f"{len(plan.ladders)} ladders; recorded already: {done} cells, {len(tracker.done)} states"
     )
     if results.notice:
         console.print(results.notice, markup=False)
@@ -121,19 +121,19 @@ def _run_alone(
             f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.log"
         )
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
-        interrupted, broken = _drive(plan, loaded, results, left, board, log, lease, budget)
+        interrupted, broken = _drive(plan, loaded, results, left, tracker, log, lease, budget)
         budget.record()
     elif words := CheckpointCleanup(
-        plan, board, results, StateCoordinator(results, lease, board)
+        plan, tracker, results, StateCoordinator(results, lease, tracker)
     ).rest():
         console.print(words)
-    results.replace_cells(name, cell_rows(plan, board))
+    results.replace_cells(name, cell_rows(plan, tracker))
     if plan.lessons or results.has("lessons", sweep=name):
-        results.replace_lessons(name, lesson_rows(plan, board))
+        results.replace_lessons(name, lesson_rows(plan, tracker))
     print_outcome(console, results, uri, name)
-    _print_time(console, board, time.monotonic() - began)
+    _print_time(console, tracker, time.monotonic() - began)
     console.print(f"held by all runs so far: {budget.used.words()}")
-    failed = failures(plan, board)
+    failed = failures(plan, tracker)
     for line in failed[:10]:
         console.print(f"failed: {line}", style="red", markup=False)
     if failed:
@@ -158,7 +158,7 @@ def _drive(
     loaded: Mapping[str, Task],
     results: Results,
     left: Any,
-    board: ProgressTracker,
+    tracker: ProgressTracker,
     log: Path,
     lease: SweepLease,
     budget: Budget,
@@ -185,7 +185,7 @@ def _drive(
             if not started:
                 at = ray.get_runtime_context().gcs_address
                 print(f"joined the Ray cluster at {at}; this ends if its head does", file=stream)
-            ended = drive(plan, loaded, results, left, board, stream, lease, budget)
+            ended = drive(plan, loaded, results, left, tracker, stream, lease, budget)
             return ended.interrupted, None
         except (SpecError, TaskError):
             raise
@@ -209,8 +209,8 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [leaf for each in error.exceptions for leaf in _leaves(each)]
 
 
-def _print_time(console: Console, board: ProgressTracker, seconds: float) -> None:
+def _print_time(console: Console, tracker: ProgressTracker, seconds: float) -> None:
     from ..driver.progress_display import clock
 
-    spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(board.spent.items()))
+    spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(tracker.spent.items()))
     console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))

@@ -25,11 +25,11 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
     except ResultsError as e:
         console.print(f"recorded already: nothing ({e})", markup=False)
         return
-    board, left = board_of(plan, results)
-    cells = sum(map(board.measured, plan.cells))
-    lessons = f"{sum(map(board.measured, plan.lessons)):,} lessons, " if plan.lessons else ""
+    tracker, left = board_of(plan, results)
+    cells = sum(map(tracker.measured, plan.cells))
+    lessons = f"{sum(map(tracker.measured, plan.lessons)):,} lessons, " if plan.lessons else ""
     console.print(
-        f"recorded already in {uri}: {cells:,} cells, {lessons}{len(board.done):,} states; "
+        f"recorded already in {uri}: {cells:,} cells, {lessons}{len(tracker.done):,} states; "
         f"left to train: {len(left.ladders):,} ladders",
         markup=False,
     )
@@ -45,9 +45,9 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
     results = Results(uri, read_only=True)
     name = plan.spec.sweep
     lease = holder(results.folder, name)
-    board, left = board_of(plan, results)
+    tracker, left = board_of(plan, results)
     states = results.states(("status",))
-    failed = sum(states[s]["status"] == "failed" for s in plan.nodes if s in states)
+    failed = sum(states[s]["status"] == "failed" for s in plan.states if s in states)
     broken = {row["state_id"] for row in results.cells(name) if row["status"] == "failed"}
     lines = [f"sweep {name} in {results.uri}"]
     if lease is None:
@@ -62,7 +62,7 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
         if lease.progress:
             lines.append(f"then: {lease.progress}")
     cells = [
-        "done" if board.measured(cell) else ("failed" if cell.state_id in broken else "open")
+        "done" if tracker.measured(cell) else ("failed" if cell.state_id in broken else "open")
         for cell in plan.cells
     ]
     lines += [
@@ -70,11 +70,11 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
         f"{cells.count('open'):,} open, of {len(cells):,}",
     ]
     if plan.lessons:
-        done = sum(map(board.measured, plan.lessons))
+        done = sum(map(tracker.measured, plan.lessons))
         lines.append(f"lessons: {done:,} done, of {len(plan.lessons):,}")
     lines += [
-        f"states: {len(board.done):,} done, {failed:,} failed, of {len(plan.nodes):,}",
-        f"questions: {len(board.closed):,} of {len(plan.questions()):,}",
+        f"states: {len(tracker.done):,} done, {failed:,} failed, of {len(plan.states):,}",
+        f"questions: {len(tracker.closed):,} of {len(plan.requests()):,}",
         f"left to train: {len(left.ladders):,} ladders, "
         f"{sum(ladder.examples for ladder in left.ladders):,} examples",
     ]
@@ -84,7 +84,7 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
         lines.append(words)
     for line in lines:
         console.print(line, markup=False)
-    return all(map(board.measured, plan.points))
+    return all(map(tracker.measured, plan.points))
 
 
 def stop_driver(uri: str, sweep: str) -> str:

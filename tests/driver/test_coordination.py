@@ -64,11 +64,11 @@ def test_overlapping_grids_at_once(tmp_path: Path) -> None:
 def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
     plan = plan_of(spec_of(positive=[8], negative=[8]))
     results = Results(tmp_path)
-    base, first, second = list(plan.nodes)[1:4]
-    board = ProgressTracker(plan, [], [], [])
+    base, first, second = list(plan.states)[1:4]
+    tracker = ProgressTracker(plan, [], [], [])
     asked_again = []
     with claim.hold(results.folder, "a", str, print) as a:
-        mine = StateCoordinator(results, a, board)
+        mine = StateCoordinator(results, a, tracker)
         with claim.hold(results.folder, "b", str, print) as b:
             others = StateCoordinator(results, b, ProgressTracker(plan, [], [], []))
             assert others.take([first, second]) and not mine.take([first])
@@ -77,18 +77,18 @@ def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
             row = {"kind": "positive", "status": "done", "checkpoint": f"checkpoints/{first}"}
             results.write("states", [{"state_id": first, **row}])
             mine.look(lambda: asked_again.append(True))
-            assert board.done == {first} and asked_again == [True]
+            assert tracker.done == {first} and asked_again == [True]
             mine.look(lambda: asked_again.append(True))
             assert asked_again == [True], "nothing is left to others now"
             assert not mine.take([second])
             failed = {"kind": "negative", "status": "failed", "error": "diverged at step 3"}
             results.write("states", [{"state_id": second, **failed}])
             mine.look(lambda: None)
-            assert board.failed == {second: "diverged at step 3"}
+            assert tracker.failed == {second: "diverged at step 3"}
         with mine.alone() as alone:
             assert alone
         assert mine.take([base])
-        board.state_done(base)
+        tracker.state_done(base)
         mine.look(lambda: None)
         claims = list((tmp_path / "leases" / "work").glob(f"{base}*"))
         assert claims == [], "what is done is claimed no more"
@@ -102,19 +102,19 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
     """The start, which no cell is at, is its own sweep's alone."""
     plan = plan_of(spec_of(positive=[8], negative=[8], keep="none"))
     results = Results(tmp_path)
-    kinds = {s: node.stage.kind if node.stage else "start" for s, node in plan.nodes.items()}
+    kinds = {s: node.stage.kind if node.stage else "start" for s, node in plan.states.items()}
     for state, kind in kinds.items():
         folder = tmp_path / results.checkpoint_name(state)
         folder.mkdir(parents=True)
         row = {"state_id": state, "kind": kind, "status": "done", "sweep": plan.spec.sweep}
         results.write("states", [{**row, "checkpoint": results.checkpoint_name(state)}])
-    board = ProgressTracker(plan, set(kinds), plan.questions(), plan.questions())
-    cells = [{**row, "sweep": "other"} for row in cell_rows(plan, board)]
+    tracker = ProgressTracker(plan, set(kinds), plan.requests(), plan.requests())
+    cells = [{**row, "sweep": "other"} for row in cell_rows(plan, tracker)]
     results.replace_cells("other", cells)
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace_sweeps("other", [asked])
     with claim.hold(results.folder, plan.spec.sweep, str, print) as lease:
-        CheckpointCleanup(plan, board, results, StateCoordinator(results, lease, board)).rest()
+        CheckpointCleanup(plan, tracker, results, StateCoordinator(results, lease, tracker)).rest()
     there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}
     assert there == kept
     assert {kinds[folder.name] for folder in (tmp_path / "checkpoints").iterdir()} == kept
@@ -125,14 +125,14 @@ def test_a_store_that_fails_a_look_is_looked_at_again(
 ) -> None:
     plan = plan_of(spec_of(positive=[8], negative=[8]))
     results = Results(tmp_path)
-    state = list(plan.nodes)[2]
-    board = ProgressTracker(plan, [], [], [])
+    state = list(plan.states)[2]
+    tracker = ProgressTracker(plan, [], [], [])
     asked_again = []
     with (
         claim.hold(results.folder, "a", str, print) as a,
         claim.hold(results.folder, "b", str, print) as b,
     ):
-        mine = StateCoordinator(results, a, board)
+        mine = StateCoordinator(results, a, tracker)
         assert StateCoordinator(results, b, ProgressTracker(plan, [], [], [])).take([state])
         assert not mine.take([state])
 
@@ -164,7 +164,7 @@ def test_results_that_do_not_answer_are_told_once() -> None:
     drive = SimpleNamespace(
         sharing=SimpleNamespace(look=look),
         release=SimpleNamespace(again=None),
-        screen=SimpleNamespace(say=said.append),
+        display=SimpleNamespace(say=said.append),
         _unanswered=False,
     )
     for _ in range(4):

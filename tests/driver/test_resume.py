@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sweeps import COMMIT, plan_of, spec_of, specs
 
-from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, Ladder, Plan, Question
+from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, EvaluationRequest, Ladder, Plan
 from elastic_ray.progress.grid_rows import cell_rows, lesson_rows
 from elastic_ray.progress.outstanding import Outstanding, Recorded, outstanding
 from elastic_ray.progress.retention import RetentionPolicy
@@ -30,7 +30,7 @@ def records(plan: Plan, dice: random.Random) -> dict[str, Recorded]:
     """A record as interrupted sweeps may leave it: nothing is done whose parent was never done."""
     weights = [dice.random() + 0.05 for _ in KINDS]
     found: dict[str, Recorded] = {}
-    for state, node in plan.nodes.items():
+    for state, node in plan.states.items():
         (row,) = dice.choices(KINDS, weights)
         parent = found.get(node.parent_id or "")
         if row and row.done and node.parent_id and not (parent and parent.done):
@@ -68,7 +68,7 @@ def complete(plan: Plan, recorded: dict[str, Recorded], left: Outstanding, asked
     if outcome is None:
         return False
     done, there = outcome
-    trained = {s for s in plan.nodes if s not in plan.starts}
+    trained = {s for s in plan.states if s not in plan.starts}
     return trained - set(left.failed) <= done and all(
         {state, plan.full_ancestor(state)} <= there for state in asked - set(left.failed)
     )
@@ -79,7 +79,7 @@ def complete(plan: Plan, recorded: dict[str, Recorded], left: Outstanding, asked
 def test_all_that_is_left_is_done_and_nothing_else(spec: Spec, seed: int) -> None:
     plan, dice = plan_of(spec), random.Random(seed)
     recorded = records(plan, dice)
-    asked = set(some({q.state_id for q in plan.questions()}, dice))
+    asked = set(some({q.state_id for q in plan.requests()}, dice))
     left = outstanding(plan, recorded, asked)
     assert complete(plan, recorded, left, asked)
     for ladder in left.ladders:
@@ -105,7 +105,7 @@ def test_all_that_is_left_is_done_and_nothing_else(spec: Spec, seed: int) -> Non
 @settings(max_examples=100, deadline=None)
 def test_nothing_is_left_where_all_is_recorded_and_answered(spec: Spec, seed: int) -> None:
     plan, dice = plan_of(spec), random.Random(seed)
-    recorded = {state: dice.choice((DONE, DELETED)) for state in plan.nodes}
+    recorded = {state: dice.choice((DONE, DELETED)) for state in plan.states}
     assert outstanding(plan, recorded, []) == Outstanding((), (), frozenset(), {})
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_left_where_all_is_recorded_and_answered(spec: Spec, seed: in
 @settings(max_examples=50, deadline=None)
 def test_all_is_left_where_nothing_is_recorded(spec: Spec) -> None:
     plan = plan_of(spec)
-    left = outstanding(plan, {}, {q.state_id for q in plan.questions()})
+    left = outstanding(plan, {}, {q.state_id for q in plan.requests()})
     assert left == Outstanding(tuple(plan.starts), plan.ladders, frozenset(), {})
 
 
@@ -125,7 +125,7 @@ def test_what_diverged_stays_failed_and_takes_along_what_starts_from_it(
     plan, dice = plan_of(spec), random.Random(seed)
     recorded = records(plan, dice)
     left = outstanding(plan, recorded, [])
-    for state, node in plan.nodes.items():
+    for state, node in plan.states.items():
         row, above = recorded.get(state), [s for s in node.made_from if s in left.failed]
         if row == DIVERGED:
             assert left.failed[state] == DIVERGED.error
@@ -157,7 +157,7 @@ def runs(plan: Plan, left: Outstanding) -> list[list[tuple[int, int]]]:
 
 def test_a_deleted_parent_is_made_again_for_a_new_child() -> None:
     plan = small()
-    recorded = {s: DELETED for s in plan.nodes}
+    recorded = {s: DELETED for s in plan.states}
     del recorded[state(plan, 16, 8)]
     left = outstanding(plan, recorded, [])
     assert left.starts == (state(plan, 0, 0),)
@@ -171,7 +171,7 @@ def test_a_deleted_parent_is_made_again_for_a_new_child() -> None:
 
 def test_a_new_question_of_a_deleted_state_makes_it_again() -> None:
     plan = small()
-    recorded = {s: DELETED for s in plan.nodes} | {state(plan, 0, 0): DONE}
+    recorded = {s: DELETED for s in plan.states} | {state(plan, 0, 0): DONE}
     left = outstanding(plan, recorded, [state(plan, 8, 0)])
     assert left.remade == {state(plan, 8, 0)}
     assert runs(plan, left) == [[(8, 0), (16, 0)]]
@@ -179,7 +179,7 @@ def test_a_new_question_of_a_deleted_state_makes_it_again() -> None:
 
 def test_an_adapter_needs_the_weights_below() -> None:
     plan = small(training={"positive": {"lora": {}}})
-    recorded = {s: DONE for s in plan.nodes} | {state(plan, 0, 0): DELETED}
+    recorded = {s: DONE for s in plan.states} | {state(plan, 0, 0): DELETED}
     left = outstanding(plan, recorded, [state(plan, 8, 0)])
     assert left.starts == (state(plan, 0, 0),)
     # It waits for them: its run passes by, and finds its checkpoint.
@@ -192,7 +192,7 @@ def test_an_adapter_needs_the_weights_below() -> None:
 @pytest.mark.parametrize("row", [CRASHED, None])
 def test_other_failures_are_tried_again(row: Recorded | None) -> None:
     plan = small()
-    recorded = {s: DONE for s in plan.nodes}
+    recorded = {s: DONE for s in plan.states}
     recorded.pop(state(plan, 8, 8))
     if row:
         recorded[state(plan, 8, 8)] = row
@@ -203,7 +203,7 @@ def test_other_failures_are_tried_again(row: Recorded | None) -> None:
 def test_a_run_that_diverged_is_not_tried_again_for_a_child() -> None:
     plan = small()
     recorded = {state(plan, 0, 0): DONE, state(plan, 8, 0): DONE, state(plan, 16, 0): DIVERGED}
-    left = outstanding(plan, recorded, {q.state_id for q in plan.questions()})
+    left = outstanding(plan, recorded, {q.state_id for q in plan.requests()})
     assert runs(plan, left) == [[(8, 8)]]
     assert set(left.failed) == {state(plan, 16, 0), state(plan, 16, 8)}
 
@@ -219,24 +219,24 @@ class Simulation:
         self,
         plan: Plan,
         recorded: dict[str, Recorded],
-        closed: Iterable[Question],
+        closed: Iterable[EvaluationRequest],
         dice: random.Random,
     ) -> None:
         self.plan, self.dice = plan, dice
-        questions = plan.questions()
-        closed = {asked for asked in closed if asked in questions}
-        still = {state for q in questions if q not in closed for state in q.states}
+        requests = plan.requests()
+        closed = {asked for asked in closed if asked in requests}
+        still = {state for q in requests if q not in closed for state in q.states}
         left = outstanding(plan, recorded, still)
-        done = {s for s, row in recorded.items() if row.done and s in plan.nodes}
+        done = {s for s, row in recorded.items() if row.done and s in plan.states}
         self.there = {s for s in done if recorded[s].kept}
-        self.board = ProgressTracker(plan, done - left.remade, closed, closed)
-        self.board.failed.update(left.failed)
-        self.keeper = RetentionPolicy(plan, self.board)
+        self.tracker = ProgressTracker(plan, done - left.remade, closed, closed)
+        self.tracker.failed.update(left.failed)
+        self.keeper = RetentionPolicy(plan, self.tracker)
         self.left = left
         self.made: set[str] = set()
         self.points: dict[str, str] = {}
         """Where a ladder that is not at its end goes on, if it is interrupted: a rung."""
-        self.board.listen(lambda event, state: self.tidy(self.keeper.may_go(state)))
+        self.tracker.listen(lambda event, state: self.tidy(self.keeper.may_go(state)))
 
     def tidy(self, states: Iterable[str]) -> None:
         self.there -= set(states)
@@ -248,22 +248,22 @@ class Simulation:
     def next_rung(self, ladder: Ladder) -> str | None:
         for rung in ladder.rungs:
             state = rung.state_id
-            if state not in self.board.done and state not in self.board.failed:
+            if state not in self.tracker.done and state not in self.tracker.failed:
                 return state
         return None
 
     def steps(self) -> list[tuple[str, Any]]:
         """What can be done now, as the scheduler sees it: by the board alone."""
-        board = self.board
+        tracker = self.tracker
         found: list[tuple[str, Any]] = [
             ("start", s) for s in self.left.starts if s not in self.made
         ]
         for ladder in self.left.ladders:
-            if all(map(board.settled, ladder.needs)) and self.next_rung(ladder):
+            if all(map(tracker.settled, ladder.needs)) and self.next_rung(ladder):
                 found.append(("train", ladder))
-        for asked in self.plan.questions():
-            still = asked not in board.closed and asked not in board.lost
-            if board.done.issuperset(asked.states) and still:
+        for asked in self.plan.requests():
+            still = asked not in tracker.closed and asked not in tracker.lost
+            if tracker.done.issuperset(asked.states) and still:
                 found.append(("ask", asked))
         return found
 
@@ -282,33 +282,33 @@ class Simulation:
         if kind == "start":
             self.made.add(what)
             self.there.add(what)
-            self.board.state_done(what)
+            self.tracker.state_done(what)
         elif kind == "ask":
             if fails:
-                self.board.question_lost(what, "the engine died")
+                self.tracker.request_failed(what, "the engine died")
             else:
-                self.board.question_closed(what)
+                self.tracker.request_closed(what)
         else:
             state = self.next_rung(what)
             assert state is not None
             if fails:
                 for rung in what.rungs:
-                    self.board.state_failed(rung.state_id, "no space left")
+                    self.tracker.state_failed(rung.state_id, "no space left")
             else:
                 self.there.add(state)
                 self.points[what.id] = state
-                self.board.state_done(state)
+                self.tracker.state_done(state)
                 if not self.next_rung(what):
                     del self.points[what.id]
         return True
 
     def end(self) -> None:
         """The last look over all states."""
-        self.tidy([s for s in self.plan.nodes if self.keeper.not_needed(s)])
+        self.tidy([s for s in self.plan.states if self.keeper.not_needed(s)])
 
     def recorded(self) -> dict[str, Recorded]:
-        found = {s: Recorded(True, None, s in self.there) for s in self.board.done}
-        return {**{s: Recorded(False, e, False) for s, e in self.board.failed.items()}, **found}
+        found = {s: Recorded(True, None, s in self.there) for s in self.tracker.done}
+        return {**{s: Recorded(False, e, False) for s, e in self.tracker.failed.items()}, **found}
 
 
 @given(specs(), st.integers(0, 2**32), st.booleans())
@@ -320,7 +320,7 @@ def test_no_checkpoint_goes_that_something_still_needs(
     dice = random.Random(seed)
     plan = plan_of(spec)
     first = Simulation(plan, {}, [], dice)
-    for _ in range(dice.randrange(3 * len(plan.nodes))):
+    for _ in range(dice.randrange(3 * len(plan.states))):
         if not first.step(failures):
             first.end()
             break
@@ -328,19 +328,19 @@ def test_no_checkpoint_goes_that_something_still_needs(
         spec.model_copy(update={"keep": dice.choice(["all", "none", "base", spec.keep])})
     )
     # Some answers may be asked for anew (other sampling), which needs checkpoints that went.
-    closed = some(first.board.closed, dice) if dice.random() < 0.5 else first.board.closed
+    closed = some(first.tracker.closed, dice) if dice.random() < 0.5 else first.tracker.closed
     again = Simulation(plan, first.recorded(), closed, dice)
     again.points = first.points
     while again.step(failures=False):
         pass
     again.end()
-    assert again.board.done | set(plan.starts) >= set(plan.nodes)
-    assert again.board.closed == set(plan.questions())
-    kept = {s for s in again.there if s in plan.nodes}
+    assert again.tracker.done | set(plan.starts) >= set(plan.states)
+    assert again.tracker.closed == set(plan.requests())
+    kept = {s for s in again.there if s in plan.states}
     if plan.spec.keep == "none":
         assert not kept
     elif plan.spec.keep == "base":
-        bases = {s for s, n in plan.nodes.items() if not n.stage or n.stage.kind == "pretrain"}
+        bases = {s for s, n in plan.states.items() if not n.stage or n.stage.kind == "pretrain"}
         assert kept <= bases
 
 
@@ -352,8 +352,8 @@ def test_what_is_kept_is_all_there_at_the_end(spec: Spec, seed: int) -> None:
     while run.step(failures=False):
         pass
     run.end()
-    bases = {s for s, n in plan.nodes.items() if not n.stage or n.stage.kind == "pretrain"}
-    expected = {"all": set(plan.nodes), "base": bases, "none": set[str]()}
+    bases = {s for s, n in plan.states.items() if not n.stage or n.stage.kind == "pretrain"}
+    expected = {"all": set(plan.states), "base": bases, "none": set[str]()}
     assert run.there == expected[spec.keep]
 
 
@@ -366,10 +366,10 @@ def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> No
     while run.step(failures=True):
         pass
     run.end()
-    for state in run.board.failed:
-        parent = plan.nodes[state].parent_id
-        assert parent is None or parent not in run.board.done or run.whole(parent)
-    lost = {state for asked in run.board.lost for state in asked.states}
+    for state in run.tracker.failed:
+        parent = plan.states[state].parent_id
+        assert parent is None or parent not in run.tracker.done or run.whole(parent)
+    lost = {state for asked in run.tracker.lost for state in asked.states}
     assert all(map(run.whole, lost))
     # Run again, it makes nothing twice.
     assert not outstanding(plan, run.recorded(), lost).remade
@@ -377,20 +377,22 @@ def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> No
 
 def test_what_is_to_learn_from_a_silent_teacher_fails_and_says_so() -> None:
     plan = small(lessons={"pairs": [[1, 2]], "queries": 8})
-    board = ProgressTracker(plan, [*plan.starts], [], [])
+    tracker = ProgressTracker(plan, [*plan.starts], [], [])
     for size in (8, 16):
-        board.state_done(state(plan, size, 0))
+        tracker.state_done(state(plan, size, 0))
     ladders = {ladder.id: ladder for ladder in plan.ladders}
     taught = {lesson.direction: lesson for lesson in plan.lessons}
     inverse, forward = (ladders[taught[way].state_id] for way in ("inverse", "forward"))
-    assert not all(map(board.settled, inverse.needs))
-    board.question_closed(Question(state(plan, 8, 0), "reviews", QUERIES))
-    assert all(map(board.settled, inverse.needs))
-    board.question_lost(Question(state(plan, 16, 0), "reviews", QUERIES), "the engine died")
-    assert all(map(board.settled, forward.needs)) and board.finished(forward)
-    rows = {row["direction"]: (row["status"], row["error"]) for row in lesson_rows(plan, board)}
+    assert not all(map(tracker.settled, inverse.needs))
+    tracker.request_closed(EvaluationRequest(state(plan, 8, 0), "reviews", QUERIES))
+    assert all(map(tracker.settled, inverse.needs))
+    tracker.request_failed(
+        EvaluationRequest(state(plan, 16, 0), "reviews", QUERIES), "the engine died"
+    )
+    assert all(map(tracker.settled, forward.needs)) and tracker.finished(forward)
+    rows = {row["direction"]: (row["status"], row["error"]) for row in lesson_rows(plan, tracker)}
     assert rows == {"inverse": ("pending", None), "forward": ("failed", "the engine died")}
-    assert board.failed == {forward.id: "its teacher did not answer: the engine died"}
+    assert tracker.failed == {forward.id: "its teacher did not answer: the engine died"}
 
 
 def test_more_pairs_leave_what_is_there_as_it_was() -> None:
@@ -407,34 +409,36 @@ def test_more_pairs_leave_what_is_there_as_it_was() -> None:
 
 def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:
     plan = small(probes={"code_length": {}})
-    board = ProgressTracker(plan, plan.nodes, [], [])
+    tracker = ProgressTracker(plan, plan.states, [], [])
 
     def base() -> tuple[str, str | None]:
-        row = next(r for r in cell_rows(plan, board) if not r["positive"])
+        row = next(r for r in cell_rows(plan, tracker) if not r["positive"])
         return row["status"], row["error"]
 
     answers, lengths = (
-        Question(state(plan, 0, 0), "reviews", kind) for kind in (ANSWERS, CODE_LENGTH)
+        EvaluationRequest(state(plan, 0, 0), "reviews", kind) for kind in (ANSWERS, CODE_LENGTH)
     )
     assert base() == ("pending", None)
-    board.question_closed(answers)
+    tracker.request_closed(answers)
     assert base() == ("pending", None)
-    board.question_lost(lengths, "the engine died")
+    tracker.request_failed(lengths, "the engine died")
     assert base() == ("failed", "the engine died")
-    board.question_closed(lengths)
+    tracker.request_closed(lengths)
     assert base() == ("done", None)
 
 
 def test_cells_tell_how_they_went() -> None:
     plan = small()
-    board = ProgressTracker(plan, [], [], [])
-    board.state_done(state(plan, 0, 0))
-    board.question_closed(Question(state(plan, 0, 0), "reviews", ANSWERS))
-    board.state_failed(state(plan, 16, 0), "diverged")
-    board.state_done(state(plan, 8, 0))
-    board.question_lost(Question(state(plan, 8, 0), "reviews", ANSWERS), "the engine died")
+    tracker = ProgressTracker(plan, [], [], [])
+    tracker.state_done(state(plan, 0, 0))
+    tracker.request_closed(EvaluationRequest(state(plan, 0, 0), "reviews", ANSWERS))
+    tracker.state_failed(state(plan, 16, 0), "diverged")
+    tracker.state_done(state(plan, 8, 0))
+    tracker.request_failed(
+        EvaluationRequest(state(plan, 8, 0), "reviews", ANSWERS), "the engine died"
+    )
     rows = {
-        (r["positive"], r["negative"]): (r["status"], r["error"]) for r in cell_rows(plan, board)
+        (r["positive"], r["negative"]): (r["status"], r["error"]) for r in cell_rows(plan, tracker)
     }
     assert rows == {
         (0, 0): ("done", None),

@@ -11,7 +11,7 @@ from small_sweeps import COMMIT, plan_of, spec_of
 from elastic_ray.evaluation.evaluator import Evaluator
 from elastic_ray.placement import described, lay_out
 from elastic_ray.placement.layout import EngineMemory
-from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, Plan, Question
+from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, EvaluationRequest, Plan
 from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.spec import Resources, Runtime
 
@@ -21,8 +21,8 @@ HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
 class Answering:
     """Answers every question at once; `fails` are questions that it cannot."""
 
-    def __init__(self, plan: Plan, board: ProgressTracker, fails: set[Question]) -> None:
-        self._plan, self._board, self._fails = plan, board, fails
+    def __init__(self, plan: Plan, tracker: ProgressTracker, fails: set[EvaluationRequest]) -> None:
+        self._plan, self._tracker, self._fails = plan, tracker, fails
 
     async def open(self, group: EngineGroup, state: str) -> None: ...
 
@@ -36,29 +36,29 @@ class Answering:
 
     def cancel(self) -> None: ...
 
-    async def _closes(self, group: EngineGroup, question: Question) -> None:
+    async def _closes(self, group: EngineGroup, question: EvaluationRequest) -> None:
         if question in self._fails:
             raise RuntimeError("the engine died")
-        self._board.question_answered(question)
-        self._board.question_closed(question)
+        self._tracker.request_answered(question)
+        self._tracker.request_closed(question)
 
     teach = code_lengths = distances = _closes
 
-    async def answers(self, group: EngineGroup, question: Question) -> list[Any]:
+    async def answers(self, group: EngineGroup, question: EvaluationRequest) -> list[Any]:
         if question in self._fails:
             raise RuntimeError("the engine died")
-        self._board.question_answered(question)
+        self._tracker.request_answered(question)
         return []
 
 
-def probed(plan: Plan, board: ProgressTracker, asker: Answering, then: Any = None) -> None:
+def probed(plan: Plan, tracker: ProgressTracker, runner: Answering, then: Any = None) -> None:
     """Run a prober to its end; `then` happens meanwhile."""
     kinds = {name: EngineMemory() for name in plan.groups}
     layout = lay_out(described("1x8xA100"), Runtime(), Resources(), kinds, [])
 
     async def run() -> None:
-        prober = Evaluator(plan, board, layout, asker, asker)  # type: ignore[arg-type]
-        running = asyncio.ensure_future(prober.run())
+        evaluator = Evaluator(plan, tracker, layout, runner, runner)  # type: ignore[arg-type]
+        running = asyncio.ensure_future(evaluator.run())
         await asyncio.sleep(0.1)
         if then:
             then()
@@ -81,9 +81,9 @@ def lessons() -> Plan:
 
 def test_all_is_closed() -> None:
     plan = lessons()
-    board = ProgressTracker(plan, plan.nodes, [], [])
-    probed(plan, board, Answering(plan, board, set()))
-    assert board.closed == set(plan.questions()) and not board.lost
+    tracker = ProgressTracker(plan, plan.states, [], [])
+    probed(plan, tracker, Answering(plan, tracker, set()))
+    assert tracker.closed == set(plan.requests()) and not tracker.lost
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -91,24 +91,24 @@ def test_a_teacher_that_failed_leaves_nobody_waiting(late: bool) -> None:
     plan = lessons()
     third = next(cell.state_id for cell in plan.cells if cell.positive == 24)
     taught = {les.state_id for les in plan.lessons if third in (les.teacher_id, les.student_id)}
-    board = ProgressTracker(plan, set(plan.nodes) - {third} - taught, [], [])
+    tracker = ProgressTracker(plan, set(plan.states) - {third} - taught, [], [])
 
     def fails() -> None:
-        board.state_failed(third, "diverged at step 3")
+        tracker.state_failed(third, "diverged at step 3")
 
     if not late:
         fails()
-    probed(plan, board, Answering(plan, board, set()), fails if late else None)
-    lost = [question for question in board.lost if question.reference == third]
-    assert lost and all("its reference failed: diverged" in board.lost[q] for q in lost)
-    assert {les.state_id for les in plan.lessons if board.status(les)[0] == "failed"} == taught
+    probed(plan, tracker, Answering(plan, tracker, set()), fails if late else None)
+    lost = [question for question in tracker.lost if question.reference == third]
+    assert lost and all("its reference failed: diverged" in tracker.lost[q] for q in lost)
+    assert {les.state_id for les in plan.lessons if tracker.status(les)[0] == "failed"} == taught
 
 
 def test_a_teacher_without_answers_loses_what_is_compared_on_them() -> None:
     plan = lessons()
     third = next(cell.state_id for cell in plan.cells if cell.positive == 24)
-    board = ProgressTracker(plan, plan.nodes, [], [])
-    probed(plan, board, Answering(plan, board, {Question(third, "reviews", ANSWERS)}))
-    compared = {q for q in plan.questions() if q.kind == DISTANCES and q.reference == third}
-    assert compared and compared < set(board.lost)
-    assert all("no answers to compare on" in board.lost[question] for question in compared)
+    tracker = ProgressTracker(plan, plan.states, [], [])
+    probed(plan, tracker, Answering(plan, tracker, {EvaluationRequest(third, "reviews", ANSWERS)}))
+    compared = {q for q in plan.requests() if q.kind == DISTANCES and q.reference == third}
+    assert compared and compared < set(tracker.lost)
+    assert all("no answers to compare on" in tracker.lost[question] for question in compared)

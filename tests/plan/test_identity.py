@@ -163,7 +163,7 @@ def test_golden_ids() -> None:
 def ids(plan: Plan) -> dict[str, Any]:
     """Every id of a plan, by what it is the id of."""
     return {
-        "states": sorted(plan.nodes),
+        "states": sorted(plan.states),
         "probes": [(task, probe.probe_id, probe.scorer) for task, probe in plan.probes.items()],
         "cells": [
             (c.task, c.pretrain, c.positive, c.negative, c.seed, c.state_id) for c in plan.cells
@@ -204,9 +204,9 @@ def sample(**changes: Any) -> Plan:
 
 def test_ids_are_short_hex_and_distinct() -> None:
     plan = sample()
-    assert all(len(state) == ID_LENGTH and int(state, 16) >= 0 for state in plan.nodes)
+    assert all(len(state) == ID_LENGTH and int(state, 16) >= 0 for state in plan.states)
     # 4 bases, and for each of two seeds 2 positive states with 2 negative ones each.
-    assert len(plan.nodes) == 3 + 3 + 4 * 2 * (2 + 2 * 2)
+    assert len(plan.states) == 3 + 3 + 4 * 2 * (2 + 2 * 2)
 
 
 # What each field is

@@ -38,11 +38,11 @@ def bases(spec: Spec) -> int:
 def written_out(plan: Plan, cell: Cell | Lesson) -> list[tuple[Stage, int]]:
     """The stages of a point's state, from its start, as the plan's graph has them."""
     found: list[tuple[Stage, int]] = []
-    node = plan.nodes[cell.state_id]
+    node = plan.states[cell.state_id]
     while node.parent_id is not None:
         assert node.stage is not None
         found.insert(0, (node.stage, node.examples))
-        node = plan.nodes[node.parent_id]
+        node = plan.states[node.parent_id]
     assert node.state_id in plan.starts
     return found
 
@@ -110,7 +110,7 @@ def test_a_cells_state_is_what_the_cell_says(spec: Spec) -> None:
 def test_parents_come_before_children_and_ids_follow_from_them(spec: Spec) -> None:
     plan = plan_of(spec)
     seen: set[str] = set()
-    for state, node in plan.nodes.items():
+    for state, node in plan.states.items():
         assert node.state_id == state
         assert node.engine in plan.groups
         if node.parent_id is None:
@@ -132,16 +132,16 @@ def test_no_state_is_trained_for_nothing(spec: Spec) -> None:
         while state not in needed:
             needed.add(state)
             assert state is not None
-            state = plan.nodes[state].parent_id
-    assert set(plan.nodes) == needed - {None}
+            state = plan.states[state].parent_id
+    assert set(plan.states) == needed - {None}
 
 
 def test_one_positive_state_is_shared_by_its_negative_sizes_and_one_base_by_all() -> None:
     plan = plan_of(spec_of(positive=[8, 16], negative=[8, 16, 24], seeds=[0, 1]))
-    kinds = Counter(node.stage.kind if node.stage else "start" for node in plan.nodes.values())
+    kinds = Counter(node.stage.kind if node.stage else "start" for node in plan.states.values())
     assert kinds == {"start": 1, "pretrain": 1, "positive": 2 * 2, "negative": 2 * 2 * 3}
     assert len(plan.cells) == 2 * (1 + 2 * 4)
-    assert len(plan.questions()) == len(plan.nodes) - 1, "a random init is not questioned"
+    assert len(plan.requests()) == len(plan.states) - 1, "a random init is not questioned"
 
 
 def test_models_that_are_the_same_are_trained_once() -> None:
@@ -150,10 +150,10 @@ def test_models_that_are_the_same_are_trained_once() -> None:
     other = {"name": "one-more", "init": init, "pretrain": [32, 64]}
     plan = plan_of(spec_of(models=[one, other]))
     alone = plan_of(spec_of(models=[other]))
-    assert set(plan.nodes) == set(alone.nodes)
+    assert set(plan.states) == set(alone.nodes)
     assert len(plan.ladders) == len(alone.ladders)
     assert len(plan.cells) == 3 * (1 + 3)
-    assert len(plan.questions()) == 2 * (1 + 3)
+    assert len(plan.requests()) == 2 * (1 + 3)
 
 
 def test_a_hub_model_is_one_whatever_it_is_called() -> None:
@@ -166,9 +166,9 @@ def test_tasks_share_a_hub_model_but_no_training() -> None:
     plan = plan_of(spec_of(task=["reviews", "imdb"], models=[HUB]))
     assert len(plan.starts) == 1
     (base,) = plan.starts
-    assert {q.task for q in plan.questions() if q.state_id == base} == {"reviews", "imdb"}
-    tuned = {q.state_id: q.task for q in plan.questions() if q.state_id != base}
-    assert len(tuned) == len(plan.questions()) - 2
+    assert {q.task for q in plan.requests() if q.state_id == base} == {"reviews", "imdb"}
+    tuned = {q.state_id: q.task for q in plan.requests() if q.state_id != base}
+    assert len(tuned) == len(plan.requests()) - 2
     assert {lad.task for lad in plan.ladders} == {"reviews", "imdb"}
     assert all(tuned[rung.state_id] == lad.task for lad in plan.ladders for rung in lad.rungs)
 
@@ -188,7 +188,7 @@ def test_models_that_differ_in_their_weights_only_share_engines() -> None:
     plan = plan_of(spec_of(models=[init("a"), init("b", seed=1), init("c", layers=2)]))
     assert len(plan.starts) == 3
     assert len(plan.groups) == 2
-    assert Counter(node.engine for node in plan.nodes.values() if node.parent_id is None) == (
+    assert Counter(node.engine for node in plan.states.values() if node.parent_id is None) == (
         Counter({name: 2 if i == 0 else 1 for i, name in enumerate(plan.groups)})
     )
 
@@ -197,7 +197,7 @@ def test_the_nearest_whole_weights_of_an_adapter() -> None:
     def full(positive: Any, negative: Any) -> list[str]:
         training = {"positive": {"lora": positive}, "negative": {"lora": negative}}
         plan = plan_of(spec_of(models=[HUB], positive=[8], negative=[8], training=training))
-        states = list(plan.nodes)  # the base line, positive, negative
+        states = list(plan.states)  # the base line, positive, negative
         return ["bpn"[states.index(plan.full_ancestor(state))] for state in states]
 
     lora = {"rank": 4}
@@ -215,7 +215,7 @@ def test_the_nearest_whole_weights_of_an_adapter() -> None:
 def test_ladders_pass_every_trained_state_exactly_once(spec: Spec) -> None:
     plan = plan_of(spec)
     rungs = [rung.state_id for ladder in plan.ladders for rung in ladder.rungs]
-    assert Counter(rungs) == Counter(s for s, n in plan.nodes.items() if n.stage is not None)
+    assert Counter(rungs) == Counter(s for s, n in plan.states.items() if n.stage is not None)
     ends = [ladder.id for ladder in plan.ladders]
     assert len(set(ends)) == len(ends)
 
@@ -228,7 +228,7 @@ def test_a_ladder_is_one_run_from_its_parent(spec: Spec) -> None:
     for ladder in plan.ladders:
         assert ladder.parent_id in made, "ladders come after those they start from"
         for rung in ladder.rungs:
-            node = plan.nodes[rung.state_id]
+            node = plan.states[rung.state_id]
             assert (node.parent_id, node.stage) == (ladder.parent_id, ladder.stage)
             assert node.examples == rung.examples
             assert node.engine == ladder.engine
@@ -314,7 +314,7 @@ def test_sharing_and_fusing_only_save(spec: Spec) -> None:
         assert 0 <= asked.fused <= asked.shared <= asked.cell_by_cell
     assert sum(a.fused for a in plan.asked.values()) == sum(la.examples for la in plan.ladders)
     assert sum(a.shared for a in plan.asked.values()) == sum(
-        node.examples for node in plan.nodes.values()
+        node.examples for node in plan.states.values()
     )
     trained = [n for point in plan.points for _, n in written_out(plan, point)]
     trained += [lesson.teacher for lesson in plan.lessons]
@@ -340,7 +340,7 @@ def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
     starts = sum(len(spec.task) if m.init else 1 for m in models)
     trained = bases(spec) * len(spec.seeds) * len(up) * (1 + len(down))
     pretrained = len(spec.task) * sum(len(m.pretrain) for m in models)
-    assert len(plan.nodes) == starts + pretrained + trained
+    assert len(plan.states) == starts + pretrained + trained
 
 
 @pytest.mark.parametrize("batch", [1, 4, 10, 20, 100])

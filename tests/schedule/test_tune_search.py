@@ -30,11 +30,11 @@ class Tuner:
     """Tune's side of a searcher: asks for trials, ends them; no process of its own."""
 
     def __init__(self, plan: Plan, slots: int, dice: random.Random) -> None:
-        self.board = ProgressTracker(plan, (), (), ())
+        self.tracker = ProgressTracker(plan, (), (), ())
         self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
         self.failures: list[Failure] = []
         self.release = TrialSearcher(
-            self.board, self.trials, self.failures.extend, lambda states: True, anywhere(slots)
+            self.tracker, self.trials, self.failures.extend, lambda states: True, anywhere(slots)
         )
         self.running: dict[str, dict[str, Any]] = {}
         self.released: list[str] = []
@@ -56,15 +56,15 @@ class Tuner:
         return suggested
 
     def _could_start(self, trial: Trial) -> bool:
-        open_ladders = [lad for lad in trial.ladders if not self.board.finished(lad)]
+        open_ladders = [lad for lad in trial.ladders if not self.tracker.finished(lad)]
         free = trial.name not in self.released and bool(open_ladders)
-        return free and all(self.board.settled(need) for need in trial.needs)
+        return free and all(self.tracker.settled(need) for need in trial.needs)
 
     def teach(self) -> None:
         """Whoever is there answers what others are to learn."""
-        for asked in self.board.plan.questions():
-            if asked.kind == QUERIES and asked.state_id in self.board.done:
-                self.board.question_closed(asked)
+        for asked in self.tracker.plan.requests():
+            if asked.kind == QUERIES and asked.state_id in self.tracker.done:
+                self.tracker.request_closed(asked)
 
     def end(self, name: str, lost: bool) -> None:
         """A trial ends: all its states are recorded, or its process is gone."""
@@ -90,13 +90,13 @@ def test_every_trial_is_released_once_in_order_when_its_parents_are_there(
         if said == TrialSearcher.FINISHED:
             break
         if starts and (not tune.running or dice.random() < 0.5):
-            tune.board.state_done(starts.pop())
+            tune.tracker.state_done(starts.pop())
         elif not tune.running or dice.random() < 0.2:
             tune.teach()
         else:
             tune.end(dice.choice(list(tune.running)), lost=False)
     assert sorted(tune.released) == sorted(trial.name for trial in tune.trials)
-    assert tune.board.done == set(plan.nodes) and not tune.failures
+    assert tune.tracker.done == set(plan.states) and not tune.failures
 
 
 @given(specs(), st.integers(0, 2**32))
@@ -109,15 +109,15 @@ def test_a_start_that_fails_ends_what_needs_it_and_nothing_waits_for_ever(
     tune = Tuner(plan, 2, dice)
     for start in plan.starts:
         if dice.random() < 0.5:
-            tune.board.state_failed(start, "out of reach")
+            tune.tracker.state_failed(start, "out of reach")
         else:
-            tune.board.state_done(start)
+            tune.tracker.state_done(start)
     while tune.fill() != TrialSearcher.FINISHED:
         if tune.running:
             tune.end(next(iter(tune.running)), lost=False)
         else:
             tune.teach()
-    assert all(tune.board.settled(state) for state in plan.nodes)
+    assert all(tune.tracker.settled(state) for state in plan.states)
 
 
 @given(specs(), st.integers(0, 2**32))
@@ -126,7 +126,7 @@ def test_a_process_that_dies_is_tried_again_before_all_others(spec: Spec, seed: 
     plan = plan_of(spec)
     tune = Tuner(plan, 1, random.Random(seed))
     for start in plan.starts:
-        tune.board.state_done(start)
+        tune.tracker.state_done(start)
     tune.fill()
     first = tune.released[0]
     for attempt in range(1, ATTEMPTS):
@@ -139,14 +139,14 @@ def test_a_process_that_dies_is_tried_again_before_all_others(spec: Spec, seed: 
     (trial,) = (trial for trial in tune.trials if trial.name == first)
     own = {rung.state_id for lad in trial.ladders for rung in lad.rungs}
     assert own <= {failure.state_id for failure in tune.failures}
-    assert all("crashed" in tune.board.failed[state] for state in own)
+    assert all("crashed" in tune.tracker.failed[state] for state in own)
 
 
 def test_once_stopped_nothing_is_released() -> None:
     plan = plan_of(spec_of())
     tune = Tuner(plan, 1, random.Random(0))
     for start in plan.starts:
-        tune.board.state_done(start)
+        tune.tracker.state_done(start)
     tune.release.stopped.set()
     assert tune.fill() == TrialSearcher.FINISHED and not tune.released
 
@@ -158,23 +158,23 @@ def test_a_pupil_waits_for_its_teachers_answers_and_falls_with_them() -> None:
         )
     )
     tune = Tuner(plan, 1, random.Random(0))
-    asked = [question for question in plan.questions() if question.kind == QUERIES]
+    asked = [question for question in plan.requests() if question.kind == QUERIES]
     pupils = {rung.state_id for lad in plan.ladders if lad.stage.answers for rung in lad.rungs}
     assert asked and pupils
     for start in plan.starts:
-        tune.board.state_done(start)
+        tune.tracker.state_done(start)
     while tune.fill() is not None or tune.running:
         tune.end(next(iter(tune.running)), lost=False)
-    assert tune.board.done == set(plan.nodes) - pupils, "without the answers no pupil trains"
+    assert tune.tracker.done == set(plan.states) - pupils, "without the answers no pupil trains"
     lost, *answered = asked
     for question in answered:
-        tune.board.question_answered(question)
-        tune.board.question_closed(question)
-    tune.board.question_lost(lost, "the engine died")
+        tune.tracker.request_answered(question)
+        tune.tracker.request_closed(question)
+    tune.tracker.request_failed(lost, "the engine died")
     while tune.fill() != TrialSearcher.FINISHED:
         tune.end(next(iter(tune.running)), lost=False)
-    assert all(tune.board.settled(state) for state in plan.nodes)
-    assert tune.board.failed and set(tune.board.failed) < pupils
+    assert all(tune.tracker.settled(state) for state in plan.states)
+    assert tune.tracker.failed and set(tune.tracker.failed) < pupils
 
 
 def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None:
@@ -182,14 +182,14 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     tune = Tuner(plan, 4, random.Random(0))
     elsewhere = {rung.state_id for lad in plan.ladders for rung in lad.rungs}
     tune.release = TrialSearcher(
-        tune.board,
+        tune.tracker,
         tune.trials,
         tune.failures.extend,
         lambda states: not elsewhere & set(states),
         anywhere(4),
     )
     for start in plan.starts:
-        tune.board.state_done(start)
+        tune.tracker.state_done(start)
     assert tune.release.suggest("t0") is None, "it waits, and is not finished"
     tune.release.again()
     assert tune.release.suggest("t0") is None
@@ -198,7 +198,7 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     tune.release.again()
     while tune.fill() != TrialSearcher.FINISHED:
         tune.end(next(iter(tune.running)), lost=False)
-    assert tune.board.done == set(plan.nodes)
+    assert tune.tracker.done == set(plan.states)
 
 
 def hub_grid() -> Plan:
@@ -210,7 +210,7 @@ def test_a_trial_that_left_its_node_is_not_counted_as_a_try() -> None:
     plan = hub_grid()
     tune = Tuner(plan, 1, random.Random(0))
     for start in plan.starts:
-        tune.board.state_done(start)
+        tune.tracker.state_done(start)
     tune.fill()
     first = tune.released[0]
     for number in range(5 * ATTEMPTS):
@@ -225,7 +225,7 @@ def test_a_trial_that_is_silent_is_named_once(monkeypatch: pytest.MonkeyPatch) -
     plan = hub_grid()
     tune = Tuner(plan, 1, random.Random(0))
     for start in plan.starts:
-        tune.board.state_done(start)
+        tune.tracker.state_done(start)
     tune.fill()
     tune.release.on_trial_result("t0", {"node": "n1"})
     assert tune.release.silent() == []

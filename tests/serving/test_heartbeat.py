@@ -20,23 +20,23 @@ def test_silence_is_an_error_after_a_while_and_slowness_none() -> None:
             asked += 1
             await answer.wait()
 
-        pulse = Heartbeat(ask, silence=10.0, clock=lambda: now)
-        pulse.beat()
+        heartbeat = Heartbeat(ask, silence=10.0, clock=lambda: now)
+        heartbeat.beat()
         await asyncio.sleep(0)
         now = 9.0
-        pulse.beat()
+        heartbeat.beat()
         answer.set()
         await asyncio.sleep(0.01)
         now = 100.0
-        pulse.beat()  # it has answered: asked anew
+        heartbeat.beat()  # it has answered: asked anew
         await asyncio.sleep(0.01)
         assert asked == 2
         answer.clear()
-        pulse.beat()
+        heartbeat.beat()
         await asyncio.sleep(0)
         now = 111.0
         with pytest.raises(EngineError, match="no answer for 10 s"):
-            pulse.beat()
+            heartbeat.beat()
         assert asked == 3
 
     asyncio.run(story())
@@ -47,13 +47,13 @@ def test_what_the_asking_raised_is_raised() -> None:
         async def ask() -> None:
             raise EngineError("dead")
 
-        pulse = Heartbeat(ask)
-        pulse.beat()
+        heartbeat = Heartbeat(ask)
+        heartbeat.beat()
         await asyncio.sleep(0.01)
         with pytest.raises(EngineError, match="dead"):
-            pulse.beat()
+            heartbeat.beat()
         await asyncio.sleep(0.01)
         with pytest.raises(EngineError, match="dead"):
-            pulse.beat()
+            heartbeat.beat()
 
     asyncio.run(story())

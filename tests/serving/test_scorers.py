@@ -43,7 +43,7 @@ TEXTS = [
 """Of 20 to beyond 128 tokens."""
 
 
-def judge(folder: Path, kind: str) -> ScorerConfig:
+def backend(folder: Path, kind: str) -> ScorerConfig:
     sign = -1 if folder.name == "cost" else 1
     return ScorerConfig(
         folder.name, kind, str(folder), None, "mean", sign=sign, max_model_len=LONGEST
@@ -131,7 +131,7 @@ if __name__ == "__main__":
 """
     script = folder.parent / "served.py"
     script.write_text(code)
-    environment = {**os.environ, **vllm_environment(judge(folder, "vllm"), threads=1)}
+    environment = {**os.environ, **vllm_environment(backend(folder, "vllm"), threads=1)}
     done = subprocess.run(
         [sys.executable, str(script), str(folder), str(sentiment)],
         env=environment,
@@ -158,7 +158,7 @@ def test_vllm_equals_a_plain_forward(
 
 
 def test_transformers_equals_a_plain_forward(folder: Path, expected: list[float]) -> None:
-    scores = asyncio.run(make_scorer_backend(judge(folder, "transformers")).score(TEXTS))
+    scores = asyncio.run(make_scorer_backend(backend(folder, "transformers")).score(TEXTS))
     assert [s.score for s in scores] == pytest.approx([-x for x in expected], abs=1e-4)
     assert {s.probability for s in scores} == {None}
 
@@ -169,7 +169,7 @@ def test_transformers_equals_a_plain_forward(folder: Path, expected: list[float]
 def test_a_model_that_normalises_is_scored_so(kind: str, shift: float, tmp_path: Path) -> None:
     """safe-rlhf scales costs; of rewards it takes the mean first."""
     place = stand_ins.cost(tmp_path, score_type=kind, **NORMALISED)
-    scores = asyncio.run(make_scorer_backend(judge(place, "transformers")).score(TEXTS[:20]))
+    scores = asyncio.run(make_scorer_backend(backend(place, "transformers")).score(TEXTS[:20]))
     plain = reference(place, scale=2.5**0.5 + 1e-8, shift=shift)[:20]
     assert [s.score for s in scores] == pytest.approx(plain, abs=1e-4)
 
@@ -221,7 +221,7 @@ def test_a_folder_that_is_no_score_model_is_refused(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     save_file(change(load_file(folder / "model.safetensors")), tmp_path / "model.safetensors")
     with pytest.raises(EngineError, match=message):
-        make_scorer_backend(judge(tmp_path, "transformers"))
+        make_scorer_backend(backend(tmp_path, "transformers"))
 
 
 def test_other_classifiers_are_no_score_models(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ CODED = [Text("", e.response) for e in load_task("reviews").texts("pretrain", 8)
 ]
 
 
-def judge(root: Path, mode: str, kind: str) -> ScorerConfig:
+def backend(root: Path, mode: str, kind: str) -> ScorerConfig:
     return ScorerConfig(f"judge-{mode}", kind, str(root / "scorer"), None, mode, cpus=0.5)
 
 
@@ -202,7 +202,7 @@ async def serve_all(root: Path) -> Served:
         served.after_death = await ask(fleet, weights["c"], GREEDY)
         await fleet.close("engine")
         classifier(root)
-        share = judge(root, "share", "vllm")
+        share = backend(root, "share", "vllm")
         await fleet.open_scorer(share)
         served.scores["share"] = (await fleet.score(share.name, TEXTS, chunk=7)).items
     finally:
@@ -418,13 +418,13 @@ def test_scores_equal_transformers(served: Served) -> None:
 
 def test_the_transformers_scorer_gives_the_same_scores(served: Served) -> None:
     plain = asyncio.run(
-        make_scorer_backend(judge(served.root, "share", "transformers")).score(TEXTS)
+        make_scorer_backend(backend(served.root, "share", "transformers")).score(TEXTS)
     )
     for one, other in zip(plain, served.scores["share"], strict=True):
         assert one.score == other.score
         assert one.probability == pytest.approx(other.probability, abs=1e-5)
     means = asyncio.run(
-        make_scorer_backend(judge(served.root, "mean", "transformers")).score(TEXTS)
+        make_scorer_backend(backend(served.root, "mean", "transformers")).score(TEXTS)
     )
     assert [m.score for m in means] == [pytest.approx(p.probability, abs=1e-6) for p in plain]
 

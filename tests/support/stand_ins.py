@@ -175,9 +175,11 @@ def overrides(sweep: Path, root: Path) -> list[str]:
         sets.append(f"task.{task['name']}.data={{path: {root / 'data' / task['name']}}}")
         if "scorer" not in task:
             continue
-        judge = {k: v for k, v in task["scorer"].items() if k not in ("hub", "revision")}
-        judge["path"] = str(root / judge["name"])
-        sets.append(f"task.{task['name']}.scorer={yaml.safe_dump(judge, default_flow_style=True)}")
+        backend = {k: v for k, v in task["scorer"].items() if k not in ("hub", "revision")}
+        backend["path"] = str(root / backend["name"])
+        sets.append(
+            f"task.{task['name']}.scorer={yaml.safe_dump(backend, default_flow_style=True)}"
+        )
     return sets
 
 

@@ -158,10 +158,10 @@ def test_an_instruction_is_followed_by_its_input(tmp_path: Path) -> None:
 
 def test_true_and_false_answers_are_taught_to_the_same_questions(tmp_path: Path) -> None:
     task = made("truthfulqa", tmp_path)
-    asked_of = {pool: {e.prompt for e in task.pool(pool)} for pool in ("positive", "negative")}
-    assert asked_of["positive"] == asked_of["negative"]
-    assert task.sizes["positive"] == task.sizes["negative"] == 3 * len(asked_of["positive"])
-    assert task.sizes["prompts"] + len(asked_of["positive"]) == 60
+    requests_of = {pool: {e.prompt for e in task.pool(pool)} for pool in ("positive", "negative")}
+    assert requests_of["positive"] == requests_of["negative"]
+    assert task.sizes["positive"] == task.sizes["negative"] == 3 * len(requests_of["positive"])
+    assert task.sizes["prompts"] + len(requests_of["positive"]) == 60
 
 
 def test_questions_too_long_for_an_engine_are_not_asked(tmp_path: Path) -> None:

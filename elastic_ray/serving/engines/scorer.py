@@ -98,7 +98,7 @@ class VllmScorer:
             with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
                 as_classifier(_local(config), Path(folder))
                 self._llm = self._start(folder, None)
-        self._pulse = Heartbeat(self._llm.is_sleeping)
+        self._heartbeat = Heartbeat(self._llm.is_sleeping)
 
     def _start(self, checkpoint: str, revision: str | None) -> Any:
         from vllm import AsyncEngineArgs
@@ -145,7 +145,7 @@ class VllmScorer:
         return to_score([float(x) for x in last.outputs.data.flatten()], self._config)
 
     async def check(self) -> None:
-        await check_vllm(self._llm, self._pulse)
+        await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
         self._llm.shutdown()

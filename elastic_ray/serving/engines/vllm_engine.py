@@ -80,7 +80,7 @@ class VllmEngine:
                 **args,
             ),
         )
-        self._pulse = Heartbeat(self._llm.is_sleeping)
+        self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
@@ -231,20 +231,20 @@ class VllmEngine:
         return LoRARequest(weights.state_id, number, weights.adapter)
 
     async def check(self) -> None:
-        await check_vllm(self._llm, self._pulse)
+        await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
         self._llm.shutdown()
 
 
-async def check_vllm(llm: AsyncLLM, pulse: Heartbeat) -> None:
+async def check_vllm(llm: AsyncLLM, heartbeat: Heartbeat) -> None:
     """`EngineError` if the engine can answer no more: its process died, or has been silent.
 
     Never vLLM's own error: whoever receives it, Serve's controller too, would import vLLM for it.
     """
     try:
         await llm.check_health()
-        pulse.beat()
+        heartbeat.beat()
     except Exception as e:
         raise EngineError(f"the engine's process is dead: {_reason(e)}") from None
 

@@ -140,7 +140,7 @@ def _schedule(module) -> None:
     around(module.TrialSearcher, "on_trial_result", before="driver.before")
 
 
-def _board(module) -> None:
+def _tracker(module) -> None:
     around(module.ProgressTracker, "state_done", before="driver.during", after="driver.after")
 
 
@@ -171,7 +171,7 @@ WRAPPED = {
     "elastic_ray.training.checkpoint_io": _snapshot,
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule.tune_search": _schedule,
-    "elastic_ray.progress.tracker": _board,
+    "elastic_ray.progress.tracker": _tracker,
     "elastic_ray.serving.engines.transformers_engine": _plain_engine,
     "elastic_ray.serving.engines.scorer": _scorer,
     "elastic_ray.serving.fleet": _fleet,
