@@ -37,7 +37,7 @@ from elastic_ray.plan.identity import (
 from elastic_ray.spec import CodeLength, Generation, Init, Lessons, Lora, Part, Recipe, Scorer
 
 ROOT = Path(__file__).parents[2]
-TESTS = Path(__file__).parents[1] / "support"
+TESTS = Path(__file__).parent
 
 # Canonical JSON
 
@@ -177,7 +177,7 @@ def test_ids_are_equal_in_every_process(seed: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}"},
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, TESTS, TESTS.parent / "support")))},
         capture_output=True,
         text=True,
         timeout=120,
