@@ -23,22 +23,12 @@ from ..evaluation.inference import InferenceRunner
 from ..evaluation.prompts import _prompts, _texts
 from ..evaluation.scoring import ScoringRunner
 from ..placement import (
-    Layout,
     Node,
-    Rate,
     adapt,
+    allocate,
     by_node,
-    generation_seconds,
-    gpu_hours,
-    kinds_of,
-    ladder_seconds,
-    ladders_of,
-    lay_out,
-    rate,
-    settled,
-    work_of,
 )
-from ..plan import ANSWERS, Plan, bundle, settings_of
+from ..plan import ANSWERS, Plan, bundle
 from ..progress.budget import Amount, Budget, held, uncounted
 from ..progress.grid_rows import Failure, cell_rows, lesson_rows
 from ..progress.outstanding import Outstanding
@@ -47,16 +37,15 @@ from ..results.compaction import compact
 from ..results.leases.sweep_lease import SweepLease
 from ..results.schemas import ResultsError
 from ..results.store import Results
+from ..schedule.jobs import train_jobs
 from ..schedule.trainer_slots import TrainerSlots
-from ..schedule.trial_worker import training
+from ..schedule.trial_worker import trial_trainable
 from ..schedule.tune_search import TrialSearcher, run_trials
 from ..serving.errors import words_of
 from ..serving.fleet import Fleet
 from ..serving.reaper import guard
 from ..serving.types import ScorerConfig
 from ..tasks.task import Task
-from ..training.job import TrainJob
-from ..training.provenance import git_revision
 from .checkpoint_cleanup import CheckpointCleanup
 from .coordination import LOOK, StateCoordinator
 from .metrics import Metrics
@@ -112,26 +101,15 @@ class _Drive:
     ) -> None:
         self.plan, self.loaded, self.results = plan, loaded, results
         self.left, self.tracker, self.sharing, self.budget = left, tracker, sharing, budget
-        spec = plan.spec
-        self.open = [asked for asked in plan.requests() if asked not in tracker.closed]
-        groups = {plan.engine_of(asked) for asked in self.open}
+        self.open = [request for request in plan.requests() if request not in tracker.closed]
         self.nodes = staying()
-        self.work = work_of(plan, loaded)
-        kinds = {name: kind for name, kind in kinds_of(plan).items() if name in groups}
-        scorers = sorted({plan.probes[task].scorer for task in self._to_score()})
-        self.runtime = settled(
-            spec.training.runtime, ladders_of(plan), self.nodes, spec.resources, kinds, scorers
-        )
-        self.layout = lay_out(self.nodes, self.runtime, spec.resources, kinds, scorers, self.work)
-        needs = self.layout.needs
-        at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus)
-        cost = {
-            lad.id: ladder_seconds(plan, lad, loaded[lad.task].mean_tokens, at)
-            for lad in plan.ladders
-        }
+        allocation = allocate(plan, loaded, self.nodes, open_requests=self.open)
+        self.work, self.runtime = allocation.workload, allocation.runtime
+        self.layout, self.gpu_hours = allocation.layout, allocation.gpu_hours
+        cost = dict(allocation.ladder_seconds)
         self.trials = bundle(left.ladders, lambda lad: cost[lad.id], self.layout.trainers)
         self.display = ProgressDisplay(
-            stream, tracker, cost, _answer_seconds(plan, self.layout, at), self.layout.trainers
+            stream, tracker, cost, allocation.request_seconds, self.layout.trainers
         )
         self.slots = TrainerSlots(self.layout.trainer_slots)
         self.release = TrialSearcher(
@@ -140,7 +118,6 @@ class _Drive:
         self.tidying = CheckpointCleanup(plan, tracker, results, sharing)
         self.fleet = Fleet(guard())
         self.evaluator: Evaluator | None = None
-        self.gpu_hours = gpu_hours(plan, loaded, self.layout)
         self.metrics = Metrics(tracker, self.gpu_hours)
         self._interrupted = self._unanswered = False
 
@@ -211,18 +188,18 @@ class _Drive:
         )
         await self._place_scorers(fleet)
         watching = asyncio.ensure_future(self._watch(evaluator, fleet))
-        training = asyncio.ensure_future(asyncio.to_thread(self._train))
+        trial_trainable = asyncio.ensure_future(asyncio.to_thread(self._train))
         try:
             async with asyncio.TaskGroup() as group:
                 for start in self.left.starts:
                     group.create_task(self._start(start))
                 group.create_task(evaluator.run())
-                group.create_task(_await(training))
+                group.create_task(_await(trial_trainable))
         finally:
             watching.cancel()
             self.release.stopped.set()
             with contextlib.suppress(Exception):
-                await asyncio.shield(training)
+                await asyncio.shield(trial_trainable)
             await fleet.shutdown()
         if left := self.tidying.rest():
             self.display.say(left)
@@ -269,31 +246,16 @@ class _Drive:
 
     def _train(self) -> None:
         if self.trials:
-            run_trials(self.release, training(self._jobs()))
-
-    def _jobs(self) -> dict[str, TrainJob]:
-        runtime = self.runtime.model_copy(update={"gpus_per_worker": self.layout.needs.worker.gpus})
-        jobs = {}
-        for name in {trial.task for trial in self.trials}:
-            ladders = tuple(lad for lad in self.left.ladders if lad.task == name)
-            jobs[name] = TrainJob(
-                sweep=self.plan.spec.sweep,
-                trial="",
-                results=self.results.uri,
-                task=name,
-                data=settings_of(self.plan, name),
-                ladders=ladders,
-                runtime=runtime,
-                lineage={
-                    r.state_id: self.plan.lineage(r.state_id) for lad in ladders for r in lad.rungs
-                },
-                git_revision=git_revision(),
-                remade=self.left.remade,
-                trusted=frozenset(
-                    group.name for group in self.plan.groups.values() if group.trust_remote_code
-                ),
+            worker = {"gpus_per_worker": self.layout.needs.worker.gpus}
+            jobs = train_jobs(
+                self.plan,
+                self.trials,
+                self.left.ladders,
+                self.runtime.model_copy(update=worker),
+                self.results.uri,
+                self.left.remade,
             )
-        return jobs
+            run_trials(self.release, trial_trainable(jobs))
 
     async def _start(self, state: str) -> None:
         try:
@@ -365,9 +327,11 @@ class _Drive:
             self.display.say(f"small files stay as they are for now: {e}")
 
     def _write_cells(self) -> None:
-        self.results.replace_cells(self.plan.spec.sweep, cell_rows(self.plan, self.tracker))
+        self.results.replace("cells", self.plan.spec.sweep, cell_rows(self.plan, self.tracker))
         if self.plan.lessons:
-            self.results.replace_lessons(self.plan.spec.sweep, lesson_rows(self.plan, self.tracker))
+            self.results.replace(
+                "lessons", self.plan.spec.sweep, lesson_rows(self.plan, self.tracker)
+            )
 
     def _record_failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
@@ -386,14 +350,6 @@ class _Drive:
             # A disk that is full cannot take the row either; the cells say it at the end.
             with contextlib.suppress(ResultsError):
                 self.results.write("states", [row])
-
-
-def _answer_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
-    """The estimated seconds of one question over all engines, start-up of engines left out."""
-    g = plan.spec.generation
-    sizes = [group.parameters for group in plan.groups.values()]
-    each = [generation_seconds(size, g.prompts * g.samples, g.max_tokens, at) for size in sizes]
-    return sum(each) / max(len(each), 1) / (layout.open_engines * layout.replicas) + 0.5
 
 
 async def _await(future: asyncio.Future[Any]) -> None:

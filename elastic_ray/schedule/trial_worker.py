@@ -29,7 +29,7 @@ POLL = 0.5
 """Seconds within which the end of the training is noticed."""
 
 
-def training(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
+def trial_trainable(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
     """What a trial does: train its ladders. `jobs` holds, by task, the job with all its ladders; a
     trial takes its own from it, so that Tune's configs stay tiny."""
     trial: Callable[[dict[str, Any]], None] = tune.with_parameters(_trial, jobs=dict(jobs))
