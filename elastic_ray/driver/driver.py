@@ -36,12 +36,13 @@ from ..progress.tracker import ProgressTracker
 from ..results.compaction import compact
 from ..results.leases.sweep_lease import SweepLease
 from ..results.schemas import ResultsError
+from ..results.state_rows import PlannedState, failed_row
 from ..results.store import Results
 from ..schedule.jobs import train_jobs
 from ..schedule.trainer_slots import TrainerSlots
 from ..schedule.trial_worker import trial_trainable
 from ..schedule.tune_search import TrialSearcher, run_trials
-from ..serving.errors import words_of
+from ..serving.errors import error_summary
 from ..serving.fleet import Fleet
 from ..serving.reaper import guard
 from ..serving.types import ScorerConfig
@@ -262,7 +263,7 @@ class _Drive:
             async with self._claimed(state):
                 await make_start(self.plan, self.results, self.tracker, state)
         except Exception as e:
-            fell = self.tracker.state_failed(state, words_of(e))
+            fell = self.tracker.state_failed(state, error_summary(e))
             failed = [Failure(each, self.tracker.failed[each]) for each in (state, *fell)]
             self._record_failures(failed)
         else:
@@ -336,20 +337,17 @@ class _Drive:
     def _record_failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:
             node = self.plan.states[failure.state_id]
-            kind = node.stage.kind if node.stage else "start"
-            row = {
-                "state_id": failure.state_id,
-                "parent_id": node.parent_id,
-                "kind": kind,
-                "examples": node.examples,
-                "lineage": self.plan.lineage(failure.state_id),
-                "status": "failed",
-                "error": failure.error,
-                "sweep": self.plan.spec.sweep,
-            }
+            planned = PlannedState(
+                state_id=failure.state_id,
+                parent_id=node.parent_id,
+                kind=node.stage.kind if node.stage else "start",
+                examples=node.examples,
+                lineage=self.plan.lineage(failure.state_id),
+                sweep=self.plan.spec.sweep,
+            )
             # A disk that is full cannot take the row either; the cells say it at the end.
             with contextlib.suppress(ResultsError):
-                self.results.write("states", [row])
+                self.results.write("states", [failed_row(planned, failure.error)])
 
 
 async def _await(future: asyncio.Future[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .allocation import SweepAllocation, allocate
 from .bin_packing import Allocation
 from .flops import DEVICES, Rate, generation_seconds, rate
 from .hardware import GPUS
@@ -44,8 +45,10 @@ __all__ = [
     "Node",
     "Rate",
     "ResourceNeeds",
+    "SweepAllocation",
     "TrainerSlot",
     "adapt",
+    "allocate",
     "by_node",
     "checkpoint_bytes",
     "clock",

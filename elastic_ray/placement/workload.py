@@ -6,7 +6,7 @@ Estimates to plan by, from `price`; what was recorded is the truth. Pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..plan import (
     ANSWERS,
@@ -67,9 +67,10 @@ def ladders_of(plan: Plan) -> LadderProfile:
     return LadderProfile(batch, max(at_once.values(), default=1), gib)
 
 
-def scorers_of(plan: Plan) -> list[str]:
-    """The scorers that the answers of the whole plan need."""
-    return sorted({probe.scorer for probe in plan.probes.values() if probe.scorer})
+def scorers_of(plan: Plan, tasks: Iterable[str] | None = None) -> list[str]:
+    """Return the names of the scorers that answers of these tasks need (None: of all tasks)."""
+    probes = plan.probes if tasks is None else {task: plan.probes[task] for task in tasks}
+    return sorted({probe.scorer for probe in probes.values() if probe.scorer})
 
 
 def device_of(layout: Layout) -> str:

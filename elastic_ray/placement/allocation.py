@@ -1,0 +1,105 @@
+"""Divides a cluster among the trainers, engines and scorers of a sweep, and prices the result.
+
+`allocate` is the only place where this is decided: the driver runs what it returns, `--dry-run`
+prints it, and estimates are built on it. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..plan import ANSWERS, EvaluationRequest, Plan, TaskInfo
+from ..spec import Runtime
+from .flops import Rate, generation_seconds, rate
+from .layout import Layout, Workload
+from .nodes import Node
+from .placer import lay_out
+from .wall_clock import WallClock, clock
+from .worker_count import settled
+from .workload import (
+    device_of,
+    gpu_hours,
+    kinds_of,
+    ladder_seconds,
+    ladders_of,
+    scorers_of,
+    work_of,
+)
+
+
+@dataclass(frozen=True)
+class SweepAllocation:
+    """The division of a cluster for one sweep, with estimated times on that cluster's hardware."""
+
+    nodes: tuple[Node, ...]
+    runtime: Runtime
+    """The spec's training runtime with the number of workers decided."""
+    workload: Workload
+    layout: Layout
+    rate: Rate
+    """Speed of one trainer (all of its workers), on the cluster's GPU type."""
+    ladder_seconds: Mapping[str, float]
+    """Estimated training time of each ladder on one trainer, by ladder id."""
+    request_seconds: float
+    """Estimated mean time of one evaluation request, shared over all engines; engine start-up
+    excluded."""
+    gpu_hours: float | None
+    """Estimated GPU-hours of the whole plan; None where the layout uses no GPU."""
+    wall_clock: WallClock
+    """Estimated wall-clock time of the whole plan."""
+
+
+def allocate(
+    plan: Plan,
+    task_info: Mapping[str, TaskInfo],
+    nodes: Sequence[Node],
+    *,
+    open_requests: Iterable[EvaluationRequest] | None = None,
+) -> SweepAllocation:
+    """Return the division of `nodes` for the sweep, and its estimated times.
+
+    `open_requests` are the evaluation requests that are not yet recorded: only engines and scorers
+    that they need get a place. None: all requests of the plan. Estimates are always of the whole
+    plan. Raises `SpecError` naming the field if the sweep does not fit.
+    """
+    resources = plan.spec.resources
+    engines, scorers = kinds_of(plan), scorers_of(plan)
+    if open_requests is not None:
+        requests = tuple(open_requests)
+        needed = {plan.engine_of(request) for request in requests}
+        engines = {name: memory for name, memory in engines.items() if name in needed}
+        scorers = scorers_of(plan, {each.task for each in requests if each.kind == ANSWERS})
+    runtime = settled(
+        plan.spec.training.runtime, ladders_of(plan), nodes, resources, engines, scorers
+    )
+    workload = work_of(plan, task_info)
+    layout = lay_out(nodes, runtime, resources, engines, scorers, workload)
+    needs = layout.needs
+    at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, device_of(layout))
+    return SweepAllocation(
+        nodes=tuple(nodes),
+        runtime=runtime,
+        workload=workload,
+        layout=layout,
+        rate=at,
+        ladder_seconds={
+            ladder.id: ladder_seconds(plan, ladder, task_info[ladder.task].mean_tokens, at)
+            for ladder in plan.ladders
+        },
+        request_seconds=_request_seconds(plan, layout, at),
+        gpu_hours=gpu_hours(plan, task_info, layout),
+        wall_clock=clock(plan, task_info, layout),
+    )
+
+
+def _request_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
+    """Estimated mean seconds of one request over all engines, each as fast as a trainer."""
+    generation = plan.spec.generation
+    answers = generation.prompts * generation.samples
+    seconds = [
+        generation_seconds(group.parameters, answers, generation.max_tokens, at)
+        for group in plan.groups.values()
+    ]
+    engines = layout.open_engines * layout.replicas
+    return sum(seconds) / max(len(seconds), 1) / engines + 0.5
