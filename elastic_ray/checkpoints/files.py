@@ -1,6 +1,7 @@
-"""Checkpoint folders as files: their checksum, their size, and how a recorded place is read.
+"""Checksums and sizes of checkpoint folders.
 
-A checkpoint is a folder in transformers' format with safetensors weights. Pure, standard library.
+A checkpoint is a folder in the format of transformers with its weights in safetensors files. Pure:
+standard library only.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from pathlib import Path
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged, or not the one that was recorded."""
+    """A checkpoint is missing, damaged, or different from the one that was recorded."""
 
 
 def weight_files(folder: str | Path) -> list[Path]:
-    """The folder's *.safetensors, by name; `CheckpointError` where there are none."""
+    """Return the folder's `*.safetensors` files, sorted by name.
+
+    Raises `CheckpointError` where the folder has none or cannot be read.
+    """
     try:
         found = sorted(Path(folder).glob("*.safetensors"))
     except OSError as e:
@@ -25,7 +29,10 @@ def weight_files(folder: str | Path) -> list[Path]:
 
 
 def checkpoint_checksum(folder: str | Path) -> str:
-    """SHA-256 over the names and contents of the weight files, in order of name."""
+    """Return the SHA-256 over the names and contents of the weight files, sorted by name.
+
+    Raises `CheckpointError` where there are no weight files.
+    """
     total = hashlib.sha256()
     for path in weight_files(folder):
         total.update(path.name.encode())
@@ -35,12 +42,16 @@ def checkpoint_checksum(folder: str | Path) -> str:
 
 
 def checkpoint_bytes(folder: str | Path) -> int:
-    """Bytes of all files in the folder."""
+    """Return the total size of all files in the folder and its subfolders, in bytes."""
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
 def content_hash(folder: str | Path) -> str:
-    """SHA-256 of everything that makes a model or scorer folder: weights, config, tokenizer."""
+    """Return the SHA-256 of a model or scorer folder: weights, configuration and tokenizer.
+
+    Covers all files directly in the folder except hidden ones. Raises `CheckpointError` where the
+    folder does not exist.
+    """
     root = Path(folder)
     if not root.is_dir():
         raise CheckpointError(f"{folder}: no such folder")

@@ -1,78 +1,90 @@
-"""What to do where the Hugging Face hub does not give what is asked for, in words. Pure.
+"""Models on the Hugging Face hub: availability checks, downloads and error messages.
 
-`refusal` words an error of the hub's libraries; `why_no_model` looks, before anything starts,
-whether a model's files can be had.
+`download_model` fetches a model, `model_problem` checks before a sweep starts that it can be
+fetched, and `download_error` explains a failure with a suggested fix. The library `huggingface_hub`
+is imported only when it is needed.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-NOT_READ = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
-"""Weights in other formats than safetensors: they are not fetched."""
+from .files import CheckpointError
 
-Kind = Literal["model", "dataset"]
+_MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
+"""Weights, configuration and tokenizer. Weights in other formats are not fetched: loading some of
+them runs code."""
 
-SECONDS = 20.0
-"""How long the hub may take to answer."""
-LOGIN = "`hf auth login`, or HF_TOKEN"
+RepoKind = Literal["model", "dataset"]
+
+_TIMEOUT = 20.0
+"""Seconds the hub may take to answer."""
+_LOGIN = "`hf auth login`, or HF_TOKEN"
 
 
-def refusal(kind: Kind, repo: str, revision: str, error: Exception) -> str:
-    """Why `repo` at a commit cannot be had, and what may help; the caller says what else may."""
-    said = " ".join(str(error).split())[:200]
+def download_error(kind: RepoKind, repo: str, revision: str, error: Exception) -> str:
+    """Return the message for a failed hub download, with a suggested fix.
+
+    The fix is accepting a licence, logging in, correcting the id or commit, or going online; the
+    caller may append an alternative.
+    """
+    reason = " ".join(str(error).split())[:200]
     return (
-        f"{repo}@{revision[:12]} cannot be had from the hub ({type(error).__name__}: {said}); "
-        f"{_advice(kind, repo, error)}"
+        f"{repo}@{revision[:12]} is not available from the hub "
+        f"({type(error).__name__}: {reason}); {_advice(kind, repo, error)}"
     )
 
 
-def _advice(kind: Kind, repo: str, error: Exception) -> str:
-    names = {cls.__name__ for each in _chain(error) for cls in type(each).__mro__}
+def _advice(kind: RepoKind, repo: str, error: Exception) -> str:
+    # By name: the classes belong to optional libraries.
+    names = {cls.__name__ for each in _causes(error) for cls in type(each).__mro__}
     page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
     if "GatedRepoError" in names or "gated" in str(error).lower():
-        return f"accept its licence at {page} and log in ({LOGIN})"
+        return f"accept its licence at {page} and log in ({_LOGIN})"
     if "RevisionNotFoundError" in names:
         return f"it has no such commit: see {page}/commits/main"
     if names & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
-        return f"check the id; if it is private, log in ({LOGIN})"
+        return f"check the id; if it is private, log in ({_LOGIN})"
     if "OfflineModeIsEnabled" in names:
         return "HF_HUB_OFFLINE is set, and it is not in this machine's cache"
     return "check the network"
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it came from."""
-    found = [error]
-    while (cause := found[-1].__cause__ or found[-1].__context__) and cause not in found:
-        found.append(cause)
-    return found
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the error and its chain of causes."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
+    return chain
 
 
-def why_no_model(repo: str, revision: str) -> str | None:
-    """Why a model's config and safetensors cannot be had at that commit; None where they can.
+def model_problem(repo: str, revision: str) -> str | None:
+    """Return why a model's configuration and safetensors files cannot be downloaded, or None.
 
-    Asks this machine's cache first, then the hub; downloads no more than the config.
+    Checks this machine's cache first, then the hub. Downloads nothing but the configuration.
     """
     try:
         import huggingface_hub
     except ImportError:
         return "reading from the hub needs the `huggingface_hub` package (extra `train`)"
-    wanted = ["*.json", "*.safetensors"]
     try:
         cached = huggingface_hub.snapshot_download(
-            repo, revision=revision, allow_patterns=wanted, local_files_only=True
+            repo,
+            revision=revision,
+            allow_patterns=["*.json", "*.safetensors"],
+            local_files_only=True,
         )
         if _complete(cached):
             return None
-    except Exception:  # not there, or not whole: the hub will say
+    except Exception:  # not in the cache, or damaged: the check with the hub below decides
         pass
     try:
-        found = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=SECONDS)
-        huggingface_hub.hf_hub_download(repo, "config.json", revision=revision)  # gated?
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=_TIMEOUT)
+        # `model_info` also answers for gated repositories without access; a file download does not.
+        huggingface_hub.hf_hub_download(repo, "config.json", revision=revision)
     except Exception as e:
-        return refusal("model", repo, revision, e)
-    if not any(file.rfilename.endswith(".safetensors") for file in found.siblings or ()):
+        return download_error("model", repo, revision, e)
+    if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or ()):
         return (
             f"{repo}@{revision[:12]} holds no *.safetensors, and other formats may run code when "
             "they are read; choose a commit that has them, or convert it"
@@ -81,7 +93,7 @@ def why_no_model(repo: str, revision: str) -> str | None:
 
 
 def _complete(folder: str) -> bool:
-    """Whether a cached snapshot holds a config and every weight file that its index names."""
+    """Return whether a cached snapshot holds a configuration and all weight files of its index."""
     import json
     from pathlib import Path
 
@@ -95,8 +107,18 @@ def _complete(folder: str) -> bool:
     return any(root.glob("*.safetensors"))
 
 
-def downloaded(repo: str, revision: str) -> str:
-    """The folder of a hub checkpoint, fetched if need be."""
-    from huggingface_hub import snapshot_download
+def download_model(repo: str, revision: str, *, trust_remote_code: bool = False) -> str:
+    """Return the folder of a hub model, downloading what this machine's cache lacks.
 
-    return snapshot_download(repo, revision=revision, ignore_patterns=NOT_READ)
+    Fetches the safetensors files, the configuration and the tokenizer, and the Python files of the
+    repository where its code is trusted. Raises `CheckpointError` where the hub does not provide
+    them.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+
+        code = ["*.py"] if trust_remote_code else []
+        return snapshot_download(repo, revision=revision, allow_patterns=[*_MODEL_FILES, *code])
+    except Exception as e:
+        message = download_error("model", repo, revision, e)
+        raise CheckpointError(f"{message}; or give path, a local folder, in its place") from None

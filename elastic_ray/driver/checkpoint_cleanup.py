@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable
 
+from ..checkpoints.reference import CheckpointReference
 from ..plan import Plan
 from ..progress.retention import RetentionPolicy, spared
 from ..progress.tracker import ProgressTracker
@@ -55,7 +56,7 @@ class CheckpointCleanup:
                     continue
                 self._deleted.add(state)
                 row = self._results.state(state)
-                if row and str(row["checkpoint"] or "").startswith("checkpoints/"):
+                if row and CheckpointReference.parse(row["checkpoint"] or "").stored:
                     self._results.delete_checkpoint(state)
         return True
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..checkpoints.reference import split_hub
+from ..checkpoints.reference import CheckpointReference
 from ..placement import Layout, memory_share
 from ..plan import EngineGroup, EvaluationRequest, Plan
 from ..progress.tracker import ProgressTracker
@@ -18,12 +18,12 @@ from ..results.store import Results
 from ..serving.fleet import Fleet
 from ..serving.types import (
     Answer,
+    CodedText,
     CodeLengthResult,
     DistanceResult,
     EngineConfig,
     Reply,
     Sampling,
-    Text,
     Weights,
 )
 
@@ -44,7 +44,7 @@ class InferenceRunner:
         fleet: Fleet,
         layout: Layout,
         prompts: Mapping[str, list[str]],
-        texts: Mapping[str, Mapping[str, list[Text]]],
+        texts: Mapping[str, Mapping[str, list[CodedText]]],
         say: Callable[[str], None],
     ) -> None:
         self._plan, self._results, self._tracker = plan, results, tracker
@@ -135,7 +135,7 @@ class InferenceRunner:
             self._tracker.request_answered(question)
             return await asyncio.to_thread(self._on_record, state, probe)
         weights = await asyncio.to_thread(self.weights, state)
-        reply = await self._fleet.ask(group.name, weights, prompts, self._sampling)
+        reply = await self._fleet.generate(group.name, weights, prompts, self._sampling)
         _check_held(state, reply)
         rows = [{name: getattr(answer, name) for name in _COLUMNS} for answer in reply.items]
         answers = reply.items
@@ -162,7 +162,7 @@ class InferenceRunner:
             if await asyncio.to_thread(self._results.has, "code_lengths", **at):
                 continue
             texts = self._texts[question.task][kind]
-            reply = await self._fleet.measure(group.name, weights, texts, asked.window)
+            reply = await self._fleet.code_lengths(group.name, weights, texts, asked.window)
             _check_held(state, reply)
             rows = [
                 {"example": i, "bits": each.bits, "tokens": each.tokens, "bytes": each.bytes}
@@ -191,7 +191,7 @@ class InferenceRunner:
             await asyncio.to_thread(self.weights, state),
             await asyncio.to_thread(self.weights, reference),
         )
-        reply = await self._fleet.compare(group.name, weights, other, answers)
+        reply = await self._fleet.distances(group.name, weights, other, answers)
         _check_held(state, reply)
         if any(each.reference != reference for each in reply.items):
             raise WrongState(f"to be compared with {reference}, compared with another state")
@@ -213,7 +213,7 @@ class InferenceRunner:
 
     def _took(self, kind: str, reply: Reply[Any]) -> None:
         self._tracker.took(kind, reply.seconds)
-        self._tracker.took("swap weights", reply.swapping)
+        self._tracker.took("swap weights", reply.swap_seconds)
         self._tracker.counted("weight_swaps", reply.swaps)
 
     def _on_record(self, state: str, probe: str) -> list[Answer]:
@@ -236,12 +236,7 @@ class InferenceRunner:
 
     def _place(self, checkpoint: str) -> tuple[str, str | None]:
         """(folder or hub id, revision) of a recorded checkpoint."""
-        hub = split_hub(checkpoint)
-        if hub:
-            return hub
-        if checkpoint.startswith("checkpoints/"):
-            return self._results.location(checkpoint), None
-        return checkpoint, None
+        return CheckpointReference.parse(checkpoint).source(self._results.location)
 
 
 def _check_held(

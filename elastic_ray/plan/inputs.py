@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..checkpoints.files import CheckpointError, content_hash
-from ..checkpoints.hub import why_no_model
+from ..checkpoints.hub import model_problem
 from ..spec import Spec, SpecError
 from ..tasks.registry import load_task
 from ..tasks.task import POOLS, Task, TaskError, Unreachable
@@ -113,7 +113,7 @@ def check_models(spec: Spec) -> None:
         if repo is None or revision is None:
             continue
         with _said_if_slow(f"asking for {repo}"):
-            why = why_no_model(repo, revision)
+            why = model_problem(repo, revision)
         if why:
             # A mapping is set whole: a path beside the hub's id would be refused.
             problems.append(f"{place}.hub: {why}; or give path, a local folder, in its place")

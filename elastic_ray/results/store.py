@@ -26,6 +26,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..checkpoints.reference import CheckpointReference
 from . import database
 from .arrow_rows import Rows, same_rows, to_table
 from .file_names import (
@@ -87,7 +88,7 @@ class Results:
         """
         table = table_named(table_name)
         if table.per != "state_id":
-            raise ResultsError(f"{table.name} has one file per sweep: use replace_{table.name}")
+            raise ResultsError(f"{table.name} has one file per sweep: use replace")
         if table.name == "states" and not key and not isinstance(rows, pa.Table) and len(rows) == 1:
             key = {"state_id": rows[0].get("state_id", "")}
         check_key(table, key)
@@ -124,38 +125,17 @@ class Results:
             new = to_table(table, [{**row, **change}], {"state_id": state_id})
             self.folder.put(one_file(table, {"state_id": state_id}), parquet(table, new))
 
-    def replace_cells(self, sweep: str, rows: Rows) -> None:
-        """Write the sweep's cells in place of those it had, atomically."""
-        self._replace(TABLES["cells"], sweep, rows)
+    def replace(self, table_name: str, sweep: str, rows: Rows) -> None:
+        """Write a sweep's rows of a per-sweep table in place of its previous ones, atomically.
 
-    def replace_indices(self, sweep: str, rows: Rows) -> None:
-        """Write what was measured of the sweep in place of what it had, atomically."""
-        self._replace(TABLES["indices"], sweep, rows)
-
-    def replace_sweeps(self, sweep: str, rows: Rows) -> None:
-        """Write what the sweep asks for, one row, in place of what it asked before, atomically."""
-        self._replace(TABLES["sweeps"], sweep, rows)
-
-    def replace_runs(self, sweep: str, rows: Rows) -> None:
-        """Write what the sweep's runs held in place of what it had, atomically."""
-        self._replace(TABLES["runs"], sweep, rows)
-
-    def replace_corpora(self, sweep: str, rows: Rows) -> None:
-        """Write what the sweep's code lengths are of in place of what it had, atomically."""
-        self._replace(TABLES["corpora"], sweep, rows)
-
-    def replace_lessons(self, sweep: str, rows: Rows) -> None:
-        """Write the sweep's lessons in place of those it had, atomically."""
-        self._replace(TABLES["lessons"], sweep, rows)
-
-    def replace_paths(self, sweep: str, rows: Rows) -> None:
-        """Write how the sweep's paths compare in place of what it had, atomically."""
-        self._replace(TABLES["paths"], sweep, rows)
-
-    def _replace(self, table: Table, sweep: str, rows: Rows) -> None:
-        check_key(table, {"sweep": sweep})
-        new = to_table(table, rows, {"sweep": sweep})
-        self.folder.put(per_sweep_file(table, sweep), parquet(table, new))
+        `ResultsError` for a table with one file per state (see `write`) or rows that do not fit.
+        """
+        table = table_named(table_name)
+        if table.per != "sweep":
+            raise ResultsError(f"{table.name} has one file per state: use write")
+        key = {"sweep": sweep}
+        check_key(table, key)
+        self.folder.put(per_sweep_file(table, sweep), parquet(table, to_table(table, rows, key)))
 
     # Reading
 
@@ -289,7 +269,7 @@ class Results:
     def checkpoint_name(self, state_id: str) -> str:
         """The state's checkpoint folder relative to the results, as `states.checkpoint` has it."""
         check_key(TABLES["states"], {"state_id": state_id})
-        return f"checkpoints/{state_id}"
+        return str(CheckpointReference.of_state(state_id))
 
     def location(self, name: str) -> str:
         """Where a relative name lies: an absolute path, or a URI (see `local_copy`)."""

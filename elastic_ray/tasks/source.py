@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.hub import refusal
+from ..checkpoints.hub import download_error
 from .task import TaskError, Unreachable
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
         loaded = load_dataset(name, splits.config, revision=revision)
     except Exception as e:
         raise Unreachable(
-            f"task {task}: {refusal('dataset', name, revision, e)}; or {instead}"
+            f"task {task}: {download_error('dataset', name, revision, e)}; or {instead}"
         ) from None
     finally:
         hub.setLevel(before)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum, weight_files
-from ..checkpoints.reference import split_hub
+from ..checkpoints.reference import CheckpointReference
+from ..results.state_rows import SavedCheckpoint
 from ..results.store import Results
 from .job import TrainingError
 
@@ -29,14 +30,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 def local_copy(results: Results, checkpoint: str) -> Iterator[tuple[str, str | None]]:
     """(folder or hub id, revision) of a recorded checkpoint; where results are remote, the folder
     is fetched, and there until the context is left."""
-    hub = split_hub(checkpoint)
-    if hub:
-        yield hub
-    elif checkpoint.startswith("checkpoints/"):
-        with results.folder.local_folder(checkpoint) as folder:
-            yield str(folder), None
+    reference = CheckpointReference.parse(checkpoint)
+    if reference.stored is None:
+        yield reference.source(results.location)
     else:
-        yield checkpoint, None
+        with results.folder.local_folder(reference.stored) as folder:
+            yield str(folder), None
 
 
 def load_model(place: str, revision: str | None, dtype: str, trust: bool) -> PreTrainedModel:
@@ -108,8 +107,8 @@ def save(
     tokenizer: PreTrainedTokenizerBase,
     weights: dict[str, torch.Tensor],
     notes: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write a checkpoint under its final name; returns the `states` columns that describe it.
+) -> SavedCheckpoint:
+    """Write a checkpoint under its final name; returns its description for the record.
 
     `OSError` where the disk is full; nothing is left behind then.
     """
@@ -122,11 +121,11 @@ def save(
         if notes:
             (scratch / "elastic_ray.json").write_text(json.dumps(notes), encoding="utf-8")
         _check_saved(scratch, weights)
-        described = {
-            "checkpoint": results.checkpoint_name(state),
-            "checkpoint_bytes": checkpoint_bytes(scratch),
-            "checksum": checkpoint_checksum(scratch),
-        }
+        saved = SavedCheckpoint(
+            checkpoint=results.checkpoint_name(state),
+            checkpoint_bytes=checkpoint_bytes(scratch),
+            checksum=checkpoint_checksum(scratch),
+        )
         results.folder.put_folder(scratch, results.checkpoint_name(state))
     except Exception as e:
         results.folder.discard(scratch)
@@ -134,7 +133,7 @@ def save(
         if isinstance(e, OSError) or type(e).__name__ == "SafetensorError":
             raise OSError(f"cannot save the checkpoint of {state}: {e}") from e
         raise
-    return described
+    return saved
 
 
 def _check_saved(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum
-from ..checkpoints.reference import hub_place
+from ..checkpoints.files import checkpoint_bytes, checkpoint_checksum
+from ..checkpoints.hub import download_model
+from ..checkpoints.reference import CheckpointReference
 from ..plan import Start
+from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Training, done_row
 from ..results.store import Results
 from ..spec import Init
 from ..tasks.registry import load_task
@@ -42,41 +44,31 @@ def prepare_start(
         return
     began = dt.datetime.now(dt.UTC)
     if start.init is not None:
-        described = _init(results, state, start.init, load_task(task, data))
+        saved, parameters = _init(results, state, start.init, load_task(task, data))
     elif start.kind == "hub":
         assert start.repo is not None and start.revision is not None
-        described = _hub(start.repo, start.revision, start.trust_remote_code)
+        saved, parameters = _hub(start.repo, start.revision, start.trust_remote_code)
     else:
         assert start.path is not None
-        described = _folder(start.path, start.trust_remote_code)
+        saved, parameters = _folder(start.path, start.trust_remote_code)
     if row is not None and row["status"] == "done":
-        results.restore_checkpoint(state, described["checkpoint"], described["checksum"])
+        results.restore_checkpoint(state, saved.checkpoint, saved.checksum)
         return
-    results.write(
-        "states",
-        [
-            {
-                "state_id": state,
-                "kind": "start",
-                "examples": 0,
-                "lineage": lineage,
-                "status": "done",
-                "tokens": 0,
-                "pretrain_tokens": 0,
-                "sweep": sweep,
-                "versions": versions(),
-                "hardware": hardware(),
-                "git_revision": git_revision,
-                "started_at": began,
-                "finished_at": dt.datetime.now(dt.UTC),
-                "seconds": (dt.datetime.now(dt.UTC) - began).total_seconds(),
-                **described,
-            }
-        ],
+    finished = dt.datetime.now(dt.UTC)
+    planned = PlannedState(state, None, "start", examples=0, lineage=lineage, sweep=sweep)
+    training = Training(
+        parameters=parameters,
+        tokens=0,
+        pretrain_tokens=0,
+        seconds=(finished - began).total_seconds(),
+        started_at=began,
+        finished_at=finished,
     )
+    provenance = Provenance(git_revision, versions(), hardware())
+    results.write("states", [done_row(planned, saved, training, provenance)])
 
 
-def _init(results: Results, state: str, init: Init, task: Task) -> dict[str, Any]:
+def _init(results: Results, state: str, init: Init, task: Task) -> tuple[SavedCheckpoint, int]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -86,8 +78,8 @@ def _init(results: Results, state: str, init: Init, task: Task) -> dict[str, Any
     weights = snapshot.gather(model, trained_only=False)
     snapshot.check_weights(weights, snapshot.shapes_of(model))
     saved = snapshot.save(results, state, model, tokenizer, weights)
-    _check_tokenizer(results, saved["checkpoint"], tokenizer, task)
-    return {**saved, "parameters": sum(p.numel() for p in model.parameters())}
+    _check_tokenizer(results, saved.checkpoint, tokenizer, task)
+    return saved, sum(p.numel() for p in model.parameters())
 
 
 def _check_tokenizer(
@@ -144,33 +136,18 @@ def config_of(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfi
     )
 
 
-def _hub(repo: str, revision: str, trust: bool) -> dict[str, Any]:
-    from huggingface_hub import snapshot_download
-
-    wanted = [
-        "*.safetensors",
-        "*.json",
-        "*.txt",
-        "*.model",
-        "*.jinja",
-        *(["*.py"] if trust else []),
-    ]
-    try:
-        folder = snapshot_download(repo, revision=revision, allow_patterns=wanted)
-    except Exception as e:
-        raise CheckpointError(
-            f"{repo}@{revision[:12]} cannot be had from the hub ({type(e).__name__}: {e}); "
-            "check the id, the revision and the network, or give `path:` of a local folder"
-        ) from None
-    return {**_described(folder), "checkpoint": hub_place(repo, revision)}
+def _hub(repo: str, revision: str, trust: bool) -> tuple[SavedCheckpoint, int]:
+    folder = download_model(repo, revision, trust_remote_code=trust)
+    return _existing(folder, str(CheckpointReference(hub=repo, revision=revision)))
 
 
-def _folder(path: str, trust: bool) -> dict[str, Any]:
+def _folder(path: str, trust: bool) -> tuple[SavedCheckpoint, int]:
     snapshot.load_tokenizer(path, None, trust)
-    return {**_described(path), "checkpoint": path}
+    return _existing(path, path)
 
 
-def _described(folder: str) -> dict[str, Any]:
+def _existing(folder: str, checkpoint: str) -> tuple[SavedCheckpoint, int]:
+    """Describe the checkpoint files in `folder`, recorded as `checkpoint`; count its parameters."""
     from safetensors import safe_open
 
     total = 0
@@ -178,8 +155,5 @@ def _described(folder: str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
                 total += math.prod(file.get_slice(name).get_shape())
-    return {
-        "checkpoint_bytes": checkpoint_bytes(folder),
-        "checksum": checkpoint_checksum(folder),
-        "parameters": total,
-    }
+    saved = SavedCheckpoint(checkpoint, checkpoint_bytes(folder), checkpoint_checksum(folder))
+    return saved, total

@@ -601,7 +601,7 @@ except TaskError as error:
     print(error)
 """
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    assert "cannot be had from the hub" in (said := in_process(code, **offline))
+    assert "is not available from the hub" in (said := in_process(code, **offline))
     assert "give data.path, a local folder" in said
     without_datasets = "import sys; sys.modules['datasets'] = None" + code
     assert "needs the `datasets` package" in in_process(without_datasets)

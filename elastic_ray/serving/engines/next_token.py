@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checkpoints.files import CheckpointError
-from ...checkpoints.reference import split_hub
+from ...checkpoints.reference import CheckpointReference
 from ...results.storage.folder import fetched
 from ...results.store import Results
 
@@ -93,12 +93,14 @@ def _places(
             raise CheckpointError(
                 f"state {at}: its checkpoint is not there (a sweep's `keep` says which stay)"
             )
-        if (hub := split_hub(checkpoint)) is not None:
-            return *hub, adapter
-        if checkpoint.startswith("checkpoints/"):
-            checkpoint = held.enter_context(fetched(results.location(checkpoint)))
-        if not Path(checkpoint, "adapter_config.json").exists():
-            return checkpoint, None, adapter
-        adapter = adapter or checkpoint
+        reference = CheckpointReference.parse(checkpoint)
+        folder, revision = reference.source(results.location)
+        if reference.hub is not None:
+            return folder, revision, adapter
+        if reference.stored is not None:
+            folder = held.enter_context(fetched(folder))
+        if not Path(folder, "adapter_config.json").exists():
+            return folder, None, adapter
+        adapter = adapter or folder
         at = row["parent_id"]
     raise CheckpointError(f"state {state}: adapters, and no weights that they lie on")

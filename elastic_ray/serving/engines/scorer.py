@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...checkpoints.hub import downloaded
+from ...checkpoints.hub import download_model
 from ..errors import EngineError
 from ..types import Score, ScorerConfig, to_score
 from .context import longest_text
 from .heartbeat import Heartbeat
-from .vllm_engine import check_vllm, why_no_vllm
+from .vllm_engine import check_vllm, vllm_unavailable_reason
 
 BATCH = 64
 """Texts that transformers reads at once."""
@@ -41,7 +41,7 @@ def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
     """The scorer that the configuration asks for; `EngineError` where it cannot be had."""
     if config.kind == "transformers":
         return TransformersScorer(config)
-    missing = why_no_vllm()
+    missing = vllm_unavailable_reason()
     if missing is None:
         return VllmScorer(config)
     if config.kind == "vllm":
@@ -204,4 +204,6 @@ def _local(config: ScorerConfig) -> str:
     """The folder of a scorer's files, fetched from the hub where they are there."""
     if config.revision is None:
         return config.checkpoint
-    return downloaded(config.checkpoint, config.revision)
+    return download_model(
+        config.checkpoint, config.revision, trust_remote_code=config.trust_remote_code
+    )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...checkpoints.files import CheckpointError
-from ...checkpoints.hub import downloaded
+from ...checkpoints.hub import download_model
 from ..errors import EngineError
-from ..types import Answer, CodeLengthResult, EngineConfig, Sampling, Text, Weights
+from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
 from .heartbeat import Heartbeat
@@ -27,7 +27,7 @@ BATCH_TOKENS = 2048
 whole there."""
 
 
-def why_no_vllm() -> str | None:
+def vllm_unavailable_reason() -> str | None:
     """Why vLLM cannot be imported; None where it can."""
     try:
         import vllm  # noqa: F401
@@ -91,10 +91,10 @@ class VllmEngine:
         self.checked: list[dict[str, int]] = []
         """What each worker checked at the last swap (`vllm_worker.take_weights`)."""
 
-    async def take(self, weights: Weights) -> None:
+    async def load_weights(self, weights: Weights) -> None:
         folder = weights.checkpoint
         if weights.revision is not None:
-            folder = await asyncio.to_thread(downloaded, folder, weights.revision)
+            folder = await asyncio.to_thread(download_model, folder, weights.revision)
         if not Path(folder).is_dir():
             raise CheckpointError(f"state {weights.held}: its checkpoint is missing: {folder}")
         await self._watched(self._swap(weights, folder))
@@ -125,7 +125,7 @@ class VllmEngine:
         finally:
             await self._llm.resume_generation()
 
-    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+    async def generate(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
         lora = await self._adapter(weights) if weights.adapter else None
         jobs = [
             self._one(index, prompt, sample, sampling, lora)
@@ -136,8 +136,8 @@ class VllmEngine:
         await self._check_held(weights)
         return list(answers)
 
-    async def measure(
-        self, weights: Weights, texts: Sequence[Text], size: int
+    async def code_lengths(
+        self, weights: Weights, texts: Sequence[CodedText], size: int
     ) -> list[CodeLengthResult]:
         lora = await self._adapter(weights) if weights.adapter else None
         if weights.adapter and "lm_head" in _adapted(weights.adapter):
