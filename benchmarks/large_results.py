@@ -98,8 +98,8 @@ def make(folder: Path, cells: int, answers: int, sweeps: int) -> Results:
                 "FROM made WHERE sweep = $sweep",
                 params={"task": TASK, "probe": PROBE, "scorer": SCORER, "sweep": name},
             )
-            results.replace_cells(name, rows.to_arrow_table())
-            results.replace_indices(name, _indices(db, name))
+            results.replace("cells", name, rows.to_arrow_table())
+            results.replace("indices", name, _indices(db, name))
     return results
 
 

@@ -16,7 +16,7 @@ def measure_curves(results: Results, sweep: str) -> list[dict[str, Any]]:
         rows = index_rows(curves(results.score_rows(sweep), sweep=sweep, cells=cells))
     except ElasticityError as e:
         raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
-    results.replace_indices(sweep, rows)
+    results.replace("indices", sweep, rows)
     return rows
 
 
@@ -34,5 +34,5 @@ def measure_paths(results: Results, sweep: str) -> list[dict[str, Any]]:
         rows = comparison_rows(paths(distances, sweep=sweep, lessons=lessons))
     except ElasticityError as e:
         raise ResultsError(f"the paths of {sweep} cannot be compared: {e}") from e
-    results.replace_paths(sweep, rows)
+    results.replace("paths", sweep, rows)
     return rows

@@ -5,7 +5,7 @@ back as rows of the `indices` table:
 
     cells = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": sweep})
     found = curves(results.score_rows(sweep), sweep=sweep, cells=cells)
-    results.replace_indices(sweep, index_rows(found))
+    results.replace("indices", sweep, index_rows(found))
 
 | to get | use |
 |---|---|

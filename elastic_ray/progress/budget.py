@@ -155,7 +155,7 @@ class Budget:
             "cpu_hours": hours.cpus,
             "gpu_hours": hours.gpus,
         }
-        self._results.replace_runs(lease.sweep, [*self._earlier, {"sweep": lease.sweep, **row}])
+        self._results.replace("runs", lease.sweep, [*self._earlier, {"sweep": lease.sweep, **row}])
 
 
 def _runs(results: Results, sweep: str) -> list[dict[str, Any]]:

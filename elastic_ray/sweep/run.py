@@ -107,14 +107,14 @@ def _run_alone(
     if work and budget.ended:
         return _over_budget(console, budget.ended)
     asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
-    results.replace_sweeps(name, [asked])
+    results.replace("sweeps", name, [asked])
     corpora = [
         {"task": probe.task, "kind": kind, "corpus": corpus}
         for probe in plan.probes.values()
         for kind, corpus in probe.corpora.items()
     ]
     if corpora:
-        results.replace_corpora(name, corpora)
+        results.replace("corpora", name, corpora)
     interrupted, broken = False, None
     if work:
         log = Path(os.path.abspath("logs") if "://" in uri else results.log_location("")).joinpath(
@@ -127,9 +127,9 @@ def _run_alone(
         plan, tracker, results, StateCoordinator(results, lease, tracker)
     ).rest():
         console.print(words)
-    results.replace_cells(name, cell_rows(plan, tracker))
+    results.replace("cells", name, cell_rows(plan, tracker))
     if plan.lessons or results.has("lessons", sweep=name):
-        results.replace_lessons(name, lesson_rows(plan, tracker))
+        results.replace("lessons", name, lesson_rows(plan, tracker))
     print_outcome(console, results, uri, name)
     _print_time(console, tracker, time.monotonic() - began)
     console.print(f"held by all runs so far: {budget.used.words()}")
@@ -177,7 +177,7 @@ def _drive(
 
         from ..cluster.ray_cluster import connect
         from ..driver.driver import drive
-        from ..serving.errors import words_of
+        from ..serving.errors import error_summary
 
         started = False
         try:
@@ -191,7 +191,7 @@ def _drive(
             raise
         except Exception as e:
             traceback.print_exc()  # into the log
-            return False, "; ".join(words_of(each) for each in _leaves(e))
+            return False, "; ".join(error_summary(each) for each in _leaves(e))
         finally:
             if started:
                 ray.shutdown()

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..plan import Ladder
+from ..plan import Ladder, Rung
+from ..results.state_rows import PlannedState
 from ..spec import Runtime
 
 
@@ -32,6 +33,17 @@ class TrainJob:
     remade: frozenset[str] = frozenset()
     trusted: frozenset[str] = frozenset()
     nodes: tuple[str, ...] = ()
+
+    def planned_state(self, ladder: Ladder, rung: Rung) -> PlannedState:
+        """Return the columns of a rung's record that are known before it is trained."""
+        return PlannedState(
+            state_id=rung.state_id,
+            parent_id=ladder.parent_id,
+            kind=ladder.stage.kind,
+            examples=rung.examples,
+            lineage=self.lineage.get(rung.state_id),
+            sweep=self.sweep,
+        )
 
 
 class TrainingError(RuntimeError):

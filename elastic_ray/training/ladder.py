@@ -22,6 +22,7 @@ from typing import Any
 from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
 from ..results.schemas import ResultsError
+from ..results.state_rows import Provenance, failed_row
 from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.task import Task
@@ -180,10 +181,10 @@ class LadderTrainer:
                 saved = run.save(rung.state_id, weights)
                 if rung.state_id in self._job.remade:
                     self._results.restore_checkpoint(
-                        rung.state_id, saved["checkpoint"], saved["checksum"]
+                        rung.state_id, saved.checkpoint, saved.checksum
                     )
                 else:
-                    self._results.write("states", [{**run.row(rung), **saved}])
+                    self._results.write("states", [run.row(rung, saved)])
             if rung is not ladder.rungs[-1]:
                 run.save_point(rung.state_id, moved=False)
             elif self._rank == 0:
@@ -211,22 +212,11 @@ class LadderTrainer:
                 continue
             self._failed[rung.state_id] = error
             if self._rank == 0 and (row is None or row["status"] == "failed"):
-                bad = {
-                    "state_id": rung.state_id,
-                    "parent_id": ladder.parent_id,
-                    "kind": ladder.stage.kind,
-                    "examples": rung.examples,
-                    "lineage": self._job.lineage.get(rung.state_id),
-                    "status": "failed",
-                    "error": error,
-                    "sweep": self._job.sweep,
-                    "trial": self._job.trial,
-                    "versions": versions(),
-                    "git_revision": self._job.git_revision,
-                }
+                provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+                failed = failed_row(self._job.planned_state(ladder, rung), error, provenance)
                 # Where the disk is full, only the report can tell.
                 with contextlib.suppress(ResultsError, OSError):
-                    self._results.write("states", [bad])
+                    self._results.write("states", [failed])
         self.tell({})
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import gc
 import time
 from typing import Any
 
 from ..plan import Ladder, Rung
+from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Training, done_row
 from ..results.store import Results
 from ..tasks.task import Example
 from . import checkpoint_io as snapshot
@@ -166,7 +168,7 @@ class Trainer:
         """The trained parameters, whole, on rank 0; every rank must call it."""
         return snapshot.gather(self._engine.module, trained_only=self._recipe.lora is not None)
 
-    def save(self, state: str, weights: dict[str, Any]) -> dict[str, Any]:
+    def save(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
         lora = self._recipe.lora
         notes = adapters.notes(self._base, lora) if lora else None
         saved = adapters.adapter_weights(self._model, weights) if lora else weights
@@ -190,41 +192,31 @@ class Trainer:
     def _seconds(self) -> float:
         return self._earlier + time.monotonic() - self._began
 
-    def row(self, rung: Rung) -> dict[str, Any]:
-        """The rung's row of the `states` table, but for its checkpoint."""
-        stage, runtime = self._ladder.stage, self._job.runtime
-        own = self._tokens if stage.kind == "pretrain" else 0
-        return {
-            "state_id": rung.state_id,
-            "parent_id": self._ladder.parent_id,
-            "kind": stage.kind,
-            "examples": rung.examples,
-            "lineage": self._lineage(rung),
-            "status": "done",
-            "parameters": self.parameters,
-            "tokens": self._tokens,
-            "pretrain_tokens": self._before + own,
-            "losses": list(self._losses),
-            "final_loss": self._losses[-1],
-            "seconds": self._seconds(),
-            "workers": self._workers,
-            "zero_stage": runtime.zero_stage,
-            "sweep": self._job.sweep,
-            "trial": self._job.trial,
-            "versions": versions(),
-            "hardware": hardware(),
-            "git_revision": self._job.git_revision,
-            "started_at": self._started,
-            "finished_at": dt.datetime.now(dt.UTC),
-        }
+    def row(self, rung: Rung, saved: SavedCheckpoint) -> dict[str, Any]:
+        """Return the rung's row of the `states` table."""
+        own = self._tokens if self._ladder.stage.kind == "pretrain" else 0
+        training = Training(
+            parameters=self.parameters,
+            tokens=self._tokens,
+            pretrain_tokens=self._before + own,
+            seconds=self._seconds(),
+            started_at=self._started,
+            finished_at=dt.datetime.now(dt.UTC),
+            losses=list(self._losses),
+            workers=self._workers,
+            zero_stage=self._job.runtime.zero_stage,
+        )
+        provenance = Provenance(self._job.git_revision, versions(), hardware(), self._job.trial)
+        return done_row(self._planned(rung), saved, training, provenance)
 
-    def _lineage(self, rung: Rung) -> Any:
-        """The lineage, with the hash of the answers that were learnt."""
-        lineage = self._job.lineage.get(rung.state_id)
-        if lineage is None or self._content is None:
-            return lineage
-        *earlier, last = lineage["stages"]
-        return {**lineage, "stages": [*earlier, {**last, "content": self._content}]}
+    def _planned(self, rung: Rung) -> PlannedState:
+        """Return the planned columns; the lineage also holds the hash of the learnt answers."""
+        planned = self._job.planned_state(self._ladder, rung)
+        if planned.lineage is None or self._content is None:
+            return planned
+        *earlier, last = planned.lineage["stages"]
+        stages = [*earlier, {**last, "content": self._content}]
+        return dataclasses.replace(planned, lineage={**planned.lineage, "stages": stages})
 
     def close(self) -> None:
         """Give the memory back before the next ladder."""

@@ -201,8 +201,8 @@ def test_a_link_to_a_sweep_that_is_not_recorded_shows_no_other(open_app: OPEN, d
 def test_a_sweep_without_negative_sizes_is_shown(open_app: OPEN, tmp_path: Path) -> None:
     results = Results(tmp_path)
     record(results)
-    results.replace_cells("shown", [c for c in results.cells("shown") if not c["negative"]])
-    results.replace_indices("shown", [])
+    results.replace("cells", "shown", [c for c in results.cells("shown") if not c["negative"]])
+    results.replace("indices", "shown", [])
     app = open_app(tmp_path)
     for page in PAGES:
         app.switch_page(f"elastic_ray/app/pages/{page}.py").run()

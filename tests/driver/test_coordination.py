@@ -110,9 +110,9 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
         results.write("states", [{**row, "checkpoint": results.checkpoint_name(state)}])
     tracker = ProgressTracker(plan, set(kinds), plan.requests(), plan.requests())
     cells = [{**row, "sweep": "other"} for row in cell_rows(plan, tracker)]
-    results.replace_cells("other", cells)
+    results.replace("cells", "other", cells)
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
-    results.replace_sweeps("other", [asked])
+    results.replace("sweeps", "other", [asked])
     with claim.hold(results.folder, plan.spec.sweep, str, print) as lease:
         CheckpointCleanup(plan, tracker, results, StateCoordinator(results, lease, tracker)).rest()
     there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}

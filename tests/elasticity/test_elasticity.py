@@ -509,12 +509,12 @@ def test_rows_fit_the_indices_table_and_come_from_the_scores(tmp_path: Path) -> 
             for k in (0, 1)
         ]
         results.write("scores", scores, **key)
-    results.replace_cells("tiny", cells)
+    results.replace("cells", "tiny", cells)
 
     told = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": "tiny"})
     found = curves(results.score_rows("tiny"), sweep="tiny", cells=told)
     rows = index_rows(found)
-    results.replace_indices("tiny", rows)
+    results.replace("indices", "tiny", rows)
 
     (kept,) = results.query("FROM elasticity").to_pylist()
     assert kept == rows[0]

@@ -280,13 +280,13 @@ def record_pair(results: Results, *, forward: float, failed: bool = False) -> No
             for metric in METRICS
         ]
         results.write("distances", measured, state_id=name, reference_id=teacher, probe_id="far")
-    results.replace_lessons("s", asked)
+    results.replace("lessons", "s", asked)
 
 
 def test_a_sweep_records_and_prints_how_its_paths_compare(tmp_path: Path) -> None:
     results = Results(tmp_path)
     record_pair(results, forward=0.5, failed=True)
-    results.replace_cells("s", [])
+    results.replace("cells", "s", [])
     console = Console(record=True, width=200)
     print_outcome(console, results, "here", "s")
     said = console.export_text()

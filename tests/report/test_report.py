@@ -72,11 +72,11 @@ def sweep_into(folder: Path, name: str = "small", shift: float = 0.0, spec: bool
             key = {"state_id": state, "probe_id": "probe"}
             results.write("responses", answers, **key)
             results.write("scores", scores, scorer="sentiment", **key)
-    results.replace_cells(name, cells)
+    results.replace("cells", name, cells)
     if spec:
         asked = {"task": [{"name": "reviews", "data": {}, "scorer": {"name": "sentiment"}}],
                  "generation": {"temperature": 1.0, "top_k": 30}}  # fmt: skip
-        results.replace_sweeps(name, [{"spec": asked, "recorded_at": dt.datetime.now(dt.UTC)}])
+        results.replace("sweeps", name, [{"spec": asked, "recorded_at": dt.datetime.now(dt.UTC)}])
     return results
 
 
@@ -167,7 +167,7 @@ def test_a_sweep_of_lessons_that_has_not_ended_is_reported(tmp_path: Path) -> No
 def test_a_sweep_without_negative_sizes_is_reported(tmp_path: Path) -> None:
     results = sweep_into(tmp_path / "results")
     starts = [row for row in results.cells("small") if not row["negative"]]
-    results.replace_cells("small", starts)
+    results.replace("cells", "small", starts)
     out = tmp_path / "out"
     assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
     assert len(table(tmp_path, "elasticity")) == 6
@@ -270,7 +270,7 @@ def test_what_cannot_be_reported_is_told_in_a_line(
 def test_several_sweeps_need_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = Results(tmp_path / "results")
     for name in ("a", "b"):
-        results.replace_cells(name, [])
+        results.replace("cells", name, [])
     assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 2
     assert "add --sweep, one of a, b" in capsys.readouterr().err
 
@@ -278,7 +278,7 @@ def test_several_sweeps_need_a_name(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_sweep_without_any_score_is_reported_all_the_same(tmp_path: Path) -> None:
     results = sweep_into(tmp_path / "results")
     cells = [{**row, "probe_id": "unasked", "status": "pending"} for row in results.cells("small")]
-    results.replace_cells("small", cells)
+    results.replace("cells", "small", cells)
     assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "have no score yet" in page

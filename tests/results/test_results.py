@@ -131,7 +131,7 @@ def test_every_table_has_its_types_before_and_after_rows(results: Results) -> No
                 assert before[name][column] == kind
     done(results, STATE)
     scored(results, STATE, [0.5], probe_id="1" * 20, scorer="7")  # not to be read as numbers
-    results.replace_cells("2026", [cell(STATE, 0, 0)])
+    results.replace("cells", "2026", [cell(STATE, 0, 0)])
     assert types() == before
     assert results.query("SELECT probe_id, scorer FROM scores").to_pylist() == [
         {"probe_id": "1" * 20, "scorer": "7"}
@@ -179,8 +179,8 @@ def test_forgetting_a_checkpoint_keeps_the_rest(results: Results) -> None:
 
 def test_cells_are_replaced_whole(results: Results) -> None:
     assert results.cells("tiny") == []
-    results.replace_cells("tiny", [cell(STATE, 0, 0), cell(OTHER, 200, 0)])
-    results.replace_cells("tiny", [cell(STATE, 0, 0, status="done")])
+    results.replace("cells", "tiny", [cell(STATE, 0, 0), cell(OTHER, 200, 0)])
+    results.replace("cells", "tiny", [cell(STATE, 0, 0, status="done")])
     assert [row["status"] for row in results.cells("tiny")] == ["done"]
     assert results.recorded("cells") == {("tiny",)}
 
@@ -250,7 +250,7 @@ def test_a_filesystem_that_is_not_local() -> None:
     scored(results, STATE, [0.5, 1.0])
     scored(results, OTHER, [0.0])
     done(results, STATE)
-    results.replace_cells("tiny", [cell(STATE, 0, 0)])
+    results.replace("cells", "tiny", [cell(STATE, 0, 0)])
     assert results.recorded("scores") == {(STATE, PROBE, SCORER), (OTHER, PROBE, SCORER)}
     assert results.states().keys() == {STATE}
     assert results.query("SELECT score FROM curves").to_pylist() == [{"score": 0.75}]
@@ -506,7 +506,8 @@ def sweep(results: Results) -> Results:
         scored(results, ids[name], values)
     bad = {"state_id": ids["bad"], "kind": "negative", "status": "failed", "error": "diverged"}
     results.write("states", [{**bad, "sweep": "tiny"}])
-    results.replace_cells(
+    results.replace(
+        "cells",
         "tiny",
         [
             cell(ids["base"], 0, 0, 0),
@@ -551,7 +552,8 @@ def test_cells_that_are_not_to_be_scored_are_done_where_the_sweep_says_so(
     ids = ["1" * 20, "2" * 20, "3" * 20]
     for state, status in zip(ids, ("done", "done", "failed"), strict=True):
         results.write("states", [{"state_id": state, "kind": "positive", "status": status}])
-    results.replace_cells(
+    results.replace(
+        "cells",
         "s",
         [
             cell(ids[0], 100, 0, scorer="", status="done"),
@@ -607,7 +609,7 @@ def test_progress_and_failures(sweep: Results) -> None:
 
 def test_a_model_without_pretraining_has_curves(results: Results) -> None:
     scored(results, STATE, [0.5, 0.6])
-    results.replace_cells("hub", [cell(STATE, 0, 0, pretrain=None)])
+    results.replace("cells", "hub", [cell(STATE, 0, 0, pretrain=None)])
     [row] = results.query("FROM curves").to_pylist()
     assert row["base"] == pytest.approx(0.55)
 
@@ -625,7 +627,7 @@ def test_answers_join_responses_with_their_scores(sweep: Results) -> None:
 
 
 def test_score_rows_average_samples(results: Results) -> None:
-    results.replace_cells("tiny", [cell(STATE, 0, 0)])
+    results.replace("cells", "tiny", [cell(STATE, 0, 0)])
     assert results.score_rows("tiny").num_rows == 0
     rows = [
         {"prompt_index": i, "sample": s, "score": float(i + s)} for i in range(3) for s in (0, 1)
@@ -639,7 +641,7 @@ def test_score_rows_average_samples(results: Results) -> None:
 
 def test_indices_are_the_elasticity_view(results: Results) -> None:
     row = {"model": "m", "task": "reviews", "pretrain": 1, "positive": 200, "half_life": 12.5}
-    results.replace_indices("tiny", [{**row, "note": "never crosses 0"}])
+    results.replace("indices", "tiny", [{**row, "note": "never crosses 0"}])
     [found] = results.query("FROM elasticity").to_pylist()
     assert (found["half_life"], found["half_life_low"]) == (12.5, None)
 
@@ -664,8 +666,8 @@ def test_curves_of_two_million_scores_have_all_of_them(results: Results) -> None
     name = f"scores/probe_id={PROBE}/scorer={SCORER}/many-1700000000000-000000000000.parquet"
     rows = pa.table(columns, schema=table.schema)
     results.folder.put(name, parquet(table, rows, replaces=ids))
-    results.replace_cells(
-        "big", [cell(s, 100 * (i % 8), i // 8 % 100, i // 800) for i, s in enumerate(ids)]
+    results.replace(
+        "cells", "big", [cell(s, 100 * (i % 8), i // 8 % 100, i // 800) for i, s in enumerate(ids)]
     )
     curves = results.query("FROM curves")
     assert curves.num_rows == 800

@@ -58,9 +58,9 @@ def record(
             if status == "done":
                 _ask(results, point, state)
                 _code(results, point, state)
-    results.replace_cells(sweep, cells)
+    results.replace("cells", sweep, cells)
     at = [{"task": "reviews", "kind": kind, "corpus": name} for kind, name in CORPORA.items()]
-    results.replace_corpora(sweep, at)
+    results.replace("corpora", sweep, at)
     if measured and scored == len(points) - failed:
         at = {"sweep": sweep}
         found = curves(
@@ -68,7 +68,7 @@ def record(
             sweep=sweep,
             cells=results.query("FROM cell_scores WHERE sweep = $sweep", at),
         )
-        results.replace_indices(sweep, index_rows(found, resamples=100))
+        results.replace("indices", sweep, index_rows(found, resamples=100))
 
 
 def _state(sweep: str, point: Point) -> str:
@@ -185,15 +185,15 @@ def record_lessons(
                     lessons.append(row)
                     if not lost:
                         _compare(results, row, LEARNERS.index((model, size)))
-    results.replace_cells(sweep, cells)
-    results.replace_lessons(sweep, lessons)
+    results.replace("cells", sweep, cells)
+    results.replace("lessons", sweep, lessons)
     if measured:
         at = {"sweep": sweep}
         found = paths(
             results.query("FROM path_rows WHERE sweep = $sweep", at),
             lessons=results.query("FROM lessons WHERE sweep = $sweep", at),
         )
-        results.replace_paths(sweep, comparison_rows(found, resamples=100))
+        results.replace("paths", sweep, comparison_rows(found, resamples=100))
 
 
 def _compare(results: Results, lesson: dict[str, Any], place: int) -> None:
