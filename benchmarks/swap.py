@@ -57,16 +57,16 @@ async def measure(found: list[Weights], starts: int, swaps: int) -> tuple[list[f
         )
         began = time.monotonic()
         engine = VllmEngine(config)
-        await engine.take(first)  # the sweep's engine proves its first weights too
-        await engine.answer(first, PROMPTS, SAMPLING)
+        await engine.load_weights(first)  # the sweep's engine proves its first weights too
+        await engine.generate(first, PROMPTS, SAMPLING)
         started.append(time.monotonic() - began)
         if turn == starts - 1:
             for i in range(swaps):
                 state = found[(turn + 1 + i) % 2]
                 began = time.monotonic()
-                await engine.take(state)
+                await engine.load_weights(state)
                 swapped.append(time.monotonic() - began)
-                answers = await engine.answer(state, PROMPTS, SAMPLING)
+                answers = await engine.generate(state, PROMPTS, SAMPLING)
                 assert {a.held_state for a in answers} == {state.state_id}
         await engine.close()
     return started, swapped

@@ -44,7 +44,7 @@ from ..schedule.trial_worker import trial_trainable
 from ..schedule.tune_search import TrialSearcher, run_trials
 from ..serving.errors import error_summary
 from ..serving.fleet import Fleet
-from ..serving.reaper import guard
+from ..serving.reaper import start_reaper
 from ..serving.types import ScorerConfig
 from ..tasks.task import Task
 from .checkpoint_cleanup import CheckpointCleanup
@@ -117,7 +117,7 @@ class _Drive:
             tracker, self.trials, self._record_failures, sharing.take, self.slots
         )
         self.tidying = CheckpointCleanup(plan, tracker, results, sharing)
-        self.fleet = Fleet(guard())
+        self.fleet = Fleet(start_reaper())
         self.evaluator: Evaluator | None = None
         self.metrics = Metrics(tracker, self.gpu_hours)
         self._interrupted = self._unanswered = False
@@ -201,7 +201,7 @@ class _Drive:
             self.release.stopped.set()
             with contextlib.suppress(Exception):
                 await asyncio.shield(trial_trainable)
-            await fleet.shutdown()
+            await fleet.shut_down()
         if left := self.tidying.rest():
             self.display.say(left)
 
@@ -210,14 +210,14 @@ class _Drive:
         anew."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            for words in (*fleet.stragglers.late(), *self.release.silent()):
+            for words in (*fleet.stragglers.new_reports(), *self.release.silent()):
                 self.display.say(words)
             try:
                 nodes = await asyncio.to_thread(staying)
                 if nodes != self.nodes:
                     await self._adapt(nodes, evaluator, fleet)
             except Exception as e:  # what runs goes on; the next look may succeed
-                self.display.say(f"the cluster's nodes cannot be counted on anew: {words_of(e)}")
+                self.display.say(f"the cluster's nodes cannot be counted on anew: {error_summary(e)}")
 
     async def _adapt(self, nodes: tuple[Node, ...], evaluator: Evaluator, fleet: Fleet) -> None:
         before = {node.name for node in self.nodes}

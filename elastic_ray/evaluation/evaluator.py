@@ -24,7 +24,7 @@ from ..plan import (
     pairs_of,
 )
 from ..progress.tracker import ProgressTracker
-from ..serving.errors import words_of
+from ..serving.errors import error_summary
 from ..serving.types import Answer
 from .engine_slots import EngineSlots
 from .inference import InferenceRunner
@@ -276,7 +276,7 @@ class Evaluator:
                 return await self._runner.distances(group, question)
             answers = await self._runner.answers(group, question)
         except Exception as e:
-            self._tracker.request_failed(question, f"{_WORDS[question.kind]} failed: {words_of(e)}")
+            self._tracker.request_failed(question, f"{_WORDS[question.kind]} failed: {error_summary(e)}")
             return
         if not self._probes[question].scorer:
             self._tracker.request_closed(question)
@@ -289,16 +289,16 @@ class Evaluator:
         try:
             await self._judging.score(question, answers)
         except Exception as e:
-            self._tracker.request_failed(question, f"scoring failed: {words_of(e)}")
+            self._tracker.request_failed(question, f"scoring failed: {error_summary(e)}")
 
     def _give_up(self, kind: str, problem: BaseException) -> None:
         """The engine cannot be had: what waits for it is lost, with the reason. After `STARTS`
         such failures so is what would come: each costs as much as a start."""
         self._failures[kind] += 1
         while self._ready[kind]:
-            self._lose(self._ready[kind].popleft(), words_of(problem))
+            self._lose(self._ready[kind].popleft(), error_summary(problem))
         if self._failures[kind] >= STARTS:
-            self._broken[kind] = f"the engine cannot be had: {words_of(problem)}"
+            self._broken[kind] = f"the engine cannot be had: {error_summary(problem)}"
 
     def _lose(self, question: EvaluationRequest, why: str) -> None:
         self._tracker.request_failed(question, why)

@@ -27,6 +27,7 @@ from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
 from .types import (
     Answer,
+    CodedText,
     CodeLengthResult,
     DistanceResult,
     EngineConfig,
@@ -34,7 +35,6 @@ from .types import (
     Sampling,
     Score,
     ScorerConfig,
-    Text,
     Weights,
 )
 from .weight_lease import WeightLease
@@ -119,19 +119,19 @@ class EngineReplica:
     async def describe(self) -> dict[str, Any]:
         return {"engine": self._engine.version, "notice": self._engine.notice}
 
-    async def answer(
+    async def generate(
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
     ) -> Reply[Answer]:
         """Answers of that state; `CheckpointError` where its weights cannot be taken."""
-        return await self._holding(weights, lambda at: self._engine.answer(at, prompts, sampling))
+        return await self._holding(weights, lambda at: self._engine.generate(at, prompts, sampling))
 
-    async def measure(
-        self, weights: Weights, texts: Sequence[Text], window: int
+    async def code_lengths(
+        self, weights: Weights, texts: Sequence[CodedText], window: int
     ) -> Reply[CodeLengthResult]:
         """Code lengths by that state; errors as for answers."""
-        return await self._holding(weights, lambda at: self._engine.measure(at, texts, window))
+        return await self._holding(weights, lambda at: self._engine.code_lengths(at, texts, window))
 
-    async def compare(
+    async def distances(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
     ) -> Reply[DistanceResult]:
         """That state's distances from a reference, on the reference's answers; errors as for
@@ -140,7 +140,7 @@ class EngineReplica:
         if not isinstance(engine, TransformersEngine):
             raise EngineError(f"{engine.version} compares no states; transformers does")
         async with _local(reference) as known:
-            return await self._holding(weights, lambda at: engine.compare(at, known, answers))
+            return await self._holding(weights, lambda at: engine.distances(at, known, answers))
 
     async def _holding(
         self, weights: Weights, work: Callable[[Weights], Awaitable[list[T]]]
@@ -151,7 +151,7 @@ class EngineReplica:
             async def swap() -> None:
                 nonlocal swapping, swaps
                 began = time.monotonic()
-                await self._engine.take(here)
+                await self._engine.load_weights(here)
                 swapping, swaps = time.monotonic() - began, swaps + 1
 
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def words_of(error: Any) -> str:
+def error_summary(error: Any) -> str:
     """What an error says, in one line; Ray wraps what a replica raised."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]

@@ -16,9 +16,10 @@ from ..cluster.ray_cluster import gone
 from .applications import POLL, _Application, _call, _NodeGone, _placement, _run
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .errors import EngineError
-from .stragglers import TIMES, Stragglers
+from .stragglers import TIMES, StragglerDetector
 from .types import (
     Answer,
+    CodedText,
     CodeLengthResult,
     DistanceResult,
     EngineConfig,
@@ -26,9 +27,8 @@ from .types import (
     Sampling,
     Score,
     ScorerConfig,
-    Text,
     Weights,
-    joined,
+    merge_replies,
 )
 
 TRIES = 3
@@ -54,7 +54,7 @@ class Fleet:
         self._on: dict[str, dict[str | None, _Application]] = {}
         self._places: dict[str, Mapping[str, int]] = {}
         self._opening: set[str] = set()
-        self.stragglers = Stragglers()
+        self.stragglers = StragglerDetector()
         self._started = False
         self._starting = asyncio.Lock()
 
@@ -221,7 +221,7 @@ class Fleet:
             for name, here in self._on.items()
         }
 
-    async def ask(
+    async def generate(
         self,
         name: str,
         weights: Weights,
@@ -231,18 +231,23 @@ class Fleet:
     ) -> Reply[Answer]:
         """Answers of one state, in the order of prompts and samples."""
         return await self._in_parts(
-            name, "answer", "prompts", prompts, chunk, weights=weights, sampling=sampling
+            name, "generate", "prompts", prompts, chunk, weights=weights, sampling=sampling
         )
 
-    async def measure(
-        self, name: str, weights: Weights, texts: Sequence[Text], window: int, chunk: int = CHUNK
+    async def code_lengths(
+        self,
+        name: str,
+        weights: Weights,
+        texts: Sequence[CodedText],
+        window: int,
+        chunk: int = CHUNK,
     ) -> Reply[CodeLengthResult]:
         """One state's code lengths, in the order of texts; see `coding`."""
         return await self._in_parts(
-            name, "measure", "texts", texts, chunk, weights=weights, window=window
+            name, "code_lengths", "texts", texts, chunk, weights=weights, window=window
         )
 
-    async def compare(
+    async def distances(
         self,
         name: str,
         weights: Weights,
@@ -252,7 +257,7 @@ class Fleet:
     ) -> Reply[DistanceResult]:
         """One state's distances from another, on that one's answers; see `distances`."""
         return await self._in_parts(
-            name, "compare", "answers", answers, chunk, weights=weights, reference=reference
+            name, "distances", "answers", answers, chunk, weights=weights, reference=reference
         )
 
     async def score(self, name: str, texts: Sequence[str], chunk: int = CHUNK) -> Reply[Score]:
@@ -271,7 +276,7 @@ class Fleet:
         """Call `method` with `chunk` items at a time as `parameter`; the replies as one."""
         parts = [items[i : i + chunk] for i in range(0, len(items), chunk)]
         calls = (self._try(name, method, **{parameter: part}, **arguments) for part in parts)
-        return joined(await asyncio.gather(*calls))
+        return merge_replies(await asyncio.gather(*calls))
 
     async def _try(self, name: str, method: str, **arguments: Any) -> Any:
         from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
@@ -327,6 +332,6 @@ class Fleet:
         except TimeoutError as e:  # Serve goes on deleting; the sweep need not wait for it
             logging.getLogger(__name__).warning("%s", e)
 
-    async def shutdown(self) -> None:
+    async def shut_down(self) -> None:
         """End every deployment of this fleet; Serve itself may be another sweep's too."""
         await asyncio.gather(*(self.close(name) for name in list(self._on)))

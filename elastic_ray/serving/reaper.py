@@ -46,13 +46,13 @@ class Reaper:
         ray.kill(self._myself)
 
 
-def guard() -> str:
+def start_reaper() -> str:
     """Have what this driver starts end with it, however it ends; returns how the names of its
     applications must begin."""
     job = ray.get_runtime_context().get_job_id()
     prefix = f"elastic_ray-{job}"
     Reaper.options(  # type: ignore[attr-defined]
-        name=f"{prefix}-warden", namespace="elastic_ray", lifetime="detached"
+        name=f"{prefix}-reaper", namespace="elastic_ray", lifetime="detached"
     ).remote(job, prefix)
     return prefix
 

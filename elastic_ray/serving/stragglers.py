@@ -20,7 +20,7 @@ KNOWN = 5
 """Ends of a kind after which its median says something."""
 
 
-class Stragglers:
+class StragglerDetector:
     """Times pieces of work by kind; threads may share it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class Stragglers:
                 del self._out[number]
                 self._told.discard(number)
 
-    def late(self) -> list[str]:
+    def new_reports(self) -> list[str]:
         """What is late and has not been told yet, a line each."""
         found = []
         with self._lock:

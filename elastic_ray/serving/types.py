@@ -89,7 +89,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Text:
+class CodedText:
     """A text whose code length is measured; `prompt`, which may be empty, is given, not coded."""
 
     prompt: str
@@ -131,18 +131,18 @@ class Reply(Generic[T]):
 
     items: list[T]
     seconds: float
-    swapping: float = 0.0
+    swap_seconds: float = 0.0
     """Seconds of taking other weights first."""
     swaps: int = 0
     """How often that was."""
 
 
-def joined(replies: Sequence[Reply[T]]) -> Reply[T]:
+def merge_replies(replies: Sequence[Reply[T]]) -> Reply[T]:
     """The replies to the parts of one request, as one."""
     return Reply(
         [item for reply in replies for item in reply.items],
         sum(reply.seconds for reply in replies),
-        sum(reply.swapping for reply in replies),
+        sum(reply.swap_seconds for reply in replies),
         sum(reply.swaps for reply in replies),
     )
 

@@ -207,8 +207,8 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
         return naive(whole(models[reference], tokens), whole(models[state], tokens)).mean(axis=1)
 
     async def compared(state: str, reference: str) -> list[DistanceResult]:
-        await engine.take(weights[state])
-        return await engine.compare(weights[state], weights[reference], SAID)
+        await engine.load_weights(weights[state])
+        return await engine.distances(weights[state], weights[reference], SAID)
 
     for state, reference in (("student", "teacher"), ("other", "teacher"), ("other", "student")):
         found = asyncio.run(compared(state, reference))
@@ -221,7 +221,7 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
     for each in asyncio.run(compared("teacher", "teacher")):
         assert [each.distances[metric] for metric in ("kl", "js", "tv")] == [0, 0, 0]
     with pytest.raises(EngineError, match="asked of student, but the engine holds teacher"):
-        asyncio.run(engine.compare(weights["student"], weights["teacher"], SAID))
+        asyncio.run(engine.distances(weights["student"], weights["teacher"], SAID))
 
 
 def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
     assert tokens is not None
 
     async def compared(state: Weights, reference: Weights) -> DistanceResult:
-        await engine.take(state)
-        return (await engine.compare(state, reference, SAID[:1]))[0]
+        await engine.load_weights(state)
+        return (await engine.distances(state, reference, SAID[:1]))[0]
 
     for (state, model), (reference, wanted) in (
         ((adapted, laid), (teacher, other)),
@@ -267,10 +267,10 @@ def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
     engine = TransformersEngine(
         EngineConfig("p", "transformers", str(folder), None, "one", "float32", 64)
     )
-    asyncio.run(engine.take(weights))
+    asyncio.run(engine.load_weights(weights))
     other = Weights("two", str(folder), checksum="0" * 64)
     with pytest.raises(CheckpointError, match="its weights are not those on record"):
-        asyncio.run(engine.compare(weights, other, SAID))
+        asyncio.run(engine.distances(weights, other, SAID))
 
 
 @pytest.mark.parametrize(("length", "start"), [(1, 1), (5, 0), (5, 5)])

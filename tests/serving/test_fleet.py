@@ -98,7 +98,7 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
         opening = asyncio.ensure_future(fleet._open(CONFIG, lambda *_: Stuck.bind()))
         await soon(gone=False)
         await asyncio.sleep(3)
-        (line,) = fleet.stragglers.late()
+        (line,) = fleet.stragglers.new_reports()
         assert "the start of test-stuck has taken" in line
         opening.cancel()
         with suppress(asyncio.CancelledError):

@@ -18,9 +18,9 @@ from ray.util import placement_group_table
 DRIVER = """
 import os, sys, time
 import ray
-from elastic_ray.serving.warden import guard
+from elastic_ray.serving.reaper import start_reaper
 ray.init(address=sys.argv[1], log_to_driver=False)
-prefix = guard()
+prefix = start_reaper()
 
 @ray.remote(num_cpus=0)
 class Controller:
@@ -55,7 +55,7 @@ def soon(come: Callable[[], bool]) -> None:
 
 def is_guarded(prefix: str) -> bool:
     named = ray.util.list_named_actors(all_namespaces=True)
-    return any(each["name"] == f"{prefix}-warden" for each in named)
+    return any(each["name"] == f"{prefix}-reaper" for each in named)
 
 
 def test_what_killed_processes_asked_for_is_free_again(cluster: str) -> None:

@@ -27,7 +27,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from elastic_ray.serving.engines.score_model import as_classifier, is_score_model
 from elastic_ray.serving.engines.scorer import make_scorer_backend
-from elastic_ray.serving.engines.vllm_engine import vllm_environment, why_no_vllm
+from elastic_ray.serving.engines.vllm_engine import vllm_environment, vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import ScorerConfig
 from elastic_ray.tasks.dialogue import asked
@@ -105,8 +105,8 @@ def lengths(folder: Path) -> set[int]:
 def served(folder: Path, sentiment: Path) -> dict[str, dict[str, list[float]]]:
     """What vLLM says of the texts by scorer: all at once, in small batches of mixed lengths, and
     one at a time."""
-    if why_no_vllm() is not None:
-        pytest.skip(f"vLLM cannot be had here: {why_no_vllm()}")
+    if vllm_unavailable_reason() is not None:
+        pytest.skip(f"vLLM cannot be had here: {vllm_unavailable_reason()}")
     code = f"""
 import asyncio, json, sys
 from pathlib import Path

@@ -32,17 +32,17 @@ from transformers import (
 from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.serving.engines.scorer import make_scorer_backend
 from elastic_ray.serving.engines.transformers_engine import TransformersEngine
-from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS, why_no_vllm
+from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS, vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.types import (
     Answer,
+    CodedText,
     CodeLengthResult,
     EngineConfig,
     Sampling,
     Score,
     ScorerConfig,
-    Text,
     Weights,
 )
 from elastic_ray.spec import Init
@@ -50,7 +50,8 @@ from elastic_ray.tasks.registry import load_task
 from elastic_ray.training.start_states import config_of
 
 pytestmark = pytest.mark.skipif(
-    why_no_vllm() is not None, reason=f"vLLM cannot be had here: {why_no_vllm()}"
+    vllm_unavailable_reason() is not None,
+    reason=f"vLLM cannot be had here: {vllm_unavailable_reason()}",
 )
 
 STATES = ("a", "b", "c")
@@ -149,11 +150,11 @@ TEXTS = [e.response for e in load_task("reviews").pool("positive")[:20]] + [
 
 
 WINDOW = 24
-CODED = [Text("", e.response) for e in load_task("reviews").texts("pretrain", 8)] + [
-    Text("", ""),
-    Text("", "the film is good . " * 30),  # longer than the engine's context
-    Text("the film is", "good and the acting is never dull . " * 5),
-    Text("", "words it does not know"),
+CODED = [CodedText("", e.response) for e in load_task("reviews").texts("pretrain", 8)] + [
+    CodedText("", ""),
+    CodedText("", "the film is good . " * 30),  # longer than the engine's context
+    CodedText("the film is", "good and the acting is never dull . " * 5),
+    CodedText("", "words it does not know"),
 ]
 
 
@@ -196,7 +197,7 @@ async def serve_all(root: Path) -> Served:
         served.refused["too long"] = await refusal(
             fleet, weights["a"], Sampling(1, 62, 0.0, 0, 1.0, 0)
         )
-        reply = await fleet.ask("engine", weights["b"], MANY, Sampling(1, 2, 1.0, 30, 0.9, 0))
+        reply = await fleet.generate("engine", weights["b"], MANY, Sampling(1, 2, 1.0, 30, 0.9, 0))
         served.many = reply.items
         kill_engine()
         served.after_death = await ask(fleet, weights["c"], GREEDY)
@@ -206,18 +207,18 @@ async def serve_all(root: Path) -> Served:
         await fleet.open_scorer(share)
         served.scores["share"] = (await fleet.score(share.name, TEXTS, chunk=7)).items
     finally:
-        await fleet.shutdown()
+        await fleet.shut_down()
     return served
 
 
 async def ask(fleet: Fleet, weights: Weights, sampling: Sampling, chunk: int = 512) -> list[Answer]:
-    reply = await fleet.ask("engine", weights, PROMPTS, sampling, chunk)
+    reply = await fleet.generate("engine", weights, PROMPTS, sampling, chunk)
     assert reply.seconds > 0
     return reply.items
 
 
 async def lengths_of(fleet: Fleet, weights: Weights) -> list[CodeLengthResult]:
-    return (await fleet.measure("engine", weights, CODED, WINDOW, chunk=5)).items
+    return (await fleet.code_lengths("engine", weights, CODED, WINDOW, chunk=5)).items
 
 
 async def refusal(fleet: Fleet, weights: Weights, sampling: Sampling) -> str:
@@ -371,8 +372,8 @@ def test_the_transformers_engine_gives_the_same_greedy_answers(served: Served) -
         engine = TransformersEngine(config)
         found = {}
         for name in ("a", "lora", "c", "a"):
-            await engine.take(served.weights[name])
-            found[name] = await engine.answer(served.weights[name], PROMPTS, GREEDY)
+            await engine.load_weights(served.weights[name])
+            found[name] = await engine.generate(served.weights[name], PROMPTS, GREEDY)
         return found
 
     for name, answers in asyncio.run(ask()).items():
@@ -387,12 +388,12 @@ def test_the_transformers_engine_gives_the_same_code_lengths(served: Served) -> 
         engine = TransformersEngine(config)
         found = {}
         for name in ("a", "lora", "c"):
-            await engine.take(served.weights[name])
-            found[name] = await engine.measure(served.weights[name], CODED, WINDOW)
+            await engine.load_weights(served.weights[name])
+            found[name] = await engine.code_lengths(served.weights[name], CODED, WINDOW)
         with pytest.raises(EngineError, match="window is 64; the context is 64"):
-            await engine.measure(served.weights["c"], CODED, 64)
+            await engine.code_lengths(served.weights["c"], CODED, 64)
         with pytest.raises(EngineError, match="text 10: its prompt takes 4 tokens"):
-            await engine.measure(served.weights["c"], CODED, 4)
+            await engine.code_lengths(served.weights["c"], CODED, 4)
         return found
 
     for name, lengths in asyncio.run(measure()).items():

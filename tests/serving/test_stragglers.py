@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_ray.serving.stragglers import KNOWN, LEAST, TIMES, Stragglers
+from elastic_ray.serving.stragglers import KNOWN, LEAST, TIMES, StragglerDetector
 
 
 class Clock:
@@ -19,7 +19,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def ended(stragglers: Stragglers, clock: Clock, kind: str, *seconds: float) -> None:
+def ended(stragglers: StragglerDetector, clock: Clock, kind: str, *seconds: float) -> None:
     for each in seconds:
         with stragglers.timing(kind, "x"):
             clock.now += each
@@ -27,41 +27,41 @@ def ended(stragglers: Stragglers, clock: Clock, kind: str, *seconds: float) -> N
 
 @pytest.mark.parametrize("usual", [1.0, LEAST])
 def test_what_is_late_is_told_once(clock: Clock, usual: float) -> None:
-    stragglers = Stragglers(clock)
+    stragglers = StragglerDetector(clock)
     ended(stragglers, clock, "answer", *[usual] * KNOWN)
     with stragglers.timing("answer", "state abc"):
         clock.now += max(LEAST, TIMES * usual) - 1
-        assert stragglers.late() == []
+        assert stragglers.new_reports() == []
         clock.now += 2
-        (line,) = stragglers.late()
+        (line,) = stragglers.new_reports()
         assert "answer state abc" in line and f"others took {usual:.1f} s" in line
         clock.now += 1000
-        assert stragglers.late() == []
+        assert stragglers.new_reports() == []
     with stragglers.timing("answer", "another"):
         clock.now += 10_000
-        assert len(stragglers.late()) == 1
+        assert len(stragglers.new_reports()) == 1
 
 
 def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
-    stragglers = Stragglers(clock)
+    stragglers = StragglerDetector(clock)
     ended(stragglers, clock, "score", *[0.1] * KNOWN)
     for _ in range(KNOWN):
         with pytest.raises(ValueError), stragglers.timing("answer", "x"):
             raise ValueError
     with stragglers.timing("answer", "state abc"):
         clock.now += 10_000
-        assert stragglers.late() == []
+        assert stragglers.new_reports() == []
 
 
 def test_what_has_no_likes_yet_is_late_by_what_is_usual(clock: Clock) -> None:
-    stragglers = Stragglers(clock)
+    stragglers = StragglerDetector(clock)
     with stragglers.timing("start of an engine", "m", usual=100.0):
         clock.now += TIMES * 100 - 1
-        assert stragglers.late() == []
+        assert stragglers.new_reports() == []
         clock.now += 1
-        (line,) = stragglers.late()
+        (line,) = stragglers.new_reports()
         assert "start of an engine m" in line and "100 s are usual" in line
     ended(stragglers, clock, "start of an engine", *[1000.0] * KNOWN)
     with stragglers.timing("start of an engine", "m", usual=100.0):
         clock.now += TIMES * 1000 - 1
-        assert stragglers.late() == [], "known is better than usual"
+        assert stragglers.new_reports() == [], "known is better than usual"

@@ -18,7 +18,7 @@ from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.results.store import Results
 from elastic_ray.serving.engines.next_token import Predictor
 from elastic_ray.serving.engines.transformers_engine import TransformersEngine
-from elastic_ray.serving.types import EngineConfig, Text, Weights
+from elastic_ray.serving.types import CodedText, EngineConfig, Weights
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.tokenizers import byte_pairs
@@ -125,9 +125,9 @@ def test_the_size_is_the_measured_code_length(
         engine = TransformersEngine(config)
         engine._longest = POSITIONS + 1  # a token after the window, which this engine never reads
         weights = Weights(state, place, None, checkpoint_checksum(place))
-        await engine.take(weights)
-        asked = [Text("", text) for text in texts]
-        return [m.bits for m in await engine.measure(weights, asked, models[state].window)]
+        await engine.load_weights(weights)
+        asked = [CodedText("", text) for text in texts]
+        return [m.bits for m in await engine.code_lengths(weights, asked, models[state].window)]
 
     for text, bits in zip(texts, asyncio.run(measure()), strict=True):
         size = len(compress(text.encode(), models[state]).code)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import EngineError
-from ..types import CodeLengthResult, Text
+from ..types import CodedText, CodeLengthResult
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Window:
     given: int
 
 
-def windows(tokenizer: Any, texts: Sequence[Text], size: int, longest: int) -> list[Window]:
+def windows(tokenizer: Any, texts: Sequence[CodedText], size: int, longest: int) -> list[Window]:
     """The texts' windows of at most `size` tokens, in order.
 
     `EngineError` where the engine's context `longest` holds no such window, a prompt leaves no room
@@ -61,7 +61,7 @@ def windows(tokenizer: Any, texts: Sequence[Text], size: int, longest: int) -> l
 
 
 def measured(
-    texts: Sequence[Text], parts: Sequence[Window], read: Sequence[tuple[float, str]]
+    texts: Sequence[CodedText], parts: Sequence[Window], read: Sequence[tuple[float, str]]
 ) -> list[CodeLengthResult]:
     """The texts' code lengths from what was read of each window: nats, and the state held."""
     nats, tokens = [0.0] * len(texts), [0] * len(texts)

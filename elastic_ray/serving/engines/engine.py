@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import EngineError
-from ..types import Answer, CodeLengthResult, EngineConfig, Sampling, Text, Weights
+from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .context import Prompts
-from .vllm_engine import VllmEngine, why_no_vllm
+from .vllm_engine import VllmEngine, vllm_unavailable_reason
 
 if TYPE_CHECKING:
     pass
@@ -24,16 +24,18 @@ class Engine(Protocol):
     version: str
     notice: str | None
 
-    async def take(self, weights: Weights) -> None:
+    async def load_weights(self, weights: Weights) -> None:
         """Hold the full weights of `weights`; only while no request is in flight."""
         ...
 
-    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+    async def generate(
+        self, weights: Weights, prompts: Prompts, sampling: Sampling
+    ) -> list[Answer]:
         """Answers in the order of prompts, then samples."""
         ...
 
-    async def measure(
-        self, weights: Weights, texts: Sequence[Text], size: int
+    async def code_lengths(
+        self, weights: Weights, texts: Sequence[CodedText], size: int
     ) -> list[CodeLengthResult]:
         """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
         ...
@@ -51,7 +53,7 @@ def make_engine(config: EngineConfig) -> Engine:
 
     if config.kind == "transformers":
         return TransformersEngine(config)
-    missing = why_no_vllm()
+    missing = vllm_unavailable_reason()
     if missing is None:
         return VllmEngine(config)
     if config.kind == "vllm":

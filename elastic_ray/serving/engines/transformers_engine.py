@@ -14,7 +14,15 @@ from typing import Any
 
 from ...checkpoints.files import CheckpointError, checkpoint_checksum
 from ..errors import EngineError
-from ..types import Answer, CodeLengthResult, DistanceResult, EngineConfig, Sampling, Text, Weights
+from ..types import (
+    Answer,
+    CodedText,
+    CodeLengthResult,
+    DistanceResult,
+    EngineConfig,
+    Sampling,
+    Weights,
+)
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
 from .distances import METRICS, of_texts, tokens_of
@@ -51,7 +59,7 @@ class TransformersEngine:
         self._reference: tuple[Weights, Any] | None = None
         self._lock = threading.Lock()
 
-    async def take(self, weights: Weights) -> None:
+    async def load_weights(self, weights: Weights) -> None:
         await asyncio.to_thread(self._take, weights)
 
     def _take(self, weights: Weights) -> None:
@@ -88,7 +96,9 @@ class TransformersEngine:
             raise CheckpointError(f"state {weights.held}: {type(e).__name__}: {e}") from None
         return model.to(self._device).eval()
 
-    async def answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+    async def generate(
+        self, weights: Weights, prompts: Prompts, sampling: Sampling
+    ) -> list[Answer]:
         return await asyncio.to_thread(self._answer, weights, prompts, sampling)
 
     def _answer(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
@@ -99,13 +109,13 @@ class TransformersEngine:
                 answers += self._batch(model, rows[start : start + ROWS], sampling, held)
         return answers
 
-    async def measure(
-        self, weights: Weights, texts: Sequence[Text], size: int
+    async def code_lengths(
+        self, weights: Weights, texts: Sequence[CodedText], size: int
     ) -> list[CodeLengthResult]:
         return await asyncio.to_thread(self._measure, weights, texts, size)
 
     def _measure(
-        self, weights: Weights, texts: Sequence[Text], size: int
+        self, weights: Weights, texts: Sequence[CodedText], size: int
     ) -> list[CodeLengthResult]:
         parts = windows(self._tokenizer, texts, size, self._longest)
         read: list[tuple[float, str]] = []
@@ -115,7 +125,7 @@ class TransformersEngine:
                 read += [(nats, held) for nats in self._read(model, some)]
         return measured(texts, parts, read)
 
-    async def compare(
+    async def distances(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
     ) -> list[DistanceResult]:
         """The state's distances from `reference` on that one's `answers`, in order; those that

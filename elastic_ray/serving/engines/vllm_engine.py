@@ -125,7 +125,9 @@ class VllmEngine:
         finally:
             await self._llm.resume_generation()
 
-    async def generate(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
+    async def generate(
+        self, weights: Weights, prompts: Prompts, sampling: Sampling
+    ) -> list[Answer]:
         lora = await self._adapter(weights) if weights.adapter else None
         jobs = [
             self._one(index, prompt, sample, sampling, lora)

@@ -146,8 +146,8 @@ def _tracker(module) -> None:
 
 def _plain_engine(module) -> None:
     around(module.TransformersEngine, "__init__", before="engine.starting")
-    around(module.TransformersEngine, "take", before="engine.before")
-    around(module.TransformersEngine, "answer", before="engine.during", after="engine.after")
+    around(module.TransformersEngine, "load_weights", before="engine.before")
+    around(module.TransformersEngine, "generate", before="engine.during", after="engine.after")
 
 
 def _scorer(module) -> None:
