@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from elastic_ray.analysis.formatting import compact, count, number
+from elastic_ray.analysis.formatting import format_compact, format_count, format_number
 
 from .findings import Findings, Row
 
@@ -109,7 +109,7 @@ def _data(found: Findings) -> list[str]:
 
 def _sizes(found: Findings) -> list[str]:
     def of(name: str) -> str:
-        return _and(count(v) for v in sorted({c[name] for c in found.cells} - {None}))
+        return _and(format_count(v) for v in sorted({c[name] for c in found.cells} - {None}))
 
     fine = [c for c in found.cells if c["positive"]]
     said = [
@@ -134,7 +134,7 @@ def _lessons(found: Findings) -> list[str]:
     inverse = [row for row in found.lessons if row["direction"] == "inverse"]
     sizes = {(row["k"], row["teacher_positive"]) for row in inverse}
     sizes |= {(row["l"], row["student_positive"]) for row in inverse}
-    slices = _and(f"{number} is {count(size)}" for number, size in sorted(sizes))
+    slices = _and(f"{number} is {count(size)}" for format_number, size in sorted(sizes))
     asked = (found.spec or {}).get("lessons")
     if not asked or found.spec is None:
         return [f"Slices, in positive examples: {slices}.", f"Students: {NOT_RECORDED}."]
@@ -210,7 +210,7 @@ def _plain(value: Any) -> str:
         return " / ".join(map(_plain, value))
     if isinstance(value, float):
         return f"{value:g}"
-    return count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return format_count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _and(words: Iterable[str]) -> str:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ..spec import CORPORA
 from .source import Source, Table
 from .subsets import selection
-from .task import CORPORA, POOLS, Example, TaskError, check_pool, first, first_texts, normal
+from .task import POOLS, Example, TaskError, check_pool, first, first_texts, normal
 from .tokenizers import byte_pairs, check_vocabulary
 
 if TYPE_CHECKING:

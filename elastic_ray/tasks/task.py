@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..spec import CORPORA
 from .subsets import below
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 POOLS = ("pretrain", "positive", "negative", "scorer")
-CORPORA = ("pretrain", "positive", "negative")
-"""The distributions of text that the models are taught, each with held-out texts of its own."""
 SHORTEST, LONGEST = 2, 8
 """Tokens of a prompt cut from a held-out review (paper, section 3.4.1)."""
 

@@ -19,11 +19,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..spec import CORPORA
 from .joint import normalise_rates
 from .rates import Floats
 
-KINDS = ("pretrain", "positive", "negative")
-"""The distributions of D1, D2 and D3, in this order."""
 UNIFORM = 8.0
 """Bits per byte of the code that knows nothing of the texts."""
 LEVEL = 0.95
@@ -111,14 +110,14 @@ def gather(rows: Iterable[Mapping[str, Any]]) -> list[Coded]:
 
 def _coded(curve: _Curve, places: Mapping[Any, Mapping[int, tuple[float, float]]]) -> Coded | None:
     whole = {(seed, size) for seed, size, _ in places}
-    whole = {at for at in whole if all((*at, kind) in places for kind in KINDS)}
+    whole = {at for at in whole if all((*at, kind) in places for kind in CORPORA)}
     seeds = sorted({seed for seed, size in whole if size == 0})
     sizes = sorted({size for _, size in whole})
     sizes = [size for size in sizes if all((seed, size) in whole for seed in seeds)]
     if not seeds or len(sizes) < 2:
         return None
     bits, lengths = [], []
-    for kind in KINDS:
+    for kind in CORPORA:
         texts = sorted(places[seeds[0], 0, kind])
         every = [[places[seed, size, kind] for size in sizes] for seed in seeds]
         if any(sorted(here) != texts for row in every for here in row):

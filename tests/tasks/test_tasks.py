@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elastic_ray.spec import CORPORA
 from elastic_ray.tasks.grammar import CONSISTENCY, review, vocabulary
 from elastic_ray.tasks.imdb import mixed
 from elastic_ray.tasks.imdb_files import clean, read_folder
@@ -27,7 +28,6 @@ from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.reviews import HELD_OUT, SIZES
 from elastic_ray.tasks.subsets import selection
 from elastic_ray.tasks.task import (
-    CORPORA,
     POOLS,
     Example,
     HeldOut,

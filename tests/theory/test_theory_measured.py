@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from elastic_ray.theory import MeasuredError, gather, measure, normalise_rates
-from elastic_ray.theory.measured import KINDS
+from elastic_ray.spec import CORPORA
 from elastic_ray.theory.prediction import predict
 
 SIZES = (0, 10, 40)
@@ -20,12 +20,12 @@ def rows(rate: Any, noise: float = 0.0, seeds: int = 2, **at: Any) -> list[dict[
     """Rows of the view; `rate(kind, negative)` is in bits per byte, texts are of many lengths."""
     rng = np.random.default_rng(3)
     key = {"sweep": "s", "task": "t", "model": "m", "pretrain": 1000, "positive": 100, **at}
-    lengths = {kind: rng.integers(20, 200, TEXTS) for kind in KINDS}
-    own = {kind: rng.normal(1, 0.2, TEXTS) for kind in KINDS}
+    lengths = {kind: rng.integers(20, 200, TEXTS) for kind in CORPORA}
+    own = {kind: rng.normal(1, 0.2, TEXTS) for kind in CORPORA}
     found = []
     for seed in range(seeds):
         for negative in SIZES:
-            for kind in KINDS:
+            for kind in CORPORA:
                 for i, (length, factor) in enumerate(zip(lengths[kind], own[kind], strict=True)):
                     bits = rate(kind, negative) * length * (factor if noise else 1)
                     bits += noise * length * rng.normal()
@@ -51,7 +51,7 @@ def test_rates_changes_and_ratios_are_the_planted_ones() -> None:
     points = measure(curve, resamples=100)
     assert [p.l for p in points] == [0, 0.1, 0.4]
     for point in points:
-        expected = [planted(kind, point.negative) for kind in KINDS]
+        expected = [planted(kind, point.negative) for kind in CORPORA]
         assert [r.value for r in point.rate] == pytest.approx(expected)
         assert [r.low for r in point.rate] == pytest.approx(expected), "no noise, no width"
         gamma = normalise_rates(expected, [10.0, 1.0, point.l], 8.0)
