@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from elastic_ray.analysis.formatting import format_compact, format_count, format_number
+from elastic_ray.spec import STAGES
 
 from .findings import Findings, Row
-
-STAGES = ("pretrain", "instruct", "positive", "negative")
 
 NOT_RECORDED = "not on record (the sweep ran before sweeps recorded what they ask for)"
 

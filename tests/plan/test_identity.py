@@ -173,11 +173,15 @@ def ids(plan: Plan) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", ["0", "1", "4242"])
 def test_ids_are_equal_in_every_process(seed: str, tmp_path: Path) -> None:
-    code = "import json, test_states; print(json.dumps(test_states.ids(test_states.sample())))"
+    code = "import json, test_identity as t; print(json.dumps(t.ids(t.sample())))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, TESTS, TESTS.parent / "support")))},
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, TESTS, TESTS.parent / "support"))),
+        },
         capture_output=True,
         text=True,
         timeout=120,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from elastic_ray.theory import MeasuredError, gather, measure, normalise_rates
 from elastic_ray.spec import CORPORA
+from elastic_ray.theory import MeasuredError, gather, measure, normalise_rates
 from elastic_ray.theory.prediction import predict
 
 SIZES = (0, 10, 40)
