@@ -102,7 +102,7 @@ def work(config: dict[str, Any]) -> None:
 
     time.sleep(WORK_SECONDS)
     # A ladder's id is its last state's; here it has no other.
-    tune.report({"recorded": config.get("ladders", []), "worked": WORK_SECONDS})
+    tune.report({"recorded": config.get("ladders", []), "train_seconds": WORK_SECONDS})
 
 
 def ours(trials: int, concurrent: int) -> tuple[Taken, list[float]]:
@@ -122,12 +122,12 @@ def plain(trials: int, concurrent: int) -> Taken:
     """What Ray Tune takes by itself."""
     from ray import tune
 
-    from elastic_ray.schedule.tune_search import WAITING
+    from elastic_ray.schedule.tune_search import TRIAL_RESOURCES
 
     watch = Stopwatch()
     with tempfile.TemporaryDirectory(prefix="elastic_ray-plain-") as scratch:
         found = tune.Tuner(
-            tune.with_resources(work, WAITING),
+            tune.with_resources(work, TRIAL_RESOURCES),
             tune_config=tune.TuneConfig(
                 num_samples=trials, max_concurrent_trials=concurrent, reuse_actors=True
             ),
@@ -154,7 +154,9 @@ def alone(trials: int) -> Taken:
             assert suggested == release.FINISHED and named == trials
             return watch.taken()
         first = next(iter(running))
-        release.on_trial_result(first, {"recorded": running.pop(first)["ladders"], "worked": 0.0})
+        release.on_trial_result(
+            first, {"recorded": running.pop(first)["ladders"], "train_seconds": 0.0}
+        )
         release.on_trial_complete(first)
 
 

@@ -210,7 +210,7 @@ class _Drive:
         anew."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            for words in (*fleet.stragglers.new_reports(), *self.release.silent()):
+            for words in (*fleet.stragglers.new_reports(), *self.release.silent_trials()):
                 self.display.say(words)
             try:
                 nodes = await asyncio.to_thread(staying)
@@ -223,7 +223,7 @@ class _Drive:
         before = {node.name for node in self.nodes}
         now = {node.name for node in nodes}
         self.layout = adapt(self.layout, nodes, self.plan.spec.resources, self.work)
-        self.slots.become(self.layout.trainer_slots)
+        self.slots.replace(self.layout.trainer_slots)
         self.display.trainers(self.layout.trainers)
         engines = sum(len(slot.replicas) for slot in self.layout.engine_slots)
         self.display.say(
@@ -308,7 +308,7 @@ class _Drive:
     async def _look(self) -> None:
         """See what others have recorded, and say so once where the results do not answer."""
         try:
-            await asyncio.to_thread(self.sharing.look, self.release.again)
+            await asyncio.to_thread(self.sharing.look, self.release.requeue_postponed)
         except (ResultsError, OSError) as e:  # asked again at the next look
             if not self._unanswered:
                 self.display.say(f"the results do not answer, what needs them waits: {e}")

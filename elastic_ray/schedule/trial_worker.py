@@ -1,9 +1,9 @@
-"""A trial's own process under Ray Tune: has a worker group train, passes on what that reports.
+"""The function that Ray Tune runs for each trial: starts a worker group and forwards its reports.
 
-Tune's own way to do so (`TuneReportCallback`, Ray 2.60) can stop for good: where the last report of
-the workers is still on its way while the function ends, which needs a driver that is busy for a
-second, the thread that hands results to Tune waits for itself. Here the function itself hands them
-on, and ends after the last.
+It replaces Tune's own `TuneReportCallback`, which can deadlock (Ray 2.60): if the last report of
+the workers is still on its way while the function ends, which takes a driver that is busy for a
+second, the thread that hands results to Tune waits for itself. Here the function forwards the
+reports itself and returns after the last one.
 """
 
 from __future__ import annotations
@@ -23,65 +23,67 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ..cluster.ray_cluster import gone
 from ..training.job import TrainJob
 
-LOOK = 5.0
-"""Seconds between looks whether the nodes are alive."""
-POLL = 0.5
-"""Seconds within which the end of the training is noticed."""
+NODE_CHECK_INTERVAL = 5.0
+"""Seconds between checks that the workers' nodes are alive."""
+QUEUE_POLL_INTERVAL = 0.5
+"""Seconds to wait for a report before checking whether the training has ended."""
 
 
 def trial_trainable(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
-    """What a trial does: train its ladders. `jobs` holds, by task, the job with all its ladders; a
-    trial takes its own from it, so that Tune's configs stay tiny."""
-    trial: Callable[[dict[str, Any]], None] = tune.with_parameters(_trial, jobs=dict(jobs))
-    return trial
+    """Return the trainable for Ray Tune, which trains the ladders that a trial's config names.
+
+    `jobs` maps each task to the job with all its ladders. Ray ships it once, so a trial's config
+    holds ids only.
+    """
+    trainable: Callable[[dict[str, Any]], None] = tune.with_parameters(_run_trial, jobs=dict(jobs))
+    return trainable
 
 
-def _trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
-    """A worker group that walks the trial's ladders."""
-    here = ray.get_runtime_context().get_node_id()
-    tune.report({"node": here})
-    job, wanted = jobs[config["task"]], set(config["ladders"])
-    ladders = tuple(ladder for ladder in job.ladders if ladder.id in wanted)
+def _run_trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
+    """Train the ladders of a trial, whose `config` is `TrialSearcher.suggest`'s."""
+    own_node = ray.get_runtime_context().get_node_id()
+    tune.report({"node": own_node})
+    job, ids = jobs[config["task"]], set(config["ladders"])
+    ladders = tuple(ladder for ladder in job.ladders if ladder.id in ids)
     job = replace(job, trial=config["trial"], ladders=ladders, nodes=tuple(config["nodes"]))
-    beside = NodeAffinitySchedulingStrategy(here, soft=False)
-    told = Queue(1, actor_options={"num_cpus": 0, "scheduling_strategy": beside})
+    same_node = NodeAffinitySchedulingStrategy(own_node, soft=False)
+    queue = Queue(1, actor_options={"num_cpus": 0, "scheduling_strategy": same_node})
     ended = threading.Event()
-    watching = threading.Thread(target=_end_with, args=(job.nodes, ended), daemon=True)
-    watching.start()
+    threading.Thread(target=_exit_if_node_dies, args=(job.nodes, ended), daemon=True).start()
     try:
-        for report in _reports(job, told):
+        for report in _reports(job, queue):
             tune.report(report)
     finally:
         ended.set()
 
 
-def _reports(job: TrainJob, told: Queue) -> Iterator[dict[str, Any]]:
-    """Train; what the workers report meanwhile, and at last what ended them, if something did."""
+def _reports(job: TrainJob, queue: Queue) -> Iterator[dict[str, Any]]:
+    """Run the worker group and yield its reports; at last its error as `crash`, if it had one."""
     from ..training.report_callback import ReportCallback
-    from ..training.worker_group import train
+    from ..training.worker_group import run_worker_group
 
-    crashes: list[str] = []
+    errors: list[str] = []
 
-    def work() -> None:
+    def run() -> None:
         try:
-            train(job, callbacks=[ReportCallback(told)])
+            run_worker_group(job, callbacks=[ReportCallback(queue)])
         except Exception as e:
-            crashes.append(f"{type(e).__name__}: {e}"[:2000])
+            errors.append(f"{type(e).__name__}: {e}"[:2000])
 
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    while worker.is_alive() or not told.empty():
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive() or not queue.empty():
         with contextlib.suppress(Empty):
-            yield told.get(timeout=POLL)
-    yield from ({"crash": crash} for crash in crashes)
+            yield queue.get(timeout=QUEUE_POLL_INTERVAL)
+    yield from ({"crash": error} for error in errors)
 
 
-def _end_with(nodes: Sequence[str], ended: threading.Event) -> None:
-    """End this process if one of the nodes is dead, and `ended` is not set.
+def _exit_if_node_dies(nodes: Sequence[str], ended: threading.Event) -> None:
+    """Exit this process if one of the nodes is dead and `ended` is not set.
 
-    Ray Train would go on trying for minutes to start workers there. Its controller ends with this
+    Otherwise Ray Train would try for minutes to start workers there. Its controller ends with this
     process.
     """
-    while not ended.wait(LOOK):
-        if gone(nodes, leaving=False) and not ended.wait(LOOK):
+    while not ended.wait(NODE_CHECK_INTERVAL):
+        if gone(nodes, leaving=False) and not ended.wait(NODE_CHECK_INTERVAL):
             os._exit(1)

@@ -159,7 +159,7 @@ class LadderTrainer:
         if due:
             # "done" would tell Tune that the trial is.
             failed = list(self._failed.items())
-            said = {**words, "recorded": self._done, "failed": failed, "worked": self._worked}
+            said = {**words, "recorded": self._done, "failed": failed, "train_seconds": self._worked}
             self._report(said)
             self._done, self._failed, self._reported = [], {}, time.monotonic()
             self.leaving = self.leaving or self._noticed()
@@ -170,7 +170,7 @@ class LadderTrainer:
             f"training {ladder.stage.kind} {examples:,}/{ladder.examples:,} "
             f"from {ladder.parent_id[:8]} (seed {ladder.stage.seed})"
         )
-        return {"ladder": ladder.id, "examples": examples, "words": words}
+        return {"ladder": ladder.id, "examples": examples, "message": words}
 
     def _take(self, run: Trainer, ladder: Ladder, rung: Rung, wanted: bool) -> str | None:
         """Save and record a rung; the error in words, if it cannot be."""
@@ -240,4 +240,4 @@ def walk(config: Mapping[str, Any]) -> None:
     for ladder in job.ladders:
         if not climber.leaving:
             climber.climb(ladder)
-    climber.tell({"left": True} if climber.leaving else {}, at_once=True)
+    climber.tell({"preempted": True} if climber.leaving else {}, at_once=True)

@@ -20,7 +20,7 @@ STARTS_IN_VAIN = 10
 there; a node that is gone would be waited for in vain."""
 
 
-def train(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
+def run_worker_group(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
     """Train all ladders of the job; what comes of each is in the results, not returned.
 
     Raises what ended the worker group, if something did: a ladder that fails does not.

@@ -163,7 +163,7 @@ def test_results_that_do_not_answer_are_told_once() -> None:
 
     drive = SimpleNamespace(
         sharing=SimpleNamespace(look=look),
-        release=SimpleNamespace(again=None),
+        release=SimpleNamespace(requeue_postponed=None),
         display=SimpleNamespace(say=said.append),
         _unanswered=False,
     )

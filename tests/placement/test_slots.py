@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of
 
 from elastic_ray.evaluation.engine_slots import EngineSlots
-from elastic_ray.placement import Layout, Node, adapt, described, ladders_of, lay_out, settled
+from elastic_ray.placement import Layout, Node, adapt, parse_cluster, ladders_of, lay_out, settled
 from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.placement.memory import worker_gib
 from elastic_ray.placement.worker_count import LadderProfile
 from elastic_ray.schedule.trainer_slots import TrainerSlots
 from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
 
-NODES = described("3x4xA100")
+NODES = parse_cluster("3x4xA100")
 
 
 def laid(nodes: tuple[Node, ...], kinds: int = 1, **resources: object) -> Layout:
@@ -33,13 +33,13 @@ def test_a_slot_has_one_trial_at_a_time(takes: list[bool]) -> None:
     slots, held = TrainerSlots(layout.trainer_slots), {}
     for number, take in enumerate(takes):
         if take:
-            nodes = slots.take(f"t{number}")
+            nodes = slots.acquire(f"t{number}")
             assert (nodes is None) == (len(held) == len(room))
             if nodes is not None:
                 held[f"t{number}"] = nodes
         elif held:
             name = min(held)
-            slots.give_back(name)
+            slots.release(name)
             del held[name]
         left = list(room)
         for nodes in held.values():
@@ -49,24 +49,24 @@ def test_a_slot_has_one_trial_at_a_time(takes: list[bool]) -> None:
 def test_no_new_trial_goes_where_a_node_went() -> None:
     layout = laid(NODES)
     slots = TrainerSlots(layout.trainer_slots)
-    held = [slots.take(f"t{i}") for i in range(layout.trainers)]
-    assert None not in held and slots.take("one more") is None
+    held = [slots.acquire(f"t{i}") for i in range(layout.trainers)]
+    assert None not in held and slots.acquire("one more") is None
     fewer = adapt(layout, NODES[1:], Resources(), None)
-    slots.become(fewer.trainer_slots)
-    assert slots.take("one more") is None, "what is held stays held"
+    slots.replace(fewer.trainer_slots)
+    assert slots.acquire("one more") is None, "what is held stays held"
     for i in range(layout.trainers):
-        slots.give_back(f"t{i}")
-    again = [slots.take(f"a{i}") for i in range(layout.trainers)]
+        slots.release(f"t{i}")
+    again = [slots.acquire(f"a{i}") for i in range(layout.trainers)]
     given_out = [nodes for nodes in again if nodes is not None]
     assert len(given_out) == fewer.trainers < layout.trainers
     assert (NODES[0].name,) not in given_out
-    slots.become(adapt(fewer, NODES, Resources(), None).trainer_slots)
-    assert (NODES[0].name,) in [slots.take(f"b{i}") for i in range(4)]
+    slots.replace(adapt(fewer, NODES, Resources(), None).trainer_slots)
+    assert (NODES[0].name,) in [slots.acquire(f"b{i}") for i in range(4)]
 
 
 def test_kinds_of_engines_take_turns_where_there_are_fewer_slots() -> None:
     async def run() -> list[str]:
-        layout = laid(described("1x3xA100"), kinds=3)
+        layout = laid(parse_cluster("1x3xA100"), kinds=3)
         assert layout.open_engines == 2
         slots, opened = EngineSlots(layout), []
 
@@ -121,7 +121,7 @@ def test_workers_are_as_few_as_hold_the_model_and_more_where_ladders_are_few() -
     assert workers((3, 20), LadderProfile(20, 100, lambda n: 10.0), NODES) == 3
     assert workers(7, LadderProfile(5, 1, lambda n: None), NODES) == 7, "a number is not changed"
     assert workers("auto", LadderProfile(20, 100, lambda n: None), NODES) == 1
-    cpus = described("1x16cpu")
+    cpus = parse_cluster("1x16cpu")
     assert workers("auto", LadderProfile(20, 2, lambda n: 1e9), cpus) > 4, (
         "two ladders, sixteen cores"
     )
@@ -184,9 +184,9 @@ def test_no_slot_of_a_lost_node_is_given_out_before_the_next_layout() -> None:
     layout = laid(NODES)
     slots = TrainerSlots(layout.trainer_slots)
     lost = layout.trainer_slots[0].nodes[0]
-    slots.lose({lost})
-    given = [slots.take(f"t{i}") for i in range(layout.trainers)]
+    slots.exclude({lost})
+    given = [slots.acquire(f"t{i}") for i in range(layout.trainers)]
     assert given.count(None) == sum(lost in slot.nodes for slot in layout.trainer_slots)
     assert not any(lost in nodes for nodes in given if nodes)
-    slots.become(layout.trainer_slots)
-    assert slots.take("again") is not None
+    slots.replace(layout.trainer_slots)
+    assert slots.acquire("again") is not None

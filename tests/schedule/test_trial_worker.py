@@ -42,9 +42,9 @@ def told(count: int, error: Exception | None, folder: Path) -> list[Any]:
     """What arrives of a trial whose training reports so often, and then ends, or fails."""
 
     def work(config: dict[str, Any]) -> None:
-        import elastic_ray.training.run as run
         from ray.util.queue import Queue
 
+        import elastic_ray.training.worker_group as worker_group
         from elastic_ray.schedule.trial_worker import _reports
 
         def train(job: Any, callbacks: Any) -> None:
@@ -53,7 +53,7 @@ def told(count: int, error: Exception | None, folder: Path) -> list[Any]:
             if error is not None:
                 raise error
 
-        run.train = train
+        worker_group.run_worker_group = train
         for report in _reports(None, Queue(1, actor_options={"num_cpus": 0})):  # type: ignore[arg-type]
             tune.report(report)
 

@@ -16,8 +16,9 @@ from elastic_ray.placement import TrainerSlot
 from elastic_ray.plan import QUERIES, Plan, Trial, bundle
 from elastic_ray.progress.grid_rows import Failure
 from elastic_ray.progress.tracker import ProgressTracker
+from elastic_ray.schedule.ready_queue import ATTEMPTS
 from elastic_ray.schedule.trainer_slots import TrainerSlots
-from elastic_ray.schedule.tune_search import ATTEMPTS, SILENCE, TrialSearcher
+from elastic_ray.schedule.tune_search import SILENT_AFTER, TrialSearcher
 from elastic_ray.spec import Spec
 
 
@@ -71,7 +72,7 @@ class Tuner:
         trial = self._by_name[self.running.pop(name)["trial"]]
         if not lost:
             states = [rung.state_id for lad in trial.ladders for rung in lad.rungs]
-            self.release.on_trial_result(name, {"recorded": states, "worked": 1.0})
+            self.release.on_trial_result(name, {"recorded": states, "train_seconds": 1.0})
         self.release.on_trial_complete(name, error=lost)
 
 
@@ -191,11 +192,11 @@ def test_what_another_driver_computes_is_put_aside_and_asked_for_again() -> None
     for start in plan.starts:
         tune.tracker.state_done(start)
     assert tune.release.suggest("t0") is None, "it waits, and is not finished"
-    tune.release.again()
+    tune.release.requeue_postponed()
     assert tune.release.suggest("t0") is None
     elsewhere.clear()
     assert tune.release.suggest("t0") is None, "not before it is told to look again"
-    tune.release.again()
+    tune.release.requeue_postponed()
     while tune.fill() != TrialSearcher.FINISHED:
         tune.end(next(iter(tune.running)), lost=False)
     assert tune.tracker.done == set(plan.states)
@@ -214,7 +215,7 @@ def test_a_trial_that_left_its_node_is_not_counted_as_a_try() -> None:
     tune.fill()
     first = tune.released[0]
     for number in range(5 * ATTEMPTS):
-        tune.release.on_trial_result(f"t{number}", {"left": True, "worked": 0.1})
+        tune.release.on_trial_result(f"t{number}", {"preempted": True, "train_seconds": 0.1})
         tune.release.on_trial_complete(f"t{number}")
         again = tune.release.suggest(f"t{number + 1}")
         assert isinstance(again, dict) and again["trial"] == first
@@ -228,12 +229,12 @@ def test_a_trial_that_is_silent_is_named_once(monkeypatch: pytest.MonkeyPatch) -
         tune.tracker.state_done(start)
     tune.fill()
     tune.release.on_trial_result("t0", {"node": "n1"})
-    assert tune.release.silent() == []
+    assert tune.release.silent_trials() == []
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + SILENCE + 5)
-    (line,) = tune.release.silent()
-    assert tune.released[0] in line and "told of no step for 18" in line
-    assert tune.release.silent() == []
-    tune.release.on_trial_result("t0", {"worked": 1.0})
-    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * SILENCE + 20)
-    assert len(tune.release.silent()) == 1
+    monkeypatch.setattr(time, "monotonic", lambda: now + SILENT_AFTER + 5)
+    (line,) = tune.release.silent_trials()
+    assert tune.released[0] in line and "reported no step for 18" in line
+    assert tune.release.silent_trials() == []
+    tune.release.on_trial_result("t0", {"train_seconds": 1.0})
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2 * SILENT_AFTER + 20)
+    assert len(tune.release.silent_trials()) == 1
