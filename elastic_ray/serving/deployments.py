@@ -54,7 +54,7 @@ class HeldStateRouter(FIFOMixin, RequestRouter):
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
         weights = pending_request.kwargs.get("weights") if pending_request else None
-        wanted = getattr(weights, "held", None)
+        wanted = getattr(weights, "full_state_id", None)
         holding = [r for r in candidate_replicas if r.routing_stats.get("held") == wanted]
         others = [r for r in candidate_replicas if r not in holding]
         return [group for group in (holding, others) if group]
@@ -155,7 +155,7 @@ class EngineReplica:
                 swapping, swaps = time.monotonic() - began, swaps + 1
 
             try:
-                async with self._lease.hold(here.held, swap):
+                async with self._lease.hold(here.full_state_id, swap):
                     began = time.monotonic()
                     items = await work(here)
                     return Reply(items, time.monotonic() - began, swapping, swaps)
@@ -168,7 +168,7 @@ class EngineReplica:
         await self._engine.check()
 
     def record_routing_stats(self) -> dict[str, Any]:
-        return {"held": self._lease.held}
+        return {"held": self._lease.held_state}
 
     async def shut_down(self) -> None:
         """End the engine's own processes; the replica itself is deleted after."""

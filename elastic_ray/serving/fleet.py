@@ -16,7 +16,7 @@ from ..cluster.ray_cluster import gone
 from .applications import POLL, _Application, _call, _NodeGone, _placement, _run
 from .deployments import EngineReplica, HeldStateRouter, ScorerReplica, shut_down_all
 from .errors import EngineError
-from .stragglers import TIMES, StragglerDetector
+from .stragglers import SLOW_FACTOR, StragglerDetector
 from .types import (
     Answer,
     CodedText,
@@ -153,7 +153,7 @@ class Fleet:
             with self.stragglers.timing("the start of", on, START_SECONDS):
                 handle, about = await asyncio.shield(starting)
         except asyncio.CancelledError:  # Serve starts it all the same, and would keep it
-            await asyncio.wait([starting], timeout=TIMES * START_SECONDS)
+            await asyncio.wait([starting], timeout=SLOW_FACTOR * START_SECONDS)
             if not starting.done():  # it stands still
                 starting.cancel()
                 await asyncio.to_thread(serve.delete, on, _blocking=False)
@@ -283,7 +283,7 @@ class Fleet:
         from ray.serve.exceptions import BackPressureError
 
         tried = 0
-        held = getattr(arguments.get("weights"), "held", None)
+        held = getattr(arguments.get("weights"), "full_state_id", None)
         while True:
             application = self._choose(name, held)
             if application is None:  # its nodes are gone: until there is room on others

@@ -1,10 +1,12 @@
-"""What ends what a killed driver or trial left, on a cluster that outlives it.
+"""Cleans up Serve applications and placement groups orphaned by a dead driver or trial.
 
-Serve keeps deployments until someone deletes them: the engines of a driver that was killed would
-hold their GPUs for as long as the cluster stands, and the same command would wait for them. Ray
-keeps a worker group's placement group until both the process that asked for it and the whole job
-have ended, and for good if that process asked while it was dying. What Ray Train (2.60) has against
-it asks the dashboard, which need not be there, and knows only of groups that had started.
+It is a detached actor on a cluster that outlives the driver.
+
+- Serve keeps applications until someone deletes them. The engines of a killed driver would hold
+  their GPUs as long as the cluster runs, and the same command started again would wait for them.
+- Ray removes a worker group's placement group only once both the process that created it and the
+  whole job have ended, and never if that process created it while it was dying. Ray Train's own
+  remedy (2.60) needs the dashboard, which may not run, and covers only groups that had started.
 """
 
 from __future__ import annotations
@@ -16,74 +18,82 @@ import time
 import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-LOOK = 5.0
-"""Seconds between looks."""
-LOOKS_AFTER = 2
-"""Looks once the driver is gone: what was dying may have asked for room after the first."""
+POLL_SECONDS = 5.0
+"""Seconds between clean-up passes."""
+PASSES_AFTER_EXIT = 2
+"""Passes after the driver's end: a dying process may create a placement group after the first."""
 
 
 @ray.remote(num_cpus=0, max_restarts=-1)
 class Reaper:
-    """Gives back the room of a job's dead actors; after the job's end deletes the applications
-    whose names begin so, and ends."""
+    """Removes the placement groups of a job's dead actors. After the job's end it deletes the
+    applications whose names begin with `prefix`, and ends itself."""
 
     def __init__(self, job: str, prefix: str) -> None:
-        # Not a method that the driver calls: if this is started anew, the driver may be gone.
+        # Starts by itself, not by a call of the driver: when Ray restarts this actor, the driver
+        # may be gone.
         self._myself = ray.get_runtime_context().current_actor
         threading.Thread(target=self._watch, args=(job, prefix), daemon=True).start()
 
     def _watch(self, job: str, prefix: str) -> None:
-        left = LOOKS_AFTER
-        while left:
-            time.sleep(LOOK)
+        passes_left = PASSES_AFTER_EXIT
+        while passes_left:
+            time.sleep(POLL_SECONDS)
             try:
-                give_back_room(job)
-                if not _runs(job):
-                    _delete(prefix)
-                    left -= 1
+                remove_orphaned_placement_groups(job)
+                if not _job_is_running(job):
+                    _delete_applications(prefix)
+                    passes_left -= 1
             except Exception as e:  # the head may be busy
-                logging.getLogger(__name__).warning("asked again soon: %s", e)
+                logging.getLogger(__name__).warning("clean-up failed and will be retried: %s", e)
         ray.kill(self._myself)
 
 
 def start_reaper() -> str:
-    """Have what this driver starts end with it, however it ends; returns how the names of its
-    applications must begin."""
+    """Start the reaper of this driver's job; return the prefix for the names of its applications.
+
+    What this driver starts under that prefix ends with it, even if the driver dies by SIGKILL.
+    """
     job = ray.get_runtime_context().get_job_id()
     prefix = f"elastic_ray-{job}"
-    Reaper.options(  # type: ignore[attr-defined]
+    Reaper.options(  # type: ignore[attr-defined]  # `ray.remote` replaces the class by an ActorClass
         name=f"{prefix}-reaper", namespace="elastic_ray", lifetime="detached"
     ).remote(job, prefix)
     return prefix
 
 
-def give_back_room(job: str) -> None:
-    """Remove the placement groups that dead actors of a job asked for."""
-    # As below: the public list asks the dashboard. The public table does not tell who asked.
+def remove_orphaned_placement_groups(job: str) -> None:
+    """Remove the placement groups that were created by actors of a job that are dead now."""
+    # Private API: the public list needs the dashboard, and the public table does not name the
+    # creator of a group.
     from ray._private.state import state
-    from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
+    from ray.core.generated.gcs_pb2 import (
+        ActorTableData,  # type: ignore[attr-defined]  # generated at run time, no stubs
+        PlacementGroupTableData,  # type: ignore[attr-defined]  # as above
+    )
 
-    for told in state._connect_and_get_accessor().get_placement_group_table():
-        group = PlacementGroupTableData.FromString(told)
+    for serialized in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(serialized)
         if (
             group.creator_job_id.hex() == job
             and group.state != PlacementGroupTableData.REMOVED
             and not group.is_detached
         ):
-            asked = state.actor_table(ray.ActorID(group.creator_actor_id).hex())
-            if asked.get("State") == ActorTableData.ActorState.Name(ActorTableData.DEAD):
-                room = ray.PlacementGroupID(group.placement_group_id)
-                remove_placement_group(PlacementGroup(room))
+            creator = state.actor_table(ray.ActorID(group.creator_actor_id).hex())
+            if creator.get("State") == ActorTableData.ActorState.Name(ActorTableData.DEAD):
+                group_id = ray.PlacementGroupID(group.placement_group_id)
+                remove_placement_group(PlacementGroup(group_id))
 
 
-def _runs(job: str) -> bool:
-    # The public list of jobs asks the dashboard, which need not be there.
+def _job_is_running(job: str) -> bool:
+    # Private API: the public list of jobs needs the dashboard.
     from ray._private.state import jobs
 
-    return any(each["JobID"] == job and not each["IsDead"] for each in jobs())
+    table = jobs()  # type: ignore[no-untyped-call]  # Ray's private modules have no annotations
+    return any(entry["JobID"] == job and not entry["IsDead"] for entry in table)
 
 
-def _delete(prefix: str) -> None:
+def _delete_applications(prefix: str) -> None:
     from ray import serve
 
     for name in serve.status().applications:

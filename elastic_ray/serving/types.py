@@ -1,4 +1,4 @@
-"""What engines and scorers are asked and what they answer; plain values, cheap to import."""
+"""Requests to engines and scorers, and their results: plain values that are cheap to import."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """An engine of one architecture, tokenizer and precision, and the weights it starts with."""
+    """One engine group: its architecture, tokenizer and precision, the weights it starts with, and
+    the resources of each replica."""
 
     name: str
     kind: str
     """"vllm", "transformers", or "auto": vLLM where it can be imported."""
     checkpoint: str
+    """Folder, URI or hub id (then with `revision`) of the first full weights."""
     revision: str | None
     state_id: str
     dtype: str
     max_model_len: int
+    """Upper limit of the context (tokens); the model's own positions may allow less."""
     max_lora_rank: int | None = None
     replicas: int = 1
     cpus: float = 1.0
@@ -36,10 +39,10 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class Weights:
-    """A state's weights: a folder or hub id, and the checksum on record.
+    """Where a state's weights are: a folder, URI or hub id, and the recorded checksum.
 
-    For a LoRA state `adapter` is its folder, and the rest are the full weights below it, those of
-    `base_state`.
+    For a LoRA state `adapter` is the folder of its adapter, and the other fields describe the full
+    weights below it, which are those of the state `base_state`.
     """
 
     state_id: str
@@ -50,16 +53,17 @@ class Weights:
     base_state: str | None = None
 
     @property
-    def held(self) -> str:
-        """The state whose full weights an engine must hold."""
+    def full_state_id(self) -> str:
+        """Id of the state whose full weights an engine must hold: the base of an adapter."""
         return self.base_state or self.state_id
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn; `temperature` 0 is greedy, `top_k` 0 all tokens."""
+    """How answers are sampled. `temperature` 0 is greedy; `top_k` 0 means all tokens."""
 
     samples: int
+    """Answers per prompt."""
     max_tokens: int
     temperature: float
     top_k: int
@@ -67,15 +71,18 @@ class Sampling:
     seed: int
 
     def request_seed(self, prompt_index: int, sample: int) -> int:
-        """The seed of one answer: the same for every state, so that states differ by weights
-        alone (common random numbers)."""
+        """Return the seed of one answer, from 0 to 2^31 - 1.
+
+        It is the same for every state, so that states differ by their weights alone (common random
+        numbers).
+        """
         text = f"{self.seed}/{prompt_index}/{sample}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `held_state` is what the engine says it held when it answered."""
+    """One answer to a prompt, as it is recorded."""
 
     prompt_index: int
     sample: int
@@ -83,14 +90,17 @@ class Answer:
     response: str
     tokens: int
     finish_reason: str
+    """"stop" where the model ended the answer, "length" where it was cut."""
     held_state: str
+    """Id of the state that the engine held when it answered, as the engine reports it."""
     seed: int
     engine: str
+    """Name and version of the engine."""
 
 
 @dataclass(frozen=True)
 class CodedText:
-    """A text whose code length is measured; `prompt`, which may be empty, is given, not coded."""
+    """A text whose code length is computed: `response`, given `prompt`, which may be empty."""
 
     prompt: str
     response: str
@@ -98,47 +108,49 @@ class CodedText:
 
 @dataclass(frozen=True)
 class CodeLengthResult:
-    """A state's code length of a text: `bits` of its response's `tokens`, its end among them.
-
-    `bytes` are those of the response in UTF-8. `held_state` is as in `Answer`.
-    """
+    """A state's code length of one text."""
 
     bits: float
     tokens: int
+    """Tokens of the response, including the end token."""
     bytes: int
+    """Length of the response in UTF-8."""
     held_state: str
+    """As in `Answer`."""
 
 
 @dataclass(frozen=True)
 class DistanceResult:
-    """How far a state's next tokens are from a reference's on one of that one's answers.
-
-    `distances` in nats by `distances.METRICS`, the mean over `tokens` places. `held_state` and
-    `reference` are the two states, as the engine says.
-    """
+    """Distances between the next-token distributions of a state and a reference state, on one
+    answer of the reference."""
 
     prompt_index: int
     sample: int
     distances: dict[str, float]
+    """Metric (one of `engines.distances.METRICS`) -> mean over the positions of the answer."""
     tokens: int
+    """Number of positions compared."""
     held_state: str
+    """As in `Answer`."""
     reference: str
+    """Id of the reference state, as the engine reports it."""
 
 
 @dataclass(frozen=True)
 class Reply(Generic[T]):
-    """What a replica gave, and the seconds it worked for it; time spent waiting is left out."""
+    """What a replica returned, and the time it took without waiting."""
 
     items: list[T]
     seconds: float
+    """Time spent on the request itself."""
     swap_seconds: float = 0.0
-    """Seconds of taking other weights first."""
+    """Time spent on loading other weights first."""
     swaps: int = 0
-    """How often that was."""
+    """Number of times that other weights were loaded."""
 
 
 def merge_replies(replies: Sequence[Reply[T]]) -> Reply[T]:
-    """The replies to the parts of one request, as one."""
+    """Return the replies to the parts of one request as one reply, in their order."""
     return Reply(
         [item for reply in replies for item in reply.items],
         sum(reply.seconds for reply in replies),
@@ -149,15 +161,16 @@ def merge_replies(replies: Sequence[Reply[T]]) -> Reply[T]:
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """A sequence classifier and how its output becomes a score."""
+    """A sequence classifier, how its output becomes a score, and the resources of each replica."""
 
     name: str
     kind: str
+    """As in `EngineConfig`."""
     checkpoint: str
     revision: str | None
     mode: str
-    """"share": 1 where class `label` is the likeliest, else 0; "mean": the raw value times `sign`
-    of a one-output model, or the probability of `label`."""
+    """"share": 1 where class `label` is the likeliest, else 0. "mean": `sign` times the raw value
+    of a model with one output, else `sign` times the probability of `label`."""
     label: int = 1
     sign: int = 1
     max_model_len: int = 512
@@ -170,14 +183,19 @@ class ScorerConfig:
 
 @dataclass(frozen=True)
 class Score:
-    """An answer's score, larger is more aligned; the probability of the aligned class if any."""
+    """An answer's score."""
 
     score: float
+    """Larger is more aligned."""
     probability: float | None
+    """Probability of the aligned class; None for a model with one output."""
 
 
-def to_score(outputs: list[float], config: ScorerConfig) -> Score:
-    """The score of a text from the classifier's probabilities, or its one raw value."""
+def score_from_outputs(outputs: list[float], config: ScorerConfig) -> Score:
+    """Return the score of a text from the class probabilities, or from the single raw value.
+
+    Raises `EngineError` where the classifier has no class `label`.
+    """
     if len(outputs) == 1:
         raw = outputs[0]
         if config.mode == "share":
@@ -185,7 +203,8 @@ def to_score(outputs: list[float], config: ScorerConfig) -> Score:
         return Score(config.sign * raw, None)
     if config.label >= len(outputs):
         raise EngineError(
-            f"scorer {config.name}: label {config.label}, but it has {len(outputs)} classes"
+            f"scorer {config.name}: label is {config.label}, but the classifier has "
+            f"{len(outputs)} classes"
         )
     probability = outputs[config.label]
     if config.mode == "share":

@@ -1,9 +1,10 @@
-"""Leases on the weights that a replica holds: many users of one state, or one who swaps.
+"""The lease on a replica's weights: many requests share one state, a swap has the replica alone.
 
-Serve's own multiplexing replaces a model while its requests still run; a lease does not. Users of
-the held state enter at once while nobody waits; a user of another state waits until nobody is in,
-swaps alone, and lets in with it everyone who came for that state before it was there. States take
-turns in the order they were first asked for, so none starves. Pure asyncio, for one event loop.
+Serve's own multiplexing replaces a model while requests still use it; a lease does not
+(docs/concepts.md#rule-4). Requests for the held state enter at once while nobody waits. A request
+for another state waits until no request is in flight, swaps the weights alone, and then enters
+together with every request that was already waiting for that state. States take turns in the order
+of their first waiting request, so none starves. Pure asyncio, for one event loop.
 """
 
 from __future__ import annotations
@@ -14,79 +15,80 @@ from contextlib import asynccontextmanager
 
 
 class WeightLease:
-    """The lease of one replica. `held` is the state it holds; None before the first swap and
-    after one that failed."""
+    """The lease of one replica."""
 
     def __init__(self) -> None:
-        self.held: str | None = None
+        self.held_state: str | None = None
+        """Id of the state that is loaded. None before the first swap and after a failed one."""
         self._users = 0
-        self._coming: str | None = None
-        """The state that is being swapped in."""
-        self._turns: dict[str, int] = {}
-        """State -> how many wait for it, in order of turns."""
+        """Requests in flight."""
+        self._loading: str | None = None
+        """The state that is being loaded."""
+        self._waiting: dict[str, int] = {}
+        """State -> number of waiting requests, in the order in which states take turns."""
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
     async def hold(self, state: str, swap: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Hold `state` for the time of the block; `swap` brings it in when it is not held.
+        """Hold `state` during the block; `swap` is awaited to load it where it is not held.
 
-        What `swap` raises is raised to the one who ran it; the next in line tries for itself.
+        An error of `swap` is raised to the request that ran it. The next one in line runs its own.
         """
-        await self._enter(state, swap)
+        await self._acquire(state, swap)
         try:
             yield
         finally:
-            # Shielded: a cancelled user must still be counted out.
-            await asyncio.shield(self._leave())
+            # Shielded: the count of users must also fall when the request is cancelled.
+            await asyncio.shield(self._release())
 
-    async def _enter(self, state: str, swap: Callable[[], Awaitable[None]]) -> None:
+    async def _acquire(self, state: str, swap: Callable[[], Awaitable[None]]) -> None:
         async with self._changed:
-            # Nobody else waits: the held state may be used on.
-            if not self._turns and self.held == state and self._coming is None:
+            if not self._waiting and self.held_state == state and self._loading is None:
                 self._users += 1
                 return
-            self._turns[state] = self._turns.get(state, 0) + 1
-            joins = self._coming == state
+            self._waiting[state] = self._waiting.get(state, 0) + 1
+            came_while_loading = self._loading == state
             try:
-                await self._changed.wait_for(lambda: self._may_enter(state, joins))
-                if self.held == state:
+                await self._changed.wait_for(lambda: self._may_enter(state, came_while_loading))
+                if self.held_state == state:
                     self._users += 1
                     return
-                self._coming, self.held = state, None
+                self._loading, self.held_state = state, None
             finally:
-                self._turns[state] -= 1
-                if not self._turns[state]:
-                    del self._turns[state]
+                self._waiting[state] -= 1
+                if not self._waiting[state]:
+                    del self._waiting[state]
                 self._changed.notify_all()
-        done = False
+        loaded = False
         try:
             await swap()
-            done = True
+            loaded = True
         finally:
-            counted = asyncio.ensure_future(self._swapped(state if done else None))
+            finished = asyncio.ensure_future(self._finish_swap(state if loaded else None))
             try:
-                await asyncio.shield(counted)
+                await asyncio.shield(finished)
             except asyncio.CancelledError:
-                await counted
-                if done:
-                    await self._leave()
+                await finished
+                if loaded:
+                    await self._release()
                 raise
 
-    async def _swapped(self, state: str | None) -> None:
+    async def _finish_swap(self, state: str | None) -> None:
+        """Record the outcome of a swap: the state that is held now, used by who loaded it."""
         async with self._changed:
-            self._coming, self.held = None, state
+            self._loading, self.held_state = None, state
             if state is not None:
                 self._users += 1
             self._changed.notify_all()
 
-    def _may_enter(self, state: str, joins: bool) -> bool:
-        if self._coming is not None:
+    def _may_enter(self, state: str, came_while_loading: bool) -> bool:
+        if self._loading is not None:
             return False
-        if next(iter(self._turns)) != state:
-            return joins and self.held == state
-        return self.held == state or self._users == 0
+        if next(iter(self._waiting)) != state:
+            return came_while_loading and self.held_state == state
+        return self.held_state == state or self._users == 0
 
-    async def _leave(self) -> None:
+    async def _release(self) -> None:
         async with self._changed:
             self._users -= 1
             self._changed.notify_all()

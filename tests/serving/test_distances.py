@@ -18,8 +18,8 @@ import stand_ins
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from elastic_ray.checkpoints.files import CheckpointError
+from elastic_ray.elasticity import METRICS
 from elastic_ray.serving.engines.distances import (
-    METRICS,
     Tokens,
     between,
     logits_in_blocks,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from elastic_ray.serving.stragglers import KNOWN, LEAST, TIMES, StragglerDetector
+from elastic_ray.serving.stragglers import MIN_SAMPLES, MIN_SECONDS, SLOW_FACTOR, StragglerDetector
 
 
 class Clock:
@@ -25,16 +25,16 @@ def ended(stragglers: StragglerDetector, clock: Clock, kind: str, *seconds: floa
             clock.now += each
 
 
-@pytest.mark.parametrize("usual", [1.0, LEAST])
+@pytest.mark.parametrize("usual", [1.0, MIN_SECONDS])
 def test_what_is_late_is_told_once(clock: Clock, usual: float) -> None:
     stragglers = StragglerDetector(clock)
-    ended(stragglers, clock, "answer", *[usual] * KNOWN)
+    ended(stragglers, clock, "answer", *[usual] * MIN_SAMPLES)
     with stragglers.timing("answer", "state abc"):
-        clock.now += max(LEAST, TIMES * usual) - 1
+        clock.now += max(MIN_SECONDS, SLOW_FACTOR * usual) - 1
         assert stragglers.new_reports() == []
         clock.now += 2
         (line,) = stragglers.new_reports()
-        assert "answer state abc" in line and f"others took {usual:.1f} s" in line
+        assert "answer state abc" in line and f"the median is {usual:.1f} s" in line
         clock.now += 1000
         assert stragglers.new_reports() == []
     with stragglers.timing("answer", "another"):
@@ -44,8 +44,8 @@ def test_what_is_late_is_told_once(clock: Clock, usual: float) -> None:
 
 def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
     stragglers = StragglerDetector(clock)
-    ended(stragglers, clock, "score", *[0.1] * KNOWN)
-    for _ in range(KNOWN):
+    ended(stragglers, clock, "score", *[0.1] * MIN_SAMPLES)
+    for _ in range(MIN_SAMPLES):
         with pytest.raises(ValueError), stragglers.timing("answer", "x"):
             raise ValueError
     with stragglers.timing("answer", "state abc"):
@@ -55,13 +55,13 @@ def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
 
 def test_what_has_no_likes_yet_is_late_by_what_is_usual(clock: Clock) -> None:
     stragglers = StragglerDetector(clock)
-    with stragglers.timing("start of an engine", "m", usual=100.0):
-        clock.now += TIMES * 100 - 1
+    with stragglers.timing("start of an engine", "m", expected_seconds=100.0):
+        clock.now += SLOW_FACTOR * 100 - 1
         assert stragglers.new_reports() == []
         clock.now += 1
         (line,) = stragglers.new_reports()
-        assert "start of an engine m" in line and "100 s are usual" in line
-    ended(stragglers, clock, "start of an engine", *[1000.0] * KNOWN)
-    with stragglers.timing("start of an engine", "m", usual=100.0):
-        clock.now += TIMES * 1000 - 1
+        assert "start of an engine m" in line and "about 100 s is usual" in line
+    ended(stragglers, clock, "start of an engine", *[1000.0] * MIN_SAMPLES)
+    with stragglers.timing("start of an engine", "m", expected_seconds=100.0):
+        clock.now += SLOW_FACTOR * 1000 - 1
         assert stragglers.new_reports() == [], "known is better than usual"

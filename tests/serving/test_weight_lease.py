@@ -42,7 +42,7 @@ async def use(
             weights.order.append((state, who))
             for _ in range(steps[1]):
                 assert weights.now == state, "the weights changed in use"
-                assert lease.held == state
+                assert lease.held_state == state
                 await asyncio.sleep(0)
             weights.users -= 1
             return "used"

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...elasticity import METRICS
 from ..errors import EngineError
 from ..types import Answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-METRICS = ("cross_entropy", "kl", "js", "tv")
 BLOCK = 64
 """Tokens whose logits are held at once, of each model: 64 x 256,000 in float64 are 131 MB."""
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ...checkpoints.hub import download_model
 from ..errors import EngineError
-from ..types import Score, ScorerConfig, to_score
+from ..types import Score, ScorerConfig, score_from_outputs
 from .context import longest_text
 from .heartbeat import Heartbeat
 from .vllm_engine import check_vllm, vllm_unavailable_reason
@@ -142,7 +142,7 @@ class VllmScorer:
             last = output
         if last is None:
             raise EngineError(f"scorer {self._config.name}: no output")
-        return to_score([float(x) for x in last.outputs.data.flatten()], self._config)
+        return score_from_outputs([float(x) for x in last.outputs.data.flatten()], self._config)
 
     async def check(self) -> None:
         await check_vllm(self._llm, self._heartbeat)
@@ -190,7 +190,7 @@ class TransformersScorer:
                     input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
                 ).logits.float()
                 rows = logits if logits.shape[1] == 1 else logits.softmax(-1)
-                found += [to_score([float(x) for x in row], self._config) for row in rows]
+                found += [score_from_outputs([float(x) for x in row], self._config) for row in rows]
         return found
 
     async def check(self) -> None:

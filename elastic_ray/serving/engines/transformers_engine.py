@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...checkpoints.files import CheckpointError, checkpoint_checksum
+from ...elasticity import METRICS
 from ..errors import EngineError
 from ..types import (
     Answer,
@@ -25,7 +26,7 @@ from ..types import (
 )
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
-from .distances import METRICS, of_texts, tokens_of
+from .distances import of_texts, tokens_of
 
 ROWS = 64
 """Prompts in one batch."""
@@ -65,7 +66,7 @@ class TransformersEngine:
     def _take(self, weights: Weights) -> None:
         self._models, self._held = {}, "none"
         self._models["base"] = self._checked(weights)
-        self._held = weights.held
+        self._held = weights.full_state_id
 
     def _checked(self, weights: Weights) -> Any:
         """The full model of a state, its files as they are on record."""
@@ -73,10 +74,10 @@ class TransformersEngine:
             try:
                 same = checkpoint_checksum(weights.checkpoint) == weights.checksum
             except OSError as e:
-                raise CheckpointError(f"state {weights.held}: {e}") from None
+                raise CheckpointError(f"state {weights.full_state_id}: {e}") from None
             if not same:
                 raise CheckpointError(
-                    f"state {weights.held}: {weights.checkpoint}: its weights are not those on "
+                    f"state {weights.full_state_id}: {weights.checkpoint}: its weights are not those on "
                     "record (checksum)"
                 )
         return self._load(weights)
@@ -93,7 +94,9 @@ class TransformersEngine:
                 trust_remote_code=self._config.trust_remote_code,
             )
         except Exception as e:
-            raise CheckpointError(f"state {weights.held}: {type(e).__name__}: {e}") from None
+            raise CheckpointError(
+                f"state {weights.full_state_id}: {type(e).__name__}: {e}"
+            ) from None
         return model.to(self._device).eval()
 
     async def generate(
@@ -188,8 +191,10 @@ class TransformersEngine:
     def _model(self, weights: Weights) -> Iterator[tuple[Any, str]]:
         """The model, its adapter laid over it, and the state that this makes it."""
         with self._lock:
-            if self._held != weights.held:
-                raise EngineError(f"asked of {weights.held}, but the engine holds {self._held}")
+            if self._held != weights.full_state_id:
+                raise EngineError(
+                    f"asked of {weights.full_state_id}, but the engine holds {self._held}"
+                )
             base = self._models["base"]
             if weights.adapter is None:
                 yield base, self._held

@@ -96,7 +96,9 @@ class VllmEngine:
         if weights.revision is not None:
             folder = await asyncio.to_thread(download_model, folder, weights.revision)
         if not Path(folder).is_dir():
-            raise CheckpointError(f"state {weights.held}: its checkpoint is missing: {folder}")
+            raise CheckpointError(
+                f"state {weights.full_state_id}: its checkpoint is missing: {folder}"
+            )
         await self._watched(self._swap(weights, folder))
 
     async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
@@ -119,9 +121,9 @@ class VllmEngine:
                     "take_weights", kwargs={"folder": str(folder), "checksum": weights.checksum}
                 )
             except Exception as e:
-                raise CheckpointError(f"state {weights.held}: {_reason(e)}") from None
+                raise CheckpointError(f"state {weights.full_state_id}: {_reason(e)}") from None
             await self._llm.reset_prefix_cache()
-            await self._llm.update_weight_version(weights.held)
+            await self._llm.update_weight_version(weights.full_state_id)
         finally:
             await self._llm.resume_generation()
 
@@ -155,8 +157,8 @@ class VllmEngine:
 
     async def _check_held(self, weights: Weights) -> None:
         held = await self._llm.get_weight_version()
-        if held != weights.held:
-            raise EngineError(f"asked of {weights.held}, but the engine holds {held}")
+        if held != weights.full_state_id:
+            raise EngineError(f"asked of {weights.full_state_id}, but the engine holds {held}")
 
     async def _read(self, part: Window, lora: Any) -> tuple[float, str]:
         """The nats of a window's coded tokens, and the state that read them."""
