@@ -1,7 +1,7 @@
-"""What elasticity is, in numbers: curves of scores, retention, indices, and their uncertainty.
+"""Statistics of elasticity: score curves, retention, indices, and their uncertainty.
 
-Pure: numpy and scipy only. Score rows come from `Results.score_rows`, and what is measured goes
-back as rows of the `indices` table:
+Pure: numpy and scipy only. Score rows come from `Results.score_rows`; the measured quantities are
+recorded as rows of the `indices` table:
 
     cells = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": sweep})
     found = curves(results.score_rows(sweep), sweep=sweep, cells=cells)
@@ -9,42 +9,40 @@ back as rows of the `indices` table:
 
 | to get | use |
 |---|---|
-| curves over negative sizes, and what is measured of each | `curves`, `measure`, `index_rows` |
-| a model's curves side by side, holes kept, and two of them subtracted | `surfaces`, \
-`surface_difference` |
-| a smooth surface of two phases, its family chosen by held-out error | `fit_surface` |
-| two models or two sweeps, the difference with its interval | `compare`, `compare_all` |
-| along model size and pre-training tokens | `scaling`; `trend` for any two columns |
+| curves over negative sizes, and their quantities | `curves`, `measure`, `index_rows` |
+| the curves of a model as a matrix; the difference of two | `surfaces`, `surface_difference` |
+| a smooth two-phase surface, its family chosen by held-out error | `fit_surface` |
+| the difference of two models or sweeps, with intervals | `compare`, `compare_all` |
+| trends along model size and pre-training tokens | `scaling`; `trend` for any two columns |
 | inverse against forward fine-tuning | `paths`, `compare_paths`, `comparison_rows` |
 
 A curve is one (sweep, model, task, pretrain, positive) over negative sizes n. s(n) is the mean
-score over prompts and seeds, larger being more aligned; s0 is that of the base line (0, 0).
+score over prompts and seeds; larger is more aligned. s0 is the score of the base line (0, 0).
 
-| quantity | is | undefined (None) |
+| quantity | is | undefined (None) if |
 |---|---|---|
-| base, aligned, gap | s0, s(0), s(0) - s0 | no score there |
-| retention r(n) | (s(n) - s0) / gap | gap within noise: its interval holds 0 |
-| reversion_size n* | where r first reaches 0 | censored: never reaches it |
-| half_life | where r first reaches 0.5 | censored: never reaches it |
-| early_rate | 100 gap / n* | n* is |
-| late_rate | 100 (s0 - s(n_max)) / (n_max - n*) | n* is, or n* = n_max |
+| base, aligned, gap | s0, s(0), s(0) - s0 | there is no score |
+| retention r(n) | (s(n) - s0) / gap | the gap is within noise: its interval contains 0 |
+| reversion_size n* | the n at which r first reaches 0 | censored: r never reaches 0 |
+| half_life | the n at which r first reaches 0.5 | censored: r never reaches 0.5 |
+| early_rate | 100 gap / n* | n* is undefined |
+| late_rate | 100 (s0 - s(n_max)) / (n_max - n*) | n* is undefined, or n* = n_max |
 | elasticity_index | log(early_rate / late_rate) | either rate is not above 0 |
 
-Between two sizes r is linear in log n; between 0 and the smallest size, where log n has no start,
-in log(1 + n), and a value found there says so in the note. Rates are per 100 negative examples.
+Between two sizes, r is interpolated linearly in log n. Below the smallest size it is interpolated
+in log(1 + n), and the note says so. Rates are per 100 negative examples.
 
 Intervals are 95% percentile intervals of a bootstrap over prompts (Efron and Tibshirani, 1993,
-ch. 13), of the index BCa ones (ch. 14), seeds held fixed. A prompt is drawn with everything that
-was scored on it: one draw of prompts serves every size, every seed and the base line, since all of
-them answer the same prompts, and the base line is one state, however many seeds share it. The
-intervals say what other prompts would have given, not what other seeds would have:
-`Curve.seed_spread` is the spread between seeds. With fewer than some 20 prompts, percentile
-intervals are too narrow.
+ch. 13); those of the index are BCa intervals (ch. 14). Seeds are held fixed. A prompt is drawn with
+everything that was scored on it. One draw of prompts serves every size, every seed and the base
+line, because all of them answer the same prompts; the base line is one state even if seeds share
+it. The intervals describe other prompts, not other seeds: `Curve.seed_spread` is the spread between
+seeds. With fewer than about 20 prompts, percentile intervals are too narrow.
 
-A resample in which a quantity is undefined counts against both ends of its interval, one in which
-a size is censored lies between the largest size and infinity. An end that falls on such a resample
-is None, "interval not bounded" in the note. A size that is censored itself has no value and no
-upper end, but its lower end stands.
+A resample in which a quantity is undefined widens both ends of its interval. A resample in which a
+size is censored lies between the largest size and infinity. An interval end that falls on such a
+resample is None, and the note says "interval not bounded". A censored size has no value and no
+upper end, but it keeps its lower end.
 """
 
 from __future__ import annotations
@@ -53,7 +51,9 @@ from .comparison import Difference, compare, compare_all
 from .curve import Curve, CurveKey, curves
 from .fit import SurfaceFit, fit_surface
 from .path_comparison import (
+    COMPARED,
     DIRECTIONS,
+    METRICS,
     PathComparison,
     PathKey,
     Paths,
@@ -70,7 +70,9 @@ from .surface import Surface, SurfaceDifference, surface_difference, surfaces
 from .trend_test import Trend, trend
 
 __all__ = [
+    "COMPARED",
     "DIRECTIONS",
+    "METRICS",
     "QUANTITIES",
     "Curve",
     "CurveKey",

@@ -1,31 +1,32 @@
-"""Inverse against forward fine-tuning (paper, section 3.3, Table 1): is the way back shorter?
+"""Compares inverse and forward fine-tuning (paper, section 3.3, Table 1).
 
-Of one fine-tuning take slices k < l. On the *inverse* path theta_l learns theta_k's answers, and
-the distance from theta_k of what comes of it, theta_lk, is measured; on the *forward* path theta_k
-learns theta_l's answers, and theta_kl is measured against theta_l. The paper claims that
-H(theta_k, theta_lk) < H(theta_l, theta_kl).
+Take two slices k < l of one fine-tuning. On the *inverse* path, theta_l is trained on the answers
+of theta_k; the result theta_lk is compared with theta_k. On the *forward* path, theta_k is trained
+on the answers of theta_l; the result theta_kl is compared with theta_l. The paper claims that the
+inverse path ends nearer to its reference: H(theta_k, theta_lk) < H(theta_l, theta_kl).
 
 | quantity | is |
 |---|---|
 | inverse, forward | the mean distance on that path, over prompts and seeds |
-| difference | forward - inverse, prompt by prompt: above 0 is what the paper claims |
-| p_value | two-sided, of the prompts' differences |
-| seeds_inverse_nearer | in how many seeds the inverse path's mean is the smaller |
+| difference | forward - inverse, paired by prompt; the paper claims that it is above 0 |
+| p_value | two-sided p-value of the mean difference over prompts |
+| seeds_inverse_nearer | the number of seeds in which the inverse path has the smaller mean |
 
-**Cross-entropy is not all distance.** H(p, q) = H(p, p) + KL(p || q), and the two paths have
-different references: H(theta_k, theta_k) and H(theta_l, theta_l) differ, so that cross-entropies
-differ even where both students equal their teachers, or where nothing was learnt. KL leaves the
-reference's own entropy out; where the two disagree, cross-entropy tells of the references.
+**Cross-entropy is not a pure distance.** H(p, q) = H(p, p) + KL(p || q), and the two paths have
+different references. Because H(theta_k, theta_k) and H(theta_l, theta_l) differ, the
+cross-entropies differ even if both students equal their teachers, or if nothing was learnt. KL does
+not include the entropy of the reference. Where the two metrics disagree, the cross-entropy reflects
+the references.
 
-Intervals are 95% percentile intervals of a bootstrap over prompts: a prompt is drawn with all its
-samples, on both paths and in all seeds, and one draw serves every pair, model and metric of a task.
+Intervals are 95% percentile intervals of a bootstrap over prompts. A prompt is drawn with all its
+samples, on both paths and in all seeds. One draw serves every pair, model and metric of a task.
 
-The test pairs the paths by prompt, averages a prompt's difference over seeds, and flips its sign: a
-permutation test of the mean, which takes the two paths as exchangeable where the claim is wrong. It
-tests the very number that is shown; Wilcoxon's signed-rank test does not, and differences of
-distances are skewed enough for the two to disagree. Seeds are held fixed: intervals and test say
-what other prompts would give with *these* trained states, not what other fine-tunings would, of
-which `seeds_inverse_nearer` is all that is known. p-values are not adjusted for their number.
+The test is a permutation test of the mean. It pairs the paths by prompt, averages the difference of
+a prompt over seeds, and flips its sign: under the null hypothesis the two paths are exchangeable.
+It tests the mean that is reported; Wilcoxon's signed-rank test does not, and the differences are
+skewed enough for the two tests to disagree. Seeds are held fixed: intervals and p-values describe
+other prompts with *these* trained states, not other fine-tuning runs. Only `seeds_inverse_nearer`
+describes the variation between seeds. p-values are not adjusted for multiple comparisons.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ from .rows import ElasticityError, Floats, Point, Rows, by_prompt, columns, on_p
 DIRECTIONS = ("inverse", "forward")
 
 COMPARED = (*DIRECTIONS, "difference")
-"""What is measured of a pair of slices, in the order of the `paths` table."""
+"""The measured quantities of a pair of slices, in the column order of the `paths` table."""
 
 METRICS = ("cross_entropy", "kl", "js", "tv")
-"""The order in which distances are told, the paper's first."""
+"""Distances between two states' next-token distributions, in display order: the paper's first."""
 
 _LESSON = ("model", "task", "k", "l", "direction", "seed")
 _FLIPS, _AT_ONCE = 9999, 1000
@@ -68,9 +69,9 @@ class PathKey:
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """The distances of one key: [2 paths (inverse, forward), seeds, prompts], samples averaged.
+    """The distances of one key, [2 directions, seeds, prompts], averaged over samples.
 
-    `seeds` are those with both paths, `prompts` those with a distance on both in all of them.
+    `seeds` have both directions. `prompts` have a distance in both directions and all these seeds.
     """
 
     key: PathKey
@@ -83,7 +84,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class PathComparison:
-    """What was measured of `paths`; see the module's text."""
+    """The measured quantities of `paths`; the module docstring defines them."""
 
     paths: Paths
     inverse: Estimate
@@ -94,7 +95,7 @@ class PathComparison:
     notes: tuple[str, ...]
 
     def row(self) -> dict[str, Any]:
-        """The row of the `paths` table."""
+        """Return the row of the `paths` table."""
         key = self.paths.key
         row: dict[str, Any] = {
             "sweep": key.sweep,
@@ -119,27 +120,27 @@ class PathComparison:
 
 
 def paths(rows: Rows, *, sweep: str | None = None, lessons: Rows = ()) -> list[Paths]:
-    """The pairs of slices in rows of the view `path_rows`, by key, whatever the order of the rows.
+    """Return the pairs of slices in rows of the view `path_rows`, sorted by key.
 
-    `rows` have the columns model, task, k, l, direction, seed, metric, prompt_index, value, and may
-    have sweep (else `sweep` is it), pretrain, sample, parameters; a value may be None (of an empty
-    answer). `lessons` are what the sweep asked for, as the table of that name has it: they tell of
-    pairs without any distance, and of lessons that failed.
+    `rows` need the columns model, task, k, l, direction, seed, metric, prompt_index and value.
+    Optional columns are sweep (default: the argument `sweep`), pretrain, sample and parameters. A
+    value is None for an empty answer. `lessons` are the planned lessons from the table `lessons`;
+    they provide pairs without any distance, and lessons that failed.
 
-    Raises `ElasticityError` for a column that is not there, a distance that is not finite or is
-    there twice, and a direction that is none.
+    Raises `ElasticityError` for a missing column, a distance that is not finite, a duplicate
+    distance, or an unknown direction.
     """
     measured = columns(rows, (*_LESSON, "metric", "prompt_index"), sweep, ("value",))
     planned = columns(lessons, (*_LESSON, "status"), sweep)
     at: defaultdict[_Pair, defaultdict[str, defaultdict[_Path, list[int]]]]
     at = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    asked: defaultdict[_Pair, dict[_Path, str]] = defaultdict(dict)
+    planned_status: defaultdict[_Pair, dict[_Path, str]] = defaultdict(dict)
     parameters: dict[_Pair, int] = {}
     for table in (measured, planned):
         for i, (pair, path) in enumerate(_places(table)):
             parameters[pair] = max(parameters.get(pair, 0), table["parameters"][i] or 0)
             if table is planned:
-                asked[pair][path] = table["status"][i]
+                planned_status[pair][path] = table["status"][i]
             elif table["value"][i] is not None:
                 at[pair][table["metric"][i]][path].append(i)
     metrics = sorted({*measured["metric"]} or {METRICS[0]}, key=_rank)
@@ -153,7 +154,7 @@ def paths(rows: Rows, *, sweep: str | None = None, lessons: Rows = ()) -> list[P
                 )
                 for path, which in sorted(at[pair][metric].items())
             }
-            found.append(_paths(key, points, asked[pair], parameters[pair] or None))
+            found.append(_paths(key, points, planned_status[pair], parameters[pair] or None))
     return found
 
 
@@ -176,7 +177,7 @@ def _places(table: Mapping[str, Sequence[Any]]) -> Iterator[tuple[_Pair, _Path]]
 
 
 def _order(pair: _Pair) -> tuple[Any, ...]:
-    """Neighbours first, as in Table 1: (1, 2), (2, 3), (1, 3)."""
+    """Sort key that puts adjacent slices first, as Table 1 does: (1, 2), (2, 3), (1, 3)."""
     sweep, model, task, pretrain, first, last = pair
     return sweep, task, model, pretrain or 0, last - first, first
 
@@ -188,27 +189,25 @@ def _rank(metric: str) -> tuple[int, str]:
 def _paths(
     key: PathKey,
     points: Mapping[_Path, Point],
-    asked: Mapping[_Path, str],
+    planned: Mapping[_Path, str],
     parameters: int | None,
 ) -> Paths:
     seen = [{seed for way, seed in points if way == direction} for direction in DIRECTIONS]
     seeds = sorted(set.intersection(*seen))
     notes = []
-    missing = [status for path, status in sorted(asked.items()) if path not in points]
-    for words, count in (
+    missing = [status for path, status in sorted(planned.items()) if path not in points]
+    for outcome, count in (
         ("failed", missing.count("failed")),
         ("not measured", len(missing) - missing.count("failed")),
     ):
         if count:
-            notes.append(f"{count} of {len(asked)} lessons {words}")
+            notes.append(f"{count} of {len(planned)} lessons {outcome}")
     if not seeds:
         notes.append("no seed has both paths")
     elif left := sorted(set.union(*seen) - set(seeds)):
         notes.append(f"seeds left out, with one path only: {', '.join(map(str, left))}")
     every = [points[direction, seed] for direction in DIRECTIONS for seed in seeds]
-    prompts = reduce(
-        np.intersect1d, [requests_of for requests_of, _ in every] or [np.zeros(0, np.int64)]
-    )
+    prompts = reduce(np.intersect1d, [indices for indices, _ in every] or [np.zeros(0, np.int64)])
     if every and len(prompts) < (most := max(len(each) for each, _ in every)):
         notes.append(f"only {len(prompts)} of {most} prompts have a distance everywhere")
     distances = np.array([on_prompts(prompts, point) for point in every], dtype=np.float64)
@@ -223,9 +222,9 @@ def _paths(
 
 
 def compare_paths(found: Paths, resamples: int = 1000, seed: int = 0) -> PathComparison:
-    """Both paths of a pair, side by side; the same distances and `seed` give the same numbers.
+    """Compare both directions of a pair. The same distances and `seed` give the same numbers.
 
-    `resamples` are at least 40, below which no 95% interval exists, or `ElasticityError`.
+    Raises `ElasticityError` for fewer than 40 `resamples`.
     """
     check_resamples(resamples)
     nothing = Estimate()
@@ -250,13 +249,15 @@ def compare_paths(found: Paths, resamples: int = 1000, seed: int = 0) -> PathCom
 def comparison_rows(
     found: Iterable[Paths], *, resamples: int = 1000, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows of the `paths` table, one for each key, also those of which nothing is known."""
+    """Return a row of the `paths` table for each key, including keys without any distance."""
     return [compare_paths(each, resamples, seed).row() for each in found]
 
 
 def told_apart(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int, int, int]:
-    """How many rows of the `paths` table have the interval of their difference above 0, below 0,
-    holding 0; and how many have none."""
+    """Count the rows of the `paths` table by the interval of their difference.
+
+    Returns (above 0, below 0, contains 0, no interval).
+    """
     counts = [0, 0, 0, 0]
     for row in rows:
         low, high = row["difference_low"], row["difference_high"]
@@ -265,14 +266,15 @@ def told_apart(rows: Iterable[Mapping[str, Any]]) -> tuple[int, int, int, int]:
 
 
 def sign_flips(differences: Floats, rng: np.random.Generator) -> float:
-    """The two-sided p-value of a mean of 0, differences being as likely to have the other sign.
+    """Return the two-sided p-value of the sign-flip test that the mean difference is 0.
 
-    Exact up to 13 differences; beyond, of 9999 random flips, the data counted among them (Phipson
-    and Smyth, 2010): scipy's `permutation_test` of one sample, which flips 20 times as slowly.
+    Exact up to 13 differences. Beyond that it uses 9999 random flips and counts the data as one of
+    them (Phipson and Smyth, 2010). It computes the same as scipy's one-sample `permutation_test`,
+    20 times as fast.
     """
     count = len(differences)
     observed = abs(float(differences.sum()))
-    # Sums that are equal but for rounding count as equal.
+    # Sums that differ only by rounding count as equal.
     least = observed - 1e-12 * float(np.abs(differences).sum())
     if 2**count <= _FLIPS:
         every = np.arange(2**count)[:, None] >> np.arange(count) & 1
@@ -280,7 +282,7 @@ def sign_flips(differences: Floats, rng: np.random.Generator) -> float:
     as_far = 1
     for start in range(0, _FLIPS, _AT_ONCE):
         flipped = rng.integers(0, 2, (min(_AT_ONCE, _FLIPS - start), count), dtype=np.int8)
-        # The sum with some signs changed is the sum less twice what is changed.
+        # Flipping signs subtracts twice the flipped differences from the sum.
         sums = differences.sum() - 2 * (flipped.astype(np.float64) @ differences)
         as_far += int(np.sum(np.abs(sums) >= least))
     return as_far / (_FLIPS + 1)

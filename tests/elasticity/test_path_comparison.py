@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import permutation_test
 
-from elastic_ray.analysis.labels import METRICS as WORDED
+from elastic_ray.analysis.labels import METRIC_LABELS
 from elastic_ray.elasticity import (
     ElasticityError,
     PathComparison,
@@ -306,6 +307,6 @@ def test_a_sweep_records_and_prints_how_its_paths_compare(tmp_path: Path) -> Non
 
 def test_names_are_the_same_everywhere() -> None:
     assert COMPARED == COLUMNS
-    assert tuple(WORDED) == METRICS
+    assert tuple(METRIC_LABELS) == METRICS
     distances_of = pytest.importorskip("elastic_ray.serving.engines.distances")
-    assert distances_of.METRICS == METRICS
+    assert tuple(field.name for field in fields(distances_of.Distance)) == (*METRICS, "tokens")

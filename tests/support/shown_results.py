@@ -7,7 +7,7 @@ import hashlib
 import math
 from typing import Any
 
-from elastic_ray.elasticity import comparison_rows, curves, index_rows, paths
+from elastic_ray.elasticity import METRICS, comparison_rows, curves, index_rows, paths
 from elastic_ray.results.store import Results
 
 MODELS = (("small", 1_000_000), ("large", 8_000_000))
@@ -146,7 +146,6 @@ def _code(results: Results, point: Point, state: str) -> None:
 LEARNERS = (("llama2-7b", 7_000_000), ("llama3-8b", 8_000_000), ("own", 1_000_000))
 PAIRS = ((1, 2), (2, 3), (1, 3))
 SLICES = (100, 200, 300)
-METRICS = ("cross_entropy", "kl", "js", "tv")
 
 
 def record_lessons(

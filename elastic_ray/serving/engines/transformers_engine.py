@@ -261,7 +261,7 @@ class TransformersEngine:
             for (index, text, sample), tokens, seed in zip(rows, drawn, seeds, strict=True)
         ]
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         return None
 
     async def close(self) -> None:
