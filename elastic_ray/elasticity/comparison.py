@@ -1,7 +1,8 @@
-"""One model, or one sweep, against another: differences of what is measured, with intervals.
+"""Compares two models or two sweeps: differences of the measured quantities, with intervals.
 
-Prompts that both answered are drawn together, so that a prompt's difficulty cancels: the interval
-of a difference is narrower than two intervals side by side suggest. Seeds are held fixed.
+Prompts that both answered are resampled together, so that the difficulty of a prompt cancels. The
+interval of a difference is therefore narrower than two separate intervals suggest. Seeds are held
+fixed.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from .resampling import Bounds, Estimate, check_resamples, estimate, joint_draws
 from .rows import ElasticityError, Floats
 
 MATCHED_BY = ("task", "positive")
+"""Fields of the key that two compared curves share by default."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What is measured of `one` minus that of `other`, by quantity.
+    """The quantities of `one` minus those of `other`.
 
-    None is undefined in either. Of a difference of sizes of which one is censored no value is
-    known, but an end of its interval may be. `paired` counts the prompts that both answered.
+    A value is None if the quantity is undefined in either curve. If one of two sizes is censored,
+    the difference has no value but may have one end of its interval. `paired` counts the prompts
+    that both answered.
     """
 
     one: CurveKey
@@ -36,7 +39,7 @@ class Difference:
 
 
 def compare(one: Curve, other: Curve, resamples: int = 1000, seed: int = 0) -> Difference:
-    """The difference of two curves in every quantity of `QUANTITIES`."""
+    """Return the difference of two curves in every quantity of `QUANTITIES`."""
     check_resamples(resamples)
     return _difference(one, other, resamples, seed)
 
@@ -48,11 +51,11 @@ def compare_all(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Difference]:
-    """The differences of all curves that agree in the fields `by` of their keys, in their order.
+    """Return the differences of all pairs of curves whose keys agree in the fields `by`.
 
-    For two models of a sweep the default; for the same models in two sweeps
-    `("model", "task", "pretrain", "positive")`. Raises `ElasticityError` where two curves of one
-    side agree, or none of both sides do.
+    The default compares two models of a sweep. To compare the same models in two sweeps, use
+    `("model", "task", "pretrain", "positive")`. Raises `ElasticityError` if two curves of one side
+    agree, or if no pair does.
     """
     check_resamples(resamples)
     left, right = _by(ones, by), _by(others, by)
@@ -84,14 +87,17 @@ def _difference(one: Curve, other: Curve, resamples: int, seed: int) -> Differen
 
 
 def minus(one: Bounds, other: Bounds) -> Bounds:
-    """What is known of a difference, resample by resample."""
+    """Return the bounds of a difference, for each resample."""
     with np.errstate(invalid="ignore"):
         low, high = one[0] - other[1], one[1] - other[0]
     return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
 
 
 def bounded(name: str, drawn: Bounds, left: Bounds) -> Estimate:
-    """The estimate of what derives from a quantity; only of sizes one without a value has ends."""
+    """Return the estimate of a value derived from the quantity `name`.
+
+    Only sizes keep interval ends without a value.
+    """
     found = estimate(*drawn, left if name in CORRECTED else None)
     return found if found.value is not None or name in SIZES else Estimate()
 
@@ -102,10 +108,10 @@ ByQuantity: TypeAlias = dict[str, Bounds]
 def joint_bounds(
     curves: Sequence[Curve], resamples: int = 1000, seed: int = 0
 ) -> tuple[list[ByQuantity], list[ByQuantity]]:
-    """For each curve what every resample says of its quantities, all from the same draws.
+    """Return the bounds of each curve's quantities under the same draws, then under the jackknife.
 
-    Then the same for prompts left out. What `measure` leaves undefined is left out: what derives
-    from a gap within noise, say.
+    Quantities that `measure` leaves undefined are absent, for example all that derive from a gap
+    within noise.
     """
     measured = [measure(curve, resamples, seed) for curve in curves]
     weights = joint_draws(curves, resamples, seed), left_out(curves)

@@ -1,7 +1,8 @@
-"""Where a curve crosses a level, its rates and index: in all resamples at once, as bounds.
+"""Reversion size, half-life, rates and elasticity index of a curve, for all resamples at once.
 
-Definitions are in the package's text. What a resample leaves unknown lies between two bounds, so
-that it counts against both ends of an interval.
+The package docstring defines the quantities. Each resample gives a lower and an upper bound of a
+quantity. The bounds are equal where the quantity is known; where it is not, they widen both ends of
+its interval.
 """
 
 from __future__ import annotations
@@ -15,26 +16,28 @@ from .resampling import Bounds, Estimate, estimate
 from .rows import Floats
 
 PER = 100.0
-"""Rates are per so many negative examples."""
+"""The number of negative examples that rates refer to."""
 
 SIZES = ("reversion_size", "half_life")
 
 CORRECTED = ("elasticity_index",)
-"""What has BCa ends. All else moves one way as the base line does, and percentiles, which only
-know the order of resamples, serve; of the index both rates do, against each other, so that far
-draws fold back and percentiles are too wide (`benchmarks/coverage.py`)."""
+"""Quantities with BCa intervals; the others have percentile intervals.
+
+The others are monotonic in the base line, so percentiles, which depend only on the order of
+resamples, are adequate. The index depends on two rates that move against each other: extreme
+resamples fold back, and percentile intervals are too wide (`benchmarks/coverage.py`)."""
 
 _ROUNDING = 1e-12
-"""Differences below this share of the largest score are rounding, and count as 0."""
+"""Differences below this fraction of the largest score are rounding errors and count as 0."""
 
 
 def above_base(curve: Curve, weights: Floats) -> tuple[Floats, float]:
-    """[rows, sizes], the score above the base line, and up to which difference it is rounding.
+    """Return the score above the base line, [rows, sizes], and the rounding threshold.
 
-    `weights` are [rows, prompts]; the curve has a base line.
+    `weights` is [rows, prompts]. The curve must have a base line.
     """
     assert curve.base is not None
-    # Differences are taken prompt by prompt, before any mean: exact, and paired.
+    # Differences are taken per prompt, before averaging: exact and paired.
     above: Floats = weights @ (curve.by_prompt - curve.base).T
     largest = max(np.abs(curve.base).max(), np.nanmax(np.abs(curve.scores)))
     rounding = _ROUNDING * float(largest)
@@ -43,9 +46,10 @@ def above_base(curve: Curve, weights: Floats) -> tuple[Floats, float]:
 
 
 def first_reach(height: Floats, sizes: Floats) -> Floats:
-    """[rows]: the size where `height` [rows, sizes] first reaches 0; infinity if it never does.
+    """Return the size at which each row of `height` [rows, sizes] first reaches 0, [rows].
 
-    Linear in log n between sizes, in log(1 + n) below the smallest; 0 where it starts there.
+    Interpolation is linear in log n between sizes, and in log(1 + n) below the smallest. The result
+    is 0 if the row starts at or below 0, and infinity if it never reaches 0.
     """
     reached = height <= 0
     first = reached.argmax(axis=1)
@@ -65,7 +69,7 @@ def first_reach(height: Floats, sizes: Floats) -> Floats:
 class Crossings:
     """Sizes, rates and index from `above` [rows, sizes], the score above the base line.
 
-    The gap, `above[0, 0]`, is clear of 0; differences up to `rounding` are none.
+    The gap `above[0, 0]` must not be 0. Differences up to `rounding` count as 0.
     """
 
     def __init__(self, above: Floats, sizes: Floats, rounding: float) -> None:
@@ -75,7 +79,7 @@ class Crossings:
         self.direction = np.sign(start[0])
         height = above * self.direction
         self.lost = height[:, 0] <= 0
-        """Resamples without a gap, or with the opposite one: nothing is defined in them."""
+        """Resamples in which the gap is 0 or has the opposite sign: every quantity is undefined."""
         if len(sizes) > 1:
             self.reversion = first_reach(height, sizes)
             half = height - height[:, :1] / 2
@@ -86,7 +90,7 @@ class Crossings:
         ends = known & (self.reversion < self.largest)
         early = PER * start / np.where(known, self.reversion, 1.0)
         late = -PER * above[:, -1] / np.where(ends, self.largest - self.reversion, 1.0)
-        # Never back at the base line: between no return at all and one at the largest size.
+        # Censored: the rate lies between no return at all and a return at the largest size.
         never = ~self.lost & ~known
         latest = PER * start / max(self.largest, 1.0)
         self.early = (
@@ -96,13 +100,13 @@ class Crossings:
         self.late = (np.where(ends, late, -np.inf), np.where(ends, late, np.inf))
         sound = ends & (early > 0) & (late > 0)
         index = np.log(np.where(sound, early, 1.0)) - np.log(np.where(sound, late, 1.0))
-        # The index grows without bound as the late rate falls to 0; below 0 it is past any bound.
+        # As the late rate falls to 0, the index grows without bound; below 0 it has no upper bound.
         past = np.where(ends & (early > 0), np.inf, -np.inf)
         self.index = (np.where(sound, index, past), np.where(sound, index, np.inf))
 
     @property
     def bounds(self) -> dict[str, Bounds]:
-        """By quantity, what each resample says of it; empty where no negative size has a score."""
+        """Bounds of each quantity, by resample; empty if no negative size has a score."""
         if len(self.sizes) == 1:
             return {}
         return {
@@ -118,9 +122,9 @@ class Crossings:
         return low, np.where(self.lost, np.inf, reach)
 
     def estimates(self, left_out: Mapping[str, Bounds]) -> dict[str, Estimate]:
-        """By quantity, the value and its interval. Of a censored size only the lower end stands.
+        """Return the value and interval of each quantity. A censored size has only a lower end.
 
-        `left_out` are the bounds when groups of prompts are left out.
+        `left_out` holds the bounds with groups of prompts left out (the jackknife).
         """
         found = {}
         for name, bounds in self.bounds.items():
@@ -131,6 +135,7 @@ class Crossings:
         return found
 
     def notes(self, found: dict[str, Estimate]) -> list[str]:
+        """Return a note for each quantity that is undefined, censored or unbounded."""
         if len(self.sizes) == 1:
             return ["no negative size has a score"]
         notes = []

@@ -1,7 +1,8 @@
-"""Score rows gathered into curves: the seeds, sizes and prompts a curve rests on, and its holes.
+"""Groups score rows into curves: scores by seed, negative size and prompt.
 
-A hole (a failed or pending cell) is never filled in. Seeds that have every size are used where
-there is one, so that all means are over the same seeds; what is left out or missing is in `notes`.
+Missing cells (failed or pending) are never imputed. If any seed has a score at every size, only
+such seeds are used, so that all means are over the same seeds. `Curve.notes` lists what is missing
+and what was left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CELL = ("model", "task", "positive", "negative", "seed")
 
 @dataclass(frozen=True)
 class CurveKey:
-    """What a curve is of: `positive` aligning examples after `pretrain` (None: as published)."""
+    """Identifies a curve: `positive` examples after `pretrain` (None: the published checkpoint)."""
 
     sweep: str
     model: str
@@ -34,11 +35,12 @@ class CurveKey:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The scores of one curve, prompt by prompt.
+    """The scores of one curve, by seed, negative size and prompt.
 
-    `scores` is [seeds, sizes, prompts], NaN where a seed lacks a size. `base` is [prompts], None
-    where (0, 0) has no score; seeds that share one state count once, different ones are averaged.
-    `negatives` are the sizes scored, ascending: 0 first unless (positive, 0) has no score.
+    `scores` is [seeds, sizes, prompts], NaN where a seed has no score at a size. `base` is
+    [prompts], the score at (0, 0), None if there is none; seeds that share one base state count
+    once, the others are averaged. `negatives` are the scored sizes in ascending order; the first is
+    0 unless (positive, 0) has no score.
     """
 
     key: CurveKey
@@ -54,7 +56,7 @@ class Curve:
 
     @property
     def by_prompt(self) -> Floats:
-        """[sizes, prompts]: means over the seeds that have the size."""
+        """[sizes, prompts]: the mean over the seeds that have a score at the size."""
         means: Floats = np.nanmean(self.scores, axis=0) if self.scores.size else self.scores.sum(0)
         return means
 
@@ -65,17 +67,20 @@ class Curve:
 
     @property
     def standard_error(self) -> Floats:
-        """[sizes]: of `mean`, over prompts with the seeds held fixed; NaN for one prompt."""
+        """[sizes]: standard error of `mean` over prompts, seeds held fixed; NaN for one prompt."""
         return _deviation(self.by_prompt, axis=1) / math.sqrt(max(len(self.prompts), 1))
 
     @property
     def seed_spread(self) -> Floats:
-        """[sizes]: standard deviation between the seeds' means; NaN for one seed."""
+        """[sizes]: standard deviation of the means of the seeds; NaN for one seed."""
         return _deviation(_mean(self.scores), axis=0)
 
     @property
     def retention(self) -> Floats:
-        """[sizes]: (s(p, n) - s0) / (s(p, 0) - s0) as it is, noise or not; NaN where undefined."""
+        """[sizes]: (s(p, n) - s0) / (s(p, 0) - s0), even if the gap is within noise.
+
+        NaN where undefined.
+        """
         if self.base is None or not self.negatives or self.negatives[0] != 0:
             return np.full(len(self.negatives), np.nan)
         above = _mean(self.by_prompt - self.base)
@@ -83,31 +88,33 @@ class Curve:
 
 
 def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Curve]:
-    """The curves in score rows, by key; the order of the rows does not matter.
+    """Return the curves in score rows, sorted by key; the order of the rows does not matter.
 
-    `rows` have the columns model, task, pretrain, positive, negative, seed, prompt_index, score,
-    and may have sweep (else `sweep` is it), sample (averaged), parameters, pretrain_tokens, scorer.
-    `cells` are what the sweep asked for, as the `cells` table or the `cell_scores` view has it:
-    they tell the last three columns, the sizes that are missing, and curves without any score. A
-    sweep is a product, so a size or seed seen in one of its curves is expected in all. Cells whose
-    scorer is the empty text are not to be scored, and make no curve.
+    `rows` need the columns model, task, pretrain, positive, negative, seed, prompt_index and score.
+    Optional columns are sweep (default: the argument `sweep`), sample (samples are averaged),
+    parameters, pretrain_tokens and scorer.
 
-    Raises `ElasticityError` for a column that is not there, a score that is not finite, an answer
-    given twice, and two scorers in one curve.
+    `cells` are the planned cells of the sweep, from the `cells` table or the `cell_scores` view.
+    They provide the last three columns, the missing sizes, and curves without any score. A sweep is
+    a full grid, so a size or seed that occurs in one curve is expected in all of them. Cells with
+    an empty scorer are not scored and form no curve.
+
+    Raises `ElasticityError` for a missing column, a score that is not finite, a duplicate answer,
+    or two scorers in one curve.
     """
     scored = columns(rows, (*CELL, "prompt_index", "score"), sweep)
     planned = columns(cells, CELL, sweep)
-    told: defaultdict[CurveKey, _Told] = defaultdict(_Told)
-    asked: defaultdict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    metadata: defaultdict[CurveKey, _Metadata] = defaultdict(_Metadata)
+    expected: defaultdict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
     answers: defaultdict[tuple[CurveKey, int, int], list[int]] = defaultdict(list)
     for table in (scored, planned):
         for row, (key, negative, seed) in enumerate(_places(table)):
             if table["scorer"][row] == "":
                 continue
-            told[key].hear(table, row, key)
+            metadata[key].update(table, row, key)
             if key.positive:
-                asked[key.sweep][0].add(negative)
-                asked[key.sweep][1].add(seed)
+                expected[key.sweep][0].add(negative)
+                expected[key.sweep][1].add(seed)
             if table is scored:
                 answers[key, negative, seed].append(row)
     points: defaultdict[CurveKey, dict[tuple[int, int], Point]] = defaultdict(dict)
@@ -115,9 +122,13 @@ def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Cu
         points[key][seed, negative] = by_prompt(f"{key}, {negative=}, {seed=}", scored, found)
     return [
         _curve(
-            key, points[key], _base(points[replace(key, positive=0)]), *asked[key.sweep], told[key]
+            key,
+            points[key],
+            _base(points[replace(key, positive=0)]),
+            *expected[key.sweep],
+            metadata[key],
         )
-        for key in sorted(told, key=_order)
+        for key in sorted(metadata, key=_order)
         if key.positive
     ]
 
@@ -137,16 +148,16 @@ def _order(key: CurveKey) -> tuple[str, str, str, int, int]:
     return key.sweep, key.model, key.task, key.pretrain or 0, key.positive
 
 
-class _Told:
-    """What the rows say of a curve besides scores."""
+class _Metadata:
+    """The columns of a curve other than scores: model size, pre-training tokens, scorer."""
 
     def __init__(self) -> None:
         self.parameters: int | None = None
         self.pretrain_tokens: int | None = None
         self.scorer: str | None = None
 
-    def hear(self, table: Mapping[str, Sequence[Any]], row: int, key: CurveKey) -> None:
-        # The largest, as in the view `curves`: a state that is not yet made tells nothing.
+    def update(self, table: Mapping[str, Sequence[Any]], row: int, key: CurveKey) -> None:
+        # The largest value, as in the view `curves`: a state that does not exist yet has none.
         for name in ("parameters", "pretrain_tokens"):
             value, known = table[name][row], getattr(self, name)
             if value is not None and (known is None or value > known):
@@ -158,7 +169,7 @@ class _Told:
 
 
 def _base(points: Mapping[tuple[int, int], Point]) -> list[Point]:
-    """The scores of (0, 0), once for each seed that has its own: seeds may share one state."""
+    """Return the distinct scores of (0, 0): seeds may share one base state."""
     found: list[Point] = []
     for (_, negative), (prompts, scores) in sorted(points.items(), key=lambda item: item[0]):
         if negative == 0 and not any(
@@ -172,9 +183,9 @@ def _curve(
     key: CurveKey,
     points: Mapping[tuple[int, int], Point],
     base: Sequence[Point],
-    sizes_asked: set[int],
-    seeds_asked: set[int],
-    told: _Told,
+    expected_sizes: set[int],
+    expected_seeds: set[int],
+    metadata: _Metadata,
 ) -> Curve:
     seeds = _seeds(points)
     sizes = sorted({negative for seed, negative in points if seed in seeds})
@@ -184,9 +195,9 @@ def _curve(
         notes.append("no score at (0, 0)")
     if 0 not in sizes:
         notes.append(f"no score at ({key.positive}, 0)")
-    if missing := sorted(sizes_asked - {0, *sizes}):
+    if missing := sorted(expected_sizes - {0, *sizes}):
         notes.append(f"no score at negative {_list(missing)}")
-    if seeds and (left := sorted(seeds_asked - set(seeds))):
+    if seeds and (left := sorted(expected_seeds - set(seeds))):
         notes.append(f"seeds left out, incomplete: {_list(left)}")
     if some := [n for n in sizes if any((seed, n) not in used for seed in seeds)]:
         notes.append(f"means not over the same seeds: some have no score at negative {_list(some)}")
@@ -204,17 +215,17 @@ def _curve(
         prompts=tuple(prompts.tolist()),
         base=np.mean([on_prompts(prompts, point) for point in base], axis=0) if base else None,
         scores=scores,
-        parameters=told.parameters,
-        pretrain_tokens=told.pretrain_tokens,
-        scorer=told.scorer,
+        parameters=metadata.parameters,
+        pretrain_tokens=metadata.pretrain_tokens,
+        scorer=metadata.scorer,
         notes=tuple(notes),
     )
 
 
 def _seeds(points: Iterable[tuple[int, int]]) -> list[int]:
-    """Those with every size that any has; else those with a start of their own; else all.
+    """Return the seeds with every size; if there is none, those with size 0; otherwise all.
 
-    A mean over some seeds here and others there would show their differences as a slope.
+    If the seeds differed between sizes, differences between seeds would look like a slope.
     """
     sizes: defaultdict[int, set[int]] = defaultdict(set)
     for seed, negative in points:
@@ -226,7 +237,7 @@ def _seeds(points: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _mean(values: Floats) -> Floats:
-    """Over the last axis; NaN where it is empty."""
+    """Mean over the last axis; NaN if it is empty."""
     if values.shape[-1] == 0:
         return np.full(values.shape[:-1], np.nan)
     means: Floats = values.mean(axis=-1)
@@ -234,7 +245,7 @@ def _mean(values: Floats) -> Floats:
 
 
 def _deviation(values: Floats, axis: int) -> Floats:
-    """Sample standard deviation of what is not NaN; NaN for fewer than two values."""
+    """Sample standard deviation, ignoring NaN; NaN for fewer than two values."""
     counts = np.sum(~np.isnan(values), axis=axis)
     total = np.nansum(values, axis=axis)
     centre = np.expand_dims(total / np.maximum(counts, 1), axis)

@@ -1,10 +1,10 @@
-"""Families of decline: what shapes a score may take as negative examples are added.
+"""Parametric families of curves: how a score may decline as negative examples are added.
 
-All are written in x = n / scale(p), scale(p) = scale (p / p0)^growth, p0 the geometric mean of the
-positive sizes: more positive examples stretch or shrink a curve, the same for early and late. Given
-the shape's parameters a score is linear in what is left, one start a positive size and the levels
-or slopes that all curves share, so these are solved for exactly (variable projection: Golub and
-Pereyra, 1973) and only the shape is searched for.
+All families are functions of x = n / scale(p) with scale(p) = scale (p / p0)^growth, where p0 is
+the geometric mean of the positive sizes. More positive examples thus stretch or shrink a curve
+uniformly. For given shape parameters, a score is linear in the remaining parameters: one start per
+positive size, and levels or slopes that all curves share. These are solved for exactly (variable
+projection: Golub and Pereyra, 1973), and only the shape is searched for.
 
 | family | score | phases |
 |---|---|---|
@@ -16,8 +16,7 @@ Pereyra, 1973) and only the shape is searched for.
 | Hill, then logarithm | Hill - late log(1 + x^steepness) / steepness | early and late |
 | broken line in log | start - early min(z, b) - late max(z - b, 0) | early and late |
 
-In the broken line z = log(1 + n / (p / p0)^growth), and the scale is where it breaks:
-b = log(1 + scale).
+In the broken line, z = log(1 + n / (p / p0)^growth). It breaks at the scale: b = log(1 + scale).
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ import numpy as np
 from .rows import Floats
 
 Named: TypeAlias = Mapping[str, float] | Mapping[str, Floats]
-"""A shape's values by name: numbers, or arrays [..., 1] for many fits at once."""
+"""Shape parameters by name: numbers, or arrays [..., 1] for many fits at once."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A parameter that is searched for, in `transform`ed units, from `starts`, within `bounds`."""
+    """A shape parameter, searched for from `starts` within `bounds`, in logarithms if `log`."""
 
     name: str
     starts: tuple[float, ...]
@@ -46,11 +45,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of curves: `share` of the start that is left, and the columns all curves share.
+    """A family of curves with linear and shape parameters.
 
-    `columns(n, stretch, shape)`, with n and stretch [..., cells] and the shape's values by name,
-    gives (share [..., cells], shared [..., cells, levels]); a score is start(p) times share, plus
-    shared @ levels.
+    `columns(n, stretch, shape)` takes n and stretch [..., cells] and the shape parameters by name.
+    It returns (share [..., cells], shared [..., cells, levels]). A score is
+    start(p) * share + shared @ levels.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Family:
 
 SCALE = "scale"
 GROWTH = Shape("growth", (0.0,), (-3.0, 3.0))
-"""How the scale grows with the positive size: to which power; where there are several sizes."""
+"""The power of the positive size with which the scale grows; needs several positive sizes."""
 
 
 def _exponential(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
@@ -105,7 +104,7 @@ def _broken(n: Floats, stretch: Floats, at: Named) -> tuple[Floats, Floats]:
 
 
 def families(largest: float) -> tuple[Family, ...]:
-    """The families, for negative sizes up to `largest`."""
+    """Return the families, with bounds for negative sizes up to `largest`."""
 
     def scale(*shares: float) -> Shape:
         starts = tuple(largest * share for share in shares)

@@ -1,13 +1,12 @@
-"""A smooth surface fitted to a measured one: the family by held-out error, parameters, residuals.
+"""Fits a smooth surface to a measured one, with the family chosen by held-out error.
 
-Each family of `families` is fitted by least squares to the cells' means, all alike in weight, and
-judged by how well it tells what it has not seen: every negative size between 0 and the largest is
-held out once, for all positive sizes together, and told from the rest. The family with the smallest
-root mean square error is chosen, and the errors of all are kept, beside the noise that the cells'
-means have.
+Each family of `families` is fitted by unweighted least squares to the means of the cells. Families
+are compared by cross-validation: every negative size between 0 and the largest is held out once,
+for all positive sizes together, and predicted from the rest. The family with the smallest root mean
+square error is chosen. The result keeps the errors of all families and the noise of the cell means.
 
-Intervals are 95%, from a bootstrap over prompts with seeds held fixed (see `refit`); they take the
-family as given.
+Intervals are 95% bootstrap intervals over prompts, with seeds and the family held fixed (see
+`refit`).
 """
 
 from __future__ import annotations
@@ -29,10 +28,11 @@ from .surface import Surface
 class SurfaceFit:
     """A family fitted to `surface`.
 
-    `fitted` and `residuals` (measured - fitted) are [positives, negatives]; residuals are NaN in
-    holes, both where a positive size has no score at all. `held_out` has the error of every family,
-    None where the cells are too few for it. `noise` is the standard error of a cell's mean, root
-    mean square: what no family can undercut but by chance. `derived` is by positive size.
+    `fitted` and `residuals` (measured - fitted) are [positives, negatives]. Residuals are NaN where
+    a cell has no score; both are NaN where a positive size has no score at all. `held_out` maps
+    each family to its held-out error, None if there are too few cells to fit it. `noise` is the
+    root mean square of the standard errors of the cell means: a smaller error is due to chance.
+    `derived` maps each positive size to the quantities read off the fitted curve.
     """
 
     surface: Surface
@@ -47,9 +47,10 @@ class SurfaceFit:
     _at: Floats = field(repr=False)
 
     def predict(self, positive: float, negatives: Sequence[float] | Floats) -> Floats:
-        """[negatives]: the fitted score; between positive sizes the start is linear in log.
+        """Return the fitted score at each negative size, [negatives].
 
-        NaN outside the positive sizes that were fitted.
+        The start is interpolated linearly in the log of the positive size. The result is NaN
+        outside the fitted positive sizes.
         """
         return self._cells.predict(self.family, self._at, positive, np.asarray(negatives, float))
 
@@ -62,9 +63,9 @@ class SurfaceFit:
 def fit_surface(
     surface: Surface, only: str | None = None, resamples: int = 1000, seed: int = 0
 ) -> SurfaceFit:
-    """Fit every family, choose one (or take `only`, by name, without holding anything out).
+    """Fit the family with the smallest held-out error, or the family named `only`.
 
-    Raises `ElasticityError` where there are too few cells for any family, or no such family.
+    Raises `ElasticityError` if there are too few cells, or no family of that name.
     """
     check_resamples(resamples)
     cells = Cells.of(surface)
@@ -76,10 +77,10 @@ def fit_surface(
         held_out: dict[str, float | None] = {}
     else:
         held_out = {family.name: _held_out_error(family, cells) for family in known}
-        judged = [f for f in known if held_out[f.name] is not None]
-        if not judged:
+        candidates = [f for f in known if held_out[f.name] is not None]
+        if not candidates:
             raise ElasticityError(f"{len(cells.score)} scored cells are too few to fit a surface")
-        chosen = min(judged, key=lambda f: held_out[f.name] or 0.0)
+        chosen = min(candidates, key=lambda f: held_out[f.name] or 0.0)
     if len(cells.score) <= cells.count(chosen):
         raise ElasticityError(f"{len(cells.score)} scored cells are too few for {chosen.name}")
     at = search(chosen, cells)
@@ -103,9 +104,10 @@ def fit_surface(
 
 
 def _held_out_error(family: Family, cells: Cells) -> float | None:
-    """Root mean square over the cells between 0 and the largest, each told without its size.
+    """Return the root mean square error of held-out negative sizes; None with too few cells.
 
-    Not beyond the ends: there is nothing to tell the start by, and a fit is for reading between.
+    The smallest and the largest size are not held out: the start cannot be predicted without size
+    0, and a fit is meant for interpolation.
     """
     errors = []
     for size in sorted({n for n in cells.negative if 0 < n < cells.negative.max()}):
@@ -115,6 +117,6 @@ def _held_out_error(family: Family, cells: Cells) -> float | None:
         at = search(family, rest)
         for row, n, score in zip(cells.row, cells.negative, cells.score, strict=True):
             if n == size:
-                told = cells.predict(family, at, cells.positives[int(row)], np.array([n]))
-                errors.append(score - told[0])
+                predicted = cells.predict(family, at, cells.positives[int(row)], np.array([n]))
+                errors.append(score - predicted[0])
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else None

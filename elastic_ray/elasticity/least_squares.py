@@ -1,4 +1,4 @@
-"""The scored cells of a surface, and a family's least squares fit to them."""
+"""The least-squares fit of a family of curves to the scored cells of a surface."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from .surface import Surface
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The scored cells: place, score, and the scores [cells, prompts] that they are means of."""
+    """The scored cells of a surface.
+
+    `row` is the index of the positive size, `score` the mean of `by_prompt` [cells, prompts].
+    """
 
     positives: tuple[int, ...]
     row: Ints
@@ -28,10 +31,11 @@ class Cells:
 
     @classmethod
     def of(cls, surface: Surface) -> Cells:
+        """Return the scored cells of a surface; `ElasticityError` if there are none."""
         curves = [c for c in surface.curves if c.prompts]
         if not curves:
             raise ElasticityError("0 scored cells are too few to fit a surface")
-        # The prompts that every curve has: the cells' means must vary together.
+        # Only prompts that every curve has, so that the cell means vary together.
         prompts = reduce(np.intersect1d, [np.array(c.prompts) for c in curves])
         picked = [(c, np.searchsorted(np.array(c.prompts), prompts)) for c in curves]
         by_prompt = np.concatenate([c.by_prompt[:, at] for c, at in picked])
@@ -46,6 +50,7 @@ class Cells:
         )
 
     def without(self, size: float) -> Cells:
+        """Return the cells of all other negative sizes."""
         kept = self.negative != size
         return Cells(
             self.positives,
@@ -57,9 +62,11 @@ class Cells:
         )
 
     def shapes(self, family: Family) -> tuple[Shape, ...]:
+        """Return the shape parameters; the growth needs several positive sizes."""
         return family.shapes if len(self.positives) == 1 else (*family.shapes, GROWTH)
 
     def count(self, family: Family) -> int:
+        """Return the number of parameters of the family on these cells."""
         return len(self.positives) + len(family.levels) + len(self.shapes(family))
 
     def stretch(self, positive: Floats | Sequence[int], growth: float | Floats) -> Floats:
@@ -68,7 +75,7 @@ class Cells:
         return found
 
     def named(self, family: Family, shape: Floats) -> dict[str, Floats]:
-        """From `shape` [..., shapes]: arrays [..., 1], to go with sizes."""
+        """Return the values of `shape` [..., shapes] by name, as arrays [..., 1]."""
         return {
             s.name: np.exp(shape[..., i, None]) if s.log else shape[..., i, None]
             for i, s in enumerate(self.shapes(family))
@@ -77,13 +84,13 @@ class Cells:
     def columns(
         self, family: Family, shape: Floats, positive: Floats, negative: Floats
     ) -> tuple[Floats, Floats]:
-        """See `Family`, at places [places] of the surface."""
+        """Return the columns of `Family` at the points (positive, negative), [points]."""
         at = self.named(family, shape)
         stretch = self.stretch(positive, at.get(GROWTH.name, np.zeros(1)))
         return family.columns(negative, stretch, at)
 
     def levels(self, family: Family, shape: Floats) -> tuple[Floats, Floats]:
-        """Starts and levels by least squares, and the residuals."""
+        """Return starts and levels by least squares, and the residuals."""
         positive = np.array(self.positives, float)[self.row]
         share, shared = self.columns(family, shape, positive, self.negative)
         starts = share[:, None] * (self.row[:, None] == np.arange(len(self.positives)))
@@ -93,12 +100,12 @@ class Cells:
         return solved, left
 
     def split(self, family: Family, at: Floats) -> list[Floats]:
-        """Starts, levels and shape of `at` [..., parameters]."""
+        """Split `at` [..., parameters] into starts, levels and shape."""
         starts = len(self.positives)
         return np.split(at, [starts, starts + len(family.levels)], axis=-1)
 
     def scores(self, family: Family, at: Floats) -> Floats:
-        """[..., cells]: what the fit says of each cell."""
+        """Return the fitted score of each cell, [..., cells]."""
         starts, levels, shape = self.split(family, at)
         positive = np.array(self.positives, float)[self.row]
         share, shared = self.columns(family, shape, positive, self.negative)
@@ -106,7 +113,10 @@ class Cells:
         return found
 
     def predict(self, family: Family, at: Floats, positive: float, negative: Floats) -> Floats:
-        """[..., negatives]; NaN outside the positive sizes, the start linear in log between."""
+        """Return the fitted score, [..., negatives].
+
+        The start is interpolated in the log of the positive size; NaN outside the fitted sizes.
+        """
         starts, levels, shape = self.split(family, at)
         known = np.log(np.array(self.positives, float))
         where = np.interp(np.log(positive), known, np.arange(len(known)), left=np.nan, right=np.nan)
@@ -127,7 +137,7 @@ def _times(shared: Floats, levels: Floats) -> Floats:
 
 
 def limits(family: Family, cells: Cells) -> tuple[Floats, Floats]:
-    """Between which the shape is searched for, in its own units."""
+    """Return the lower and upper bounds of the shape search, in search units."""
     shapes = cells.shapes(family)
     ends = [tuple(math.log(v) if s.log else v for v in s.bounds) for s in shapes]
     low, high = np.array(ends, float).T
@@ -135,8 +145,8 @@ def limits(family: Family, cells: Cells) -> tuple[Floats, Floats]:
 
 
 def search(family: Family, cells: Cells) -> Floats:
-    """Starts, levels and shape of least squares: the best of several searches."""
-    # Imported here: it takes a second, and who measures curves need not wait for it.
+    """Return starts, levels and shape of the best of several least-squares searches."""
+    # Imported here because it takes a second, and measuring curves does not need it.
     from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
     shapes = cells.shapes(family)

@@ -1,4 +1,4 @@
-"""The quantities of one curve and their intervals; definitions are in the package's text."""
+"""Measures the quantities of one curve with their intervals; the package docstring defines them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ QUANTITIES = (
     "late_rate",
     "elasticity_index",
 )
-"""What is measured of a curve, in the order of the `indices` table."""
+"""The measured quantities of a curve, in the column order of the `indices` table."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of `curve`; `scores` and `retention` follow `curve.negatives`."""
+    """The measured quantities of `curve`; `scores` and `retention` have a value per size."""
 
     curve: Curve
     base: Estimate
@@ -45,11 +45,11 @@ class Measurement:
 
     @property
     def note(self) -> str | None:
-        """What is missing, undefined, censored or not bounded, in one line; None if nothing is."""
+        """One line on missing, undefined, censored and unbounded quantities, or None."""
         return "; ".join(self.notes) or None
 
     def row(self) -> dict[str, Any]:
-        """The row of the `indices` table: no NaN, no infinity."""
+        """Return the row of the `indices` table, without NaN or infinity."""
         curve, key = self.curve, self.curve.key
         row: dict[str, Any] = {
             "sweep": key.sweep,
@@ -76,14 +76,14 @@ class Measurement:
 def index_rows(
     curves: Iterable[Curve], *, resamples: int = 1000, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows of the `indices` table, one for each curve, also those of which nothing is known."""
+    """Return a row of the `indices` table for each curve, including curves without any score."""
     return [measure(curve, resamples, seed).row() for curve in curves]
 
 
 def measure(curve: Curve, resamples: int = 1000, seed: int = 0) -> Measurement:
-    """Every quantity of the curve; the same curve and `seed` always give the same numbers.
+    """Measure every quantity of the curve. The same curve and `seed` give the same numbers.
 
-    `resamples` are at least 40, below which no 95% interval exists, or `ElasticityError`.
+    Raises `ElasticityError` for fewer than 40 `resamples`.
     """
     check_resamples(resamples)
     found: dict[str, Estimate] = dict.fromkeys(QUANTITIES, Estimate())

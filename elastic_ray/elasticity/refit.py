@@ -1,10 +1,11 @@
-"""How a fit varies with the prompts: it is fitted again to every resample, all of them at once.
+"""The sampling variation of a fit: the family is refitted to every resample, all at once.
 
-The draws are those of one curve's intervals (`resampling`), the family is kept, and each fit starts
-from that of the data (Levenberg and Marquardt's method, some tens of steps). Ends are percentiles,
-which no change of a shape's units moves; for shares and powers they are corrected for bias. The
-delta method held planted shapes of two exponentials in 91% of simulated sweeps, BCa ends a floor
-that lies beyond the measured sizes in 89%, percentiles a share in 92% (`benchmarks/coverage.py`).
+The draws are those of the intervals of a curve (`resampling`). The family is kept, and each fit
+starts from the fit to the data (Levenberg-Marquardt, some tens of steps). Intervals have percentile
+ends, which do not depend on the units of a shape parameter; for shares and powers they are
+corrected for bias. In simulated sweeps (`benchmarks/coverage.py`), alternatives covered the planted
+value too rarely: the delta method in 91% (shape of two exponentials), BCa in 89% (a floor beyond
+the measured sizes), uncorrected percentiles in 92% (a share).
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from .resampling import Estimate, draws, estimate
 from .rows import Floats
 
 DERIVED = ("reversion_size", "half_life", "early_rate", "late_rate", "elasticity_index")
-"""What is measured of a curve, read off the fitted one: the same definitions, on a fine grid."""
+"""Quantities that are read off the fitted curve on a fine grid, by the same definitions."""
 
 _NO_SKEW = (np.zeros(2), np.zeros(2))
-"""Ends corrected for bias alone: shares and powers lie between bounds, which pull their estimates
-inwards. Sizes, searched in logarithms, need no correction."""
+"""A jackknife without skewness, which corrects for bias only.
+
+Shares and powers lie between bounds, which bias their estimates inwards. Sizes are searched in
+logarithms and need no correction."""
 
 _GRID = 300
 _STEPS = 40
 
 
 class Refits:
-    """The fits to all resamples; the first is the fit itself."""
+    """The fits to all resamples; the first is the fit to the data."""
 
     def __init__(
         self, family: Family, cells: Cells, at: Floats, key: CurveKey, resamples: int, seed: int
@@ -42,7 +45,7 @@ class Refits:
         self.at = refit(family, cells, at, self.weights @ cells.by_prompt.T)
 
     def parameters(self) -> dict[str, Estimate]:
-        """Starts, levels and shape, by name."""
+        """Return the estimates of starts, levels and shape parameters by name."""
         starts = [f"start at {positive}" for positive in self.cells.positives]
         shapes = self.cells.shapes(self.family)
         linear = [*starts, *self.family.levels]
@@ -55,7 +58,10 @@ class Refits:
         return found
 
     def derived(self, positive: int) -> dict[str, Estimate]:
-        """Undefined where the fitted gap is within noise, or there is no base line."""
+        """Return the quantities of the fitted curve at a positive size.
+
+        They are undefined if the fitted gap is within noise, or if there is no base line.
+        """
         found = dict.fromkeys(DERIVED, Estimate())
         place = self.cells.positives.index(positive)
         largest = self.cells.negative[self.cells.row == place].max(initial=0.0)
@@ -74,7 +80,7 @@ class Refits:
 
 
 def refit(family: Family, cells: Cells, at: Floats, means: Floats) -> Floats:
-    """[rows, parameters]: the fits to `means` [rows, cells], from `at`."""
+    """Return the fits [rows, parameters] to `means` [rows, cells], starting from `at`."""
     first = len(cells.positives) + len(family.levels)
     low, high = (np.full(len(at), end) for end in (-np.inf, np.inf))
     low[first:], high[first:] = limits(family, cells)

@@ -1,8 +1,8 @@
-"""Draws of prompts, and intervals from what they give: the bootstrap that every number here uses.
+"""The bootstrap over prompts: resampling weights, and intervals from resampled values.
 
-A prompt is drawn with everything that was scored on it (Efron and Tibshirani, 1993, ch. 8.3). Row 0
-of every resampled array is the data itself (all prompts, equal weights), the others are the
-resamples, so that estimate and interval come out of the same arithmetic.
+A prompt is drawn together with everything that was scored on it (Efron and Tibshirani, 1993,
+ch. 8.3). Row 0 of every resampled array is the data itself (all prompts, equal weights); the other
+rows are resamples. Estimates and intervals therefore come from the same arithmetic.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from .curve import Curve
 from .rows import ElasticityError, Floats
 
 LEVEL = 0.95
+"""Confidence level of all intervals."""
 
 MOST_LEFT_OUT = 200
-"""Groups of prompts that the jackknife leaves out, one after the other."""
+"""Maximum number of groups of prompts that the jackknife leaves out in turn."""
 
 Bounds: TypeAlias = tuple[Floats, Floats]
-"""Between which a quantity lies in each resample: equal where it is known, infinite where not."""
+"""Lower and upper bound of a quantity in each resample: equal if known, infinite if unknown."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95% interval; None is undefined, an end that is None is not bounded."""
+    """A value and its 95% interval. A value of None is undefined, an end of None is unbounded."""
 
     value: float | None = None
     low: float | None = None
@@ -40,15 +41,16 @@ class Estimate:
 
 
 def check_resamples(resamples: int) -> None:
-    """`ElasticityError` below 40, where no 95% interval exists."""
+    """Raise `ElasticityError` below 40 resamples: they do not determine a 95% interval."""
     if resamples < 40:
         raise ElasticityError(f"resamples: at least 40 for a 95% interval; found {resamples}")
 
 
 def draws(name: Sequence[object], prompts: int, resamples: int, seed: int) -> Floats:
-    """[1 + resamples, prompts], rows summing to 1: equal weights, then draws with replacement.
+    """Return prompt weights [1 + resamples, prompts]: equal weights, then draws with replacement.
 
-    The same for the same `name`. One prompt cannot be resampled: [1, 1].
+    Rows sum to 1. The same `name` and `seed` give the same draws. A single prompt is not resampled:
+    the result is [1, 1].
     """
     equal = np.full((1, prompts), 1.0 / prompts)
     if prompts == 1:
@@ -58,12 +60,12 @@ def draws(name: Sequence[object], prompts: int, resamples: int, seed: int) -> Fl
 
 
 def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floats]:
-    """One [1 + resamples, prompts] for each curve, drawn together: paired where prompts are shared.
+    """Return weights [1 + resamples, prompts] for each curve, paired where prompts are shared.
 
-    Curves of one task answer the same prompt under the same index. Prompts that the same curves
-    share are drawn among themselves (a stratum each), so that every curve keeps its number of
-    prompts and none is left out; a curve of another task is drawn for itself. Prompts that no
-    other shares, fewer than two, stay as they are.
+    In curves of one task, the same index is the same prompt. Prompts that are shared by the same
+    set of curves form a stratum and are resampled within it, so that every curve keeps its number
+    of prompts. Curves of different tasks are resampled independently. A stratum of a single prompt
+    is not resampled.
     """
     members: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for i, curve in enumerate(curves):
@@ -87,14 +89,14 @@ def joint_draws(curves: Sequence[Curve], resamples: int, seed: int) -> list[Floa
 
 
 def generator(*name: object) -> np.random.Generator:
-    """The same draws for the same name, on any machine."""
+    """Return a generator that is seeded by `name`, equal on every machine."""
     text = json.dumps(name).encode()
     entropy = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
     return np.random.default_rng(entropy)
 
 
 def _counts(rng: np.random.Generator, prompts: int, resamples: int) -> Floats:
-    """[resamples, prompts]: how often each prompt is drawn."""
+    """Return how often each prompt is drawn, [resamples, prompts]."""
     drawn = rng.integers(prompts, size=(resamples, prompts))
     cell = drawn + prompts * np.arange(resamples)[:, None]
     counts = np.bincount(cell.ravel(), minlength=resamples * prompts)
@@ -102,10 +104,10 @@ def _counts(rng: np.random.Generator, prompts: int, resamples: int) -> Floats:
 
 
 def left_out(curves: Sequence[Curve]) -> list[Floats]:
-    """One [1 + groups, prompts] for each curve: equal weights, then all but a group of prompts.
+    """Return jackknife weights [1 + groups, prompts] for each curve.
 
-    The jackknife: a prompt that curves share is left out of all of them at once. Groups are single
-    prompts up to `MOST_LEFT_OUT` of them.
+    Row 0 has equal weights; each other row leaves out one group of prompts. A shared prompt is left
+    out of all curves at once. Up to `MOST_LEFT_OUT` prompts, each group is a single prompt.
     """
     places = sorted({(c.key.task, prompt) for c in curves for prompt in c.prompts})
     groups = min(len(places), MOST_LEFT_OUT)
@@ -120,10 +122,10 @@ def left_out(curves: Sequence[Curve]) -> list[Floats]:
 
 
 def estimate(low: Floats, high: Floats | None = None, jackknife: Bounds | None = None) -> Estimate:
-    """From resampled values, or from the bounds between which each of them lies.
+    """Return the estimate from resampled values, or from their lower and upper bounds.
 
-    Percentile ends; with `jackknife` (the same quantity under `left_out`) those of the BCa method
-    (Efron, 1987), which are corrected for bias and skewness.
+    The interval has percentile ends. With `jackknife` (the same quantity under `left_out`), it has
+    the ends of the BCa method (Efron, 1987), which corrects for bias and skewness.
     """
     high = low if high is None else high
     value = _finite(low[0]) if low[0] == high[0] else None
@@ -132,7 +134,7 @@ def estimate(low: Floats, high: Floats | None = None, jackknife: Bounds | None =
     tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     if jackknife is not None and value is not None:
         tails = _corrected(value, low[1:], high[1:], jackknife, tails)
-    # Order statistics, outwards, and not between two of them: there may be infinities.
+    # Order statistics rounded outwards, without interpolation: values may be infinite.
     last = len(low) - 2
     return Estimate(
         value,
@@ -145,7 +147,7 @@ def _corrected(
     value: float, low: Floats, high: Floats, jackknife: Bounds, tails: tuple[float, float]
 ) -> tuple[float, float]:
     normal = NormalDist()
-    # A resample that leaves it unknown lies on either side with equal weight, and so does a tie.
+    # Unknown resamples and ties count half on each side of the value.
     below = np.mean([(low < value), (low <= value), (high < value), (high <= value)])
     bias = normal.inv_cdf(float(np.clip(below, 1 / (len(low) + 1), len(low) / (len(low) + 1))))
     ends = np.array([jackknife[0][1:], jackknife[1][1:]])

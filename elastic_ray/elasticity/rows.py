@@ -1,4 +1,4 @@
-"""Rows as they come, made into columns, and what was measured of a state by prompt."""
+"""Converts rows of any supported form into columns, and groups the scores of a state by prompt."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Rows: TypeAlias = Any
-"""Mappings by row, a mapping of columns, or what has `to_pydict` (an Arrow table)."""
+"""An iterable of row mappings, a mapping of columns, or an Arrow table (`to_pydict`)."""
 
 Point: TypeAlias = tuple[Ints, Floats]
-"""Prompts, ascending, and the mean over samples on each."""
+"""Prompt indices in ascending order, and the mean over samples for each."""
 
 
 class ElasticityError(ValueError):
-    """The rows, or what was asked of them, make no curve; the message says which."""
+    """The rows or arguments are not valid; the message names the column or argument."""
 
 
 def columns(
     rows: Rows, needs: Sequence[str], sweep: str | None, nullable: Sequence[str] = ()
 ) -> Mapping[str, Sequence[Any]]:
-    """The columns by name, those that may be absent filled with None.
+    """Return the columns by name; optional columns that are absent are filled with None.
 
-    Those of `needs` have a value in every row, those of `nullable` are there at least.
+    Columns in `needs` must have a value in every row. Columns in `nullable` must exist. Raises
+    `ElasticityError` otherwise.
     """
     if hasattr(rows, "to_pydict"):
         table = dict(rows.to_pydict())
@@ -56,8 +57,11 @@ def columns(
 def by_prompt(
     where: str, table: Mapping[str, Sequence[Any]], found: Sequence[int], column: str = "score"
 ) -> Point:
-    """The rows `found` of a table by prompt; `ElasticityError`, with `where`, for what is no number
-    and for an answer that is there twice."""
+    """Return the values of the rows `found` of a table by prompt, samples averaged.
+
+    Raises `ElasticityError`, which begins with `where`, for a value that is not finite and for a
+    duplicate (prompt, sample).
+    """
     scores = np.array([table[column][i] for i in found], dtype=np.float64)
     prompts = np.array([table["prompt_index"][i] for i in found], dtype=np.int64)
     if not np.isfinite(scores).all():
@@ -70,12 +74,12 @@ def by_prompt(
         raise ElasticityError(
             f"{where}: prompt {twice[0]}, sample {twice[1]} has its {column} twice"
         )
-    # By prompt, then sample, so that sums do not depend on the order of the rows.
+    # Sorted by prompt, then sample, so that sums do not depend on the order of the rows.
     order = sorted(range(len(answers)), key=answers.__getitem__)
     kept, which = np.unique(prompts[order], return_inverse=True)
     return kept, np.bincount(which, weights=scores[order]) / np.bincount(which)
 
 
 def on_prompts(prompts: Ints, point: Point) -> Floats:
-    """The values on these of its prompts."""
+    """Return the values of `point` on `prompts`, a subset of its prompts."""
     return point[1][np.searchsorted(point[0], prompts)]

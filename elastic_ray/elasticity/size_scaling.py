@@ -1,16 +1,15 @@
-"""How what is measured moves with model size, and with pre-training: the paper's two claims.
+"""Tests whether a quantity changes with model size or with pre-training: the paper's two claims.
 
-Compared is what differs in one respect only: models of the same pre-training by parameters, one
-model by pre-training tokens. Positive sizes of one model are no independent evidence (they share
-the base line, the seeds and the prompts), so their curves move together:
+Curves are compared that differ in one respect only: models with the same pre-training by
+parameters, or one model by pre-training tokens. The positive sizes of a model are not independent
+evidence, because they share the base line, the seeds and the prompts. Therefore:
 
-- Kendall's tau is taken over all pairs within each positive size, and its permutation p-value gives
-  every model a new size, for all positive sizes at once;
-- the slope, change per tenfold size, is a mean over positive sizes, with a 95% interval from
-  prompts drawn jointly for all models. It is what other prompts would have given; other seeds, and
-  other models, are not in it.
+- Kendall's tau is computed over all pairs within each positive size. Its permutation test assigns
+  each model another size, for all positive sizes at once.
+- The slope (change per tenfold size) is the mean over positive sizes. Its 95% interval comes from
+  prompts that are resampled jointly for all models. It does not cover other seeds or other models.
 
-With k models the smallest two-sided p-value is 2 / k!, so 3 models can show no trend at 5%.
+With k models the smallest two-sided p-value is 2 / k!, so 3 models cannot show a trend at 5%.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from .rows import Floats
 Along: TypeAlias = Literal["parameters", "pretrain_tokens"]
 
 MEASURED = ("elasticity_index", "early_rate", "late_rate", "half_life", "reversion_size")
-"""What is looked at along sizes, the paper's claims first."""
+"""The tested quantities; those of the paper's claims come first."""
 
 _PERMUTATIONS = 9999
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """One quantity along one size, everything in `fixed` alike.
+    """The trend of one quantity along one size, with the fields in `fixed` held equal.
 
-    `sizes` are the models' sizes, ascending; `models` their (model, pretrain). `undefined` counts
-    the curves without a value, which are in neither tau nor slope. `p_adjusted` is Holm's (1979),
-    over all that `scaling` returned together.
+    `sizes` are the sizes of the models in ascending order, `models` their (model, pretrain).
+    `undefined` counts the curves without a value; they enter neither tau nor slope. `p_adjusted` is
+    Holm's (1979) adjustment over everything that one call of `scaling` returned.
     """
 
     quantity: str
@@ -61,9 +60,9 @@ class Scaling:
 
 
 def scaling(curves: Iterable[Curve], resamples: int = 1000, seed: int = 0) -> list[Scaling]:
-    """Every comparison along parameters, then along pre-training tokens, that the curves allow.
+    """Return all trends along parameters, then along pre-training tokens, that the curves allow.
 
-    Models of one size are compared too, as ties. Nothing is returned for fewer than two sizes.
+    Models of equal size count as ties. The result is empty for fewer than two sizes.
     """
     check_resamples(resamples)
     found: list[Scaling] = []
@@ -132,7 +131,7 @@ def _along(
 
 
 def _slope(x: Floats, values: Sequence[Bounds]) -> Bounds:
-    """Of the least-squares line through the values of each resample."""
+    """Return the slope of the least-squares line for each resample."""
     share = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
     low = high = np.zeros(len(values[0][0]))
     with np.errstate(invalid="ignore"):
@@ -151,18 +150,20 @@ def _mean(values: Sequence[Bounds]) -> Bounds:
 def blocked_trend(
     sizes: Floats, values: Floats, *, permutations: int = _PERMUTATIONS, seed: int = 0
 ) -> tuple[float | None, float | None]:
-    """Kendall's tau-b over the pairs within each row of `values` [blocks, models], and its p-value.
+    """Return Kendall's tau-b over pairs within each row of `values`, and its p-value.
 
-    Two-sided; exact where `permutations` allow all orders of the models (7 at 9999), else with the
-    data counted among the draws (Phipson and Smyth, 2010). NaN pairs with nothing. (None, None)
-    where no two differ in size and value.
+    `values` is [blocks, models].
+
+    The p-value is two-sided. It is exact if `permutations` allows all orders of the models (7
+    models at 9999); otherwise the data count as one of the draws (Phipson and Smyth, 2010). NaN
+    values form no pairs. Returns (None, None) if no pair differs in both size and value.
     """
     one, other = np.triu_indices(len(sizes), k=1)
     rise = np.sign(values[:, one] - values[:, other])
     rise = np.where(np.isnan(rise), 0.0, rise)
     known = np.isfinite(values[:, one]) & np.isfinite(values[:, other])
     step = np.sign(sizes[one] - sizes[other])
-    # tau-b: pairs tied in one variable count half, as in scipy's, but over all blocks together.
+    # tau-b: pairs tied in one variable count half, as in scipy, but over all blocks together.
     total = math.sqrt(float(np.sum(known * step**2)) * float(np.sum(rise**2)))
     if total == 0:
         return None, None
@@ -186,7 +187,7 @@ def blocked_trend(
 
 
 def _adjusted(found: Sequence[Scaling]) -> list[Scaling]:
-    """With Holm's step-down adjustment of the p-values for how many there are."""
+    """Return the trends with p-values adjusted by Holm's step-down method."""
     tested = sorted((s.p_value, i) for i, s in enumerate(found) if s.p_value is not None)
     adjusted: dict[int, float] = {}
     largest = 0.0

@@ -1,6 +1,6 @@
-"""Scores over (positive, negative) for one model: the curves of a model, side by side.
+"""Score surfaces over (positive, negative) sizes: the curves of one model as a matrix.
 
-A size that a curve has no score for is NaN: nothing is filled in.
+Missing scores are NaN and are never imputed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .rows import ElasticityError, Floats
 class Surface:
     """The curves of one (sweep, model, task, pretrain), by ascending positive size.
 
-    `mean` and `standard_error` are [positives, negatives], NaN where there is no score; the
-    standard error is over prompts, seeds held fixed.
+    `mean` and `standard_error` are [positives, negatives], NaN where there is no score. The
+    standard error is over prompts, with seeds held fixed.
     """
 
     curves: tuple[Curve, ...]
@@ -30,7 +30,7 @@ class Surface:
 
     @property
     def key(self) -> CurveKey:
-        """What the surface is of; its `positive` is 0."""
+        """Identifies the surface; its `positive` is 0."""
         return replace(self.curves[0].key, positive=0)
 
     @property
@@ -47,7 +47,7 @@ class Surface:
 
     @property
     def base(self) -> float | None:
-        """The score at (0, 0), over the prompts of the first curve that has one."""
+        """The mean score at (0, 0), over the prompts of the first curve that has it."""
         for curve in self.curves:
             if curve.base is not None and curve.prompts:
                 return float(curve.base.mean())
@@ -55,7 +55,7 @@ class Surface:
 
 
 def surfaces(curves: Iterable[Curve]) -> list[Surface]:
-    """The surfaces in the curves, in their order. Sizes are those that any curve of a model has."""
+    """Return the surfaces of the curves, in order. Sizes are the union over a model's curves."""
     grouped: dict[CurveKey, list[Curve]] = {}
     for curve in curves:
         grouped.setdefault(replace(curve.key, positive=0), []).append(curve)
@@ -74,9 +74,9 @@ def _surface(curves: Sequence[Curve]) -> Surface:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDifference:
-    """One surface minus another at the sizes that both were asked at; None where either has a hole.
+    """One surface minus another at their common sizes; None where either has no score.
 
-    `cells` are [positives][negatives].
+    `cells` is [positives][negatives].
     """
 
     one: CurveKey
@@ -89,9 +89,9 @@ class SurfaceDifference:
 def surface_difference(
     one: Surface, other: Surface, resamples: int = 1000, seed: int = 0
 ) -> SurfaceDifference:
-    """The difference of the scores with its 95% interval, paired where prompts are shared.
+    """Return the difference of the scores with 95% intervals, paired where prompts are shared.
 
-    Raises `ElasticityError` where the two have no positive size in common.
+    Raises `ElasticityError` if the two have no positive size in common.
     """
     check_resamples(resamples)
     positives = [p for p in one.positives if p in other.positives]

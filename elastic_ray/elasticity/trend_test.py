@@ -1,4 +1,4 @@
-"""Whether a quantity grows or falls along sizes: Kendall's tau and its permutation p-value."""
+"""Tests for a monotonic trend along sizes: Kendall's tau and its permutation p-value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rows import ElasticityError, Floats
 
 @dataclass(frozen=True)
 class Trend:
-    """Kendall's tau-b over `count` pairs; None where fewer than two differ in either variable."""
+    """Kendall's tau-b over `count` pairs; None if all pairs agree in one of the variables."""
 
     tau: float | None
     p_value: float | None
@@ -29,14 +29,14 @@ def trend(
     permutations: int = 9999,
     seed: int = 0,
 ) -> Trend:
-    """The trend of `values` along `sizes`; pairs with None (undefined, censored) are left out.
+    """Return the trend of `values` along `sizes`; pairs with None are left out.
 
-    The p-value is exact where `permutations` allow all orders (7 pairs at 9999), and counts ties as
-    they are. It takes the pairs as independent and without error, so it says nothing of the
-    intervals of `values`; leaving out censored ones weakens what a trend can show. Few pairs cannot
-    reach a small p-value: the smallest two-sided one is 2 / count!.
+    None stands for an undefined or censored value. The p-value is exact if `permutations` allows
+    all orders (7 pairs at 9999). The test treats the pairs as independent and free of error, so it
+    ignores the intervals of `values`; leaving out censored values reduces its power. With few pairs
+    the p-value cannot be small: the smallest two-sided value is 2 / count!.
     """
-    # Imported here: it takes a second, and who measures curves need not wait for it.
+    # Imported here because it takes a second, and measuring curves does not need it.
     from scipy.stats import kendalltau, permutation_test  # type: ignore[import-untyped]
 
     if len(sizes) != len(values):
