@@ -18,7 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from elastic_ray.serving.engines.vllm_engine import VllmEngine, vllm_environment
+from elastic_ray.serving.engines.vllm_engine import VllmEngine
+from elastic_ray.serving.engines.vllm_runtime import vllm_environment
 from elastic_ray.serving.types import EngineConfig, Sampling, Weights
 
 PROMPTS = list(enumerate(["the film", "i saw this old western", "we rented"]))

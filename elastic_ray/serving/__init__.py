@@ -1,6 +1,17 @@
-"""Serving: engines that answer for any state of their kind, and scorers, as Ray Serve deployments.
+"""Serving: Ray Serve applications that answer for any state, and that score answers.
 
-`values` what is asked and answered; `lease` who may use the weights held; `engine` (vLLM) and
-`plain_engine` (transformers) the two engines; `scorer` the classifiers; `deployments` the Serve
-replicas and their routing; `fleet` the driver's side. Only this room knows Ray Serve and vLLM.
+Only this room knows Ray Serve and vLLM. The driver's side:
+
+- `fleet`: the entry point, used by `driver` and `evaluation`.
+- `launcher`, `applications`, `replica_options`: which replicas run where, and how they start.
+- `dispatcher`: which replica gets a request, and retries.
+- `stragglers`: reports of slow work. `reaper`: cleans up after a dead driver.
+
+The replicas' side:
+
+- `deployments`: the replicas and their routing. `weight_lease`: safe swaps of weights.
+- `replica_process`: a replica's processes end together.
+- `engines/`: engines and scorer backends on vLLM and transformers.
+
+Both sides share `types` (requests and results) and `errors`.
 """

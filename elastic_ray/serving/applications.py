@@ -1,51 +1,102 @@
-"""Starts one Ray Serve application per engine group or scorer, and calls its replicas."""
+"""One Ray Serve application: a deployment's replicas on one node. Starts, calls and ends it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..cluster.ray_cluster import NODE_ID
-from .engines.vllm_engine import vllm_environment
+from ..cluster.ray_cluster import departed_nodes
+from .deployments import shut_down_all
 from .errors import EngineError
-from .types import EngineConfig, ScorerConfig
+from .stragglers import SLOW_FACTOR, StragglerDetector
 
-POLL = 1.0
-"""Seconds between looks whether a deployment has started; Serve tells of all that run at once."""
+if TYPE_CHECKING:
+    from ray.serve import RunTarget
+
+POLL_SECONDS = 1.0
+"""Seconds between checks whether an application has started. One call to Serve reports them all."""
+START_SECONDS = 120.0
+"""Usual duration of an application's start (seconds); large models and slow disks take longer."""
 
 
-class _NodeGone(EngineError):
-    """It could not start, on a node that has left the cluster, or is about to."""
+class NodeLeftError(EngineError):
+    """An application did not start because its node has left the cluster, or is about to."""
 
 
 @dataclass
-class _Application:
-    """The replicas of a deployment on one node, under one of Serve's application names."""
+class Application:
+    """A running application, under its name in Serve."""
 
     name: str
     handle: Any
     replicas: int
     calls: set[asyncio.Future[Any]] = field(default_factory=set)
-    """Requests that are out."""
-    gone: bool = False
-    held: str | None = None
-    """The state that was last asked about there."""
+    """Requests in flight."""
+    node_left: bool = False
+    last_state: str | None = None
+    """Id of the full state that the last request was about."""
 
 
-async def _call(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
+async def call_replica(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
+    """Call a method of one of the deployment's replicas and return its result."""
     return await getattr(handle, method).remote(**arguments)
 
 
-async def _run(target: Any) -> tuple[Any, dict[str, Any]]:
-    """Have Serve run an application: its handle, and what a replica says of itself, once all are
-    there.
+async def start_application(
+    target: RunTarget,
+    deployment: str,
+    replicas: int,
+    node: str | None,
+    stragglers: StragglerDetector,
+) -> tuple[Application, dict[str, Any]]:
+    """Start an application, or resize it; return it and its replicas' description of themselves.
 
-    Raises RuntimeError with the last line of what kept it from starting, or if it is deleted
-    meanwhile, as `place` does where a node is gone. `serve.run` would wait on for good, in a thread
-    that nothing ends; so would a request whose replica is gone.
+    Raises `EngineError` with the reason where it does not start, and its subclass `NodeLeftError`
+    where the reason is that `node` left. A cancelled start leaves no application behind.
+    """
+    from ray import serve
+
+    starting = asyncio.ensure_future(_run(target))
+    try:
+        with stragglers.timing("the start of", target.name, START_SECONDS):
+            handle, description = await asyncio.shield(starting)
+    except asyncio.CancelledError:  # Serve goes on starting it, and would keep it
+        await asyncio.wait([starting], timeout=SLOW_FACTOR * START_SECONDS)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.to_thread(serve.delete, target.name, _blocking=False)
+        elif starting.exception() is None:
+            await end_application(Application(target.name, starting.result()[0], replicas))
+        raise
+    except RuntimeError as e:
+        await asyncio.to_thread(serve.delete, target.name)
+        node_left = node is not None and bool(await asyncio.to_thread(departed_nodes, [node]))
+        raise (NodeLeftError if node_left else EngineError)(
+            f"{deployment} cannot start: {e}"
+        ) from None
+    return Application(target.name, handle, replicas), description
+
+
+async def end_application(application: Application) -> None:
+    """End an application: its replicas, their processes and their resources."""
+    from ray import serve
+
+    await shut_down_all(application.handle, application.replicas)
+    try:
+        await asyncio.to_thread(serve.delete, application.name)
+    except TimeoutError as e:  # Serve goes on deleting; the sweep need not wait for it
+        logging.getLogger(__name__).warning("%s", e)
+
+
+async def _run(target: RunTarget) -> tuple[Any, dict[str, Any]]:
+    """Have Serve run an application; return its handle and description once all replicas run.
+
+    Raises RuntimeError with the last line of the reason why it does not start, also when it is
+    deleted meanwhile, as `ReplicaLauncher.place` does for a node that left. `serve.run` would wait
+    for ever in a thread that nothing ends, and so would a request whose replica is gone.
     """
     from ray import serve
     from ray.exceptions import RayActorError
@@ -53,62 +104,41 @@ async def _run(target: Any) -> tuple[Any, dict[str, Any]]:
     [handle] = await asyncio.to_thread(
         serve.run_many, [target], wait_for_applications_running=False
     )
-    said: asyncio.Future[dict[str, Any]] | None = None
+    describing: asyncio.Future[dict[str, Any]] | None = None
     try:
         while True:
             running = await asyncio.to_thread(_is_running, target.name)
-            if running and said is None:
-                said = asyncio.ensure_future(_call(handle, "describe", {}))
-            if said is not None:
-                await asyncio.wait([said], timeout=POLL)
-                if said.done() and not isinstance(said.exception(), RayActorError):
-                    return handle, said.result()
-            if said is None or said.done():  # it starts, or Serve starts another replica
-                said = None
-                await asyncio.sleep(POLL)
+            if running and describing is None:
+                describing = asyncio.ensure_future(call_replica(handle, "describe", {}))
+            if describing is not None:
+                await asyncio.wait([describing], timeout=POLL_SECONDS)
+                if describing.done() and not isinstance(describing.exception(), RayActorError):
+                    return handle, describing.result()
+            if describing is None or describing.done():  # not running, or its replica has died
+                describing = None
+                await asyncio.sleep(POLL_SECONDS)
     finally:
-        if said is not None:
-            said.cancel()
+        if describing is not None:
+            describing.cancel()
 
 
 def _is_running(name: str) -> bool:
-    """Whether all replicas of an application are there; RuntimeError if they will not be."""
+    """Return whether all replicas of an application run; RuntimeError if they never will."""
     from ray import serve
     from ray.serve.schema import ApplicationStatus
 
     found = serve.status().applications.get(name)
     if found is None or found.status == ApplicationStatus.DELETING:
-        raise RuntimeError("its node is gone")
+        raise RuntimeError("its application was deleted, as its node has left the cluster")
     if found.status == ApplicationStatus.DEPLOY_FAILED:
-        raise RuntimeError(_why_not(found) or found.message)
+        raise RuntimeError(_failure_message(found) or found.message)
     return bool(found.status == ApplicationStatus.RUNNING)
 
 
-def _why_not(application: Any) -> str | None:
-    """The last line of what Serve says of an application's deployments."""
+def _failure_message(application: Any) -> str | None:
+    """Return the last line of what Serve reports about an application's deployments."""
     for deployment in application.deployments.values():
-        lines = [line for line in deployment.message.splitlines() if line.strip()]
+        lines = [line for line in str(deployment.message).splitlines() if line.strip()]
         if lines:
             return lines[-1].strip()[:500]
     return None
-
-
-def _placement(
-    config: EngineConfig | ScorerConfig, tensor_parallel: int, node: str | None
-) -> dict[str, Any]:
-    """Resources of a replica, its node, and the environment its libraries read at import."""
-    environment = vllm_environment(config, threads=max(1, math.floor(config.cpus)))
-    options: dict[str, Any] = {"runtime_env": {"env_vars": environment}, "num_cpus": config.cpus}
-    if config.gpus and tensor_parallel == 1:
-        options["num_gpus"] = config.gpus
-    there = {NODE_ID: node} if node else {}
-    if there and tensor_parallel == 1:
-        options["label_selector"] = there
-    placed: dict[str, Any] = {"ray_actor_options": options}
-    if tensor_parallel > 1:
-        # vLLM's own workers take the GPUs of this placement group.
-        bundles = [{"CPU": config.cpus, "GPU": 1.0}] + [{"GPU": 1.0}] * (tensor_parallel - 1)
-        placed |= {"placement_group_bundles": bundles, "placement_group_strategy": "STRICT_PACK"}
-        if there:
-            placed["placement_group_bundle_label_selector"] = [there]
-    return placed

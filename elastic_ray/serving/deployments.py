@@ -1,17 +1,13 @@
-"""The Ray Serve replicas: an engine under a lease, a scorer; and how requests find them.
+"""The Ray Serve replicas: an engine whose requests hold a weight lease, and a scorer.
 
-Requests go to a replica that holds their state, if one does, else to the least busy. A replica
-takes other weights only when nobody uses those it holds (`lease`).
+A request goes to a replica that holds its state, if there is one, else to the least busy. A replica
+loads other weights only while no request uses those it holds (`weight_lease`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
-import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -21,10 +17,11 @@ from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
 from ..results.storage.folder import fetched
-from .engines.engine import Engine, make_engine
-from .engines.scorer import ScorerBackend, make_scorer_backend
+from .engines.engine import make_engine
+from .engines.scorer import make_scorer_backend
 from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
+from .replica_process import end_processes_together, exit_if_dead
 from .types import (
     Answer,
     CodedText,
@@ -41,176 +38,166 @@ from .weight_lease import WeightLease
 
 T = TypeVar("T")
 
-QUEUED = 64
-"""Requests that may wait at a deployment before callers are told to wait themselves."""
+ONGOING_REQUESTS = 4
+"""Requests that a replica processes at a time."""
+QUEUED_REQUESTS = 64
+"""Requests that may wait at a deployment; a caller beyond gets Serve's `BackPressureError`."""
 
 
 class HeldStateRouter(FIFOMixin, RequestRouter):
-    """Prefers replicas that hold the request's state."""
+    """Prefers replicas that hold the state of the request."""
 
     async def choose_replicas(
         self,
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
+        """Return the candidates in order of preference, in groups of equals."""
         weights = pending_request.kwargs.get("weights") if pending_request else None
-        wanted = getattr(weights, "full_state_id", None)
-        holding = [r for r in candidate_replicas if r.routing_stats.get("held") == wanted]
+        state = getattr(weights, "full_state_id", None)
+        holding = [r for r in candidate_replicas if r.routing_stats.get("held_state") == state]
         others = [r for r in candidate_replicas if r not in holding]
         return [group for group in (holding, others) if group]
 
 
-def _end_together() -> None:
-    """Whatever ends this replica ends the engine's own processes too, and at once.
-
-    vLLM's engine process does not notice that its parent was killed, or only minutes later. So the
-    replica and all that it starts are a process group, and a shell outside of it waits for the
-    replica's end (its pipe closes) to kill what is left of the group. On Linux the replica itself
-    is killed the moment its raylet is gone.
-    """
-    with contextlib.suppress(OSError):
-        ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGKILL)
-    if os.getpgrp() != os.getpid():
-        os.setpgid(0, 0)
-    kill_the_rest = ["sh", "-c", 'read _; kill -s KILL -- "-$1"', "sh", str(os.getpgrp())]
-    guard = subprocess.Popen(
-        kill_the_rest, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    _guards.append(guard)
-
-
-_guards: list[subprocess.Popen[bytes]] = []
-"""Kept for their pipes, which must stay open as long as this process lives."""
-
-
-async def _end_if_dead(part: Engine | ScorerBackend) -> None:
-    """End this replica if its engine can answer no more: Serve starts another, and callers, who
-    see an actor that died, try again there. Without it they would fail until the next check."""
-    try:
-        await part.check()
-    except Exception:
-        os._exit(1)
-
-
 @contextlib.asynccontextmanager
-async def _local(weights: Weights) -> AsyncIterator[Weights]:
-    """The same with folders of this node: what lies on a store is fetched, once a node, and stays
-    until the context is left."""
-    with contextlib.ExitStack() as held:
+async def _on_this_node(weights: Weights) -> AsyncIterator[Weights]:
+    """Give the weights with local folders. What is in an object store is downloaded into the node
+    cache, once per node, and stays there during the block."""
+    with contextlib.ExitStack() as downloads:
 
         async def local(place: str) -> str:
-            return await asyncio.to_thread(held.enter_context, fetched(place))
+            return await asyncio.to_thread(downloads.enter_context, fetched(place))
 
         checkpoint = await local(weights.checkpoint)
         adapter = await local(weights.adapter) if weights.adapter else None
         yield replace(weights, checkpoint=checkpoint, adapter=adapter)
 
 
-@serve.deployment(max_queued_requests=QUEUED, graceful_shutdown_wait_loop_s=0.1)
+@serve.deployment(max_queued_requests=QUEUED_REQUESTS, graceful_shutdown_wait_loop_s=0.1)
 class EngineReplica:
-    """One engine: every request holds a lease on the state it is about."""
+    """One engine. Every request holds a lease on the weights that it needs."""
 
     def __init__(self, config: EngineConfig) -> None:
-        _end_together()
+        end_processes_together()
         with fetched(config.checkpoint) as folder:
             self._engine = make_engine(replace(config, checkpoint=folder))
         self._lease = WeightLease()
 
     async def describe(self) -> dict[str, Any]:
+        """Return the engine's version, and why it is not the configured one (`notice`)."""
         return {"engine": self._engine.version, "notice": self._engine.notice}
 
     async def generate(
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
     ) -> Reply[Answer]:
-        """Answers of that state; `CheckpointError` where its weights cannot be taken."""
-        return await self._holding(weights, lambda at: self._engine.generate(at, prompts, sampling))
+        """Return answers of a state; `CheckpointError` where its weights cannot be loaded."""
+        return await self._with_weights(
+            weights, lambda local: self._engine.generate(local, prompts, sampling)
+        )
 
     async def code_lengths(
         self, weights: Weights, texts: Sequence[CodedText], window: int
     ) -> Reply[CodeLengthResult]:
-        """Code lengths by that state; errors as for answers."""
-        return await self._holding(weights, lambda at: self._engine.code_lengths(at, texts, window))
+        """Return code lengths of texts by a state; raises as `generate` does."""
+        return await self._with_weights(
+            weights, lambda local: self._engine.code_lengths(local, texts, window)
+        )
 
     async def distances(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
     ) -> Reply[DistanceResult]:
-        """That state's distances from a reference, on the reference's answers; errors as for
-        answers, and `EngineError` of an engine that shows no distributions."""
+        """Return a state's distances from a reference state, on the reference's answers.
+
+        Raises as `generate` does, and `EngineError` where the engine is vLLM, which does not give
+        whole distributions.
+        """
         engine = self._engine
         if not isinstance(engine, TransformersEngine):
-            raise EngineError(f"{engine.version} compares no states; transformers does")
-        async with _local(reference) as known:
-            return await self._holding(weights, lambda at: engine.distances(at, known, answers))
+            raise EngineError(
+                f"{engine.version} cannot compare states; set resources.engines.engine to "
+                "transformers"
+            )
+        async with _on_this_node(reference) as local_reference:
+            return await self._with_weights(
+                weights, lambda local: engine.distances(local, local_reference, answers)
+            )
 
-    async def _holding(
+    async def _with_weights(
         self, weights: Weights, work: Callable[[Weights], Awaitable[list[T]]]
     ) -> Reply[T]:
-        swapping, swaps = 0.0, 0
-        async with _local(weights) as here:  # fetched while others ask of what is held
+        """Run `work` while the engine holds the weights, and time it apart from the swap."""
+        swap_seconds, swaps = 0.0, 0
+        # Downloads run while other requests still use the weights that are held.
+        async with _on_this_node(weights) as local:
 
             async def swap() -> None:
-                nonlocal swapping, swaps
+                nonlocal swap_seconds, swaps
                 began = time.monotonic()
-                await self._engine.load_weights(here)
-                swapping, swaps = time.monotonic() - began, swaps + 1
+                await self._engine.load_weights(local)
+                swap_seconds, swaps = time.monotonic() - began, swaps + 1
 
             try:
-                async with self._lease.hold(here.full_state_id, swap):
+                async with self._lease.hold(local.full_state_id, swap):
                     began = time.monotonic()
-                    items = await work(here)
-                    return Reply(items, time.monotonic() - began, swapping, swaps)
+                    items = await work(local)
+                    return Reply(items, time.monotonic() - began, swap_seconds, swaps)
             except Exception:
-                await _end_if_dead(self._engine)
+                await exit_if_dead(self._engine)
                 raise
 
     async def check_health(self) -> None:
-        """Serve replaces the replica where this raises: an engine's process may die alone."""
-        await self._engine.check()
+        """Raise if the engine is dead. Serve calls this and replaces the replica: an engine's own
+        process may die alone."""
+        await self._engine.check_health()
 
     def record_routing_stats(self) -> dict[str, Any]:
-        return {"held": self._lease.held_state}
+        """Return what `HeldStateRouter` reads; Serve calls this."""
+        return {"held_state": self._lease.held_state}
 
     async def shut_down(self) -> None:
-        """End the engine's own processes; the replica itself is deleted after."""
+        """End the engine's own processes; Serve deletes the replica afterwards."""
         await self._engine.close()
 
 
-@serve.deployment(max_queued_requests=QUEUED, graceful_shutdown_wait_loop_s=0.1)
+@serve.deployment(max_queued_requests=QUEUED_REQUESTS, graceful_shutdown_wait_loop_s=0.1)
 class ScorerReplica:
-    """One classifier."""
+    """One scorer."""
 
     def __init__(self, config: ScorerConfig) -> None:
-        _end_together()
+        end_processes_together()
         with fetched(config.checkpoint) as folder:
             self._backend = make_scorer_backend(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:
+        """As `EngineReplica.describe`."""
         return {"engine": self._backend.version, "notice": self._backend.notice}
 
     async def score(self, texts: Sequence[str]) -> Reply[Score]:
+        """Return the scores of texts, in their order."""
         began = time.monotonic()
         try:
             scores = await self._backend.score(texts)
             return Reply(scores, time.monotonic() - began)
         except Exception:
-            await _end_if_dead(self._backend)
+            await exit_if_dead(self._backend)
             raise
 
     async def check_health(self) -> None:
-        await self._backend.check()
+        """As `EngineReplica.check_health`."""
+        await self._backend.check_health()
 
     async def shut_down(self) -> None:
+        """As `EngineReplica.shut_down`."""
         await self._backend.close()
 
 
 async def shut_down_all(handle: Any, replicas: int) -> None:
-    """Ask the replicas of a deployment to end their processes, as far as they can be reached."""
+    """Ask the replicas of a deployment to end their processes; wait up to 10 s for them."""
     calls = [handle.shut_down.remote() for _ in range(replicas)]
-    await asyncio.wait([asyncio.ensure_future(_quietly(call)) for call in calls], timeout=10)
+    await asyncio.wait([asyncio.ensure_future(_ignore_errors(call)) for call in calls], timeout=10)
 
 
-async def _quietly(call: Any) -> None:
-    try:
+async def _ignore_errors(call: Any) -> None:
+    with contextlib.suppress(Exception):  # the replica may be gone, and is deleted anyway
         await call
-    except Exception:  # it is being deleted anyway
-        return

@@ -82,7 +82,7 @@ class StragglerDetector:
                 if not work.reported and seconds >= max(MIN_SECONDS, SLOW_FACTOR * usual):
                     work.reported = True
                     reports.append(
-                        f"slow: {work.kind} {work.label} is still running after {seconds:.0f} s; "
-                        f"{comparison}"
+                        f"slow: {work.kind} {work.label}".rstrip()
+                        + f" is still running after {seconds:.0f} s; {comparison}"
                     )
         return reports

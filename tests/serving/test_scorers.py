@@ -27,7 +27,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from elastic_ray.serving.engines.score_model import as_classifier, is_score_model
 from elastic_ray.serving.engines.scorer import make_scorer_backend
-from elastic_ray.serving.engines.vllm_engine import vllm_environment, vllm_unavailable_reason
+from elastic_ray.serving.engines.vllm_runtime import vllm_environment, vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import ScorerConfig
 from elastic_ray.tasks.dialogue import asked
@@ -113,9 +113,9 @@ from pathlib import Path
 sys.path[:0] = {[str(ROOT), str(ROOT / "tests" / "support")]}
 
 async def score(folder):
-    from test_scorers import TEXTS, judge
-    from elastic_ray.serving.scorer import make_judge
-    scorer = make_judge(judge(folder, "vllm"))
+    from test_scorers import TEXTS, backend
+    from elastic_ray.serving.engines.scorer import make_scorer_backend
+    scorer = make_scorer_backend(backend(folder, "vllm"))
     assert scorer.version.startswith("vllm ")
     together = [s.score for s in await scorer.score(TEXTS)]
     mixed = [0.0] * len(TEXTS)

@@ -32,7 +32,8 @@ from transformers import (
 from elastic_ray.checkpoints.files import checkpoint_checksum
 from elastic_ray.serving.engines.scorer import make_scorer_backend
 from elastic_ray.serving.engines.transformers_engine import TransformersEngine
-from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS, vllm_unavailable_reason
+from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS
+from elastic_ray.serving.engines.vllm_runtime import vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.fleet import Fleet
 from elastic_ray.serving.types import (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .context import Prompts
-from .vllm_engine import VllmEngine, vllm_unavailable_reason
+from .vllm_engine import VllmEngine
+from .vllm_runtime import vllm_unavailable_reason
 
 if TYPE_CHECKING:
     pass
@@ -40,7 +41,7 @@ class Engine(Protocol):
         """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
         ...
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         """Raises if the engine can answer no more."""
         ...
 

@@ -16,7 +16,7 @@ from ..errors import EngineError
 from ..types import Score, ScorerConfig, score_from_outputs
 from .context import longest_text
 from .heartbeat import Heartbeat
-from .vllm_engine import check_vllm, vllm_unavailable_reason
+from .vllm_runtime import check_vllm, vllm_unavailable_reason
 
 BATCH = 64
 """Texts that transformers reads at once."""
@@ -30,7 +30,7 @@ class ScorerBackend(Protocol):
 
     async def score(self, texts: Sequence[str]) -> list[Score]: ...
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         """Raises if the scorer can score no more."""
         ...
 
@@ -144,7 +144,7 @@ class VllmScorer:
             raise EngineError(f"scorer {self._config.name}: no output")
         return score_from_outputs([float(x) for x in last.outputs.data.flatten()], self._config)
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
@@ -193,7 +193,7 @@ class TransformersScorer:
                 found += [score_from_outputs([float(x) for x in row], self._config) for row in rows]
         return found
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         return None
 
     async def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +15,15 @@ from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling,
 from .code_length import Window, measured, windows
 from .context import Prompts, check_fits, longest_text
 from .heartbeat import Heartbeat
+from .vllm_runtime import check_vllm, last_line
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
-    from vllm.v1.engine.async_llm import AsyncLLM
 
 
 BATCH_TOKENS = 2048
 """Tokens that vLLM reads at once on CPUs, or the context where that is longer: it reads prompts
 whole there."""
-
-
-def vllm_unavailable_reason() -> str | None:
-    """Why vLLM cannot be imported; None where it can."""
-    try:
-        import vllm  # noqa: F401
-    except Exception as e:  # an old CPU or a missing library shows in many ways
-        return f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"
-    return None
 
 
 class VllmEngine:
@@ -121,7 +111,7 @@ class VllmEngine:
                     "take_weights", kwargs={"folder": str(folder), "checksum": weights.checksum}
                 )
             except Exception as e:
-                raise CheckpointError(f"state {weights.full_state_id}: {_reason(e)}") from None
+                raise CheckpointError(f"state {weights.full_state_id}: {last_line(e)}") from None
             await self._llm.reset_prefix_cache()
             await self._llm.update_weight_version(weights.full_state_id)
         finally:
@@ -234,23 +224,11 @@ class VllmEngine:
         number = self._adapters.setdefault(weights.state_id, len(self._adapters) + 1)
         return LoRARequest(weights.state_id, number, weights.adapter)
 
-    async def check(self) -> None:
+    async def check_health(self) -> None:
         await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
         self._llm.shutdown()
-
-
-async def check_vllm(llm: AsyncLLM, heartbeat: Heartbeat) -> None:
-    """`EngineError` if the engine can answer no more: its process died, or has been silent.
-
-    Never vLLM's own error: whoever receives it, Serve's controller too, would import vLLM for it.
-    """
-    try:
-        await llm.check_health()
-        heartbeat.beat()
-    except Exception as e:
-        raise EngineError(f"the engine's process is dead: {_reason(e)}") from None
 
 
 def _held(output: RequestOutput, lora: Any) -> str:
@@ -269,31 +247,3 @@ def _adapted(adapter: str) -> str:
     """The modules that an adapter changes, as its configuration names them."""
     config = json.loads(Path(adapter, "adapter_config.json").read_text(encoding="utf-8"))
     return str(config["target_modules"])
-
-
-def _reason(error: BaseException) -> str:
-    """The worker's words; vLLM wraps them in its own."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[-1][-500:]
-
-
-def vllm_environment(config: Any, threads: int) -> dict[str, str]:
-    """Environment of a replica that runs vLLM; set before it is imported."""
-    found = {
-        "VLLM_NO_USAGE_STATS": "1",
-        # A forked child would hold the pipe that tells of the replica's end.
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if not config.gpus:
-        space = max(1, round(getattr(config, "kv_cache_gib", 1.0)))
-        found |= {
-            "VLLM_CPU_KVCACHE_SPACE": str(space),
-            # "uni" is accepted with this only; AsyncLLM keeps its engine process all the same.
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(threads),
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-    return found

@@ -155,15 +155,15 @@ def _scorer(module) -> None:
     around(module.TransformersScorer, "score", before="scorer.during", after="scorer.after")
 
 
-def _fleet(module) -> None:
-    """Serve looks at its replicas more often than by default: tests are short."""
-    placement = module._placement
+def _replica_options(module) -> None:
+    """Serve checks its replicas more often than by default, as tests are short."""
+    placement = module.placement_options
 
     def quicker(*arguments, **named):
         health = {"health_check_period_s": 1.0, "health_check_timeout_s": 4.0}
         return {**placement(*arguments, **named), **health}
 
-    module._placement = quicker
+    module.placement_options = quicker
 
 
 WRAPPED = {
@@ -174,7 +174,7 @@ WRAPPED = {
     "elastic_ray.progress.tracker": _tracker,
     "elastic_ray.serving.engines.transformers_engine": _plain_engine,
     "elastic_ray.serving.engines.scorer": _scorer,
-    "elastic_ray.serving.fleet": _fleet,
+    "elastic_ray.serving.replica_options": _replica_options,
 }
 
 

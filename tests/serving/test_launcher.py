@@ -19,7 +19,8 @@ import ray
 from ray import serve
 
 from elastic_ray.serving.errors import EngineError
-from elastic_ray.serving.fleet import Fleet
+from elastic_ray.serving.launcher import ReplicaLauncher
+from elastic_ray.serving.stragglers import StragglerDetector
 
 CONFIG: Any = SimpleNamespace(name="stuck", replicas=1)
 
@@ -90,15 +91,16 @@ def _applications() -> list[str]:
 def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elastic_ray.serving.fleet.START_SECONDS", 0.5)
+    monkeypatch.setattr("elastic_ray.serving.applications.START_SECONDS", 0.5)
     monkeypatch.setattr("elastic_ray.serving.stragglers.MIN_SECONDS", 1.0)
-    fleet = Fleet("test")
+    stragglers = StragglerDetector()
+    launcher = ReplicaLauncher("test", stragglers)
 
     async def stop() -> None:
-        opening = asyncio.ensure_future(fleet._open(CONFIG, lambda *_: Stuck.bind()))
+        opening = asyncio.ensure_future(launcher.open(CONFIG, lambda *_: Stuck.bind()))
         await soon(gone=False)
         await asyncio.sleep(3)
-        (line,) = fleet.stragglers.new_reports()
+        (line,) = stragglers.new_reports()
         assert "the start of test-stuck is still running after" in line
         opening.cancel()
         with suppress(asyncio.CancelledError):
@@ -118,38 +120,38 @@ def test_a_start_on_a_node_that_goes_ends_and_another_begins(
     cluster: None, going: Any, given_up: bool
 ) -> None:
     """Serve gives up what fails within a second; whoever looks after nodes may need five."""
-    fleet = Fleet("test")
+    launcher = ReplicaLauncher("test", StragglerDetector())
     nodes = {"gone": going, "there": Ready}
 
     async def move() -> dict[str, Any]:
-        await fleet.place("stuck", {"gone": 1})
-        opening = asyncio.ensure_future(fleet._open(CONFIG, lambda _, node: nodes[node].bind()))
+        await launcher.place("stuck", {"gone": 1})
+        opening = asyncio.ensure_future(launcher.open(CONFIG, lambda _, node: nodes[node].bind()))
         await soon(gone=False)
         await soon(gone=given_up)
         await asyncio.sleep(5)
         assert not opening.done()
-        await fleet.place("stuck", {"there": 1})
+        await launcher.place("stuck", {"there": 1})
         return await asyncio.wait_for(opening, 90)
 
     about = asyncio.run(move())
     assert about["engine"] == "ready" and "notice" not in about
-    assert fleet.replicas == {"stuck": 1}
+    assert launcher.replicas == {"stuck": 1}
 
 
 def test_a_replica_that_dies_as_it_has_started_is_replaced(cluster: None, tmp_path: Path) -> None:
-    fleet = Fleet("test")
+    launcher = ReplicaLauncher("test", StragglerDetector())
     died = tmp_path / "died"
-    about = asyncio.run(fleet._open(CONFIG, lambda *_: DiesOnce.bind(str(died))))
+    about = asyncio.run(launcher.open(CONFIG, lambda *_: DiesOnce.bind(str(died))))
     assert about["engine"] == "ready" and died.exists()
 
 
 def test_a_start_that_fails_on_a_node_that_stays_is_an_error(cluster: None) -> None:
-    fleet = Fleet("test")
+    launcher = ReplicaLauncher("test", StragglerDetector())
     [node] = ray.nodes()
 
     async def fail() -> None:
-        await fleet.place("stuck", {node["NodeID"]: 1})
-        await fleet._open(CONFIG, lambda *_: Broken.bind())
+        await launcher.place("stuck", {node["NodeID"]: 1})
+        await launcher.open(CONFIG, lambda *_: Broken.bind())
 
     with pytest.raises(EngineError, match=r"stuck cannot start: .*no such weights"):
         asyncio.run(fail())
