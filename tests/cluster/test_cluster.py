@@ -1,4 +1,4 @@
-"""The cluster files: Ray's own check accepts them, and they keep what docs/cluster.md promises."""
+"""The cluster files: Ray's own check accepts them, and they keep what docs/how-to/aws.md promises."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_aws_lets_nothing_in_but_ssh() -> None:
 
 def test_what_is_to_be_filled_in_is_explained() -> None:
     text = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
-    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "aws.md").read_text(encoding="utf-8")
     names = {word.strip("{},:\"'") for word in text.replace("/", " ").split() if "REPLACE-" in word}
     assert names
     assert all(f"| `{name}` |" in page for name in names)
