@@ -10,23 +10,25 @@ import os
 import subprocess
 from pathlib import Path
 
-from ..placement import GPUS, Node, nodes_of
+from ..placement import GPUS, Node, nodes_from_ray
 
 
-def nodes_at_hand() -> tuple[tuple[Node, ...], str]:
+def available_nodes() -> tuple[tuple[Node, ...], str]:
     """The nodes, and what they are in words; `OSError` where a cluster is named but not there."""
     address = os.environ.get("RAY_ADDRESS") or "auto"
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
     if address == "local" or (address == "auto" and not noted.is_file()):
         return (this_machine(),), "this machine"
     try:
-        from .ray_cluster import nodes_there
+        from .ray_cluster import running_cluster_nodes
     except ImportError:  # without Ray a running cluster is somebody else's
         return (this_machine(),), "this machine"
 
-    found = nodes_there()
+    found = running_cluster_nodes()
     return (
-        (nodes_of(found), "the running cluster") if found else ((this_machine(),), "this machine")
+        (nodes_from_ray(found), "the running cluster")
+        if found
+        else ((this_machine(),), "this machine")
     )
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 
-from ..placement import Node, nodes_of
+from ..placement import Node, nodes_from_ray
 
 NODE_ID = "ray.io/node-id"
 """The label that Ray gives every node, its id."""
 
-ANSWER_WAIT = 5.0
+CONNECT_TIMEOUT = 5.0
 """Seconds that a cluster's head may take to accept a connection; Ray itself waits for minutes."""
 
 
@@ -35,8 +35,8 @@ def connect(say: Callable[[str], None]) -> bool:
         _check_answers(named)
         ray.init(address=named, **quietly)
         return False
-    elif found := _remembered():
-        if answers(found):
+    elif found := _remembered_address():
+        if accepts_connections(found):
             ray.init(address=found, **quietly)
             return False
         say(
@@ -47,14 +47,14 @@ def connect(say: Callable[[str], None]) -> bool:
     return True
 
 
-def nodes_there() -> list[dict[str, Any]] | None:
+def running_cluster_nodes() -> list[dict[str, Any]] | None:
     """What Ray tells of the nodes of the cluster that `connect` would join, which is left at once;
     None where it would start one. `ConnectionError` as there."""
     named = os.environ.get("RAY_ADDRESS") or "auto"
     if named != "auto":
         _check_answers(named)
-    at = named if named != "auto" else _remembered()
-    if not at or not answers(at):
+    at = named if named != "auto" else _remembered_address()
+    if not at or not accepts_connections(at):
         return None
     joined = not ray.is_initialized()
     if joined:
@@ -66,14 +66,14 @@ def nodes_there() -> list[dict[str, Any]] | None:
             ray.shutdown()
 
 
-def staying() -> tuple[Node, ...]:
+def staying_nodes() -> tuple[Node, ...]:
     """The nodes of the cluster that this process has joined, without those that gave notice that
     they will be gone soon (a spot node that is taken back, one that is drained)."""
     leaving = _leaving()
-    return nodes_of(node for node in ray.nodes() if node["NodeID"] not in leaving)
+    return nodes_from_ray(node for node in ray.nodes() if node["NodeID"] not in leaving)
 
 
-def gone(nodes: Iterable[str], leaving: bool = True) -> set[str]:
+def departed_nodes(nodes: Iterable[str], leaving: bool = True) -> set[str]:
     """Those of the nodes, by their ids, that left the cluster, or gave notice of it."""
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     return set(nodes) - (alive - _leaving() if leaving else alive)
@@ -87,24 +87,24 @@ def _leaving() -> set[str]:
 
 
 def _check_answers(named: str) -> None:
-    if not answers(named):
+    if not accepts_connections(named):
         raise ConnectionError(
-            f"RAY_ADDRESS: found {named}; nothing answers there within {ANSWER_WAIT:.0f} s; "
+            f"RAY_ADDRESS: found {named}; nothing answers there within {CONNECT_TIMEOUT:.0f} s; "
             "give the address of a Ray head, e.g. 10.0.0.1:6379, or local to start Ray here"
         )
 
 
-def answers(address: str) -> bool:
+def accepts_connections(address: str) -> bool:
     """Whether something accepts connections at host:port, or ray://host:port."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_WAIT):
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT):
             return True
     except (OSError, ValueError, OverflowError):
         return False
 
 
-def _remembered() -> str | None:
+def _remembered_address() -> str | None:
     """The address that Ray would join by itself; None if it knows of none."""
     # No public name tells the address without waiting for what is there.
     from ray._private.services import get_ray_address_from_environment

@@ -7,30 +7,30 @@ from .bin_packing import Allocation
 from .flops import DEVICES, Rate, generation_seconds, rate
 from .hardware import GPUS
 from .layout import (
-    PREPARE_CPUS,
+    SETUP_CPUS,
     EngineSlot,
     Layout,
     ResourceNeeds,
     TrainerSlot,
-    by_node,
+    count_by_node,
     memory_share,
 )
 from .memory import CACHED_REQUESTS, checkpoint_bytes
-from .nodes import CPUS_PER_GPU, Node, described, nodes_of, told
+from .nodes import CPUS_PER_GPU, Node, describe_nodes, nodes_from_ray, parse_cluster
 from .placer import adapt, lay_out
-from .wall_clock import clock
-from .worker_count import settled
+from .wall_clock import estimate_wall_clock
+from .worker_count import settle_worker_count
 from .workload import (
-    device_of,
+    answers_per_teacher,
+    engine_memory,
     gpu_hours,
     gpu_seconds,
-    kinds_of,
+    ladder_profile,
     ladder_seconds,
-    ladders_of,
-    queries_of,
     scorers_of,
-    texts_of,
-    work_of,
+    slowest_gpu,
+    texts_per_state,
+    workload_of,
 )
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "CPUS_PER_GPU",
     "DEVICES",
     "GPUS",
-    "PREPARE_CPUS",
+    "SETUP_CPUS",
     "Allocation",
     "EngineSlot",
     "Layout",
@@ -49,25 +49,25 @@ __all__ = [
     "TrainerSlot",
     "adapt",
     "allocate",
-    "by_node",
+    "answers_per_teacher",
     "checkpoint_bytes",
-    "clock",
-    "described",
-    "device_of",
+    "count_by_node",
+    "describe_nodes",
+    "engine_memory",
+    "estimate_wall_clock",
     "generation_seconds",
     "gpu_hours",
     "gpu_seconds",
-    "kinds_of",
+    "ladder_profile",
     "ladder_seconds",
-    "ladders_of",
     "lay_out",
     "memory_share",
-    "nodes_of",
-    "queries_of",
+    "nodes_from_ray",
+    "parse_cluster",
     "rate",
     "scorers_of",
-    "settled",
-    "texts_of",
-    "told",
-    "work_of",
+    "settle_worker_count",
+    "slowest_gpu",
+    "texts_per_state",
+    "workload_of",
 ]

@@ -15,16 +15,16 @@ from .flops import Rate, generation_seconds, rate
 from .layout import Layout, Workload
 from .nodes import Node
 from .placer import lay_out
-from .wall_clock import WallClock, clock
-from .worker_count import settled
+from .wall_clock import WallClock, estimate_wall_clock
+from .worker_count import settle_worker_count
 from .workload import (
-    device_of,
+    engine_memory,
     gpu_hours,
-    kinds_of,
+    ladder_profile,
     ladder_seconds,
-    ladders_of,
     scorers_of,
-    work_of,
+    slowest_gpu,
+    workload_of,
 )
 
 
@@ -64,19 +64,19 @@ def allocate(
     plan. Raises `SpecError` naming the field if the sweep does not fit.
     """
     resources = plan.spec.resources
-    engines, scorers = kinds_of(plan), scorers_of(plan)
+    engines, scorers = engine_memory(plan), scorers_of(plan)
     if open_requests is not None:
         requests = tuple(open_requests)
         needed = {plan.engine_of(request) for request in requests}
         engines = {name: memory for name, memory in engines.items() if name in needed}
         scorers = scorers_of(plan, {each.task for each in requests if each.kind == ANSWERS})
-    runtime = settled(
-        plan.spec.training.runtime, ladders_of(plan), nodes, resources, engines, scorers
+    runtime = settle_worker_count(
+        plan.spec.training.runtime, ladder_profile(plan), nodes, resources, engines, scorers
     )
-    workload = work_of(plan, task_info)
+    workload = workload_of(plan, task_info)
     layout = lay_out(nodes, runtime, resources, engines, scorers, workload)
     needs = layout.needs
-    at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, device_of(layout))
+    at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, slowest_gpu(layout))
     return SweepAllocation(
         nodes=tuple(nodes),
         runtime=runtime,
@@ -89,7 +89,7 @@ def allocate(
         },
         request_seconds=_request_seconds(plan, layout, at),
         gpu_hours=gpu_hours(plan, task_info, layout),
-        wall_clock=clock(plan, task_info, layout),
+        wall_clock=estimate_wall_clock(plan, task_info, layout),
     )
 
 
@@ -101,5 +101,5 @@ def _request_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
         generation_seconds(group.parameters, answers, generation.max_tokens, at)
         for group in plan.groups.values()
     ]
-    engines = layout.open_engines * layout.replicas
+    engines = layout.open_groups * layout.replicas
     return sum(seconds) / max(len(seconds), 1) / engines + 0.5

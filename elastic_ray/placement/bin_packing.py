@@ -39,14 +39,14 @@ class FreeResources:
         self._cpus: dict[str, float] = {}
         self._gpus: dict[str, list[float]] = {}
         for node in nodes:
-            self.add(node)
+            self.add_node(node)
 
-    def add(self, node: Node) -> None:
+    def add_node(self, node: Node) -> None:
         """A node that came, all of it free."""
         self._cpus[node.name] = node.cpus
         self._gpus[node.name] = [1.0] * node.gpus
 
-    def fitting(self, node: str, need: Bundle) -> int:
+    def capacity_for(self, node: str, need: Bundle) -> int:
         """How many of `need` would fit on the node."""
         count = float("inf")
         if need.cpus > 0:
@@ -58,38 +58,38 @@ class FreeResources:
             count = min(count, sum((share + ROUNDING) // need.gpus for share in free))
         return int(min(count, 1_000_000))
 
-    def take(self, need: Bundle, copies: int = 1) -> tuple[Allocation, ...] | None:
+    def allocate(self, need: Bundle, copies: int = 1) -> tuple[Allocation, ...] | None:
         """`copies` of `need` on one node: the one that has the least left, so that large gaps stay;
         None where no node has room. What needs no GPU goes where there is none, if it can."""
-        found = [node for node in self._cpus if self.fitting(node, need) >= copies]
+        found = [node for node in self._cpus if self.capacity_for(node, need) >= copies]
         if not found:
             return None
         node = min(found, key=lambda name: self._left(name, need))
         return tuple(self._take(node, need) for _ in range(copies))
 
-    def spread(self, need: Bundle, copies: int) -> tuple[Allocation, ...] | None:
+    def allocate_spread(self, need: Bundle, copies: int) -> tuple[Allocation, ...] | None:
         """`copies` of `need` on as few nodes as come of taking the roomiest first; else None."""
         taken: list[Allocation] = []
         by_room = sorted(
             self._cpus,
-            key=lambda node: (-min(copies, self.fitting(node, need)), self._left(node, need)),
+            key=lambda node: (-min(copies, self.capacity_for(node, need)), self._left(node, need)),
         )
         for node in by_room:
-            for _ in range(min(copies - len(taken), self.fitting(node, need))):
+            for _ in range(min(copies - len(taken), self.capacity_for(node, need))):
                 taken.append(self._take(node, need))
         if len(taken) == copies:
             return tuple(taken)
-        self.give_back(taken)
+        self.release(taken)
         return None
 
-    def give_back(self, taken: Iterable[Allocation]) -> None:
+    def release(self, taken: Iterable[Allocation]) -> None:
         """Free what was taken."""
         for each in taken:
             self._cpus[each.node] += each.cpus
             for number, share in each.gpus:
                 self._gpus[each.node][number] += share
 
-    def put(self, taken: Iterable[Allocation]) -> None:
+    def reclaim(self, taken: Iterable[Allocation]) -> None:
         """Take again exactly what was taken before."""
         for each in taken:
             self._cpus[each.node] -= each.cpus
@@ -111,5 +111,5 @@ class FreeResources:
             fits = (i for i, share in enumerate(free) if share + ROUNDING >= need.gpus)
             shares = ((min(fits, key=lambda i: (free[i], i)), need.gpus),)
         taken = Allocation(node, need.cpus, shares)
-        self.put([taken])
+        self.reclaim([taken])
         return taken

@@ -14,7 +14,7 @@ from ..spec import Serving, SpecError
 from .bin_packing import Allocation, Bundle
 from .nodes import Node
 
-PREPARE_CPUS = 0.1
+SETUP_CPUS = 0.1
 """Of the short tasks that make start states and scorers; they pass before engines are busy."""
 SMALL_ENGINE_CPUS = 0.25
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -55,13 +55,13 @@ class TrainerSlot:
 class EngineSlot:
     """Room for the replicas of one kind of engine, any of `kinds`, at a time."""
 
-    kinds: tuple[str, ...]
+    groups: tuple[str, ...]
     replicas: tuple[Allocation, ...]
 
     @property
     def places(self) -> dict[str, int]:
         """Replicas by node."""
-        return by_node(self.replicas)
+        return count_by_node(self.replicas)
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class ResourceNeeds:
     scorer: Bundle
 
     @property
-    def any_gpu(self) -> bool:
+    def uses_gpus(self) -> bool:
         """Whether a worker, an engine or a scorer has one, or a part of one."""
         return any(need.gpus for need in (self.worker, self.scorer, *self.engines.values()))
 
     @property
-    def by_size(self) -> list[str]:
+    def groups_by_size(self) -> list[str]:
         """The kinds of engines, the largest first."""
         return sorted(self.engines, key=lambda kind: (-self.engines[kind].gpus, kind))
 
@@ -93,7 +93,7 @@ class Layout:
     trainer_slots: tuple[TrainerSlot, ...]
     engine_slots: tuple[EngineSlot, ...]
     scorer_places: Mapping[str, tuple[Allocation, ...]]
-    prepare: Allocation | None
+    setup: Allocation | None
     """Where the short tasks have their room; None once that node is gone: they find some."""
     needs: ResourceNeeds
 
@@ -103,7 +103,7 @@ class Layout:
         return len(self.trainer_slots)
 
     @property
-    def open_engines(self) -> int:
+    def open_groups(self) -> int:
         """Kinds of engines at a time."""
         return len(self.engine_slots)
 
@@ -121,16 +121,16 @@ class Layout:
         """GPUs over which one engine of the kind is split."""
         return max(1, round(self.needs.engines[kind].gpus))
 
-    def taken(self) -> tuple[Allocation, ...]:
+    def allocations(self) -> tuple[Allocation, ...]:
         """Everything that is promised, as if all of it ran."""
         trainers = [t for slot in self.trainer_slots for t in slot.workers]
         engines = [t for slot in self.engine_slots for t in slot.replicas]
         scorers = [t for places in self.scorer_places.values() for t in places]
-        prepare = [self.prepare] if self.prepare else []
+        prepare = [self.setup] if self.setup else []
         return (*prepare, *trainers, *engines, *scorers)
 
 
-def by_node(taken: Iterable[Allocation]) -> dict[str, int]:
+def count_by_node(taken: Iterable[Allocation]) -> dict[str, int]:
     """How many of them are on each node."""
     return dict(Counter(each.node for each in taken))
 

@@ -19,7 +19,7 @@ from .hardware import GPUS, Gpu
 
 CPUS_PER_GPU = 8
 """Of a described node that says GPUs only; what clouds rent with GPUs has this many or more."""
-MOST_NODES = 1000
+MAX_NODES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Node:
         return GPUS.get(self.kind or "") if self.gpus else None
 
 
-def described(text: str) -> tuple[Node, ...]:
+def parse_cluster(text: str) -> tuple[Node, ...]:
     """The nodes that a description says; `SpecError` of one line where it says none."""
     nodes: list[Node] = []
     for part in text.split("+"):
@@ -57,8 +57,8 @@ def described(text: str) -> tuple[Node, ...]:
         cpus = int(alone or beside or int(gpus) * CPUS_PER_GPU)
         if not (int(count) and cpus and (alone or int(gpus))):
             raise _refused(text, f"{part.strip()!r} has none of something")
-        if len(nodes) + int(count) > MOST_NODES:
-            raise _refused(text, f"at most {MOST_NODES:,} nodes")
+        if len(nodes) + int(count) > MAX_NODES:
+            raise _refused(text, f"at most {MAX_NODES:,} nodes")
         for _ in range(int(count)):
             name = f"node {len(nodes) + 1}"
             nodes.append(Node(name, float(cpus), int(gpus or 0), kind, name))
@@ -72,14 +72,14 @@ def _refused(text: str, why: str) -> SpecError:
     )
 
 
-def nodes_of(told: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:
+def nodes_from_ray(describe_nodes: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:
     """The nodes that are alive and offer something, of what `ray.nodes()` told.
 
     Ray calls an A100 of 40 GB and one of 80 GB the same; without a node's own word
     (`accelerator_type:A100-80G` among its resources) it is taken for the smaller.
     """
     nodes = []
-    for each in told:
+    for each in describe_nodes:
         has = each.get("Resources", {})
         cpus, gpus = float(has.get("CPU", 0.0)), int(has.get("GPU", 0.0))
         if each.get("Alive") and (cpus or gpus):
@@ -92,7 +92,7 @@ def nodes_of(told: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:
     return tuple(sorted(nodes, key=lambda node: (node.shown, node.name)))
 
 
-def told(nodes: Iterable[Node]) -> str:
+def describe_nodes(nodes: Iterable[Node]) -> str:
     """The nodes in a few words: "4 nodes of 8 A100 and 64 CPUs, 1 of 64 CPUs"."""
     kinds: dict[tuple[float, int, str | None], int] = {}
     for node in nodes:

@@ -14,7 +14,7 @@ from functools import partial
 from ..spec import Resources, Runtime, SpecError
 from .bin_packing import Allocation, Bundle, FreeResources
 from .layout import (
-    PREPARE_CPUS,
+    SETUP_CPUS,
     EngineMemory,
     EngineSlot,
     Layout,
@@ -25,7 +25,7 @@ from .layout import (
     cpus_of,
     engine_gpus,
 )
-from .nodes import Node, told
+from .nodes import Node, describe_nodes
 
 SEE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
 TRAINERS_PER_ENGINE = 4
@@ -128,7 +128,7 @@ class Placer:
         self._resources, self._work = resources, work
         self._room = FreeResources(nodes)
         self._fits_one_node = any(
-            self._room.fitting(node.name, needs.worker) >= needs.workers for node in nodes
+            self._room.capacity_for(node.name, needs.worker) >= needs.workers for node in nodes
         )
         self._trainers: list[TrainerSlot] = []
         self._engines: list[list[Allocation]] = []
@@ -140,7 +140,7 @@ class Placer:
 
     def made(self) -> Layout:
         """The layout as it is now."""
-        kinds = self._needs.by_size
+        kinds = self._needs.groups_by_size
         own = self._all_open(len(self._engines))
         slots = [
             EngineSlot((kinds[i],) if own else tuple(kinds), tuple(places))
@@ -180,7 +180,7 @@ class Placer:
                 f"resources: one trainer ({needs.workers} x {amount_of(needs.worker)}), "
                 f"{self._replicas} engine(s) of {amount_of(engine)} and {len(scorers) * each} "
                 f"scorer(s) of {amount_of(needs.scorer)} have no room side by side on "
-                f"{told(self._nodes)} {SEE}"
+                f"{describe_nodes(self._nodes)} {SEE}"
             )
         wanted = self._resources.trainers or 1
         while len(self._trainers) < wanted:
@@ -200,13 +200,13 @@ class Placer:
         whole = [t for t in layout.trainer_slots if len(left(t.workers)) == len(t.workers)]
         self._trainers = whole
         self._engines = [left(slot.replicas) for slot in layout.engine_slots]
-        self._own = all(len(slot.kinds) == 1 for slot in layout.engine_slots)
+        self._own = all(len(slot.groups) == 1 for slot in layout.engine_slots)
         self._scorers = {name: left(places) for name, places in layout.scorer_places.items()}
-        if layout.prepare and layout.prepare.node in there:
-            self._prepare = layout.prepare
+        if layout.setup and layout.setup.node in there:
+            self._prepare = layout.setup
         resources = self._resources
         self._replicas = resources.engines.replicas or layout.replicas
-        self._room.put(self.made().taken())
+        self._room.reclaim(self.made().allocations())
         # One of each before anything else, and before trainers.
         for i, need in enumerate(self._slot_needs(len(self._engines))):
             self._make_room(partial(self._fill, self._engines[i], need, 1))
@@ -258,7 +258,7 @@ class Placer:
     def _slot_needs(self, opened: int) -> list[Bundle]:
         """What a replica needs, by slot: each kind its own if all are open, else that of the
         largest, so that any kind may take any slot."""
-        kinds = self._needs.by_size
+        kinds = self._needs.groups_by_size
         if self._all_open(opened):
             return [self._needs.engines[kind] for kind in kinds]
         return [self._needs.engines[kinds[0]]] * opened
@@ -266,7 +266,7 @@ class Placer:
     def _check_totals(self, engine: Bundle, scorers: int) -> None:
         """`SpecError` where the cluster as a whole has too little."""
         needs = self._needs
-        cpus = PREPARE_CPUS + needs.workers * needs.worker.cpus
+        cpus = SETUP_CPUS + needs.workers * needs.worker.cpus
         cpus += self._replicas * engine.cpus + scorers * needs.scorer.cpus
         gpus = needs.workers * needs.worker.gpus + self._replicas * engine.gpus
         gpus += scorers * needs.scorer.gpus
@@ -289,18 +289,18 @@ class Placer:
     def _make_room(self, placed: Callable[[], bool]) -> None:
         """Place something, if need be where the last trainers are."""
         while not placed() and self._trainers:
-            self._room.give_back(self._trainers.pop().workers)
+            self._room.release(self._trainers.pop().workers)
 
     def _add_prepare(self) -> bool:
-        taken = self._room.take(Bundle(PREPARE_CPUS))
+        taken = self._room.allocate(Bundle(SETUP_CPUS))
         self._prepare = taken[0] if taken else None
         return taken is not None
 
     def _add_trainer(self, spread: bool) -> bool:
         need, count = self._needs.worker, self._needs.workers
-        workers = self._room.take(need, count)
+        workers = self._room.allocate(need, count)
         if workers is None and spread:
-            workers = self._room.spread(need, count)
+            workers = self._room.allocate_spread(need, count)
         if workers is not None:
             self._trainers.append(TrainerSlot(workers))
         return workers is not None
@@ -308,7 +308,7 @@ class Placer:
     def _fill(self, places: list[Allocation], need: Bundle, count: int) -> bool:
         """Add places up to `count`, as far as there is room; whether there was."""
         while len(places) < count:
-            taken = self._room.take(need)
+            taken = self._room.allocate(need)
             if taken is None:
                 return False
             places += taken
@@ -324,7 +324,7 @@ class Placer:
         after = [list(slot) if kept else [] for slot in before]
         after += [[] for _ in range(opened - len(before))]
         if not kept:
-            self._room.give_back(t for slot in before for t in slot)
+            self._room.release(t for slot in before for t in slot)
         if all(
             [self._fill(places, need, replicas) for places, need in zip(after, needs, strict=True)]
         ):
@@ -332,7 +332,7 @@ class Placer:
             return True
         had = before if kept else [[] for _ in before]
         new = [places[len(had[i]) if i < len(had) else 0 :] for i, places in enumerate(after)]
-        self._room.give_back(t for places in new for t in places)
+        self._room.release(t for places in new for t in places)
         if not kept:
-            self._room.put(t for slot in before for t in slot)
+            self._room.reclaim(t for slot in before for t in slot)
         return False

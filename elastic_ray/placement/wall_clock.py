@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..plan import STARTUP_SECONDS, Ladder, Plan, TaskInfo, bundle
 from .flops import rate
 from .layout import Layout
-from .workload import _answering, _scoring, device_of, ladder_seconds
+from .workload import answering_seconds, ladder_seconds, scoring_seconds, slowest_gpu
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class WallClock:
         return max(self.training, self.answers, self.scores)
 
 
-def clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> WallClock:
+def estimate_wall_clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> WallClock:
     """How long the whole plan takes on the layout, nothing recorded."""
-    device = device_of(layout)
+    device = slowest_gpu(layout)
     needs = layout.needs
     at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, device)
     seconds = {
@@ -39,10 +39,12 @@ def clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> WallCloc
     engine = next(iter(needs.engines.values()))
     one = rate(1, 1, 1 if engine.gpus else 0, device)
     shares = [share for slot in layout.engine_slots for t in slot.replicas for _, share in t.gpus]
-    engines = sum(shares) or layout.open_engines * layout.replicas * max(1.0, engine.cpus)
+    engines = sum(shares) or layout.open_groups * layout.replicas * max(1.0, engine.cpus)
     backend = rate(1, max(1.0, needs.scorer.cpus), needs.scorer.gpus, device)
-    scores = max(_scoring(plan, backend).values(), default=0.0) / max(1, layout.scorer_replicas)
-    return WallClock(training, sum(_answering(plan, tasks, one).values()) / engines, scores)
+    scores = max(scoring_seconds(plan, backend).values(), default=0.0) / max(
+        1, layout.scorer_replicas
+    )
+    return WallClock(training, sum(answering_seconds(plan, tasks, one).values()) / engines, scores)
 
 
 def _longest_chain(plan: Plan, seconds: Mapping[str, float]) -> float:

@@ -29,7 +29,7 @@ class LadderProfile:
     gib: Callable[[int], float | None]
 
 
-def settled(
+def settle_worker_count(
     runtime: Runtime,
     ladders: LadderProfile,
     nodes: Sequence[Node],

@@ -26,11 +26,11 @@ from .worker_count import LadderProfile
 
 WIDTH = {"float32": 4, "bfloat16": 2}
 """Bytes of a value in memory."""
-USUAL = "A800"
+DEFAULT_GPU = "A800"
 """The device that is assumed where a cluster's is not known."""
 
 
-def kinds_of(plan: Plan) -> dict[str, EngineMemory]:
+def engine_memory(plan: Plan) -> dict[str, EngineMemory]:
     """What is known of the memory that each kind of engine takes."""
     engines, found = plan.spec.resources.engines, {}
     for name, group in plan.groups.items():
@@ -44,7 +44,7 @@ def kinds_of(plan: Plan) -> dict[str, EngineMemory]:
     return found
 
 
-def ladders_of(plan: Plan) -> LadderProfile:
+def ladder_profile(plan: Plan) -> LadderProfile:
     """What the number of a trainer's workers depends on."""
     depth = dict.fromkeys(plan.starts, 0)
     at_once: Counter[int] = Counter()
@@ -73,43 +73,43 @@ def scorers_of(plan: Plan, tasks: Iterable[str] | None = None) -> list[str]:
     return sorted({probe.scorer for probe in probes.values() if probe.scorer})
 
 
-def device_of(layout: Layout) -> str:
-    """The slowest known kind of GPU of the cluster; `USUAL` where none is known."""
+def slowest_gpu(layout: Layout) -> str:
+    """The slowest known kind of GPU of the cluster; `DEFAULT_GPU` where none is known."""
     known = {node.kind: gpu.flops for node in layout.nodes if node.kind and (gpu := node.gpu)}
-    return min(known, key=lambda kind: known[kind], default=USUAL)
+    return min(known, key=lambda kind: known[kind], default=DEFAULT_GPU)
 
 
-def work_of(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Workload:
+def workload_of(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Workload:
     """Training against answering, for a division of GPUs; on any device the same in proportion."""
-    workers = fewest(plan.spec.training.runtime)
-    spent = gpu_seconds(plan, tasks, USUAL)
+    workers = fewest_workers(plan.spec.training.runtime)
+    spent = gpu_seconds(plan, tasks, DEFAULT_GPU)
     answering = sum(spent.values()) - spent["training"] - spent["scores"]
     return Workload(spent["training"] / workers, answering)
 
 
 def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], device: str) -> dict[str, float]:
     """Seconds of each kind of work, times the GPUs that it holds: one per worker or replica."""
-    workers = fewest(plan.spec.training.runtime)
+    workers = fewest_workers(plan.spec.training.runtime)
     at, one = rate(workers, 0, 1, device), rate(1, 0, 1, device)
     training = sum(
         workers * ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, at)
         for ladder in plan.ladders
     )
-    asked = _answering(plan, tasks, one)
-    scoring = sum(_scoring(plan, one).values())
+    asked = answering_seconds(plan, tasks, one)
+    scoring = sum(scoring_seconds(plan, one).values())
     spent = {"training": training, "answers": asked[ANSWERS], "scores": scoring}
-    spent |= {"code lengths": asked[CODE_LENGTH]} if texts_of(plan) else {}
+    spent |= {"code lengths": asked[CODE_LENGTH]} if texts_per_state(plan) else {}
     return spent | ({"distances": asked[DISTANCES]} if plan.lessons else {})
 
 
 def gpu_hours(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> float | None:
     """GPU-hours of the whole plan on the layout's kind of GPU; None where it uses no GPU."""
-    if not layout.needs.any_gpu:
+    if not layout.needs.uses_gpus:
         return None
-    return sum(gpu_seconds(plan, tasks, device_of(layout)).values()) / 3600
+    return sum(gpu_seconds(plan, tasks, slowest_gpu(layout)).values()) / 3600
 
 
-def fewest(runtime: Runtime) -> int:
+def fewest_workers(runtime: Runtime) -> int:
     """The number of workers, or the least of those that the spec allows."""
     workers = runtime.workers
     return workers if isinstance(workers, int) else 1 if workers == "auto" else workers[0]
@@ -123,9 +123,9 @@ def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float
     )
 
 
-def _answering(plan: Plan, tasks: Mapping[str, TaskInfo], one: Rate) -> dict[str, float]:
+def answering_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], one: Rate) -> dict[str, float]:
     """Seconds of all answers (to teach with, too), code lengths and distances on one engine."""
-    g, texts = plan.spec.generation, texts_of(plan)
+    g, texts = plan.spec.generation, texts_per_state(plan)
     answers = g.prompts * g.samples
     spent = {ANSWERS: 0.0, CODE_LENGTH: 0.0, DISTANCES: 0.0}
     for asked in plan.requests():
@@ -136,12 +136,12 @@ def _answering(plan: Plan, tasks: Mapping[str, TaskInfo], one: Rate) -> dict[str
         elif asked.kind == DISTANCES:
             spent[DISTANCES] += 2 * reading_seconds(size, answers, g.max_tokens, one)
         else:
-            count = queries_of(plan) if asked.kind == QUERIES else answers
+            count = answers_per_teacher(plan) if asked.kind == QUERIES else answers
             spent[ANSWERS] += generation_seconds(size, count, g.max_tokens, one)
     return spent
 
 
-def _scoring(plan: Plan, one: Rate) -> dict[str, float]:
+def scoring_seconds(plan: Plan, one: Rate) -> dict[str, float]:
     """Seconds of each scorer; a task's own is too small to count."""
     g = plan.spec.generation
     scorers = {task.name: task.scorer for task in plan.spec.task}
@@ -157,13 +157,13 @@ def _scoring(plan: Plan, one: Rate) -> dict[str, float]:
     return spent
 
 
-def texts_of(plan: Plan) -> int:
+def texts_per_state(plan: Plan) -> int:
     """The texts that each state's code length is measured of."""
     asked = plan.spec.probes.code_length
     return asked.texts * len(CORPORA) if asked else 0
 
 
-def queries_of(plan: Plan) -> int:
+def answers_per_teacher(plan: Plan) -> int:
     """The answers that each teacher gives."""
     asked = plan.spec.lessons
     return asked.queries * plan.spec.generation.samples if asked else 0

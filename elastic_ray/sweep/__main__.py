@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..placement import described
+from ..placement import parse_cluster
 from ..plan import find, plan_sweep
 from ..results.schemas import ResultsError
-from ..spec import SpecError, load_spec, placed
+from ..spec import SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
 from .dry_run import print_price
 from .follow import follow
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.follow and not asked.status:
         return _fail("--follow: is for --status; a sweep that is started here shows itself", 2)
     try:
-        cluster = described(asked.cluster) if asked.cluster is not None else None
+        cluster = parse_cluster(asked.cluster) if asked.cluster is not None else None
         spec = load_spec(asked.spec, asked.overrides)
     except SpecError as e:
         return _fail(str(e), 2)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             task.check_apart()
         return _run(plan, found.tasks, asked.results)
     except SpecError as e:
-        return _fail(str(placed(e, asked.spec, asked.overrides)), 2)
+        return _fail(str(add_line_numbers(e, asked.spec, asked.overrides)), 2)
     except TaskError as e:
         return _fail(str(e), 2)
     except (ResultsError, OSError) as e:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..placement import DEVICES, checkpoint_bytes, gpu_seconds, queries_of, texts_of
+from ..placement import DEVICES, answers_per_teacher, checkpoint_bytes, gpu_seconds, texts_per_state
 from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskInfo
 from ..spec import Recipe, Spec
 
@@ -42,12 +42,12 @@ def print_price(
         console.print(line, markup=False)
     g = spec.generation
     answers = _count(plan, ANSWERS) * g.prompts * g.samples
-    answers += _count(plan, QUERIES) * queries_of(plan)
+    answers += _count(plan, QUERIES) * answers_per_teacher(plan)
     tokens = sum(
         ladder.examples * ladder.stage.recipe.epochs * tasks[ladder.task].mean_tokens
         for ladder in plan.ladders
     )
-    texts = texts_of(plan)
+    texts = texts_per_state(plan)
     read = f"; code lengths: {_count(plan, CODE_LENGTH) * texts:,}" if texts else ""
     if plan.lessons:
         read += f"; distances: {_count(plan, DISTANCES) * g.prompts * g.samples:,}"

@@ -9,22 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..cluster.inventory import nodes_at_hand
+from ..cluster.inventory import available_nodes
 from ..placement import (
     CACHED_REQUESTS,
     CPUS_PER_GPU,
     Allocation,
     Layout,
     Node,
-    clock,
-    device_of,
-    kinds_of,
-    ladders_of,
+    describe_nodes,
+    engine_memory,
+    estimate_wall_clock,
+    ladder_profile,
     lay_out,
     scorers_of,
-    settled,
-    told,
-    work_of,
+    settle_worker_count,
+    slowest_gpu,
+    workload_of,
 )
 from ..plan import Plan, TaskInfo
 from ..spec import SpecError
@@ -41,23 +41,23 @@ def print_layout(
 
     Raises `SpecError` where the sweep has no room on them.
     """
-    resources, kinds, scorers = plan.spec.resources, kinds_of(plan), scorers_of(plan)
-    runtime = settled(
-        plan.spec.training.runtime, ladders_of(plan), nodes, resources, kinds, scorers
+    resources, kinds, scorers = plan.spec.resources, engine_memory(plan), scorers_of(plan)
+    runtime = settle_worker_count(
+        plan.spec.training.runtime, ladder_profile(plan), nodes, resources, kinds, scorers
     )
-    layout = lay_out(nodes, runtime, resources, kinds, scorers, work_of(plan, tasks))
-    console.print(f"layout on {where}: {told(nodes)}", markup=False, soft_wrap=True)
+    layout = lay_out(nodes, runtime, resources, kinds, scorers, workload_of(plan, tasks))
+    console.print(f"layout on {where}: {describe_nodes(nodes)}", markup=False, soft_wrap=True)
     table = Table()
     for head in ("node", "trainers", "engines", "scorers", "left"):
         table.add_column(head)
     for names, parts in _rows(layout):
         table.add_row(names, *parts)
     console.print(table)
-    took = clock(plan, tasks, layout)
+    took = estimate_wall_clock(plan, tasks, layout)
     console.print(
         f"by the clock: {_hours(took.longest)} (training {_hours(took.training)} on "
         f"{layout.trainers} trainer(s), answers {_hours(took.answers)} on "
-        f"{layout.open_engines * layout.replicas} engine(s), scores {_hours(took.scores)}: side by "
+        f"{layout.open_groups * layout.replicas} engine(s), scores {_hours(took.scores)}: side by "
         "side, so the longest tells)",
         soft_wrap=True,
     )
@@ -71,7 +71,7 @@ def _assumed(plan: Plan, layout: Layout) -> Iterator[str]:
     engines = plan.spec.resources.engines
     if gpus:
         known = any(node.gpu for node in layout.nodes)
-        device = device_of(layout)
+        device = slowest_gpu(layout)
         pace = f"all GPUs at the pace of {'the slowest, ' if known else ''}an {device}"
         yield (
             f"assumed: {pace}; nothing recorded; engines and scorers start while trainers do; "
@@ -123,7 +123,7 @@ def _does(layout: Layout, node: Node) -> tuple[str, str, str, str]:
         for count, n in Counter(part for part in parts if part).items()
     ]
     answers = Counter(
-        (", ".join(slot.kinds) if len(slot.kinds) == 1 else "any engine", _taken(place))
+        (", ".join(slot.groups) if len(slot.groups) == 1 else "any engine", _taken(place))
         for slot in layout.engine_slots
         for place in slot.replicas
         if place.node == node.name
@@ -134,7 +134,7 @@ def _does(layout: Layout, node: Node) -> tuple[str, str, str, str]:
         for place in places
         if place.node == node.name
     )
-    here = [taken for taken in layout.taken() if taken.node == node.name]
+    here = [taken for taken in layout.allocations() if taken.node == node.name]
     gpus = node.gpus - sum(share for taken in here for _, share in taken.gpus)
     cpus = node.cpus - sum(taken.cpus for taken in here)
     left = _amount(round(cpus, 2), round(gpus, 2) if node.gpus else 0.0)
@@ -168,7 +168,7 @@ def print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskI
     """The layout on what the sweep would run on now; a word where it has no room there."""
     where = "the cluster at hand"
     try:
-        nodes, where = nodes_at_hand()
+        nodes, where = available_nodes()
         print_layout(console, plan, facts, nodes, where)
     except (SpecError, OSError) as e:
         said = f"no layout on {where}: {e}"

@@ -12,7 +12,7 @@ from typing import TextIO
 
 
 @contextlib.contextmanager
-def quiet(log: Path) -> Iterator[TextIO]:
+def capture_output(log: Path) -> Iterator[TextIO]:
     """Descriptors 1 and 2 go to `log`; yields a stream to where stdout went before."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -35,7 +35,7 @@ def quiet(log: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def last_words(stream: TextIO, words: str) -> Iterator[None]:
+def message_on_death(stream: TextIO, words: str) -> Iterator[None]:
     """Have `words` said on the stream if this process ends within, however it ends.
 
     A shell waits at a pipe: it closes without a line in it when this process is gone.

@@ -170,9 +170,9 @@ def _drive(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from .log_capture import last_words, quiet
+    from .log_capture import capture_output, message_on_death
 
-    with quiet(log) as stream, last_words(stream, ENDED):
+    with capture_output(log) as stream, message_on_death(stream, ENDED):
         import ray
 
         from ..cluster.ray_cluster import connect

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("ray", reason="the training extra is not installed")
-from elastic_ray.cluster.ray_cluster import answers
+from elastic_ray.cluster.ray_cluster import accepts_connections
 
 ROOT = Path(__file__).parents[2]
 FREE = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -40,9 +40,11 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_what_listens_answers_and_nothing_else_does(nowhere: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
-        assert answers(place) and answers(f"ray://{place}")
-    assert not answers(place) and not answers(nowhere)
-    assert not any(map(answers, ("", "here", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:99999999")))
+        assert accepts_connections(place) and accepts_connections(f"ray://{place}")
+    assert not accepts_connections(place) and not accepts_connections(nowhere)
+    assert not any(
+        map(accepts_connections, ("", "here", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:99999999"))
+    )
 
 
 def test_an_address_that_is_named_and_does_not_answer_is_an_error(
@@ -69,7 +71,7 @@ def test_an_address_that_ray_remembers_and_does_not_answer_is_said_and_left(nowh
     done = python(
         "import ray\n"
         "from elastic_ray.cluster import ray_cluster as cluster\n"
-        f"cluster._remembered = lambda: {nowhere!r}\n"
+        f"cluster._remembered_address = lambda: {nowhere!r}\n"
         "print('started:', cluster.connect(print), ray.is_initialized())\n"
         "ray.shutdown()\n"
     )
@@ -91,8 +93,8 @@ def test_an_address_that_ray_remembers_and_does_not_answer_is_said_and_left(nowh
 def test_a_process_that_ends_within_has_its_last_words_said(end: str, code: int, said: str) -> None:
     done = python(
         "import os, signal, sys\n"
-        "from elastic_ray.screen import last_words\n"
-        "with last_words(sys.stdout, 'gone'):\n"
+        "from elastic_ray.sweep.log_capture import message_on_death\n"
+        "with message_on_death(sys.stdout, 'gone'):\n"
         f"    {end}\n"
     )
     assert (done.returncode, done.stdout) == (code, said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_sweeps import COMMIT, Facts, plan_of, spec_of
 
-from elastic_ray.placement import GPUS, SweepAllocation, allocate, described
+from elastic_ray.placement import GPUS, SweepAllocation, allocate, parse_cluster
 from elastic_ray.plan import ANSWERS, Plan
 
 INFO = {"reviews": Facts()}
@@ -26,7 +26,7 @@ def large_plan() -> Plan:
 
 def on(cluster: str) -> SweepAllocation:
     plan = large_plan()
-    return allocate(plan, INFO, described(cluster), open_requests=plan.requests())
+    return allocate(plan, INFO, parse_cluster(cluster), open_requests=plan.requests())
 
 
 def test_ladders_on_h100s_are_priced_at_the_speed_of_h100s() -> None:
@@ -49,14 +49,12 @@ def test_a_mixed_cluster_is_priced_at_the_speed_of_its_slowest_gpu() -> None:
 
 
 def test_the_driver_and_a_dry_run_divide_a_fresh_sweep_alike() -> None:
-    plan, nodes = large_plan(), described("2x8xH100")
-    assert allocate(plan, INFO, nodes) == allocate(
-        plan, INFO, nodes, open_requests=plan.requests()
-    )
+    plan, nodes = large_plan(), parse_cluster("2x8xH100")
+    assert allocate(plan, INFO, nodes) == allocate(plan, INFO, nodes, open_requests=plan.requests())
 
 
 def test_only_what_open_requests_need_gets_a_place() -> None:
-    plan, nodes = large_plan(), described("2x8xH100")
+    plan, nodes = large_plan(), parse_cluster("2x8xH100")
     assert allocate(plan, INFO, nodes).layout.scorer_places
     rest = [request for request in plan.requests() if request.kind != ANSWERS]
     nothing_to_score = allocate(plan, INFO, nodes, open_requests=rest)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_imports import WITHOUT
 
-from elastic_ray.placement import GPUS, described, nodes_of, told
+from elastic_ray.placement import GPUS, describe_nodes, nodes_from_ray, parse_cluster
 from elastic_ray.placement.bin_packing import Bundle, FreeResources
 from elastic_ray.spec import SpecError
 from elastic_ray.sweep.__main__ import main
@@ -31,7 +31,7 @@ PAPER = ("existence", "qwen_scale", "tinyllama_tokens")
     ],
 )
 def test_a_cluster_in_a_word(text: str, words: str) -> None:
-    assert told(described(text)) == words
+    assert describe_nodes(parse_cluster(text)) == words
 
 
 parts = st.one_of(
@@ -43,7 +43,7 @@ parts = st.one_of(
 @given(st.lists(parts, min_size=1, max_size=4))
 def test_every_node_is_there_once(asked: list[tuple[int, int, str | None]]) -> None:
     text = "+".join(f"{n}x{m}x{kind}" if kind else f"{n}x{m}cpu" for n, m, kind in asked)
-    nodes = described(text)
+    nodes = parse_cluster(text)
     assert len({node.name for node in nodes}) == len(nodes) == sum(n for n, _, _ in asked)
     assert sum(node.gpus for node in nodes) == sum(n * m for n, m, kind in asked if kind)
 
@@ -67,7 +67,7 @@ def test_nonsense_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], text: str, why: str
 ) -> None:
     with pytest.raises(SpecError) as error:
-        described(text)
+        parse_cluster(text)
     assert str(error.value).startswith(f"--cluster: found {text!r}: ")
     assert why in str(error.value) and "must be like 4x8xA100" in str(error.value)
     assert main([str(ROOT / "sweeps" / "tiny.yaml"), "--dry-run", f"--cluster={text}"]) == 2
@@ -98,7 +98,7 @@ def test_what_ray_tells() -> None:
         node("gone", alive=False, CPU=64.0),
         node("a", CPU=8.0, GPU=1.0, accelerator_type__A100=1.0),
     ]
-    nodes = nodes_of(told_by_ray)
+    nodes = nodes_from_ray(told_by_ray)
     assert [(n.name, n.cpus, n.gpus, n.kind) for n in nodes] == [
         ("a", 8.0, 1, "A100-40G"),
         ("b", 4.0, 0, None),
@@ -106,7 +106,7 @@ def test_what_ray_tells() -> None:
     ]
     large = [node("a", CPU=8.0, GPU=1.0, accelerator_type__A100=1.0)]
     large[0]["Resources"]["accelerator_type:A100-80G"] = 1.0  # type: ignore[index]
-    assert nodes_of(large)[0].kind == "A100-80G"
+    assert nodes_from_ray(large)[0].kind == "A100-80G"
 
 
 @given(
@@ -119,15 +119,15 @@ def test_what_ray_tells() -> None:
 def test_room_that_is_given_back_is_there_again(
     needs: list[tuple[float, float]], data: st.DataObject
 ) -> None:
-    nodes = described("2x2xA100:4cpu+1x3cpu")
+    nodes = parse_cluster("2x2xA100:4cpu+1x3cpu")
     room = FreeResources(nodes)
-    taken = [got for need in needs if (got := room.take(Bundle(*need)))]
+    taken = [got for need in needs if (got := room.allocate(Bundle(*need)))]
     data.draw(st.randoms()).shuffle(taken)
     for got in taken:
-        room.give_back(got)
-    whole = [sum(room.fitting(node.name, Bundle(1.0)) for node in nodes)]
+        room.release(got)
+    whole = [sum(room.capacity_for(node.name, Bundle(1.0)) for node in nodes)]
     assert whole == [11]
-    assert all(room.fitting(node.name, Bundle(0.25, 2.0)) == node.gpus // 2 for node in nodes)
+    assert all(room.capacity_for(node.name, Bundle(0.25, 2.0)) == node.gpus // 2 for node in nodes)
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.placement import Layout, Node, adapt, described, lay_out
+from elastic_ray.placement import Layout, Node, adapt, lay_out, parse_cluster
 from elastic_ray.placement.bin_packing import ROUNDING, Bundle, FreeResources
 from elastic_ray.placement.layout import EngineMemory, Workload
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
@@ -65,7 +65,7 @@ def check(layout: Layout) -> None:
     """No node, and no GPU, gives more than it has."""
     cpus: dict[str, float] = defaultdict(float)
     shares: dict[tuple[str, int], float] = defaultdict(float)
-    for taken in layout.taken():
+    for taken in layout.allocations():
         cpus[taken.node] += taken.cpus
         for number, share in taken.gpus:
             shares[taken.node, number] += share
@@ -93,19 +93,19 @@ def test_a_layout_never_exceeds_a_node(
         assert "\n" not in str(e)
         return
     check(layout)
-    assert layout.trainers >= 1 and 1 <= layout.open_engines <= len(kinds)
+    assert layout.trainers >= 1 and 1 <= layout.open_groups <= len(kinds)
     for slot in layout.trainer_slots:
         assert [w.cpus for w in slot.workers] == [runtime.cpus_per_worker] * runtime.workers
         assert all(sum(s for _, s in w.gpus) == layout.needs.worker.gpus for w in slot.workers)
     for slot in layout.engine_slots:
         assert len(slot.replicas) == layout.replicas
         for place in slot.replicas:  # whoever opens here has what it needs, on one node
-            most = max(layout.needs.engines[kind].gpus for kind in slot.kinds)
+            most = max(layout.needs.engines[kind].gpus for kind in slot.groups)
             assert sum(share for _, share in place.gpus) == pytest.approx(most)
             assert len(place.gpus) in (0, 1) or {share for _, share in place.gpus} == {1.0}
-    own = [slot.kinds for slot in layout.engine_slots if len(slot.kinds) == 1]
+    own = [slot.groups for slot in layout.engine_slots if len(slot.groups) == 1]
     assert sorted(own) == sorted((kind,) for kind in kinds) or all(
-        set(slot.kinds) == set(kinds) for slot in layout.engine_slots
+        set(slot.groups) == set(kinds) for slot in layout.engine_slots
     )
     assert set(layout.scorer_places) == set(names)
 
@@ -152,8 +152,8 @@ def test_no_room_for_a_trainer_is_left(
     except SpecError:
         return
     room = FreeResources(nodes)
-    room.put(layout.taken())
-    assert room.take(layout.needs.worker, runtime.workers) is None
+    room.reclaim(layout.allocations())
+    assert room.allocate(layout.needs.worker, runtime.workers) is None
 
 
 @given(clusters, runtimes, asked, engines_of, node_kinds, works)
@@ -179,7 +179,7 @@ def test_what_has_room_still_has_it_when_a_node_comes(
         return
     after = lay_out((*nodes, Node("new", *more)), runtime, resources, kinds, ["scorer"], work)
     check(after)
-    assert after.trainers + after.replicas * after.open_engines >= 2
+    assert after.trainers + after.replicas * after.open_groups >= 2
     if resources.engines.replicas and len(kinds) == 1:
         assert after.trainers >= before.trainers, "nothing else can take what is new"
 
@@ -232,14 +232,14 @@ def test_one_machine_without_a_gpu(asked: tuple[Any, ...], given: tuple[Any, ...
         [f"scorer {i}" for i in range(scorers)],
         Workload(1e6, 1.0),  # estimates are for GPUs
     )
-    taken = round(sum(t.cpus for t in layout.taken()), 4)
+    taken = round(sum(t.cpus for t in layout.allocations()), 4)
     engine = next(iter(layout.needs.engines.values()))
-    found = (layout.trainers, layout.open_engines, layout.replicas, engine.cpus, taken)
+    found = (layout.trainers, layout.open_groups, layout.replicas, engine.cpus, taken)
     assert found == given
 
 
 def test_a_trainer_is_on_one_node_where_it_fits() -> None:
-    layout = lay_out(described("3x8xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
+    layout = lay_out(parse_cluster("3x8xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
     for slot in layout.trainer_slots:
         assert len({worker.node for worker in slot.workers}) == 1
     assert layout.trainers == 5
@@ -247,7 +247,7 @@ def test_a_trainer_is_on_one_node_where_it_fits() -> None:
 
 
 def test_a_trainer_is_spread_where_it_must_be() -> None:
-    layout = lay_out(described("9x1xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
+    layout = lay_out(parse_cluster("9x1xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
     assert layout.trainers == 2
     assert [len({worker.node for worker in slot.workers}) for slot in layout.trainer_slots] == [
         4,
@@ -256,7 +256,7 @@ def test_a_trainer_is_spread_where_it_must_be() -> None:
 
 
 def test_what_is_left_over_is_used_for_a_trainer_that_is_asked_for() -> None:
-    nodes, runtime = described("2x4xA100"), Runtime(workers=3)
+    nodes, runtime = parse_cluster("2x4xA100"), Runtime(workers=3)
     engines = Serving(gpus=1.0, replicas=2)
     asked = Resources(trainers=2, engines=engines)
     assert lay_out(nodes, runtime, asked, unknown(1), ["s"]).trainers == 2
@@ -272,14 +272,14 @@ def test_engines_get_as_few_gpus_as_hold_them() -> None:
         "middle": EngineMemory(15, 31),
         "large": EngineMemory(130, 200),
     }
-    layout = lay_out(described("2x8xA100"), Runtime(), Resources(), kinds, ["s"])
+    layout = lay_out(parse_cluster("2x8xA100"), Runtime(), Resources(), kinds, ["s"])
     assert gpus_of(layout) == {"small": 0.25, "middle": 0.5, "large": 4.0}
     assert [layout.tensor_parallel(kind) for kind in kinds] == [1, 1, 4]
     for slot in layout.engine_slots:
         for place in slot.replicas:
-            assert slot.kinds == ("large",) or len(place.gpus) == 1
+            assert slot.groups == ("large",) or len(place.gpus) == 1
     smaller = lay_out(
-        described("2x8xL4"), Runtime(), Resources(), {"m": EngineMemory(15, 31)}, ["s"]
+        parse_cluster("2x8xL4"), Runtime(), Resources(), {"m": EngineMemory(15, 31)}, ["s"]
     )
     assert gpus_of(smaller) == {"m": 2.0}
     nobody_knows = [Node("n", 64, 8, "Something")]
@@ -292,15 +292,15 @@ def test_engines_get_as_few_gpus_as_hold_them() -> None:
 
 def test_a_large_engine_is_never_split_over_nodes() -> None:
     kinds = {"large": EngineMemory(100, 130)}
-    layout = lay_out(described("5x2xA100"), Runtime(), Resources(), kinds, ["s"])
+    layout = lay_out(parse_cluster("5x2xA100"), Runtime(), Resources(), kinds, ["s"])
     assert gpus_of(layout) == {"large": 2.0}
     assert all(len(place.gpus) == 2 for place in layout.engine_slots[0].replicas)
     with pytest.raises(SpecError, match=r"weights of large take about 100 GiB; 1 GPU\(s\) of a"):
-        lay_out(described("5x1xA100"), Runtime(), Resources(), kinds, ["s"])
+        lay_out(parse_cluster("5x1xA100"), Runtime(), Resources(), kinds, ["s"])
 
 
 def test_the_side_with_more_work_gets_more_gpus() -> None:
-    nodes, kinds = described("4x8xA100"), {"m": EngineMemory(40, 60)}
+    nodes, kinds = parse_cluster("4x8xA100"), {"m": EngineMemory(40, 60)}
 
     def gpus(work: Workload) -> tuple[int, int]:
         layout = lay_out(nodes, Runtime(), Resources(), kinds, ["s"], work)
@@ -313,24 +313,24 @@ def test_the_side_with_more_work_gets_more_gpus() -> None:
 
 
 def test_what_needs_no_gpu_goes_where_there_is_none() -> None:
-    layout = lay_out(described("1x8xA100+1x16cpu"), Runtime(), Resources(), unknown(1), ["s"])
+    layout = lay_out(parse_cluster("1x8xA100+1x16cpu"), Runtime(), Resources(), unknown(1), ["s"])
     small = layout.nodes[1].name
     assert {place.node for place in layout.scorer_places["s"]} == {small}
-    assert layout.prepare and layout.prepare.node == small
+    assert layout.setup and layout.setup.node == small
 
 
 @pytest.mark.parametrize("groups", [1, 2, 7])
 def test_two_cpus_are_enough(groups: int) -> None:
     layout = lay_out(one(2), Runtime(), Resources(), unknown(groups), ["s"])
     assert layout.trainers == 1 and layout.needs.worker.gpus == 0
-    assert layout.open_engines == min(groups, 2), "the others wait for their turn"
+    assert layout.open_groups == min(groups, 2), "the others wait for their turn"
 
 
 def test_gpus_are_shared_out_by_default() -> None:
     layout = lay_out(one(96, 8), Runtime(), Resources(), unknown(2), ["s"])
     assert layout.needs.worker.gpus == 1 and set(gpus_of(layout).values()) == {1.0}
-    assert layout.trainers + layout.open_engines * layout.replicas == 8
-    assert layout.open_engines == 2
+    assert layout.trainers + layout.open_groups * layout.replicas == 8
+    assert layout.open_groups == 2
     wide = Resources(engines=Serving(tensor_parallel=4))
     layout = lay_out(one(96, 8), Runtime(), wide, unknown(1), ["s"])
     assert gpus_of(layout) == {"engine 0": 4.0} and layout.tensor_parallel("engine 0") == 4
@@ -376,7 +376,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
             "resources.engines.gpus: found 1; tensor_parallel 2 needs",
         ),
         (
-            described("4x2xA100"),
+            parse_cluster("4x2xA100"),
             Runtime(),
             Resources(engines=Serving(tensor_parallel=4)),
             "resources: one trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 1 CPU and 4 GPU and 1 "
@@ -428,32 +428,34 @@ def test_what_is_on_a_node_that_stays_stays(
         before, layout = layout, adapt(layout, nodes, resources, work)
         check(layout)
         there = {node.name for node in nodes}
-        assert {t.node for t in layout.taken()} <= there
+        assert {t.node for t in layout.allocations()} <= there
         for old, new in zip(before.engine_slots, layout.engine_slots, strict=False):
-            assert old.kinds == new.kinds
+            assert old.groups == new.groups
             stayed = [t for t in old.replicas if t.node in there]
             assert list(new.replicas[: len(stayed)]) == stayed
         assert len(layout.engine_slots) >= len(before.engine_slots)
         for slot in layout.trainer_slots:
             assert len(slot.workers) == runtime.workers
         room = FreeResources(layout.nodes)
-        room.put(layout.taken())
+        room.reclaim(layout.allocations())
         for slot in layout.engine_slots:
             if not slot.replicas and layout.trainers:
-                most = max(layout.needs.engines[kind].gpus for kind in slot.kinds)
-                assert room.take(Bundle(layout.needs.engines[slot.kinds[0]].cpus, most)) is None
+                most = max(layout.needs.engines[kind].gpus for kind in slot.groups)
+                assert (
+                    room.allocate(Bundle(layout.needs.engines[slot.groups[0]].cpus, most)) is None
+                )
         if not nodes:
             return
 
 
 def test_nodes_that_come_are_used_and_nodes_that_go_are_not_counted_on() -> None:
-    nodes, kinds = described("3x4xA100"), {"m": EngineMemory(15, 31)}
+    nodes, kinds = parse_cluster("3x4xA100"), {"m": EngineMemory(15, 31)}
     layout = lay_out(nodes[:2], Runtime(), Resources(), kinds, ["s"])
     more = adapt(layout, nodes, Resources(), None)
     assert more.trainers >= layout.trainers + 3, "and another engine, where it helps more"
     assert set(layout.trainer_slots) < set(more.trainer_slots)
     again = adapt(more, nodes[1:], Resources(), None)
-    assert {t.node for t in again.taken()} == {nodes[1].name, nodes[2].name}
+    assert {t.node for t in again.allocations()} == {nodes[1].name, nodes[2].name}
     assert again.engine_slots[0].replicas and again.scorer_places["s"], "in a trainer's place"
     none = adapt(again, (), Resources(), None)
     assert none.trainers == 0 and not none.engine_slots[0].replicas
@@ -463,7 +465,7 @@ def test_nodes_that_come_are_used_and_nodes_that_go_are_not_counted_on() -> None
 
 def test_a_new_node_of_smaller_gpus_is_not_used() -> None:
     kinds = {"m": EngineMemory(15, 31)}
-    layout = lay_out(described("1x4xA100"), Runtime(), Resources(), kinds, ["s"])
+    layout = lay_out(parse_cluster("1x4xA100"), Runtime(), Resources(), kinds, ["s"])
     small = Node("small", 64, 8, "L4")
     assert adapt(layout, (*layout.nodes, small), Resources(), None) == layout
     large = Node("large", 64, 8, "H200")

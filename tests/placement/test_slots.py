@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of
 
 from elastic_ray.evaluation.engine_slots import EngineSlots
-from elastic_ray.placement import Layout, Node, adapt, parse_cluster, ladders_of, lay_out, settled
+from elastic_ray.placement import (
+    Layout,
+    Node,
+    adapt,
+    ladder_profile,
+    lay_out,
+    parse_cluster,
+    settle_worker_count,
+)
 from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.placement.memory import worker_gib
 from elastic_ray.placement.worker_count import LadderProfile
@@ -67,7 +75,7 @@ def test_no_new_trial_goes_where_a_node_went() -> None:
 def test_kinds_of_engines_take_turns_where_there_are_fewer_slots() -> None:
     async def run() -> list[str]:
         layout = laid(parse_cluster("1x3xA100"), kinds=3)
-        assert layout.open_engines == 2
+        assert layout.open_groups == 2
         slots, opened = EngineSlots(layout), []
 
         async def work(kind: str) -> None:
@@ -109,7 +117,9 @@ def workers(
     """The number of workers that is settled on."""
     runtime = Runtime.model_validate({"workers": asked})
     engines = {"engine": EngineMemory()}
-    found = settled(runtime, ladders, nodes, Resources(**resources), engines, ["s"]).workers
+    found = settle_worker_count(
+        runtime, ladders, nodes, Resources(**resources), engines, ["s"]
+    ).workers
     assert isinstance(found, int)
     return found
 
@@ -156,7 +166,7 @@ def test_a_zero_stage_divides_what_it_divides() -> None:
 
 def test_what_a_plan_says_of_its_ladders() -> None:
     plan = plan_of(spec_of(seeds=[0, 1, 2], positive=[8, 16], training={"global_batch": 8}))
-    ladders = ladders_of(plan)
+    ladders = ladder_profile(plan)
     assert ladders.batch == 8
     assert ladders.at_once == 6, "three seeds, from two sizes each"
     assert ladders.gib(1) is not None
