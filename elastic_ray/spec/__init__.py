@@ -1,11 +1,16 @@
-"""The schema of a sweep file: what may be asked, and in which words (pydantic).
+"""Sweep files: their schema (pydantic), the loader, and error messages with line numbers.
 
-`spec_file.load_spec` reads one.
+`load_spec` reads a file into a `Spec`. One file holds the schema of each part: `spec` (the whole),
+`model`, `task`, `training`, `probes`, `resources`, and `part` (what they share). `loader` reads,
+`yaml_lines` parses YAML with line numbers, `overrides` applies `--set path=value`, `shorthand`
+writes out short forms, `error_messages` and `value_text` word the errors, and `json_schema`
+describes sweep files for editors. Pure: pydantic and PyYAML only.
 """
 
 from __future__ import annotations
 
-from .loader import load_spec, placed
+from .json_schema import json_schema
+from .loader import add_line_numbers, load_spec
 from .model import Init, Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, SpecError, ascending
 from .probes import CodeLength, Generation, Lessons, Probes
@@ -41,7 +46,8 @@ __all__ = [
     "SpecError",
     "Task",
     "Training",
+    "add_line_numbers",
     "ascending",
+    "json_schema",
     "load_spec",
-    "placed",
 ]

@@ -1,4 +1,8 @@
-"""Error messages for sweep files: what was found, where, and what is allowed."""
+"""Error messages for sweep files: where, what was found, and what is allowed.
+
+`messages_of` rewrites an error of pydantic in the words of the sweep file as a person wrote it;
+`locate_line` puts file and line before a problem.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .model import Init, Model
-from .overrides import _meant, _on_one_line, _Overridden, unlike
+from .overrides import SweepFile
 from .part import Part
 from .probes import CodeLength, Generation, Lessons, Probes
 from .resources import Resources, Serving
 from .spec import Spec
 from .task import Instruct, Scorer, Task
 from .training import STAGES, Lora, Recipe, Runtime
+from .value_text import describe_value, did_you_mean, one_line
 
-_KNOWN: Mapping[str, type[Part]] = {
+_PARTS: Mapping[str, type[Part]] = {
     "models": Model,
     "init": Init,
     "task": Task,
@@ -29,48 +34,63 @@ _KNOWN: Mapping[str, type[Part]] = {
     "instruct": Instruct,
     "lessons": Lessons,
 }
+"""The schema of the mapping under each key."""
 
-
-_FORMS = {
+_PATTERNS = {
     "sweep": "letters, digits, dots, dashes and underscores, 64 at most",
     "name": "letters, digits, dots, dashes and underscores, 64 at most",
     "hub": "OWNER/NAME",
     "revision": "a full commit id of 40 hex digits: a branch moves",
 }
-"""In words, what the patterns of these fields allow."""
+"""What the regular expressions of these fields allow, in words."""
+
+_YAML_WORDS = (
+    ("a valid array", "a list"),
+    ("a valid integer", "a whole number"),
+    ("a valid number", "a number"),
+    ("a valid string", "text"),
+    ("a valid boolean", "true or false"),
+    ("an object", "a mapping"),
+    ("tuple should have", "a list should have"),
+    (" after validation", ""),
+)
+"""Terms of pydantic's messages, and YAML's terms for them."""
 
 
-def _told(file: _Overridden, error: Any) -> list[str]:
-    """A line for each of the error's problems: where, what was found, what is allowed."""
+def messages_of(file: SweepFile, error: Any) -> list[str]:
+    """Return one line for each problem of a pydantic error: place, value found, what is allowed."""
     loc = _as_written([str(part) for part in error["loc"]], file.data)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return [_line(file, loc, line) for line in message.splitlines()]
-    place, field = file.place(loc), _on_one_line(".".join(loc))
+        return [locate_line(file, loc, line) for line in message.splitlines()]
+    place, field = file.location(loc), one_line(".".join(loc))
     if not loc:
-        return [f"{place}: {_plain(message)}"]
+        return [f"{place}: {_in_yaml_words(message)}"]
     if error["type"] == "extra_forbidden":
-        return [f"{place}: {field}: unknown key {loc[-1]!r}{_nearest(loc)}"]
+        return [f"{place}: {field}: unknown key {loc[-1]!r}{_allowed_keys(loc)}"]
     if error["type"] == "missing":
         return [f"{place}: {field}: missing; it is required"]
-    allowed = _plain(message)
+    allowed = _in_yaml_words(message)
     if error["type"] == "string_pattern_mismatch":
-        allowed = f"must be {_FORMS.get(loc[-1], message)}"
-    return [f"{place}: {field}: found {unlike(error['input'])}; {allowed}"]
+        allowed = f"must be {_PATTERNS.get(loc[-1], message)}"
+    return [f"{place}: {field}: found {describe_value(error['input'])}; {allowed}"]
 
 
-def _line(file: _Overridden, loc: Sequence[str], text: str) -> str:
-    """A problem of the field at `loc`, or of the field whose path the text begins with."""
+def locate_line(file: SweepFile, loc: Sequence[str], text: str) -> str:
+    """Return the problem `text` with place and field.
+
+    The field is `loc`, or the one whose dotted path the text begins with.
+    """
     field, colon, rest = text.partition(": ")
-    inner = field.split(".")
-    if colon and " " not in field and inner[0] in Spec.model_fields:
-        loc, text = _as_written(inner, file.data), rest
-    field = _on_one_line(".".join(loc))
-    return f"{file.place(loc)}: {field}: {text}" if field else f"{file.place(loc)}: {text}"
+    steps = field.split(".")
+    if colon and " " not in field and steps[0] in Spec.model_fields:
+        loc, text = _as_written(steps, file.data), rest
+    field = one_line(".".join(loc))
+    return f"{file.location(loc)}: {field}: {text}" if field else f"{file.location(loc)}: {text}"
 
 
 def _as_written(loc: list[str], data: Mapping[str, Any]) -> list[str]:
-    """The field as the sweep file has it: short forms were written out before the schema saw it."""
+    """Return the field's path in the file: the schema saw the short forms written out."""
     if loc[:1] == ["training"]:
         return _flat(loc, data)
     if loc[:1] == ["task"] and len(loc) > 1 and loc[1].isdecimal():
@@ -83,25 +103,8 @@ def _as_written(loc: list[str], data: Mapping[str, Any]) -> list[str]:
     return loc
 
 
-def _plain(message: str) -> str:
-    """pydantic's message in the words of YAML."""
-    message = message[:1].lower() + message[1:]
-    for theirs, ours in (
-        ("a valid array", "a list"),
-        ("a valid integer", "a whole number"),
-        ("a valid number", "a number"),
-        ("a valid string", "text"),
-        ("a valid boolean", "true or false"),
-        ("an object", "a mapping"),
-        ("tuple should have", "a list should have"),
-        (" after validation", ""),
-    ):
-        message = message.replace(theirs, ours)
-    return message
-
-
 def _flat(loc: list[str], data: Mapping[str, Any]) -> list[str]:
-    """`training.positive.epochs` is written `training.epochs` unless the stage has its own."""
+    """Return `training.epochs` for `training.positive.epochs` unless the stage has its own."""
     given = data.get("training", {})
     if loc[1:2] == ["runtime"]:
         return ["training", *loc[2:]]
@@ -112,14 +115,23 @@ def _flat(loc: list[str], data: Mapping[str, Any]) -> list[str]:
     return loc
 
 
-def _nearest(loc: Sequence[str]) -> str:
+def _in_yaml_words(message: str) -> str:
+    """Return pydantic's message with YAML's terms."""
+    message = message[:1].lower() + message[1:]
+    for term, replacement in _YAML_WORDS:
+        message = message.replace(term, replacement)
+    return message
+
+
+def _allowed_keys(loc: Sequence[str]) -> str:
+    """Return the keys allowed in place of the unknown key `loc`, the most similar one first."""
     parents = [part for part in loc[:-1] if not part.isdigit()]
     if parents[:1] == ["training"] and "lora" not in parents:
         known = {*Recipe.model_fields}
         if len(parents) == 1:
             known |= {*Runtime.model_fields, *STAGES}
-    elif parents and parents[-1] in _KNOWN:
-        known = set(_KNOWN[parents[-1]].model_fields)
+    elif parents and parents[-1] in _PARTS:
+        known = set(_PARTS[parents[-1]].model_fields)
     else:
         known = {*Spec.model_fields, "scorer"}
-    return f"{_meant(loc[-1], known, 0.5)}; allowed: {', '.join(sorted(known))}"
+    return f"{did_you_mean(loc[-1], known, 0.5)}; allowed: {', '.join(sorted(known))}"

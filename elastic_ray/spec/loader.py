@@ -1,9 +1,9 @@
-"""Reading a sweep file: YAML, `--set path=value`, and errors that say where.
+"""Reads sweep files: YAML, `--set path=value` overrides, and errors with file and line.
 
-`load_spec(path, overrides)` gives a frozen `Spec` or raises `SpecError`, whose message names the
-file and line, the field, what was found and what is allowed; every problem is listed, not only the
-first. `placed` gives the errors of later rooms (the data holds fewer examples, the cluster has too
-few CPUs) their lines in the same way.
+`load_spec` returns a frozen `Spec` or raises `SpecError`. Its message lists every problem, not only
+the first, each with the file and line, the field, the value found and what is allowed.
+`add_line_numbers` does the same for problems that later steps find in a spec that was loaded (the
+task has fewer examples, the cluster too few CPUs).
 """
 
 from __future__ import annotations
@@ -14,39 +14,47 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from .error_messages import _line, _told
-from .overrides import _Overridden
+from .error_messages import locate_line, messages_of
+from .overrides import SweepFile
 from .part import SpecError
 from .shorthand import expand
 from .spec import Spec
 
 
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
-    """The sweep file at `path`, with `path=value` overrides, or `SpecError`."""
-    file = _Overridden.read(path, overrides)
+    """Return the spec in the sweep file at `path`, with `path=value` overrides applied.
+
+    Raises `SpecError` for a file that cannot be read or does not fit the schema.
+    """
+    file = SweepFile.read(path, overrides)
     try:
         as_json = json.dumps(expand(file.data))
         return Spec.model_validate_json(as_json, strict=True)
     except ValidationError as e:
         errors = e.errors()
-        # A list whose elements are wrong is reported as empty too; that says nothing.
-        inner = {
+        # pydantic reports a list whose elements are all invalid as too short as well; drop that.
+        parents = {
             error["loc"][:-1][:depth] for error in errors for depth in range(len(error["loc"]))
         }
         lines = [
             line
             for error in errors
-            if not (error["type"] == "too_short" and error["input"] and error["loc"] in inner)
-            for line in _told(file, error)
+            if not (error["type"] == "too_short" and error["input"] and error["loc"] in parents)
+            for line in messages_of(file, error)
         ]
         raise SpecError("\n".join(dict.fromkeys(lines))) from None
 
 
-def placed(error: SpecError, path: str | Path, overrides: Sequence[str] = ()) -> SpecError:
-    """An error about the fields of a spec that was loaded, each line with the field's place."""
+def add_line_numbers(
+    error: SpecError, path: str | Path, overrides: Sequence[str] = ()
+) -> SpecError:
+    """Return the error with file and line (or `--set`) before each of its problems.
+
+    `path` and `overrides` are those that the spec was loaded with.
+    """
     try:
-        file = _Overridden.read(path, overrides)
-    except SpecError:  # a pipe is read once, and a file may have gone
+        file = SweepFile.read(path, overrides)
+    except SpecError:  # a pipe cannot be read twice, and the file may have been deleted
         return error
-    lines = [_line(file, [], line) for line in str(error).splitlines()]
+    lines = [locate_line(file, [], line) for line in str(error).splitlines()]
     return SpecError("\n".join(lines))

@@ -1,4 +1,4 @@
-"""The models of a sweep, and the shape of one that is trained from scratch."""
+"""Schema of `models`: the models of a sweep, and the shape of one trained from scratch."""
 
 from __future__ import annotations
 
@@ -10,35 +10,42 @@ from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, refuse
 
 
 class Init(Part):
-    """A model trained from scratch: its shape, in transformers' architectures."""
+    """The shape of a model trained from scratch, in one of transformers' architectures."""
 
+    # Not qwen2: transformers 5 loads every qwen2 folder with Qwen's own tokenizer class, which
+    # splits the texts of other tokenizers differently without a warning.
     architecture: Literal["llama", "qwen3", "mistral", "gpt2"] = Field(
         "llama", json_schema_extra=IDENTITY
     )
-    """qwen2 is left out: transformers 5 loads every qwen2 folder with Qwen's own tokenizer class,
-    which splits other tokenizers' texts differently without a word."""
+    """Architecture, by its name in transformers."""
     hidden_size: int = Field(ge=8, json_schema_extra=IDENTITY)
+    """Width of the hidden states."""
     layers: int = Field(ge=1, json_schema_extra=IDENTITY)
+    """Number of transformer layers."""
     heads: int | None = Field(None, ge=1, json_schema_extra=IDENTITY)
-    """Default: one per 32 of `hidden_size`; vLLM on CPUs has no kernel for heads of 16."""
+    """Attention heads. Default: one per 32 of `hidden_size`, because vLLM on CPUs has no kernel for
+    heads of 16."""
     kv_heads: int | None = Field(None, ge=1, json_schema_extra=IDENTITY)
+    """Key-value heads. Default: as many as `heads`. gpt2 has none."""
     intermediate_size: int | None = Field(None, ge=8, json_schema_extra=IDENTITY)
-    """Default: 4 x `hidden_size`."""
+    """Width of the feed-forward layers. Default: 4 x `hidden_size`."""
     positions: int = Field(512, ge=16, json_schema_extra=IDENTITY)
+    """Longest sequence the model can process, in tokens."""
     tied: bool = Field(True, json_schema_extra=IDENTITY)
     """Whether the input and output embeddings are one matrix."""
     vocabulary: int | None = Field(None, ge=64, json_schema_extra=IDENTITY)
-    """Tokens, where the task's tokenizer is learnt from its text; None: the task's default."""
+    """Vocabulary size in tokens, for tasks whose tokenizer is trained on the task's text. Default:
+    the task's own."""
     seed: Seed = Field(0, json_schema_extra=IDENTITY)
-    """Of the random weights, and of the order of pre-training."""
+    """Seed of the random weights and of the order of pre-training."""
 
     @model_validator(mode="after")
-    def _divides(self) -> Init:
+    def _divisible(self) -> Init:
         problems = []
         heads = self.heads_used
         if self.hidden_size % heads:
-            told = "" if self.heads else " (one per 32, as heads is not given)"
-            problems.append(f"hidden_size {self.hidden_size} is no multiple of heads {heads}{told}")
+            note = "" if self.heads else " (one per 32, as heads is not given)"
+            problems.append(f"hidden_size {self.hidden_size} is no multiple of heads {heads}{note}")
         elif self.architecture != "gpt2" and self.hidden_size // heads % 2:
             problems.append(
                 f"hidden_size {self.hidden_size} over heads {heads} is odd; rotary positions need "
@@ -53,10 +60,12 @@ class Init(Part):
 
     @property
     def heads_used(self) -> int:
+        """Attention heads, with the default filled in."""
         return self.heads or max(1, self.hidden_size // 32)
 
     @property
     def intermediate_used(self) -> int:
+        """Width of the feed-forward layers, with the default filled in."""
         return self.intermediate_size or 4 * self.hidden_size
 
 
@@ -64,15 +73,21 @@ class Model(Part):
     """One model: trained from scratch (`init`), from the hub (`hub`), or from a folder (`path`)."""
 
     name: Name = Field(json_schema_extra=GRID)
+    """Name of the model in tables and figures."""
     init: Init | None = Field(None, json_schema_extra=IDENTITY)
+    """Shape of a model that is trained from scratch; needs `pretrain`."""
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", json_schema_extra=IDENTITY)
+    """Repository id on the Hugging Face hub, OWNER/NAME; needs `revision`."""
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", json_schema_extra=IDENTITY)
-    """A full commit id: a branch moves, and with it every number measured from it."""
+    """Full commit id of the hub repository. Branches are refused: they move, and with them every
+    number measured from them."""
     path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
-    """A folder in transformers' format; its content, not its path, is the identity."""
+    """Local folder in transformers' format. Its content is the identity, not its path."""
     pretrain: Counts = Field((), json_schema_extra=GRID)
-    """Examples of pre-training; for `hub` and `path`, of continued pre-training."""
+    """Numbers of pre-training examples, ascending; for `hub` and `path`, of continued
+    pre-training."""
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
+    """Whether Python code from the checkpoint's repository may run."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:

@@ -1,19 +1,22 @@
-"""The YAML mapping of a sweep file with `--set path=value` overrides applied."""
+"""Sweep files with `--set path=value` overrides applied, and where each field was set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from .part import SpecError
-from .yaml_lines import Source, YamlError, parse, read_source
+from .value_text import describe_value, did_you_mean, one_line
+from .yaml_lines import YamlError, YamlSource, parse, read_source
 
 
-def read_yaml(path: str | Path) -> Source:
-    """The file's mapping, or `SpecError` naming the file and, where YAML says it, the line."""
+def read_yaml(path: str | Path) -> YamlSource:
+    """Return the file's mapping with its lines.
+
+    Raises `SpecError` with the file and, for invalid YAML, the line.
+    """
     try:
         source = read_source(path)
     except OSError as e:
@@ -24,19 +27,19 @@ def read_yaml(path: str | Path) -> Source:
         line = f":{e.line}" if e.line else ""
         raise SpecError(f"{path}{line}: not valid YAML: {e}") from None
     if not isinstance(source.data, dict):
-        raise SpecError(f"{path}: found {unlike(source.data)}; a sweep file is a mapping")
+        raise SpecError(f"{path}: found {describe_value(source.data)}; a sweep file is a mapping")
     return source
 
 
 def override(data: Any, text: str) -> tuple[Any, str]:
-    """`data` with one `path=value` set, and the path with its lists' places as numbers.
+    """Return `data` with one `path=value` applied, and the path with list elements by index.
 
-    The path is dotted; a list's elements are numbered, or called by their names. The value is read
-    as YAML: `seeds=[0,1]`, `training.learning_rate=1e-3`, `models.tiny.init.layers=3`. A short form
-    on the way (`task: imdb`) is written out.
+    The path is dotted; list elements are given by index or by name. The value is parsed as YAML:
+    `seeds=[0,1]`, `training.learning_rate=1e-3`, `models.tiny.init.layers=3`. A short form on the
+    path (`task: imdb`) is written out. Raises `SpecError` where the path or value is invalid.
     """
     path, equals, value = text.partition("=")
-    shown = _on_one_line(text)
+    shown = one_line(text)
     steps = [step.strip() for step in path.split(".")]
     if not equals or not all(steps):
         raise SpecError(f"--set {shown}: give PATH=VALUE, e.g. training.learning_rate=1e-3")
@@ -44,66 +47,58 @@ def override(data: Any, text: str) -> tuple[Any, str]:
         parsed, _ = parse(value)
     except YamlError as e:
         raise SpecError(f"--set {shown}: the value is not valid YAML: {e}") from None
-    place: list[str] = []
-    return _put(data, steps, parsed, shown, place), ".".join(place)
+    resolved: list[str] = []
+    return _put(data, steps, parsed, shown, resolved), ".".join(resolved)
 
 
-def _put(data: Any, path: list[str], value: Any, shown: str, place: list[str]) -> Any:
+def _put(data: Any, path: list[str], value: Any, shown: str, resolved: list[str]) -> Any:
+    """Return a copy of `data` with `value` at `path`; append the path's steps to `resolved`."""
     if not path:
         return value
     first, rest = path[0], path[1:]
     if isinstance(data, list):
-        at = _index(data, first, shown)
-        place.append(str(at))
-        return [_put(e, rest, value, shown, place) if i == at else e for i, e in enumerate(data)]
-    place.append(first)
-    if isinstance(data, str):  # `task: imdb` on the way to task.data.path
+        index = _index(data, first, shown)
+        resolved.append(str(index))
+        return [
+            _put(element, rest, value, shown, resolved) if i == index else element
+            for i, element in enumerate(data)
+        ]
+    resolved.append(first)
+    if isinstance(data, str):  # `task: imdb` on the path to task.data.path
         data = {"name": data}
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise SpecError(f"--set {shown}: {first!r} lies below a plain value, {unlike(data)}")
-    return {**data, first: _put(data.get(first), rest, value, shown, place)}
+        raise SpecError(f"--set {shown}: {first!r} is below a plain value, {describe_value(data)}")
+    return {**data, first: _put(data.get(first), rest, value, shown, resolved)}
 
 
-def _index(elements: list[Any], wanted: str, shown: str) -> int:
-    """The place of a list's element that is called by its number or its name."""
-    if wanted.isdecimal() and int(wanted) < len(elements):
-        return int(wanted)
+def _index(elements: list[Any], step: str, shown: str) -> int:
+    """Return the index of the list element that `step` gives by index or by name."""
+    if step.isdecimal() and int(step) < len(elements):
+        return int(step)
     named = [e.get("name") if isinstance(e, dict) else e for e in elements]
     names = {name: i for i, name in enumerate(named) if isinstance(name, str)}
-    if wanted in names:
-        return names[wanted]
+    if step in names:
+        return names[step]
     raise SpecError(
-        f"--set {shown}: {wanted!r} is neither a place from 0 to {len(elements) - 1} "
-        f"nor one of the names {_on_one_line(', '.join(names)) or '(none)'}{_meant(wanted, names)}"
+        f"--set {shown}: {step!r} is neither an index from 0 to {len(elements) - 1} "
+        f"nor one of the names {one_line(', '.join(names)) or '(none)'}{did_you_mean(step, names)}"
     )
 
 
-def _on_one_line(text: str) -> str:
-    shown = text if text.isprintable() else repr(text)[1:-1]
-    return shown if len(shown) <= 100 else shown[:97] + "..."
-
-
-def unlike(value: Any) -> str:
-    """A value and what it is, for an error: 'abc' (text), 3 (a whole number)."""
-    kinds = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
-    kinds |= {list: "a list", dict: "a mapping", type(None): "nothing"}
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return f"{shown} ({kinds.get(type(value), type(value).__name__)})"
-
-
 @dataclass(frozen=True)
-class _Overridden:
-    """A file, its data with the overrides, and the fields that those set."""
+class SweepFile:
+    """A sweep file: its source, its data with overrides applied, and the fields overridden."""
 
-    source: Source
+    source: YamlSource
     data: dict[str, Any]
-    fields: tuple[str, ...]
+    overridden: tuple[str, ...]
+    """Dotted paths, list elements by index."""
 
     @staticmethod
-    def read(path: str | Path, overrides: Sequence[str]) -> _Overridden:
+    def read(path: str | Path, overrides: Sequence[str]) -> SweepFile:
+        """Return the file at `path` with `path=value` overrides applied; `SpecError` on failure."""
         source = read_yaml(path)
         data, fields, problems = source.data, [], []
         for text in overrides:
@@ -114,19 +109,14 @@ class _Overridden:
                 problems.append(str(e))
         if problems:
             raise SpecError("\n".join(problems))
-        return _Overridden(source, data, tuple(fields))
+        return SweepFile(source, data, tuple(fields))
 
-    def place(self, loc: Sequence[str]) -> str:
-        """Where the field was given: `file:line`, or `--set`."""
-        given = [".".join(loc[: i + 1]) for i in range(len(loc))]
-        if any(field in given for field in self.fields):
+    def location(self, loc: Sequence[str]) -> str:
+        """Return where the field `loc` was set: `file:line`, or `--set`."""
+        prefixes = [".".join(loc[: i + 1]) for i in range(len(loc))]
+        if any(field in prefixes for field in self.overridden):
             return "--set"
-        below = tuple(f"{name}." for name in given)
-        if any(field.startswith(below) for field in self.fields) and not self.source.has(loc):
-            return "--set"  # it made a mapping that the file does not have
-        return self.source.place(loc)
-
-
-def _meant(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    near = get_close_matches(word, sorted(known), n=1, cutoff=cutoff)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+        below = tuple(f"{name}." for name in prefixes)
+        if any(field.startswith(below) for field in self.overridden) and not self.source.has(loc):
+            return "--set"  # an override created a mapping that the file does not have
+        return self.source.location(loc)

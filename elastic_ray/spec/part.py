@@ -1,8 +1,8 @@
-"""The parts that a sweep file is made of, and what every one of them keeps to.
+"""The base class, field types and field roles that all parts of the sweep-file schema share.
 
-Values are frozen; nothing is corrected silently. Every field declares its role. `IDENTITY` fields
-can change a state's weights or its answers and enter the ids (see `states`); `RUNTIME` fields
-cannot; `GRID` fields say which cells are asked for.
+Values are frozen and never corrected silently. Every field declares its role: `IDENTITY` fields can
+change a state's weights or its answers, so they enter the ids (see `plan.identity`); `RUNTIME`
+fields cannot; `GRID` fields say which cells are measured.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pydantic.config import JsonDict
 
 
 class SpecError(ValueError):
-    """The sweep file asks for something that cannot be; one problem per line.
+    """A sweep file that cannot be read or planned; the message has one problem per line.
 
-    A line begins with the field's dotted path and a colon; `spec_file` puts the place before it.
+    Each line begins with the field's dotted path and a colon; `add_line_numbers` puts the file and
+    line before it.
     """
 
 
@@ -28,7 +29,7 @@ GRID: JsonDict = {"role": "grid"}
 
 
 def ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes, or `ValueError` where one is not above the one before it."""
+    """Return the sizes; raise `ValueError` where one is not greater than the one before it."""
     for before, size in itertools.pairwise(sizes):
         if size <= before:
             raise ValueError(f"found {size} after {before}; must be ascending and distinct")
@@ -39,11 +40,11 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Count = Annotated[int, Field(ge=1)]
 Counts = Annotated[tuple[Count, ...], AfterValidator(ascending)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-"""torch and vLLM take 64 bits; what is made from a seed and a step must fit them too."""
+"""Below 2^31: torch and vLLM accept 64 bits, and values derived from a seed and a step must fit."""
 
 
 class Part(BaseModel):
-    """A mapping of the sweep file: frozen, strict about types, unknown keys refused."""
+    """A mapping of the sweep file: frozen, strict about types, without unknown keys."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -55,6 +56,6 @@ class Part(BaseModel):
 
 
 def refuse(problems: Sequence[str]) -> None:
-    """`ValueError` with one problem per line, if there are any."""
+    """Raise `ValueError` with one problem per line, if there are any."""
     if problems:
         raise ValueError("\n".join(dict.fromkeys(problems)))

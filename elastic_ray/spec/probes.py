@@ -1,4 +1,4 @@
-"""What every state is asked."""
+"""Schema of `generation`, `probes` and `lessons`: what is measured of each state."""
 
 from __future__ import annotations
 
@@ -10,35 +10,42 @@ from .part import GRID, IDENTITY, Count, Part, Seed
 
 
 class Generation(Part):
-    """How a state is questioned. Answers depend on all of it, so all of it is identity."""
+    """How answers are sampled. They depend on every field, so every field is identity."""
 
     prompts: int = Field(256, ge=2, json_schema_extra=IDENTITY)
+    """Held-out prompts that each state answers."""
     samples: int = Field(1, ge=1, le=1000, json_schema_extra=IDENTITY)
     """Answers per prompt."""
     max_tokens: int = Field(48, ge=1, json_schema_extra=IDENTITY)
+    """Longest answer, in tokens."""
     temperature: float = Field(1.0, ge=0, le=10, json_schema_extra=IDENTITY)
+    """Sampling temperature; 0 picks the likeliest token."""
     top_k: int = Field(30, ge=0, json_schema_extra=IDENTITY)
-    """0: all tokens."""
+    """Sample among the k likeliest tokens; 0 means all tokens."""
     top_p: float = Field(0.9, gt=0, le=1, json_schema_extra=IDENTITY)
+    """Sample among the likeliest tokens whose probabilities add up to this share."""
     seed: Seed = Field(0, json_schema_extra=IDENTITY)
+    """Seed of the sampling."""
 
 
 class CodeLength(Part):
-    """How many bits a state takes for texts it was not taught: its code length of them.
+    """How code lengths are measured: the bits a state needs to encode held-out texts.
 
-    Of held-out texts of each distribution that the models are taught.
+    The texts come from each distribution that the models are trained on.
     """
 
     texts: int = Field(64, ge=2, json_schema_extra=IDENTITY)
     """Held-out texts of each distribution."""
     window: int = Field(256, ge=8, json_schema_extra=IDENTITY)
-    """Tokens seen at once, the first ones given; a longer text is coded in parts."""
+    """Context window in tokens, including a text's prompt, which is not encoded. Longer texts are
+    encoded in several windows."""
 
 
 class Probes(Part):
-    """What is asked of every state beside its answers."""
+    """Optional measurements of every state."""
 
     code_length: CodeLength | None = Field(None, json_schema_extra=IDENTITY)
+    """Measure code lengths, with these settings. Default: not measured."""
 
 
 Pair = tuple[Count, Count]
@@ -48,23 +55,26 @@ def _ascending_pairs(pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
     for lower, upper in pairs:
         if lower >= upper:
             raise ValueError(f"found [{lower}, {upper}]; the smaller of two slices comes first")
-    twice = [pair for pair in pairs if pairs.count(pair) > 1]
-    if twice:
-        raise ValueError(f"found {list(twice[0])} more than once; each pair once")
+    duplicates = [pair for pair in pairs if pairs.count(pair) > 1]
+    if duplicates:
+        raise ValueError(f"found {list(duplicates[0])} more than once; each pair once")
     return pairs
 
 
 class Lessons(Part):
-    """States that learn other states' answers, and how far they get (paper, section 3.3).
+    """States that are trained on another state's answers, and their distance from it.
 
-    Of each pair (k, l) of positive sizes, numbered from 1: the state of size l learns what that of
-    size k answers to `queries` held-out prompts (the inverse path), and the other way round (the
-    forward path). Then the distance to the teacher is measured, on the teacher's answers to the
-    prompts of `generation`, which are others. Both paths have the same prompts, steps and recipe.
+    This is the inverse-versus-forward experiment (paper, section 3.3). For each pair (k, l) of
+    positive sizes, numbered from 1, the state of size l is trained on the answers of the state of
+    size k to `queries` held-out prompts (the inverse path), and the other way round (the forward
+    path). The distance to the teacher is then measured on the teacher's answers to the prompts of
+    `generation`, which differ from the queries. Both paths share prompts, steps and recipe.
     """
 
     pairs: Annotated[tuple[Pair, ...], AfterValidator(_ascending_pairs)] = Field(
         min_length=1, json_schema_extra=GRID
     )
+    """Pairs of positive sizes by number from 1, the smaller first, e.g. [[1, 2], [1, 3]]."""
     queries: Count = Field(json_schema_extra=IDENTITY)
-    """Held-out prompts that the teacher answers for the student, after those of `generation`."""
+    """Held-out prompts that the teacher answers for the student; they come after those of
+    `generation`."""

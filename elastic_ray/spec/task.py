@@ -1,4 +1,4 @@
-"""What the models are taught and asked, and what judges them."""
+"""Schema of `task`: what the models learn and are asked, and what scores their answers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from .part import GRID, IDENTITY, RUNTIME, Count, Counts, Name, Part, Seed, refu
 
 
 class Scorer(Part):
-    """What scores an answer. Without `hub` or `path`, a small classifier is trained on the task."""
+    """A classifier that scores answers. Without `hub` or `path`, a small one is trained on the
+    task."""
 
     name: Name = Field("sentiment", json_schema_extra=IDENTITY)
+    """Name of the scorer in tables and figures."""
     mode: Literal["share", "mean"] = Field("share", json_schema_extra=IDENTITY)
     """`share`: 1 where the classifier calls the answer aligned, else 0; `mean`: its raw value."""
     hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", json_schema_extra=IDENTITY)
+    """Repository id on the Hugging Face hub, OWNER/NAME; needs `revision`."""
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", json_schema_extra=IDENTITY)
+    """Full commit id of the hub repository."""
     path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
+    """Local folder in transformers' format. Its content is the identity, not its path."""
     label: int = Field(1, ge=0, json_schema_extra=IDENTITY)
     """The class that counts as aligned."""
     sign: Literal[1, -1] = Field(1, json_schema_extra=IDENTITY)
     """-1 where a larger raw value means less aligned (a cost)."""
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
+    """Whether Python code from the scorer's repository may run."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Scorer:
@@ -39,7 +45,7 @@ class Scorer(Part):
 
 
 def _finite(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings, or `ValueError` for NaN and infinity: they have no stable form."""
+    """Return the settings; raise `ValueError` for NaN and infinity, which cannot be hashed."""
     for key, value in data.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"found {value} for {key!r}; must be a finite number")
@@ -50,25 +56,34 @@ Settings = Annotated[dict[str, Any], AfterValidator(_finite)]
 
 
 class Instruct(Part):
-    """What every model is taught before a task: positive examples of another one, once, whatever
-    the seed. The base line is what comes of it."""
+    """Training of every model on another task before this one.
+
+    The models are trained once, whatever the seed, on positive examples of that task. The result is
+    the base line.
+    """
 
     task: Name = Field(json_schema_extra=IDENTITY)
+    """Task that the examples come from."""
     data: Settings = Field(default_factory=dict, json_schema_extra=IDENTITY)
-    """Its settings; of a task that the sweep has itself, those that stand there."""
+    """Settings of that task. Where the sweep also lists that task, the settings given there
+    apply."""
     examples: Count = Field(json_schema_extra=IDENTITY)
+    """Number of examples."""
     seed: Seed = Field(0, json_schema_extra=IDENTITY)
-    """Of their order."""
+    """Seed of the choice and order of the examples."""
 
 
 class Task(Part):
-    """What the models are taught and asked, and what judges them."""
+    """What the models are trained on and asked, and what scores their answers."""
 
     name: Name = Field(json_schema_extra=IDENTITY)
+    """Name of a task of the package, e.g. reviews or imdb."""
     data: Settings = Field(default_factory=dict, json_schema_extra=IDENTITY)
-    """The task's own settings; what they mean, and their content hash, is the task's to say."""
+    """The task's own settings, e.g. `path` of a local folder; each task documents and checks
+    them."""
     instruct: Instruct | None = Field(None, json_schema_extra=IDENTITY)
+    """Training on another task before this one. Default: none."""
     positive: Counts | None = Field(None, min_length=1, json_schema_extra=GRID)
-    """This task's own sizes, in place of the sweep's."""
+    """Positive sizes of this task, in place of the sweep's."""
     scorer: Scorer | None = Field(default_factory=Scorer, json_schema_extra=IDENTITY)
-    """None (`scorer: none`) where answers are recorded, but not judged."""
+    """What scores the answers; null (`scorer: none`) records answers without scoring them."""

@@ -1,4 +1,4 @@
-"""How stages are trained: recipes, and what carries them out."""
+"""Schema of `training`: the recipes of the stages, and how training is executed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .part import IDENTITY, RUNTIME, Part
 
 
 def _modules(value: Any) -> Any:
-    """One message for both forms, where a union would have two."""
+    # Before validation: pydantic reports one error per member of a union, this reports one.
     if value == "all-linear":
         return value
     if isinstance(value, (list, tuple)) and value and all(isinstance(e, str) for e in value):
@@ -22,40 +22,53 @@ class Lora(Part):
     """Low-rank adapters (peft) instead of full fine-tuning."""
 
     rank: int = Field(8, ge=1, le=512, json_schema_extra=IDENTITY)
+    """Rank of the adapters."""
     alpha: float = Field(16.0, gt=0, json_schema_extra=IDENTITY)
+    """Scale of the adapters: their product is multiplied by `alpha` / `rank`."""
     dropout: float = Field(0.0, ge=0, lt=1, json_schema_extra=IDENTITY)
+    """Dropout probability of the adapters' inputs."""
     target_modules: Annotated[
         Literal["all-linear"] | tuple[str, ...], BeforeValidator(_modules)
     ] = Field("all-linear", json_schema_extra=IDENTITY)
+    """Modules that get adapters: `all-linear`, or a list of names."""
 
 
 class Recipe(Part):
-    """How one stage trains. All of it is identity: two recipes are two states."""
+    """How one stage trains. Every field is identity: two recipes make two states."""
 
     learning_rate: float = Field(2e-4, gt=0, le=10, json_schema_extra=IDENTITY)
+    """Peak learning rate of AdamW."""
     schedule: Literal["constant", "cosine"] = Field("constant", json_schema_extra=IDENTITY)
-    """`constant` after the warm-up is a prefix of any longer run, so sizes fuse into one ladder;
-    `cosine` decays over the run, so each size is trained apart."""
+    """`constant` after the warm-up makes a run a prefix of any longer run, so sizes fuse into one
+    ladder; `cosine` decays over the run, so each size is trained separately."""
     warmup_steps: int = Field(0, ge=0, json_schema_extra=IDENTITY)
-    """Optimiser steps, not a share of the run: a share would differ between sizes."""
+    """Length of the linear warm-up in optimiser steps. Not a share of the run, which would differ
+    between sizes."""
     epochs: int = Field(1, ge=1, le=1000, json_schema_extra=IDENTITY)
+    """Passes over the examples. Sizes fuse into one ladder only with 1."""
     global_batch: int = Field(20, ge=1, json_schema_extra=IDENTITY)
-    """Examples per optimiser step, over all workers. Sizes fuse where they are whole batches: the
+    """Examples per optimiser step, over all workers. Sizes fuse where they are whole batches; the
     default divides the sizes of the paper's grid."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.95), json_schema_extra=IDENTITY
     )
+    """AdamW's decay rates of the first and second moment."""
     epsilon: float = Field(1e-8, gt=0, json_schema_extra=IDENTITY)
+    """AdamW's term for numerical stability."""
     weight_decay: float = Field(0.0, ge=0, json_schema_extra=IDENTITY)
+    """AdamW's decoupled weight decay."""
     max_grad_norm: float = Field(1.0, gt=0, json_schema_extra=IDENTITY)
+    """Gradients are clipped to this norm."""
     precision: Literal["fp32", "bf16"] = Field("fp32", json_schema_extra=IDENTITY)
+    """Precision of the model's weights and of its forward and backward pass."""
     max_length: int = Field(256, ge=8, json_schema_extra=IDENTITY)
-    """Tokens; longer examples are cut."""
+    """Longest example, in tokens; longer ones are truncated."""
     lora: Lora | None = Field(None, json_schema_extra=IDENTITY)
+    """Train low-rank adapters with these settings. Default: train all weights."""
 
 
 def _workers(value: Any) -> Any:
-    """One message for all forms, where a union would have three."""
+    # Before validation: pydantic reports one error per member of a union, this reports one.
 
     def number(each: Any) -> bool:
         return type(each) is int and 1 <= each <= 4096
@@ -73,62 +86,74 @@ def _workers(value: Any) -> Any:
 
 
 class Runtime(Part):
-    """How the training is carried out; the states are the same whatever is chosen here."""
+    """How training is executed. The states are the same whatever is chosen here."""
 
     workers: Annotated[int | Literal["auto"] | tuple[int, int], BeforeValidator(_workers)] = Field(
         1, json_schema_extra=RUNTIME
     )
-    """Processes of one trainer. `auto`, or the fewest and the most: as few as hold the model, more
-    where there are fewer ladders than room for them; never more than the global batch."""
+    """Worker processes of one trainer: a number, `auto`, or [fewest, most]. `auto` and a range use
+    as few as the model's memory needs, more where there are fewer ladders than trainer slots, and
+    never more than the global batch."""
     zero_stage: Literal[0, 1, 2, 3] = Field(0, json_schema_extra=RUNTIME)
+    """DeepSpeed ZeRO stage: what is partitioned over the workers."""
     micro_batch: int = Field(8, ge=1, json_schema_extra=RUNTIME)
-    """Sequences per forward pass and worker, at most."""
+    """Most sequences per forward pass and worker."""
     cpus_per_worker: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
+    """CPUs reserved for each worker."""
     gpus_per_worker: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
-    """Default: 1 where the cluster has GPUs, else 0."""
+    """GPUs reserved for each worker. Default: 1 on a cluster with GPUs, else 0."""
 
 
 STAGES = ("pretrain", "instruct", "positive", "negative", "lesson")
-"""What a model is taught, in this order; a lesson instead of negative examples."""
+"""Kinds of stages, in training order. A lesson takes the place of the negative stage."""
 CORPORA = ("pretrain", "positive", "negative")
-"""The distributions of text that the models are taught; `tasks` holds texts out of each."""
+"""Distributions of text that the models are trained on: D1, D2 and D3 of the paper, in this order.
+Tasks keep held-out texts of each."""
 
 
 class Training(Part):
-    """The recipe of all stages, what differs by stage, and how it is carried out.
+    """The recipe of each stage, and how training is executed.
 
-    A sweep file writes it flat: see `short_forms`.
+    In a sweep file it is flat; `shorthand.expand` writes it out to this form.
     """
 
     pretrain: Recipe = Field(json_schema_extra=IDENTITY)
+    """Recipe of pre-training."""
     instruct: Recipe = Field(json_schema_extra=IDENTITY)
+    """Recipe of the training on another task (`task.instruct`)."""
     positive: Recipe = Field(json_schema_extra=IDENTITY)
+    """Recipe of the aligning stage."""
     negative: Recipe = Field(json_schema_extra=IDENTITY)
+    """Recipe of the contrary stage."""
     lesson: Recipe = Field(json_schema_extra=IDENTITY)
+    """Recipe of the training on another state's answers (`lessons`)."""
     runtime: Runtime = Field(json_schema_extra=RUNTIME)
+    """How training is executed."""
 
     @model_validator(mode="after")
-    def _adapters(self) -> Training:
+    def _compatible_adapters(self) -> Training:
         if self.pretrain.lora is not None:
-            raise ValueError("training.pretrain.lora: pre-training is full; leave it out")
-        for above, kind in (
+            raise ValueError(
+                "training.pretrain.lora: pre-training trains all weights; leave it out"
+            )
+        for parent, kind in (
             ("instruct", "positive"),
             ("positive", "negative"),
             ("positive", "lesson"),
         ):
-            first, second = self.recipe(above).lora, self.recipe(kind).lora
-            if first is None or second is None:
+            before, after = self.recipe(parent).lora, self.recipe(kind).lora
+            if before is None or after is None:
                 continue
             for field in ("rank", "alpha", "target_modules"):
-                one, other = getattr(first, field), getattr(second, field)
-                if one != other:
+                expected, value = getattr(before, field), getattr(after, field)
+                if expected != value:
                     raise ValueError(
-                        f"training.{kind}.lora.{field}: found {other!r}; {kind} goes on with "
-                        f"the adapters of {above}, whose {field} is {one!r}"
+                        f"training.{kind}.lora.{field}: found {value!r}; {kind} continues "
+                        f"the adapters of {parent}, whose {field} is {expected!r}"
                     )
         return self
 
     def recipe(self, kind: str) -> Recipe:
-        """The recipe of a stage of that kind."""
-        found: Recipe = getattr(self, kind)
-        return found
+        """Return the recipe of a stage of that kind (one of `STAGES`)."""
+        recipe: Recipe = getattr(self, kind)
+        return recipe

@@ -1,8 +1,9 @@
-"""YAML with the lines of its fields, and without PyYAML's surprises.
+"""Parses YAML with the line of every field, in a safe and strict subset.
 
-Safe YAML of plain values only. A key given twice is refused, and so are keys that are not text,
-tags (`!!set`), and text nested or aliased beyond any sense. As YAML 1.2 has it, `2e-4` is a number,
-and a date is text, and so are `1:30` and `010` (PyYAML alone reads 90 and 8).
+Only plain values are allowed. Duplicate keys, keys that are not text, tags (`!!set`), nesting below
+`MAX_DEPTH` levels and aliases that expand to more than `MAX_VALUES` values are refused. Scalars
+follow YAML 1.2: `2e-4` is a number; a date, `1:30` and `010` are text (PyYAML reads the last two as
+90 and 8).
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from typing import Any
 
 import yaml
 
-DEEPEST = 64
-MOST = 1_000_000
-"""Values, each alias counted as what it stands for."""
-
+MAX_DEPTH = 64
+"""Levels of nesting."""
+MAX_VALUES = 1_000_000
+"""Values in a file, with aliases expanded."""
 
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
 class YamlError(ValueError):
-    """The text is not the YAML that is allowed; `line` counts from 1, None where unknown."""
+    """Text that is not YAML of the allowed subset. `line` counts from 1; None where unknown."""
 
     def __init__(self, problem: str, line: int | None) -> None:
         super().__init__(problem)
@@ -32,7 +33,7 @@ class YamlError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader for plain values."""
+    """PyYAML's safe loader, restricted to plain values and unique text keys."""
 
     yaml_constructors = {  # noqa: RUF012  (a class attribute of PyYAML's)
         tag: made
@@ -72,36 +73,37 @@ for _kind, _form, _first in (
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file's data, and the tree that knows its lines."""
+class YamlSource:
+    """A file's data, with the YAML nodes that hold its line numbers."""
 
     path: str
     data: Any
     node: yaml.Node | None
 
-    def place(self, loc: Sequence[str]) -> str:
-        """`file:line` of the field, or of the nearest part of its path that stands in the file."""
-        found = self._along(loc)
-        node = found[-1] if found else self.node
+    def location(self, loc: Sequence[str]) -> str:
+        """Return `file:line` of the field, or of the longest part of its path in the file."""
+        nodes = self._nodes_along(loc)
+        node = nodes[-1] if nodes else self.node
         return f"{self.path}:{1 if node is None else node.start_mark.line + 1}"
 
     def has(self, loc: Sequence[str]) -> bool:
-        """Whether the field stands in the file."""
-        return len(self._along(loc)) == len(loc)
+        """Return whether the file has the field."""
+        return len(self._nodes_along(loc)) == len(loc)
 
-    def _along(self, loc: Sequence[str]) -> list[yaml.Node]:
-        """The nodes on the way to the field (of mappings, the keys), as far as the file has it."""
-        node, found = self.node, []
+    def _nodes_along(self, loc: Sequence[str]) -> list[yaml.Node]:
+        """Return the nodes on the path to the field that the file has: keys, or list elements."""
+        node, nodes = self.node, []
         for part in loc:
             child = _child(node, part)
             if child is None:
                 break
             key, node = child
-            found.append(key)
-        return found
+            nodes.append(key)
+        return nodes
 
 
 def _child(node: yaml.Node | None, part: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """Return (key, value) of a mapping, or the element of a sequence twice; None if missing."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if key.value == part:
@@ -111,33 +113,33 @@ def _child(node: yaml.Node | None, part: str) -> tuple[yaml.Node, yaml.Node] | N
     return None
 
 
-def read_source(path: str | Path) -> Source:
-    """The file's value and lines; OSError, UnicodeDecodeError, or YamlError."""
+def read_source(path: str | Path) -> YamlSource:
+    """Return the file's data and lines; raises OSError, UnicodeDecodeError or `YamlError`."""
     data, node = parse(Path(path).read_text(encoding="utf-8"))
-    return Source(str(path), data, node)
+    return YamlSource(str(path), data, node)
 
 
 def parse(text: str) -> tuple[Any, yaml.Node | None]:
-    """The text's value and its tree; None and None of an empty text; `YamlError`."""
+    """Return the text's value and its node, (None, None) for an empty text; raises `YamlError`."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None, None
-        _measure(node, 0, {})
+        _check_size(node, 0, {})
         return loader.construct_document(node), node
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        words = ", ".join(part for part in (e.context, e.problem) if part)
-        raise YamlError(words, mark.line + 1 if mark else None) from None
+        problem = ", ".join(part for part in (e.context, e.problem) if part)
+        raise YamlError(problem, mark.line + 1 if mark else None) from None
     except yaml.reader.ReaderError as e:
         line = text.count("\n", 0, e.position) + 1
         raise YamlError(f"the character {chr(e.character)!r} is not allowed", line) from None
     except RecursionError:
-        raise YamlError(f"nested deeper than {DEEPEST} levels", None) from None
+        raise YamlError(f"nested deeper than {MAX_DEPTH} levels", None) from None
 
 
-def _unicode(text: str) -> bool:
+def _encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -145,25 +147,28 @@ def _unicode(text: str) -> bool:
     return True
 
 
-def _measure(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """(values, levels) of the tree; `YamlError` where either is too many."""
+def _check_size(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Return (values, levels) of the node; raises `YamlError` where either is too large.
+
+    `known` holds the results by node id: an aliased node is visited once and counted each time.
+    """
     line = node.start_mark.line + 1
-    if depth >= DEEPEST:
-        raise YamlError(f"nested deeper than {DEEPEST} levels", line)
+    if depth >= MAX_DEPTH:
+        raise YamlError(f"nested deeper than {MAX_DEPTH} levels", line)
     if id(node) not in known:
         below: list[yaml.Node] = []
         if isinstance(node, yaml.SequenceNode):
             below = node.value
         elif isinstance(node, yaml.MappingNode):
             below = [part for pair in node.value for part in pair]
-        elif not _unicode(node.value):
+        elif not _encodable(node.value):
             raise YamlError("text with half a surrogate pair, which is no character", line)
-        each = [_measure(child, depth + 1, known) for child in below]
-        values = 1 + sum(many for many, _ in each)
-        known[id(node)] = values, 1 + max((levels for _, levels in each), default=0)
-        if values > MOST:
-            raise YamlError(f"more than {MOST:,} values, aliases written out", line)
+        sizes = [_check_size(child, depth + 1, known) for child in below]
+        values = 1 + sum(many for many, _ in sizes)
+        known[id(node)] = values, 1 + max((levels for _, levels in sizes), default=0)
+        if values > MAX_VALUES:
+            raise YamlError(f"more than {MAX_VALUES:,} values, with aliases expanded", line)
     values, levels = known[id(node)]
-    if depth + levels > DEEPEST:
-        raise YamlError(f"nested deeper than {DEEPEST} levels", line)
+    if depth + levels > MAX_DEPTH:
+        raise YamlError(f"nested deeper than {MAX_DEPTH} levels", line)
     return values, levels

@@ -441,7 +441,7 @@ def test_a_wider_grid_keeps_the_states_of_the_narrower(  # a sweep may be change
 ) -> None:
     narrow = plan_of(spec_of(seeds=[1], positive=[16], negative=[8, 16]))
     wide = plan_of(spec_of(seeds=[0, 1, 2], positive=[8, 16, 24], negative=[0, 4, 8, 12, 16]))
-    assert set(narrow.nodes) < set(wide.nodes)
+    assert set(narrow.states) < set(wide.states)
 
 
 def test_identity_leaves_runtime_out() -> None:

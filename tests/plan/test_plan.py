@@ -150,7 +150,7 @@ def test_models_that_are_the_same_are_trained_once() -> None:
     other = {"name": "one-more", "init": init, "pretrain": [32, 64]}
     plan = plan_of(spec_of(models=[one, other]))
     alone = plan_of(spec_of(models=[other]))
-    assert set(plan.states) == set(alone.nodes)
+    assert set(plan.states) == set(alone.states)
     assert len(plan.ladders) == len(alone.ladders)
     assert len(plan.cells) == 3 * (1 + 3)
     assert len(plan.requests()) == 2 * (1 + 3)

@@ -97,7 +97,7 @@ def test_a_budget_changes_no_state_and_no_question() -> None:
     one, other = (
         plan_of(spec_of(resources=resources)) for resources in ({}, {"max_gpu_hours": 1.5})
     )
-    assert one.nodes == other.nodes and one.cells == other.cells and one.probes == other.probes
+    assert one.states == other.states and one.cells == other.cells and one.probes == other.probes
 
 
 def lease(run: str) -> SweepLease:

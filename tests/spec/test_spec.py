@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError, load_spec, placed
+from elastic_ray.spec import STAGES, Recipe, Runtime, Spec, SpecError, add_line_numbers, load_spec
 from elastic_ray.spec.yaml_lines import YamlError, parse
 from elastic_ray.sweep.__main__ import main
 from elastic_ray.tasks.registry import load_task
@@ -178,8 +178,8 @@ BAD = [
         "task: reviews",
         "task: {name: reviews, instruct: {task: reviews, examples: 8, data: {max_words: 9}}}",
         [
-            "s.yaml:2: task.instruct.data: found settings other than those of task.0, which is "
-            "reviews too; give them there only"
+            "s.yaml:2: task.instruct.data: found settings that differ from those of task.0, which "
+            "also reads reviews; give them there only"
         ],
     ),
     # Models
@@ -234,10 +234,10 @@ BAD = [
         "hidden_size: 64",
         "hidden_size: 64, positions: 128",
         [
-            "s.yaml:1: resources.engines.context: found 512; models.0.init.positions is 128, "
-            "at most so many",
-            "s.yaml:11: training.max_length: found 256; models.0.init.positions is 128, "
-            "at most so many",
+            "s.yaml:1: resources.engines.context: found 512; must be at most "
+            "models.0.init.positions, 128",
+            "s.yaml:11: training.max_length: found 256; must be at most "
+            "models.0.init.positions, 128",
         ],
     ),
     (
@@ -296,8 +296,8 @@ BAD = [
         f"  - {{name: again, hub: some/large-1B, revision: {COMMIT}, trust_remote_code: yes}}\n"
         "positive: [200",
         [
-            "s.yaml:8: models.2.trust_remote_code: found True; of the same checkpoint models.1 "
-            "says False"
+            "s.yaml:8: models.2.trust_remote_code: found True; models.1 has the same "
+            "checkpoint with False"
         ],
     ),
     # Training
@@ -353,7 +353,7 @@ BAD = [
     (
         "{global_batch: 32}",
         "{lora: {rank: 2}}",
-        ["s.yaml:14: training.pretrain.lora: pre-training is full; leave it out"],
+        ["s.yaml:14: training.pretrain.lora: pre-training trains all weights; leave it out"],
     ),
     (
         "2.0e-4",
@@ -369,7 +369,7 @@ BAD = [
         "2.0e-4",
         "2.0e-4\n  positive: {lora: {rank: 4}}\n  negative: {lora: {rank: 8}}",
         [
-            "s.yaml:14: training.negative.lora.rank: found 8; negative goes on with the adapters "
+            "s.yaml:14: training.negative.lora.rank: found 8; negative continues the adapters "
             "of positive, whose rank is 4"
         ],
     ),
@@ -556,7 +556,7 @@ def test_aliases_cannot_fill_the_memory(tmp_path: Path) -> None:
         f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in zip("abcdef", "bcdefg", strict=True)
     ]
     assert problems(tmp_path, "\n".join(levels)) == [
-        "s.yaml:6: not valid YAML: more than 1,000,000 values, aliases written out"
+        "s.yaml:6: not valid YAML: more than 1,000,000 values, with aliases expanded"
     ]
 
 
@@ -648,14 +648,14 @@ EXAMPLE = "give PATH=VALUE, e.g. training.learning_rate=1e-3"
         (
             ["models.smal.name=x"],
             [
-                "--set models.smal.name=x: 'smal' is neither a place from 0 to 1 nor one of the "
+                "--set models.smal.name=x: 'smal' is neither an index from 0 to 1 nor one of the "
                 "names small, large-1B (did you mean 'small'?)"
             ],
         ),
         (
             ["models.2.name=x", "models.\u00b2.name=x"],
             [
-                f"--set models.{place}.name=x: '{place}' is neither a place from 0 to 1 nor one "
+                f"--set models.{place}.name=x: '{place}' is neither an index from 0 to 1 nor one "
                 "of the names small, large-1B"
                 for place in ("2", "\u00b2")
             ],
@@ -671,7 +671,7 @@ EXAMPLE = "give PATH=VALUE, e.g. training.learning_rate=1e-3"
         ),
         (
             ["generation.prompts.x=3"],
-            ["--set generation.prompts.x=3: 'x' lies below a plain value, 64 (a whole number)"],
+            ["--set generation.prompts.x=3: 'x' is below a plain value, 64 (a whole number)"],
         ),
         (
             ["training.pretrain.global_batch=0", "training.epochs=0"],
@@ -705,7 +705,7 @@ def test_errors_of_later_rooms_get_the_fields_place(tmp_path: Path) -> None:
         "training.runtime.workers: so many\ntask.0.scorer.path: none\ngeneration.prompts: few"
     )
     path = tmp_path / "s.yaml"
-    assert str(placed(error, path, ["seeds=[5]"])).replace(f"{tmp_path}{os.sep}", "") == (
+    assert str(add_line_numbers(error, path, ["seeds=[5]"])).replace(f"{tmp_path}{os.sep}", "") == (
         "s.yaml:4: models.0.pretrain: too many\n--set: seeds: too few\n"
         "s.yaml:1: resources.trainers: none\ns.yaml:1: no field: here\n"
         "s.yaml:11: training.workers: so many\ns.yaml:16: scorer.path: none\n"
@@ -715,7 +715,7 @@ def test_errors_of_later_rooms_get_the_fields_place(tmp_path: Path) -> None:
 
 def test_errors_of_later_rooms_stand_alone_where_the_file_has_gone(tmp_path: Path) -> None:
     error = SpecError("seeds: too few")
-    assert placed(error, tmp_path / "gone.yaml") is error
+    assert add_line_numbers(error, tmp_path / "gone.yaml") is error
 
 
 # The command
@@ -723,7 +723,7 @@ def test_errors_of_later_rooms_stand_alone_where_the_file_has_gone(tmp_path: Pat
 
 SIZES = load_task("reviews").sizes
 COMMAND = [
-    (["models.hub.name=x"], ["--set models.hub.name=x: 'hub' is neither a place from 0 to 1"]),
+    (["models.hub.name=x"], ["--set models.hub.name=x: 'hub' is neither an index from 0 to 1"]),
     (["seeds=[1,0]", "keep=no"], ["--set: seeds: found 0 after 1", "--set: keep: found False"]),
     (
         ["positive=[999999]", "models.0.pretrain=[999999]", "generation.prompts=9999"],
