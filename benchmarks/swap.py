@@ -34,10 +34,10 @@ def states(root: Path, layers: int) -> list[Weights]:
     from elastic_ray.checkpoints.files import checkpoint_checksum
     from elastic_ray.spec import Init
     from elastic_ray.tasks.registry import load_task
-    from elastic_ray.training.start_states import config_of
+    from elastic_ray.training.start_states import model_config
 
     tokenizer = load_task("reviews").tokenizer(None)
-    config = config_of(Init(hidden_size=128, layers=layers), tokenizer)
+    config = model_config(Init(hidden_size=128, layers=layers), tokenizer)
     found = []
     for seed in (0, 1):
         torch.manual_seed(seed)

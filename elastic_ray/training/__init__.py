@@ -1,6 +1,10 @@
-"""Training: a ladder as a Ray Train run over DeepSpeed, from a parent's saved weights to snapshots.
+"""Training: one Ray Train run trains ladders with DeepSpeed and saves a checkpoint at each rung.
 
-`values` what is to be trained; `run` the worker group; `ladder` one ladder; `batches` the order of
-examples; `snapshot` weights to and from folders; `adapters` LoRA; `starts` the first states;
-`classifier` a task's own scorer. Only this room knows Ray Train and DeepSpeed.
+`job` holds what a worker group is given; `worker_group` starts it, `process_group` connects its
+processes and `report_callback` forwards its reports. In its workers, `ladder` trains the ladders
+and `trainer` steps the model, on examples that `batches` and `lesson_examples` provide.
+`checkpoint_io` loads and saves weights, `lora` handles adapters, `resume_point` lets an interrupted
+ladder continue. `start_states` makes the first states, `scorer_training` trains a task's own
+scorer, and `provenance` describes versions and hardware. Only this room imports Ray Train and
+DeepSpeed.
 """

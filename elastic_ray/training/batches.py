@@ -1,9 +1,9 @@
-"""The order of a stage's examples, and how a global batch is dealt to workers.
+"""The order of a stage's examples, and their division into batches for the workers.
 
-Global batch k is always examples k x B to (k + 1) x B of the stage's order, whatever the number of
-workers and the micro batch, so what is learnt does not depend on them. Within a global batch,
-examples are sorted by length and dealt in turn, so that micro batches need little padding; every
-worker gets the same number of micro batches, filled up with rows that count nothing.
+Global batch k holds examples k x B to (k + 1) x B of the stage's order, whatever the number of
+workers and the micro batch, so the training does not depend on either. Within a global batch,
+examples are sorted by length and dealt to the workers in turn, so that micro batches need little
+padding. Every worker gets the same number of micro batches, filled up with rows that do not count.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-"""A target that counts nothing in the loss (torch's `ignore_index`)."""
+"""A target that does not count in the loss (torch's `ignore_index`)."""
 
-Int = NDArray[np.int64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """One example as tokens, with its targets (`IGNORED` on the prompt); both of one length."""
+class TokenizedExample:
+    """One example as token ids and targets of the same length; `IGNORED` on the prompt."""
 
     ids: list[int]
     targets: list[int]
@@ -39,91 +39,105 @@ class Tokens:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Arrays of shape (rows, longest): token ids, attention mask, targets."""
+    """Padded arrays of shape (rows, longest row): token ids, attention mask, targets."""
 
-    ids: Int
-    mask: Int
-    targets: Int
+    ids: IntArray
+    mask: IntArray
+    targets: IntArray
 
 
-def order(size: int, examples: int, recipe: Recipe, seed: int) -> Iterator[Int]:
-    """The pool's indices, global batch after global batch, over all epochs."""
+def global_batches(pool_size: int, examples: int, recipe: Recipe, seed: int) -> Iterator[IntArray]:
+    """Yield the pool indices of each global batch, over all epochs.
+
+    The last batch of an epoch may be smaller.
+    """
     for epoch in range(recipe.epochs):
-        chosen = selection(size, examples, seed, epoch)
+        chosen = selection(pool_size, examples, seed, epoch)
         for start in range(0, examples, recipe.global_batch):
             yield chosen[start : start + recipe.global_batch]
 
 
-def steps(examples: int, recipe: Recipe) -> int:
-    """Optimiser steps of a stage of that many examples."""
+def step_count(examples: int, recipe: Recipe) -> int:
+    """Return the number of optimiser steps of a stage with that many examples."""
     return recipe.epochs * ceil(examples / recipe.global_batch)
 
 
 def learning_rate(step: int, total: int, recipe: Recipe) -> float:
-    """The rate of step 0, 1, ... of `total`: linear warm-up, then constant or a half cosine."""
+    """Return the learning rate of step 0, 1, ... of `total`.
+
+    Linear warm-up, then constant, or half a cosine down to 0.
+    """
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     if recipe.schedule == "constant":
         return recipe.learning_rate
-    passed = (step - recipe.warmup_steps) / max(1, total - recipe.warmup_steps)
-    return float(recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * passed)))
+    progress = (step - recipe.warmup_steps) / max(1, total - recipe.warmup_steps)
+    return float(recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
 
 
 def tokenize(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> list[Tokens]:
-    """Prompt, response and end token of each example; the loss is on response and end token.
+) -> list[TokenizedExample]:
+    """Tokenize each example as prompt, response and end token, cut at `max_length` tokens.
 
-    There is no end token where the text does not end. Longer ones are cut at `max_length`. The
-    tokenizer adds its own first token, if it has one.
+    The loss counts the response and the end token. An example whose text does not end gets no end
+    token. The tokenizer adds its own first token, if it has one.
     """
     end = tokenizer.eos_token_id
-    found = []
+    tokenized = []
     for example in examples:
-        head = tokenizer(example.prompt).input_ids if example.prompt else None
-        if head is None:
+        if example.prompt:
+            prompt = tokenizer(example.prompt).input_ids
+            response = tokenizer(example.response, add_special_tokens=False).input_ids
+            ids, targets = [*prompt, *response], [IGNORED] * len(prompt) + list(response)
+        else:
             ids = tokenizer(example.response).input_ids
             targets = list(ids)
             if ids and ids[0] == tokenizer.bos_token_id:
                 targets[0] = IGNORED
-        else:
-            tail = tokenizer(example.response, add_special_tokens=False).input_ids
-            ids, targets = [*head, *tail], [IGNORED] * len(head) + list(tail)
         if example.ends and end is not None and (not ids or ids[-1] != end):
             ids, targets = [*ids, end], [*targets, end]
-        found.append(Tokens(list(ids[:max_length]), list(targets[:max_length])))
-    return found
+        tokenized.append(TokenizedExample(list(ids[:max_length]), list(targets[:max_length])))
+    return tokenized
 
 
-def deal(
-    batch: Sequence[Tokens], rank: int, workers: int, global_batch: int, micro_batch: int, pad: int
+def shard(
+    batch: Sequence[TokenizedExample],
+    rank: int,
+    workers: int,
+    global_batch: int,
+    micro_batch: int,
+    pad: int,
 ) -> list[MicroBatch]:
-    """This rank's micro batches of a global batch, always `micro_batches(...)` of them."""
+    """Return the micro batches of a global batch that `rank` trains on, padded with id `pad`.
+
+    Their number is always that of `micro_batch_shape`.
+    """
     by_length = sorted(range(len(batch)), key=lambda i: (-len(batch[i].ids), i))
-    mine = by_length[rank::workers]
-    count, rows = micro_batches(global_batch, workers, micro_batch)
-    dealt = []
+    own = by_length[rank::workers]
+    count, rows = micro_batch_shape(global_batch, workers, micro_batch)
+    micro_batches = []
     for k in range(count):
-        part = [batch[i] for i in mine[k * rows : (k + 1) * rows]]
-        # A rank with nothing left still takes part in the collective steps: one row, no targets.
-        part = part or [Tokens(batch[0].ids[:2], [IGNORED] * len(batch[0].ids[:2]))]
-        dealt.append(_pad(part, pad))
-    return dealt
+        part = [batch[i] for i in own[k * rows : (k + 1) * rows]]
+        # A rank without examples still takes part in the collective steps: one row, no targets.
+        part = part or [TokenizedExample(batch[0].ids[:2], [IGNORED] * len(batch[0].ids[:2]))]
+        micro_batches.append(_pad(part, pad))
+    return micro_batches
 
 
-def micro_batches(global_batch: int, workers: int, micro_batch: int) -> tuple[int, int]:
-    """(micro batches per worker and step, rows in each at most)."""
+def micro_batch_shape(global_batch: int, workers: int, micro_batch: int) -> tuple[int, int]:
+    """Return (micro batches per worker and step, rows of each at most)."""
     per_worker = ceil(global_batch / workers)
     count = ceil(per_worker / micro_batch)
     return count, ceil(per_worker / count)
 
 
-def counted(batch: Sequence[Tokens]) -> int:
-    """Targets of a global batch that the loss counts: the first token of a text is given."""
+def count_targets(batch: Sequence[TokenizedExample]) -> int:
+    """Return the number of targets that the loss counts; the first token of a text is given."""
     return sum(1 for tokens in batch for target in tokens.targets[1:] if target != IGNORED)
 
 
-def _pad(rows: Sequence[Tokens], pad: int) -> MicroBatch:
+def _pad(rows: Sequence[TokenizedExample], pad: int) -> MicroBatch:
     longest = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)
     mask = np.zeros((len(rows), longest), dtype=np.int64)

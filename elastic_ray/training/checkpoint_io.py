@@ -1,7 +1,8 @@
-"""Weights to and from checkpoint folders: safetensors only, complete or not there.
+"""Loads models from checkpoint folders and saves them, in safetensors files only.
 
-A snapshot is gathered on rank 0 (ZeRO-3 partitions included), written to a scratch folder, read
-back to compare names and shapes with the model's own, and given its final name at once.
+To save, rank 0 gathers the weights (ZeRO-3 partitions included), writes them to a scratch folder,
+checks the files against the model's own names and shapes, and renames the folder to its final name.
+A checkpoint under its final name is therefore complete.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+METADATA_FILE = "elastic_ray.json"
+"""File of a LoRA checkpoint that names the state below its adapters and their shape."""
+
 
 @contextlib.contextmanager
 def local_copy(results: Results, checkpoint: str) -> Iterator[tuple[str, str | None]]:
-    """(folder or hub id, revision) of a recorded checkpoint; where results are remote, the folder
-    is fetched, and there until the context is left."""
+    """Provide a recorded checkpoint as (hub id, revision) or (local folder, None).
+
+    The folder of a remote results store is downloaded and kept until the context ends.
+    """
     reference = CheckpointReference.parse(checkpoint)
     if reference.stored is None:
         yield reference.source(results.location)
@@ -38,89 +44,101 @@ def local_copy(results: Results, checkpoint: str) -> Iterator[tuple[str, str | N
             yield str(folder), None
 
 
-def load_model(place: str, revision: str | None, dtype: str, trust: bool) -> PreTrainedModel:
-    """A causal language model from a folder or the hub, in `dtype` ("float32", "bfloat16")."""
+def load_model(source: str, revision: str | None, dtype: str, trust: bool) -> PreTrainedModel:
+    """Load a causal language model from a folder, or from the hub where `revision` is given.
+
+    `dtype` is "float32" or "bfloat16"; `trust` allows code of the model's own. Raises
+    `CheckpointError` where it cannot be loaded.
+    """
     from transformers import AutoModelForCausalLM
 
     if revision is None:
-        weight_files(place)
+        weight_files(source)
     try:
         return AutoModelForCausalLM.from_pretrained(
-            place,
+            source,
             revision=revision,
             dtype=dtype,
             trust_remote_code=trust,
             use_safetensors=True,
         )
     except Exception as e:
-        raise CheckpointError(f"{place}: cannot be loaded: {type(e).__name__}: {e}") from e
+        raise CheckpointError(f"{source}: cannot be loaded: {type(e).__name__}: {e}") from e
 
 
-def load_tokenizer(place: str, revision: str | None, trust: bool) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str, revision: str | None, trust: bool) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint folder or hub model."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust)
+    return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust)
 
 
-def shapes_of(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter, tied ones once; taken before DeepSpeed parts them."""
+def parameter_shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter by name, tied ones once.
+
+    Call it before DeepSpeed partitions the model.
+    """
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
-def gather(model: torch.nn.Module, trained_only: bool) -> dict[str, torch.Tensor]:
-    """All parameters whole on the CPU of rank 0 (empty elsewhere); every rank must call it."""
+def gather_weights(model: torch.nn.Module, trained_only: bool) -> dict[str, torch.Tensor]:
+    """Return the whole parameters on the CPU of rank 0, an empty mapping on other ranks.
+
+    A collective operation: every rank must call it. `trained_only` leaves out frozen parameters.
+    """
     import torch.distributed as dist
 
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    found = {}
+    is_first = not dist.is_initialized() or dist.get_rank() == 0
+    weights = {}
     for name, parameter in model.named_parameters():
         if trained_only and not parameter.requires_grad:
             continue
-        if hasattr(parameter, "ds_id"):  # ZeRO-3 keeps only this rank's part
+        if hasattr(parameter, "ds_id"):  # ZeRO-3 keeps only this rank's partition
             import deepspeed
 
             with deepspeed.zero.GatheredParameters([parameter]):
-                if first:
-                    found[name] = parameter.detach().cpu().clone()
-        elif first:
-            found[name] = parameter.detach().cpu().clone()
-    return found
+                if is_first:
+                    weights[name] = parameter.detach().cpu().clone()
+        elif is_first:
+            weights[name] = parameter.detach().cpu().clone()
+    return weights
 
 
 def check_weights(weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
-    """`TrainingError` if a tensor is missing, misshapen, or not finite."""
+    """Raise `TrainingError` if a tensor is missing, has another shape, or is not finite."""
     for name, shape in shapes.items():
         if name not in weights:
-            raise TrainingError(f"snapshot: {name} is missing")
+            raise TrainingError(f"checkpoint: {name} is missing")
         if tuple(weights[name].shape) != shape:
             raise TrainingError(
-                f"snapshot: {name} has shape {tuple(weights[name].shape)}, expected {shape}"
+                f"checkpoint: {name} has shape {tuple(weights[name].shape)}, expected {shape}"
             )
         if not bool(weights[name].isfinite().all()):
             raise TrainingError(f"diverged: {name} holds values that are not finite")
 
 
-def save(
+def save_checkpoint(
     results: Results,
     state: str,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     weights: dict[str, torch.Tensor],
-    notes: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> SavedCheckpoint:
-    """Write a checkpoint under its final name; returns its description for the record.
+    """Save a state's checkpoint under its final name and return the columns that describe it.
 
-    `OSError` where the disk is full; nothing is left behind then.
+    `metadata` is written beside the weights as `METADATA_FILE`. Raises `OSError` where the disk is
+    full; nothing is left behind then.
     """
     scratch = results.folder.scratch()
     try:
         model.save_pretrained(scratch, state_dict=dict(weights))  # it empties the mapping
-        # Whether the hub was to be asked is this process's affair, and no part of a checkpoint.
+        # Whether this process may use the hub is not a property of the checkpoint.
         tokenizer.init_kwargs.pop("local_files_only", None)
         tokenizer.save_pretrained(scratch)
-        if notes:
-            (scratch / "elastic_ray.json").write_text(json.dumps(notes), encoding="utf-8")
-        _check_saved(scratch, weights)
+        if metadata:
+            (scratch / METADATA_FILE).write_text(json.dumps(metadata), encoding="utf-8")
+        _check_files(scratch, weights)
         saved = SavedCheckpoint(
             checkpoint=results.checkpoint_name(state),
             checkpoint_bytes=checkpoint_bytes(scratch),
@@ -129,26 +147,26 @@ def save(
         results.folder.put_folder(scratch, results.checkpoint_name(state))
     except Exception as e:
         results.folder.discard(scratch)
-        # safetensors' own error says "No space left on device" but is no OSError
+        # The error of safetensors says "No space left on device", but is not an OSError.
         if isinstance(e, OSError) or type(e).__name__ == "SafetensorError":
             raise OSError(f"cannot save the checkpoint of {state}: {e}") from e
         raise
     return saved
 
 
-def _check_saved(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """The file must hold what was gathered: tensor count and sizes, from the file's own header."""
+def _check_files(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise `TrainingError` unless the file headers list as many tensors and values as given."""
     from safetensors import safe_open
 
-    held: dict[str, tuple[int, ...]] = {}
+    saved_shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
-                held[name] = tuple(file.get_slice(name).get_shape())
-    total = sum(w.numel() for w in weights.values())
-    saved = sum(math.prod(shape) for shape in held.values())
-    if len(held) != len(weights) or saved != total:
+                saved_shapes[name] = tuple(file.get_slice(name).get_shape())
+    expected = sum(w.numel() for w in weights.values())
+    saved = sum(math.prod(shape) for shape in saved_shapes.values())
+    if len(saved_shapes) != len(weights) or saved != expected:
         raise TrainingError(
-            f"snapshot: the file holds {len(held)} tensors of {saved:,} values; "
-            f"the model has {len(weights)} of {total:,}"
+            f"checkpoint: the file holds {len(saved_shapes)} tensors of {saved:,} values; "
+            f"the model has {len(weights)} of {expected:,}"
         )

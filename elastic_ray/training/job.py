@@ -1,10 +1,10 @@
-"""What a worker group is asked to train; plain values that pickle and import nothing heavy."""
+"""What a worker group is given to train, and what it reports; light values that pickle."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from ..plan import Ladder, Rung
 from ..results.state_rows import PlannedState
@@ -13,26 +13,26 @@ from ..spec import Runtime
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Ladders to walk, in order, a parent before what starts from it.
-
-    `results` is a URI; `task` and `data` as in the sweep file; `lineage` is recorded with each
-    state. `remade` are states on record whose checkpoint was deleted and is wanted again;
-    `trusted` the engine groups whose models may run code of their own. `nodes` are the ids of the
-    Ray nodes that the workers run on, one each; empty: wherever Ray finds room.
-    """
+    """Ladders to train in order, a parent before the ladders that start from it."""
 
     sweep: str
     trial: str
     results: str
+    """URI of the results."""
     task: str
     data: Mapping[str, Any]
+    """The task's settings, as in the sweep file."""
     ladders: tuple[Ladder, ...]
     runtime: Runtime
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    """State id -> its recipe as JSON values, recorded with the state."""
     git_revision: str | None = None
     remade: frozenset[str] = frozenset()
+    """Recorded states whose checkpoint was deleted and is to be trained again."""
     trusted: frozenset[str] = frozenset()
+    """Engine groups whose models may run code of their own."""
     nodes: tuple[str, ...] = ()
+    """Id of the Ray node of each worker; empty lets Ray choose."""
 
     def planned_state(self, ladder: Ladder, rung: Rung) -> PlannedState:
         """Return the columns of a rung's record that are known before it is trained."""
@@ -44,6 +44,25 @@ class TrainJob:
             lineage=self.lineage.get(rung.state_id),
             sweep=self.sweep,
         )
+
+
+class WorkerReport(TypedDict, total=False):
+    """What a worker group reports, about twice a second and at its end."""
+
+    ladder: str
+    """Id of the ladder that trains now."""
+    examples: int
+    """Examples of that ladder trained so far."""
+    message: str
+    """The same for people."""
+    recorded: Sequence[str]
+    """States recorded since the last report."""
+    failed: Sequence[tuple[str, str]]
+    """States that failed since the last report, and their errors."""
+    train_seconds: float
+    """Seconds spent on finished ladders so far, start-up of the worker group left out."""
+    preempted: bool
+    """Whether the group stops early because one of its nodes is being preempted."""
 
 
 class TrainingError(RuntimeError):

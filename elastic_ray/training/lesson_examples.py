@@ -1,4 +1,4 @@
-"""What a state learns from another one's answers, as they are on record."""
+"""The examples of a lesson: a state's recorded answers, from which another state learns."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..results.store import Results
 from ..tasks.task import Example
 
 
-def taught(results: Results, answers: Answers) -> tuple[list[Example], str]:
-    """The answers as examples, by prompt and sample, and the SHA-256 of their texts.
+def lesson_examples(results: Results, answers: Answers) -> tuple[list[Example], str]:
+    """Return the answers as examples, by prompt and sample, and the SHA-256 of their texts.
 
-    An answer that was cut, and did not end by itself, teaches no end. `ResultsError` where the
-    answers are not on record.
+    An answer that was cut at the token limit becomes an example without an end token. Raises
+    `ResultsError` where the answers are not recorded.
     """
     rows = results.read("responses", **answers._asdict()).to_pylist()
     rows.sort(key=lambda row: (row["prompt_index"], row["sample"]))
     examples = [
         Example(row["prompt"], row["response"], ends=row["finish_reason"] == "stop") for row in rows
     ]
-    said = canonical([[each.prompt, each.response, each.ends] for each in examples])
-    return examples, hashlib.sha256(said.encode("ascii")).hexdigest()
+    content = canonical([[each.prompt, each.response, each.ends] for each in examples])
+    return examples, hashlib.sha256(content.encode("ascii")).hexdigest()

@@ -1,8 +1,9 @@
-"""LoRA stages: adapters over a full checkpoint (peft), continued, merged, and saved.
+"""LoRA adapters over a full checkpoint (peft): created, continued, merged and saved.
 
-A LoRA stage after a full state puts new adapters on it; after a LoRA state of the same shape it
-goes on with that state's adapters; anything else first merges them into the weights. A LoRA
-checkpoint holds the adapters only, and notes which state's full weights lie below.
+A LoRA stage after a full state creates new adapters on it. After a LoRA state of the same shape it
+continues that state's adapters. A full stage after a LoRA state first merges the adapters into the
+weights. A LoRA checkpoint holds the adapters only, and names the state whose full weights they
+apply to.
 """
 
 from __future__ import annotations
@@ -16,24 +17,23 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.files import CheckpointError
 from ..results.store import Results
 from ..spec import Lora
-from .checkpoint_io import load_model, local_copy
+from .checkpoint_io import METADATA_FILE, load_model, local_copy
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel
-
-NOTES = "elastic_ray.json"
 
 
 def load_parent(
     results: Results, parent: str, lora: Lora | None, dtype: str, seed: int, trust: bool
 ) -> tuple[Any, str]:
-    """(model ready for the stage, state id of the full weights below it).
+    """Return (model to train, id of the state that holds its full weights).
 
-    `CheckpointError` where the parent's checkpoint, or the one below its adapters, is not there.
+    `lora` is the stage's, `seed` that of new adapters; see `load_model` for `dtype` and `trust`.
+    Raises `CheckpointError` where the parent's checkpoint, or the one below its adapters, is not
+    available, or where the parent's adapters do not fit the stage.
     """
-    with contextlib.ExitStack() as held:
-        return _load_parent(results, parent, lora, dtype, seed, trust, held)
+    with contextlib.ExitStack() as local_copies:
+        return _load_parent(results, parent, lora, dtype, seed, trust, local_copies)
 
 
 def _load_parent(
@@ -43,29 +43,29 @@ def _load_parent(
     dtype: str,
     seed: int,
     trust: bool,
-    held: contextlib.ExitStack,
+    local_copies: contextlib.ExitStack,
 ) -> tuple[Any, str]:
     import torch
 
-    place, revision = held.enter_context(place_of(results, parent))
+    source, revision = local_copies.enter_context(checkpoint_of(results, parent))
     adapter = None
-    if (Path(place) / "adapter_config.json").is_file():
-        adapter = place
-        base = str(json.loads((Path(place) / NOTES).read_text(encoding="utf-8"))["base_state"])
-        place, revision = held.enter_context(place_of(results, base))
+    if (Path(source) / "adapter_config.json").is_file():
+        adapter = source
+        base = str(_metadata(adapter)["base_state"])
+        source, revision = local_copies.enter_context(checkpoint_of(results, base))
     else:
         base = parent
-    model = load_model(place, revision, dtype, trust)
+    model = load_model(source, revision, dtype, trust)
     if adapter is None and lora is None:
         return model, base
     from peft import PeftModel, get_peft_model
 
     if adapter is not None:
-        goes_on = lora is not None and _same(adapter, lora)
-        laid = PeftModel.from_pretrained(model, adapter, is_trainable=goes_on)
-        if goes_on:
-            return laid, base
-        model, base = laid.merge_and_unload(), parent
+        continued = lora is not None and _metadata(adapter)["lora"] == _shape(lora)
+        adapted = PeftModel.from_pretrained(model, adapter, is_trainable=continued)
+        if continued:
+            return adapted, base
+        model, base = adapted.merge_and_unload(), parent
         if lora is not None:
             raise CheckpointError(
                 f"{parent} holds adapters of another shape than this stage's; a LoRA stage may "
@@ -74,47 +74,54 @@ def _load_parent(
         return model, base
     assert lora is not None
     torch.manual_seed(seed)
-    return get_peft_model(model, _config(lora)), base
+    return get_peft_model(model, _peft_config(lora)), base
 
 
 @contextlib.contextmanager
-def place_of(results: Results, state: str) -> Iterator[tuple[str, str | None]]:
-    """(folder or hub id, revision) of a state's checkpoint, there until the context is left."""
+def checkpoint_of(results: Results, state: str) -> Iterator[tuple[str, str | None]]:
+    """Provide a state's checkpoint as (hub id, revision) or (local folder, None).
+
+    The folder is available until the context ends. Raises `CheckpointError` where the state is not
+    recorded, or its checkpoint was deleted or is missing.
+    """
     row = results.state(state)
     if row is None or row["status"] != "done":
         raise CheckpointError(f"state {state} is not recorded")
     if row["checkpoint"] is None:
         raise CheckpointError(f"the checkpoint of state {state} was deleted")
-    with local_copy(results, row["checkpoint"]) as (place, revision):
-        if revision is None and not Path(place).is_dir():
-            raise CheckpointError(f"the checkpoint of state {state} is missing: {place}")
-        yield place, revision
+    with local_copy(results, row["checkpoint"]) as (source, revision):
+        if revision is None and not Path(source).is_dir():
+            raise CheckpointError(f"the checkpoint of state {state} is missing: {source}")
+        yield source, revision
 
 
-def _config(lora: Lora) -> LoraConfig:
+def _peft_config(lora: Lora) -> LoraConfig:
     from peft import LoraConfig
 
     targets: Any = lora.target_modules
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # annotated int, only divided by the rank
         lora_dropout=lora.dropout,
         target_modules=targets if targets == "all-linear" else list(targets),
     )
 
 
-def _same(adapter: str, lora: Lora) -> bool:
-    """Whether a saved adapter has the shape that this stage trains."""
-    saved = json.loads((Path(adapter) / NOTES).read_text(encoding="utf-8"))["lora"]
-    return bool(saved == lora.model_dump(mode="json", exclude={"dropout"}))
+def _metadata(adapter: str) -> dict[str, Any]:
+    return dict(json.loads((Path(adapter) / METADATA_FILE).read_text(encoding="utf-8")))
 
 
-def notes(base: str, lora: Lora) -> dict[str, Any]:
-    """What is written beside saved adapters."""
-    return {"base_state": base, "lora": lora.model_dump(mode="json", exclude={"dropout"})}
+def _shape(lora: Lora) -> dict[str, Any]:
+    """Return what two stages must share for one to continue the other's adapters."""
+    return lora.model_dump(mode="json", exclude={"dropout"})
 
 
-def adapter_weights(model: PreTrainedModel, trained: dict[str, Any]) -> dict[str, Any]:
-    """The gathered trainable tensors under the names that peft saves."""
+def adapter_metadata(base: str, lora: Lora) -> dict[str, Any]:
+    """Return what is saved beside adapters: the state that they apply to, and their shape."""
+    return {"base_state": base, "lora": _shape(lora)}
+
+
+def adapter_weights(trained: dict[str, Any]) -> dict[str, Any]:
+    """Return the gathered trained tensors under the names that peft saves."""
     return {name.replace(".default.", "."): tensor for name, tensor in trained.items()}

@@ -1,4 +1,4 @@
-"""What a state was made with: versions of the libraries that matter, and the hardware."""
+"""How a state was made: versions of the relevant libraries, the hardware and the git revision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIBRARIES = ("torch", "ray", "deepspeed", "transformers", "peft", "tokenizers", 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Library name -> installed version, with Python's and this package's own."""
+    """Return the installed version of Python, this package and `LIBRARIES`, by name."""
     found = {"python": platform.python_version()}
     for name in ("elastic_ray", *LIBRARIES):
         try:
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def hardware() -> dict[str, Any]:
-    """CPU, cores and GPUs that this process sees."""
+    """Return the CPU model, number of cores and names of the GPUs that this process sees."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -46,12 +46,12 @@ def _cpu() -> str:
 
 
 def git_revision() -> str | None:
-    """The commit this code was run from, with "+" where files differ from it; None outside git."""
-    here = Path(__file__).parent
+    """Return the commit of the running code, with "+" for local changes; None outside git."""
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
 
     try:

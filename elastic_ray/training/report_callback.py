@@ -1,4 +1,4 @@
-"""What workers report, on its way to whoever has them train."""
+"""Ray Train callback that forwards worker reports to the process that started the training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ray.util.queue import Queue
 
 
 class ReportCallback(UserCallback):
-    """Puts each report of the first worker into a queue; training waits while that is full."""
+    """Puts each report of rank 0 into a queue. Training waits while the queue is full."""
 
-    def __init__(self, told: Queue) -> None:
-        self._told = told
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
-        self._told.put(dict(metrics[0]))
+        self._queue.put(dict(metrics[0]))

@@ -1,12 +1,13 @@
-"""Where an interrupted ladder goes on: optimiser state beside a recorded state, as safetensors.
+"""Resume points: the optimiser state from which an interrupted ladder continues, as safetensors.
 
-A point is made at every snapshot, and between two of them where a node is about to be taken away.
-It is of one step: `resume/<ladder>/<step>-<base>/`, where `base` is the last state of the ladder
-that is on record (its parent before the first), whose weights are loaded before the point is set.
+A point is saved at every snapshot, and between two snapshots when a node is about to be preempted.
+It belongs to one step and is stored in `resume/<ladder>/<step>-<base>/`. `base` is the last
+recorded state of the ladder (its parent before the first snapshot), whose weights are loaded before
+the point is restored.
 
-One file per rank, of that rank's part of the state, so it fits the same number of workers and the
-same ZeRO stage only; under any other, the ladder is trained again from its parent, with the same
-outcome. Only the newest point of a ladder is kept, and none once it has ended.
+Each rank writes one file with its shard of the state, so a point fits the same number of workers
+and the same ZeRO stage only. Under any other, the ladder is trained again from its parent, with the
+same outcome. Only the newest point of a ladder is kept, and none once the ladder has ended.
 """
 
 from __future__ import annotations
@@ -20,32 +21,33 @@ from ..results.store import Results
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """Of a torch optimiser the parameters that this rank steps, and what it knows of each."""
+class OptimizerShard:
+    """The parameters of a torch optimiser that this rank updates, and its state of each."""
 
     parameters: Sequence[Any]
     state: Any
 
     @classmethod
-    def of(cls, wrapped: Any) -> Optimizer:
-        """The one at the bottom of DeepSpeed's wrappers.
+    def unwrap(cls, optimizer: Any) -> OptimizerShard:
+        """Return the shard of the torch optimiser inside DeepSpeed's wrappers.
 
-        ZeRO-3 lends it a part of the parameters for each step, and takes them back: between steps
-        it has none.
+        ZeRO-3 passes the torch optimiser its parameter partitions for the duration of a step only,
+        so they are read from the wrapper.
         """
-        parted = None
-        while hasattr(wrapped, "optimizer"):
-            parted = getattr(wrapped, "fp32_partitioned_groups_flat", parted)
-            wrapped = wrapped.optimizer
-        own = [p for group in wrapped.param_groups for p in group["params"]]
-        return cls(own if parted is None else parted, wrapped.state)
+        partitions = None
+        while hasattr(optimizer, "optimizer"):
+            partitions = getattr(optimizer, "fp32_partitioned_groups_flat", partitions)
+            optimizer = optimizer.optimizer
+        own = [p for group in optimizer.param_groups for p in group["params"]]
+        return cls(own if partitions is None else partitions, optimizer.state)
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A ladder after some step, beyond the state `base`: one rank's tensors, and the story so far.
+    """A ladder after some step beyond the state `base`: one rank's tensors, and the history.
 
-    The tensors are the optimiser's and, where the model is not what `base` is, the model's.
+    The tensors are the optimiser's and, where the model has been trained since `base`, the model's.
+    `losses` holds one value per step, `tokens` and `seconds` are totals since the ladder began.
     """
 
     base: str
@@ -55,43 +57,49 @@ class ResumePoint:
     tensors: dict[str, Any]
 
     @classmethod
-    def of(
+    def capture(
         cls,
-        optimizer: Optimizer,
+        optimizer: OptimizerShard,
         model: Any | None,
         base: str,
         losses: Sequence[float],
         tokens: int,
         seconds: float,
     ) -> ResumePoint:
-        """The point of an optimiser: its own copies of the weights, and Adam's moments; and of a
-        model that has moved on from `base`."""
+        """Copy the optimiser's weights and Adam moments, and the model's weights if it is given.
+
+        `model` is None where the model is equal to `base`.
+        """
         import torch
 
         tensors = {}
         for i, parameter in enumerate(optimizer.parameters):
             tensors[f"{i}.value"] = _copy(parameter)
             for name, value in optimizer.state[parameter].items():
-                whole = value if torch.is_tensor(value) else torch.tensor(float(value))
-                tensors[f"{i}.{name}"] = _copy(whole)
-        for i, part in enumerate(_trained(model) if model is not None else ()):
+                tensor = value if torch.is_tensor(value) else torch.tensor(float(value))
+                tensors[f"{i}.{name}"] = _copy(tensor)
+        for i, part in enumerate(_trained_tensors(model) if model is not None else ()):
             tensors[f"model.{i}"] = _copy(part)
         return cls(base, tuple(losses), tokens, seconds, tensors)
 
-    def restore(self, optimizer: Optimizer, model: Any) -> None:
-        """Set a fresh optimiser of the same model, workers and ZeRO stage to this point, and the
-        model, which holds the weights of `base`."""
+    def restore(self, optimizer: OptimizerShard, model: Any) -> None:
+        """Set an optimiser and a model to this point.
+
+        The optimiser is fresh, of the same model, number of workers and ZeRO stage; the model holds
+        the weights of `base`.
+        """
         for i, parameter in enumerate(optimizer.parameters):
             parameter.data.copy_(self.tensors[f"{i}.value"])
             state = optimizer.state[parameter]
             for key, value in self.tensors.items():
-                place, _, name = key.partition(".")
-                if place == str(i) and name != "value":
-                    # torch keeps Adam's step on the CPU
+                owner, _, name = key.partition(".")
+                if owner == str(i) and name != "value":
+                    # torch keeps Adam's step counter on the CPU
                     state[name] = value.clone() if name == "step" else value.to(parameter.device)
-        for i, part in enumerate(_trained(model)):
+        for i, part in enumerate(_trained_tensors(model)):
             value = self.tensors.get(f"model.{i}")
-            # What ZeRO-3 has not gathered yet it will gather from its parts.
+            # A parameter that ZeRO-3 has not gathered yet has another shape; it will be gathered
+            # from its partitions, which are restored.
             if value is not None and value.shape == part.shape:
                 part.copy_(value)
 
@@ -100,9 +108,11 @@ def _copy(tensor: Any) -> Any:
     return tensor.detach().cpu().clone().contiguous()
 
 
-def _trained(model: Any) -> list[Any]:
-    """The trained parameters as this rank holds them: with ZeRO-3 its part of each, and the whole
-    of a small one, which stays gathered."""
+def _trained_tensors(model: Any) -> list[Any]:
+    """Return the trained parameters as this rank holds them.
+
+    With ZeRO-3 these are its partition of each, and the whole of small ones, which stay gathered.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     return [
         each.data
@@ -112,37 +122,34 @@ def _trained(model: Any) -> list[Any]:
     ]
 
 
-def _file(rank: int, workers: int, zero_stage: int) -> str:
+def _file_name(rank: int, workers: int, zero_stage: int) -> str:
     return f"{rank}-of-{workers}-zero{zero_stage}.safetensors"
 
 
-def save_point(
+def save_resume_point(
     results: Results, ladder: str, point: ResumePoint, rank: int, workers: int, zero_stage: int
 ) -> None:
-    """Write this rank's file; `ResultsError` on a full disk."""
+    """Write this rank's file of a point. Raises `ResultsError` on a full disk."""
     from safetensors.torch import save
 
-    story = {
+    history = {
         "losses": json.dumps(point.losses),
         "tokens": str(point.tokens),
         "seconds": str(point.seconds),
     }
-    data = save(point.tensors, metadata=story)
+    data = save(point.tensors, metadata=history)
     folder = f"resume/{ladder}/{len(point.losses):08d}-{point.base}"
-    results.folder.put(f"{folder}/{_file(rank, workers, zero_stage)}", data)
+    results.folder.put(f"{folder}/{_file_name(rank, workers, zero_stage)}", data)
 
 
-def remove_older(results: Results, ladder: str, step: int) -> None:
-    """Remove the points before that step, of which every rank has written its file."""
-    for name in results.folder.names(f"resume/{ladder}"):
-        if _step(name) != step:
-            results.folder.delete_folder(f"resume/{ladder}/{name}")
-
-
-def load_point(
+def load_resume_point(
     results: Results, ladder: str, rank: int, workers: int, zero_stage: int
 ) -> ResumePoint | None:
-    """The newest point whose base is recorded with its checkpoint, complete for these workers."""
+    """Return this rank's part of the ladder's newest usable point, or None.
+
+    A point is usable if its base is recorded with its checkpoint, and the files of all ranks for
+    this number of workers and ZeRO stage are present.
+    """
     from safetensors import safe_open
 
     for name in sorted(results.folder.names(f"resume/{ladder}"), key=_step, reverse=True):
@@ -151,25 +158,34 @@ def load_point(
         if row is None or row["status"] != "done" or row["checkpoint"] is None:
             continue
         folder = f"resume/{ladder}/{name}"
-        files = [_file(each, workers, zero_stage) for each in range(workers)]
+        files = [_file_name(each, workers, zero_stage) for each in range(workers)]
         if not all(results.folder.exists(f"{folder}/{file}") for file in files):
             continue
         with (
-            results.folder.local_folder(folder) as place,
-            safe_open(place / files[rank], framework="pt") as file,
+            results.folder.local_folder(folder) as local,
+            safe_open(local / files[rank], framework="pt") as file,
         ):
-            story = file.metadata()
+            history = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        losses = tuple(json.loads(story["losses"]))
-        return ResumePoint(base, losses, int(story["tokens"]), float(story["seconds"]), tensors)
+        losses = tuple(json.loads(history["losses"]))
+        tokens, seconds = int(history["tokens"]), float(history["seconds"])
+        return ResumePoint(base, losses, tokens, seconds, tensors)
     return None
 
 
+def remove_older_points(results: Results, ladder: str, step: int) -> None:
+    """Remove the ladder's points of other steps, once every rank has written that of `step`."""
+    for name in results.folder.names(f"resume/{ladder}"):
+        if _step(name) != step:
+            results.folder.delete_folder(f"resume/{ladder}/{name}")
+
+
+def remove_points(results: Results, ladder: str) -> None:
+    """Remove all points of a ladder that has ended."""
+    results.folder.delete_folder(f"resume/{ladder}")
+
+
 def _step(name: str) -> int:
+    """Return the step of a point's folder name, -1 if it has none."""
     step = name.partition("-")[0]
     return int(step) if step.isdigit() else -1
-
-
-def remove_point(results: Results, ladder: str) -> None:
-    """Remove the points of a ladder that has ended."""
-    results.folder.delete_folder(f"resume/{ladder}")

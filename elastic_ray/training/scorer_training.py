@@ -1,8 +1,8 @@
-"""A task's own scorer, where there is no hub: a small RoBERTa trained once on labelled texts.
+"""Trains a task's own scorer, for tasks whose scorer is not on the hub: a small RoBERTa classifier.
 
-It learns from the task's `scorer` pool, which shares no text with anything else, for as long as it
-gets better on a tenth of it, and is judged on another tenth that it never saw. The folder, with its
-accuracy in `scorer.json`, appears at once when all is done; one that is there is used as it is.
+It is trained on the task's `scorer` pool, which shares no text with the other pools, until its
+accuracy on a validation tenth stops improving; its reported accuracy is on another held-out tenth.
+The scorer's folder appears complete, with `scorer.json` last, and is then used as it is.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ if TYPE_CHECKING:
 HIDDEN, LAYERS, HEADS = 64, 2, 2
 POSITIONS = 514
 """RoBERTa numbers positions from the padding id + 1, so 512 tokens at most."""
-LONGEST = 256
-"""Tokens it learns from; longer texts are cut."""
+MAX_TOKENS = 256
+"""Tokens of a text that it reads; longer texts are cut."""
 RECORD = "scorer.json"
-"""The file of a scorer's folder that says how good it is; the scorer is there when this is."""
+"""File of a scorer's folder that holds its accuracy. The scorer is complete when it exists."""
 BATCH, RATE, SEED = 32, 1e-3, 0
-WARM_UP = 50
-"""Steps of growing rate."""
-ROUND = 4_000
-"""Examples between two looks at how good it has become."""
-ROUNDS, PATIENCE = 20, 3
-"""Rounds at most, and rounds without getting better after which it stops."""
+WARMUP_STEPS = 50
+ROUND_EXAMPLES = 4_000
+"""Examples between two measurements of the validation accuracy."""
+MAX_ROUNDS = 20
+PATIENCE = 3
+"""Rounds without a better validation accuracy after which training stops."""
 
 
 def train_classifier(
     uri: str, task_name: str, data: Mapping[str, Any], scorer: str
 ) -> dict[str, Any]:
-    """The record of the scorer: `accuracy` on `held_out` texts, `examples`, `checksum`, versions.
+    """Train the scorer into the folder `scorers/<scorer>` of the results, unless it exists.
 
-    Trains it into `scorers/<scorer>` if it is not there yet.
+    Returns its record: `accuracy` on `held_out` texts, `examples`, `seconds`, `checksum` and
+    `versions`.
     """
     results = Results(uri, patient=True)
-    place = f"scorers/{scorer}"
-    there = results.folder.get(f"{place}/{RECORD}")
-    if there is not None:
-        return dict(json.loads(there))
+    name = f"scorers/{scorer}"
+    existing = results.folder.get(f"{name}/{RECORD}")
+    if existing is not None:
+        return dict(json.loads(existing))
 
     import torch
     from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -64,9 +65,10 @@ def train_classifier(
     pool = [replace(e, prompt="", response=task.judged(e.prompt, e.response)) for e in labelled]
     shuffled = [pool[i] for i in selection(len(pool), len(pool), SEED)]
     tenth = len(pool) // 10
-    held, watched, known = shuffled[:tenth], shuffled[tenth : 2 * tenth], shuffled[2 * tenth :]
+    held_out, validation = shuffled[:tenth], shuffled[tenth : 2 * tenth]
+    training = shuffled[2 * tenth :]
     torch.manual_seed(SEED)
-    config = RobertaConfig(
+    config = RobertaConfig(  # type: ignore[call-arg]  # num_labels goes to the base class
         vocab_size=len(tokenizer),
         hidden_size=HIDDEN,
         num_hidden_layers=LAYERS,
@@ -81,12 +83,12 @@ def train_classifier(
         id2label={0: "negative", 1: "positive"},
         label2id={"negative": 0, "positive": 1},
     )
-    model = RobertaForSequenceClassification(config)
-    _learn(model, tokenizer, known, watched)
+    model = RobertaForSequenceClassification(config)  # type: ignore[no-untyped-call]  # no annotations
+    _fit(model, tokenizer, training, validation)
     record = {
-        "accuracy": _accuracy(model, tokenizer, held),
-        "held_out": len(held),
-        "examples": len(known),
+        "accuracy": _accuracy(model, tokenizer, held_out),
+        "held_out": len(held_out),
+        "examples": len(training),
         "seconds": time.monotonic() - began,
         "versions": versions(),
     }
@@ -96,49 +98,49 @@ def train_classifier(
         tokenizer.save_pretrained(scratch)
         record["checksum"] = checkpoint_checksum(scratch)
         (scratch / RECORD).write_text(json.dumps(record), encoding="utf-8")
-        results.folder.put_folder(scratch, place, last=RECORD)
+        results.folder.put_folder(scratch, name, last=RECORD)
     except Exception:
         results.folder.discard(scratch)
         raise
     return record
 
 
-def _learn(
+def _fit(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    known: Sequence[Example],
-    watched: Sequence[Example],
+    training: Sequence[Example],
+    validation: Sequence[Example],
 ) -> None:
-    """Train on `known`; the weights are those that were best on `watched`."""
+    """Train the model and leave it with the weights that were best on the validation examples."""
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    batches = _batches(known)
-    best, since, kept = -1.0, 0, {}
+    batches = _batches(training)
+    best_accuracy, rounds_since_best, best_weights = -1.0, 0, {}
     step = 0
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         model.train()
-        for _ in range(ROUND // BATCH):
+        for _ in range(ROUND_EXAMPLES // BATCH):
             step += 1
             for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1.0, step / WARM_UP)
+                group["lr"] = RATE * min(1.0, step / WARMUP_STEPS)
             inputs, labels = _inputs(tokenizer, next(batches))
             model(**inputs, labels=labels).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        reached = _accuracy(model, tokenizer, watched)
-        since += 1
-        if reached > best:
-            best, since = reached, 0
-            kept = {name: value.clone() for name, value in model.state_dict().items()}
-        if since >= PATIENCE:
+        accuracy = _accuracy(model, tokenizer, validation)
+        rounds_since_best += 1
+        if accuracy > best_accuracy:
+            best_accuracy, rounds_since_best = accuracy, 0
+            best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+        if rounds_since_best >= PATIENCE:
             break
-    model.load_state_dict(kept)
+    model.load_state_dict(best_weights)
 
 
 def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """Batches without end, epoch after epoch; what is left over of an epoch is left out."""
+    """Yield batches without end, epoch after epoch, without the incomplete batch of an epoch."""
     for epoch in itertools.count():
         order = selection(len(examples), len(examples), SEED + 1, epoch)
         size = min(BATCH, len(order))
@@ -149,25 +151,27 @@ def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
 def _accuracy(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
 ) -> float:
+    """Return the share of examples that the model classifies correctly."""
     import torch
 
     model.eval()
-    right = 0
+    correct = 0
     with torch.inference_mode():
         for start in range(0, len(examples), 256):
             inputs, labels = _inputs(tokenizer, examples[start : start + 256])
-            right += int((model(**inputs).logits.argmax(-1) == labels).sum())
-    return right / len(examples)
+            correct += int((model(**inputs).logits.argmax(-1) == labels).sum())
+    return correct / len(examples)
 
 
 def _inputs(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
 ) -> tuple[dict[str, Any], torch.Tensor]:
+    """Return the model's padded inputs and the labels of some examples."""
     import torch
 
     texts = [e.response for e in examples]
     inputs = tokenizer(
-        texts, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+        texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
     )
     inputs.pop("token_type_ids", None)
     return dict(inputs), torch.tensor([e.label for e in examples])

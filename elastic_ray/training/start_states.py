@@ -1,4 +1,4 @@
-"""Start states: random inits made and saved, hub and folder checkpoints found and recorded."""
+"""Makes start states: initialises random models, and records checkpoints of the hub or a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.files import checkpoint_bytes, checkpoint_checksum
+from ..checkpoints.files import checkpoint_bytes, checkpoint_checksum, weight_files
 from ..checkpoints.hub import download_model
 from ..checkpoints.reference import CheckpointReference
 from ..plan import Start
@@ -16,7 +16,7 @@ from ..results.store import Results
 from ..spec import Init
 from ..tasks.registry import load_task
 from ..tasks.task import Task
-from . import checkpoint_io as snapshot
+from . import checkpoint_io
 from .job import TrainingError
 from .provenance import hardware, versions
 
@@ -34,9 +34,10 @@ def prepare_start(
     lineage: Mapping[str, Any],
     git_revision: str | None,
 ) -> None:
-    """Make the start state and record it; nothing to do where it is recorded with its checkpoint.
+    """Make a start state and record it, unless it is recorded with its checkpoint.
 
-    `CheckpointError` where the hub or the folder has it not.
+    `uri` is the results', `data` the task's settings in the sweep file. Raises `CheckpointError`
+    where the hub or the folder does not provide the model.
     """
     results = Results(uri, patient=True)
     row = results.state(state)
@@ -44,13 +45,13 @@ def prepare_start(
         return
     began = dt.datetime.now(dt.UTC)
     if start.init is not None:
-        saved, parameters = _init(results, state, start.init, load_task(task, data))
+        saved, parameters = _initialise(results, state, start.init, load_task(task, data))
     elif start.kind == "hub":
         assert start.repo is not None and start.revision is not None
-        saved, parameters = _hub(start.repo, start.revision, start.trust_remote_code)
+        saved, parameters = _from_hub(start.repo, start.revision, start.trust_remote_code)
     else:
         assert start.path is not None
-        saved, parameters = _folder(start.path, start.trust_remote_code)
+        saved, parameters = _from_folder(start.path, start.trust_remote_code)
     if row is not None and row["status"] == "done":
         results.restore_checkpoint(state, saved.checkpoint, saved.checksum)
         return
@@ -68,39 +69,43 @@ def prepare_start(
     results.write("states", [done_row(planned, saved, training, provenance)])
 
 
-def _init(results: Results, state: str, init: Init, task: Task) -> tuple[SavedCheckpoint, int]:
+def _initialise(
+    results: Results, state: str, init: Init, task: Task
+) -> tuple[SavedCheckpoint, int]:
+    """Save a randomly initialised model; return its checkpoint and number of parameters."""
     import torch
     from transformers import AutoModelForCausalLM
 
     tokenizer = task.tokenizer(init.vocabulary)
+    config = model_config(init, tokenizer)
     torch.manual_seed(init.seed)
-    model = AutoModelForCausalLM.from_config(config_of(init, tokenizer))
-    weights = snapshot.gather(model, trained_only=False)
-    snapshot.check_weights(weights, snapshot.shapes_of(model))
-    saved = snapshot.save(results, state, model, tokenizer, weights)
+    model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # no annotations
+    weights = checkpoint_io.gather_weights(model, trained_only=False)
+    checkpoint_io.check_weights(weights, checkpoint_io.parameter_shapes(model))
+    saved = checkpoint_io.save_checkpoint(results, state, model, tokenizer, weights)
     _check_tokenizer(results, saved.checkpoint, tokenizer, task)
     return saved, sum(p.numel() for p in model.parameters())
 
 
 def _check_tokenizer(
-    results: Results, checkpoint: str, made: PreTrainedTokenizerBase, task: Task
+    results: Results, checkpoint: str, original: PreTrainedTokenizerBase, task: Task
 ) -> None:
-    """The folder must give back the tokenizer that was made.
+    """Raise `TrainingError` unless the saved tokenizer splits texts as the original does.
 
     transformers picks the class by architecture, and some classes split texts in their own way.
     """
-    with snapshot.local_copy(results, checkpoint) as (place, _):
-        loaded = snapshot.load_tokenizer(place, None, trust=False)
+    with checkpoint_io.local_copy(results, checkpoint) as (source, _):
+        loaded = checkpoint_io.load_tokenizer(source, None, trust=False)
     for example in task.pool("positive")[:20]:
-        if loaded(example.response).input_ids != made(example.response).input_ids:
+        if loaded(example.response).input_ids != original(example.response).input_ids:
             raise TrainingError(
-                f"the tokenizer of {checkpoint} does not read back as it was saved "
+                f"the tokenizer of {checkpoint} splits texts differently once it is loaded again "
                 f"({type(loaded).__name__}): choose another architecture"
             )
 
 
-def config_of(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    """transformers' configuration of an `init`."""
+def model_config(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """Return the transformers configuration of a model with random weights."""
     from transformers import AutoConfig
 
     tokens = {
@@ -136,13 +141,13 @@ def config_of(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfi
     )
 
 
-def _hub(repo: str, revision: str, trust: bool) -> tuple[SavedCheckpoint, int]:
+def _from_hub(repo: str, revision: str, trust: bool) -> tuple[SavedCheckpoint, int]:
     folder = download_model(repo, revision, trust_remote_code=trust)
     return _existing(folder, str(CheckpointReference(hub=repo, revision=revision)))
 
 
-def _folder(path: str, trust: bool) -> tuple[SavedCheckpoint, int]:
-    snapshot.load_tokenizer(path, None, trust)
+def _from_folder(path: str, trust: bool) -> tuple[SavedCheckpoint, int]:
+    checkpoint_io.load_tokenizer(path, None, trust)  # fails now rather than in a trial
     return _existing(path, path)
 
 
@@ -151,7 +156,7 @@ def _existing(folder: str, checkpoint: str) -> tuple[SavedCheckpoint, int]:
     from safetensors import safe_open
 
     total = 0
-    for path in snapshot.weight_files(folder):
+    for path in weight_files(folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  (it is no mapping)
                 total += math.prod(file.get_slice(name).get_shape())

@@ -1,4 +1,4 @@
-"""One ladder's model while it trains: DeepSpeed's engine, an optimiser step at a time."""
+"""Trains the model of one ladder, one optimiser step at a time, with a DeepSpeed engine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from ..plan import Ladder, Rung
 from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Training, done_row
 from ..results.store import Results
 from ..tasks.task import Example
-from . import checkpoint_io as snapshot
-from . import lora as adapters
-from .batches import counted, deal, micro_batches, tokenize
+from . import checkpoint_io, lora
+from .batches import count_targets, micro_batch_shape, shard, tokenize
 from .job import TrainingError, TrainJob
-from .lesson_examples import taught
+from .lesson_examples import lesson_examples
 from .provenance import hardware, versions
-from .resume_point import Optimizer, ResumePoint, load_point, save_point
+from .resume_point import OptimizerShard, ResumePoint, load_resume_point, save_resume_point
 
 
 class Trainer:
-    """The model and its engine while a ladder trains."""
+    """One rank's model, optimiser and history while a ladder trains.
+
+    Continues from the ladder's resume point where there is one. The constructor raises
+    `TrainingError` where the parent failed or its answers are incomplete, `CheckpointError` where
+    the parent's checkpoint is not available, and `ResultsError` where the answers are not recorded.
+    """
 
     def __init__(
         self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int
@@ -34,68 +38,69 @@ class Trainer:
         self._rank, self._workers = rank, workers
         self._recipe = ladder.stage.recipe
         self._device = get_device()
-        self._torch_dtype = {"fp32": "float32", "bf16": "bfloat16"}[self._recipe.precision]
-        self.examples: list[Example] | None = None
-        self._content: str | None = None
+        self.answers: list[Example] | None = None
+        """The lesson's examples; None where the stage's examples come from a pool of the task."""
+        self._answers_hash: str | None = None
         if ladder.stage.answers is not None:
-            self.examples, self._content = taught(results, ladder.stage.answers)
-            if len(self.examples) != ladder.examples:
+            self.answers, self._answers_hash = lesson_examples(results, ladder.stage.answers)
+            if len(self.answers) != ladder.examples:
                 raise TrainingError(
-                    f"{ladder.examples} answers are to be learnt; on record are "
-                    f"{len(self.examples)}"
+                    f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        point = load_point(results, ladder.id, rank, workers, job.runtime.zero_stage)
+        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage)
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
-        model, self._base = adapters.load_parent(
+        model, self._base = lora.load_parent(
             results,
             point.base if point else ladder.parent_id,
             self._recipe.lora,
-            self._torch_dtype,
+            {"fp32": "float32", "bf16": "bfloat16"}[self._recipe.precision],
             ladder.stage.seed,
             trust,
         )
-        with adapters.place_of(results, self._base) as (place, revision):
-            self._tokenizer = snapshot.load_tokenizer(place, revision, trust)
-        self.vocabulary = int(model.config.vocab_size)
-        self.parameters = sum(p.numel() for p in model.parameters())
-        self._before = int((parent or {}).get("pretrain_tokens") or 0)
+        with lora.checkpoint_of(results, self._base) as (source, revision):
+            self._tokenizer = checkpoint_io.load_tokenizer(source, revision, trust)
+        self.vocabulary_size = int(model.config.vocab_size)
+        self._parameters = sum(p.numel() for p in model.parameters())
+        self._parent_pretrain_tokens = int((parent or {}).get("pretrain_tokens") or 0)
         torch.manual_seed(ladder.stage.seed)
         model.train()
         self._model = model
         self.shapes = {
             name: shape
-            for name, shape in snapshot.shapes_of(model).items()
+            for name, shape in checkpoint_io.parameter_shapes(model).items()
             if self._recipe.lora is None or "lora_" in name
         }
-        self._engine = self._initialize(model)
+        """Shapes of the tensors that a checkpoint of this ladder holds."""
+        self._engine = self._start_engine(model)
         self._losses: list[float] = []
         self._tokens = 0
-        self._earlier = 0.0
+        self._seconds_before = 0.0
+        """Seconds that earlier processes spent on this ladder."""
         self._began = time.monotonic()
-        self._started = dt.datetime.now(dt.UTC)
+        self._started_at = dt.datetime.now(dt.UTC)
         if point is not None:
-            point.restore(Optimizer.of(self._engine.optimizer), self._engine.module)
+            point.restore(OptimizerShard.unwrap(self._engine.optimizer), self._engine.module)
             self._losses = list(point.losses)
-            self._tokens, self._earlier = point.tokens, point.seconds
+            self._tokens, self._seconds_before = point.tokens, point.seconds
 
     @property
     def step(self) -> int:
-        """Optimiser steps taken."""
+        """The number of optimiser steps taken."""
         return len(self._losses)
 
-    def _initialize(self, model: Any) -> Any:
-        # Only here, inside a worker: on a driver without GPU its import was seen to crash (ray
-        # issue 50406).
+    def _start_engine(self, model: Any) -> Any:
+        # Imported inside the worker only: on a driver without GPU the import was seen to crash
+        # (ray issue 50406).
         import deepspeed
         import deepspeed.ops
 
-        # The shared-memory all-reduce would be compiled for a minute at first use; gloo does it.
+        # The shared-memory all-reduce compiles for a minute at its first use; gloo replaces it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         runtime, recipe = self._job.runtime, self._recipe
-        count, rows = micro_batches(recipe.global_batch, self._workers, runtime.micro_batch)
+        count, rows = micro_batch_shape(recipe.global_batch, self._workers, runtime.micro_batch)
         optimizer = {
             "lr": recipe.learning_rate,
             "betas": list(recipe.betas),
@@ -118,19 +123,22 @@ class Trainer:
         engine, *_ = deepspeed.initialize(model=model, model_parameters=trainable, config=config)
         return engine
 
-    def learn(self, examples: list[Any], rate: float) -> float:
-        """One optimiser step on a global batch; its loss per target token, on all ranks."""
+    def train_step(self, examples: list[Any], rate: float) -> float:
+        """Take one optimiser step on a global batch at learning rate `rate`.
+
+        Returns the loss per target token over the whole batch, the same on all ranks.
+        """
         import torch
         import torch.distributed as dist
         import torch.nn.functional as F
 
         recipe, runtime = self._recipe, self._job.runtime
         batch = tokenize(examples, self._tokenizer, recipe.max_length)
-        targets = counted(batch)
+        targets = count_targets(batch)
         if targets == 0:
-            raise TrainingError("a whole batch of examples has no target tokens")
+            raise TrainingError("a global batch has no target tokens")
         pad = self._tokenizer.pad_token_id
-        dealt = deal(
+        micro_batches = shard(
             batch,
             self._rank,
             self._workers,
@@ -138,20 +146,20 @@ class Trainer:
             runtime.micro_batch,
             0 if pad is None else pad,
         )
-        # Dropout, where there is any, is the same whether the run was interrupted or not.
+        # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
         total = 0.0
         # DeepSpeed averages over micro batches and ranks; the loss of the batch is a sum.
-        scale = len(dealt) * self._workers / targets
-        for micro in dealt:
-            ids = torch.from_numpy(micro.ids).to(self._device)
-            mask = torch.from_numpy(micro.mask).to(self._device)
-            wanted = torch.from_numpy(micro.targets).to(self._device)
+        scale = len(micro_batches) * self._workers / targets
+        for micro_batch in micro_batches:
+            ids = torch.from_numpy(micro_batch.ids).to(self._device)
+            mask = torch.from_numpy(micro_batch.mask).to(self._device)
+            expected = torch.from_numpy(micro_batch.targets).to(self._device)
             logits = self._engine(input_ids=ids, attention_mask=mask, use_cache=False).logits
             loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), wanted[:, 1:].flatten(), reduction="sum"
+                logits[:, :-1].flatten(0, 1).float(), expected[:, 1:].flatten(), reduction="sum"
             )
             self._engine.backward(loss * scale)
             self._engine.step()
@@ -164,62 +172,71 @@ class Trainer:
         self._tokens += sum(len(tokens.ids) for tokens in batch)
         return self._losses[-1]
 
-    def weights(self) -> dict[str, Any]:
-        """The trained parameters, whole, on rank 0; every rank must call it."""
-        return snapshot.gather(self._engine.module, trained_only=self._recipe.lora is not None)
+    def gather_weights(self) -> dict[str, Any]:
+        """Return the whole trained parameters on rank 0. Every rank must call it."""
+        trained_only = self._recipe.lora is not None
+        return checkpoint_io.gather_weights(self._engine.module, trained_only)
 
-    def save(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
-        lora = self._recipe.lora
-        notes = adapters.notes(self._base, lora) if lora else None
-        saved = adapters.adapter_weights(self._model, weights) if lora else weights
-        return snapshot.save(self._results, state, self._model, self._tokenizer, saved, notes)
+    def save_checkpoint(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
+        """Save gathered weights as a state's checkpoint. Raises `OSError` on a full disk."""
+        metadata = None
+        if self._recipe.lora is not None:
+            metadata = lora.adapter_metadata(self._base, self._recipe.lora)
+            weights = lora.adapter_weights(weights)
+        return checkpoint_io.save_checkpoint(
+            self._results, state, self._model, self._tokenizer, weights, metadata
+        )
 
-    def save_point(self, base: str, moved: bool) -> None:
-        """What a later process needs to go on from here bit for bit, beside the recorded state
-        `base`; `moved`: the model has been trained since."""
-        model = self._engine.module if moved else None
-        optimizer = Optimizer.of(self._engine.optimizer)
-        point = ResumePoint.of(optimizer, model, base, self._losses, self._tokens, self._seconds())
-        save_point(
-            self._results,
-            self._ladder.id,
-            point,
-            self._rank,
-            self._workers,
-            self._job.runtime.zero_stage,
+    def save_resume_point(self, base: str, moved: bool) -> None:
+        """Save this rank's part of a point from which another process continues bit for bit.
+
+        `base` is the last recorded state of the ladder; `moved` says whether the model has been
+        trained since.
+        """
+        zero_stage = self._job.runtime.zero_stage
+        point = ResumePoint.capture(
+            OptimizerShard.unwrap(self._engine.optimizer),
+            self._engine.module if moved else None,
+            base,
+            self._losses,
+            self._tokens,
+            self._seconds(),
+        )
+        save_resume_point(
+            self._results, self._ladder.id, point, self._rank, self._workers, zero_stage
         )
 
     def _seconds(self) -> float:
-        return self._earlier + time.monotonic() - self._began
+        return self._seconds_before + time.monotonic() - self._began
 
-    def row(self, rung: Rung, saved: SavedCheckpoint) -> dict[str, Any]:
+    def state_row(self, rung: Rung, saved: SavedCheckpoint) -> dict[str, Any]:
         """Return the rung's row of the `states` table."""
         own = self._tokens if self._ladder.stage.kind == "pretrain" else 0
         training = Training(
-            parameters=self.parameters,
+            parameters=self._parameters,
             tokens=self._tokens,
-            pretrain_tokens=self._before + own,
+            pretrain_tokens=self._parent_pretrain_tokens + own,
             seconds=self._seconds(),
-            started_at=self._started,
+            started_at=self._started_at,
             finished_at=dt.datetime.now(dt.UTC),
             losses=list(self._losses),
             workers=self._workers,
             zero_stage=self._job.runtime.zero_stage,
         )
         provenance = Provenance(self._job.git_revision, versions(), hardware(), self._job.trial)
-        return done_row(self._planned(rung), saved, training, provenance)
+        return done_row(self._planned_state(rung), saved, training, provenance)
 
-    def _planned(self, rung: Rung) -> PlannedState:
-        """Return the planned columns; the lineage also holds the hash of the learnt answers."""
+    def _planned_state(self, rung: Rung) -> PlannedState:
+        """Return the planned columns; a lesson's lineage also holds the hash of its answers."""
         planned = self._job.planned_state(self._ladder, rung)
-        if planned.lineage is None or self._content is None:
+        if planned.lineage is None or self._answers_hash is None:
             return planned
         *earlier, last = planned.lineage["stages"]
-        stages = [*earlier, {**last, "content": self._content}]
+        stages = [*earlier, {**last, "content": self._answers_hash}]
         return dataclasses.replace(planned, lineage={**planned.lineage, "stages": stages})
 
     def close(self) -> None:
-        """Give the memory back before the next ladder."""
+        """Release the model's memory before the next ladder."""
         self._engine.destroy()
         del self._engine, self._model
         gc.collect()

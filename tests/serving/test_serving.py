@@ -48,7 +48,7 @@ from elastic_ray.serving.types import (
 )
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
-from elastic_ray.training.start_states import config_of
+from elastic_ray.training.start_states import model_config
 
 pytestmark = pytest.mark.skipif(
     vllm_unavailable_reason() is not None,
@@ -90,7 +90,7 @@ class Served:
 def checkpoints(root: Path) -> dict[str, Weights]:
     """Three states of one architecture, an adapter over the first, and three that are damaged."""
     tokenizer = load_task("reviews").tokenizer(None)
-    shape = config_of(Init(hidden_size=64, layers=2), tokenizer)
+    shape = model_config(Init(hidden_size=64, layers=2), tokenizer)
     shape.initializer_range = 0.3  # wide, so that greedy answers differ between states
     found = {}
     for seed, name in enumerate(STATES):

@@ -25,7 +25,7 @@ from elastic_ray.tasks.tokenizers import byte_pairs
 from elastic_ray.theory import CodingError
 from elastic_ray.theory.__main__ import main
 from elastic_ray.theory.compressor import compress, decompress, pieces
-from elastic_ray.training.start_states import config_of
+from elastic_ray.training.start_states import model_config
 
 REVIEWS = [e.response for e in load_task("reviews").texts("pretrain", 40)]
 STATES = ("words", "bytes")
@@ -38,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     found = Results(tmp_path_factory.mktemp("compress") / "results")
     tokenizers = (load_task("reviews").tokenizer(None), byte_pairs(REVIEWS, 320))
     for name, tokenizer in zip(STATES, tokenizers, strict=True):
-        shape = config_of(Init(hidden_size=32, layers=1, positions=POSITIONS), tokenizer)
+        shape = model_config(Init(hidden_size=32, layers=1, positions=POSITIONS), tokenizer)
         shape.initializer_range = 0.3
         torch.manual_seed(0)
         place = found.location(found.checkpoint_name(name))

@@ -1,4 +1,4 @@
-"""What is learnt in which order: global batches, their division among workers, and the rate."""
+"""Batches: the order of examples, their division among workers, and the learning rate."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from hypothesis import strategies as st
 from elastic_ray.spec import Recipe
 from elastic_ray.training.batches import (
     IGNORED,
-    Tokens,
-    counted,
-    deal,
+    TokenizedExample,
+    count_targets,
+    global_batches,
     learning_rate,
-    micro_batches,
-    order,
-    steps,
+    micro_batch_shape,
+    shard,
+    step_count,
 )
 
 BATCH = st.lists(st.integers(2, 30), min_size=1, max_size=17).map(
     lambda lengths: [
-        Tokens(list(range(100 * i, 100 * i + n)), list(range(100 * i, 100 * i + n)))
+        TokenizedExample(list(range(100 * i, 100 * i + n)), list(range(100 * i, 100 * i + n)))
         for i, n in enumerate(lengths, start=1)
     ]
 )
 
 
 @given(BATCH, st.integers(1, 5), st.integers(1, 9))
-def test_every_example_of_a_batch_is_learnt_once_by_one_worker(batch, workers, micro) -> None:
-    dealt = [deal(batch, rank, workers, 17, micro, pad=0) for rank in range(workers)]
-    count, rows = micro_batches(17, workers, micro)
+def test_every_example_of_a_batch_is_trained_once_by_one_worker(batch, workers, micro) -> None:
+    shards = [shard(batch, rank, workers, 17, micro, pad=0) for rank in range(workers)]
+    count, rows = micro_batch_shape(17, workers, micro)
     seen: list[tuple[int, ...]] = []
-    for mine in dealt:
-        assert len(mine) == count, "ranks step together"
-        for part in mine:
+    for own in shards:
+        assert len(own) == count, "ranks step together"
+        for part in own:
             assert part.ids.shape == part.mask.shape == part.targets.shape
             assert len(part.ids) <= min(rows, micro)
-            assert (part.targets[part.mask == 0] == IGNORED).all(), "padding counts nothing"
+            assert (part.targets[part.mask == 0] == IGNORED).all(), "padding does not count"
             for ids, mask, targets in zip(part.ids, part.mask, part.targets, strict=True):
                 if (targets != IGNORED).any():
                     seen.append(tuple(ids[mask == 1].tolist()))
@@ -47,9 +47,11 @@ def test_every_example_of_a_batch_is_learnt_once_by_one_worker(batch, workers, m
 
 
 @given(BATCH, st.integers(1, 5), st.integers(1, 9))
-def test_the_targets_that_are_counted_are_those_that_are_dealt(batch, workers, micro) -> None:
-    dealt = [part for rank in range(workers) for part in deal(batch, rank, workers, 17, micro, 0)]
-    assert sum(int((part.targets[:, 1:] != IGNORED).sum()) for part in dealt) == counted(batch)
+def test_the_shards_hold_as_many_targets_as_are_counted(batch, workers, micro) -> None:
+    shards = [part for rank in range(workers) for part in shard(batch, rank, workers, 17, micro, 0)]
+    assert sum(int((part.targets[:, 1:] != IGNORED).sum()) for part in shards) == count_targets(
+        batch
+    )
 
 
 @given(
@@ -61,13 +63,13 @@ def test_sizes_are_nested_and_epochs_visit_the_same_examples(
     recipe = Recipe(epochs=epochs, global_batch=batch)
     large = small + more
     few, many = (
-        [b.tolist() for b in order(200, n, recipe.model_copy(update={"epochs": 1}), seed)]
+        [b.tolist() for b in global_batches(200, n, recipe.model_copy(update={"epochs": 1}), seed)]
         for n in (small, large)
     )
     whole = small // batch
     assert few[:whole] == many[:whole], "the first global batches are the same"
-    every = [b.tolist() for b in order(200, small, recipe, seed)]
-    assert len(every) == steps(small, recipe)
+    every = [b.tolist() for b in global_batches(200, small, recipe, seed)]
+    assert len(every) == step_count(small, recipe)
     one = sorted(i for b in few for i in b)
     per_epoch = math.ceil(small / batch)
     for epoch in range(epochs):
@@ -75,7 +77,7 @@ def test_sizes_are_nested_and_epochs_visit_the_same_examples(
         assert sorted(i for b in visited for i in b) == one
 
 
-def test_the_rate_warms_up_then_stays_or_falls_as_a_half_cosine() -> None:
+def test_the_learning_rate_warms_up_then_is_constant_or_a_half_cosine() -> None:
     constant = Recipe(learning_rate=1.0, warmup_steps=4)
     assert [learning_rate(s, 10, constant) for s in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     cosine = Recipe(learning_rate=1.0, warmup_steps=4, schedule="cosine")
@@ -86,7 +88,7 @@ def test_the_rate_warms_up_then_stays_or_falls_as_a_half_cosine() -> None:
 
 
 @given(st.integers(1, 100), st.integers(1, 100))
-def test_the_constant_rate_of_a_step_does_not_depend_on_the_length_of_the_run(total, more) -> None:
+def test_a_constant_learning_rate_does_not_depend_on_the_number_of_steps(total, more) -> None:
     recipe = Recipe(warmup_steps=7)
     for step in range(total):
         assert learning_rate(step, total, recipe) == learning_rate(step, total + more, recipe)

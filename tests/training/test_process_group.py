@@ -1,4 +1,4 @@
-"""A worker group that cannot be set up."""
+"""A worker group whose process group cannot be set up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ray.util import placement_group_table
 from elastic_ray.training.process_group import ProcessGroupConfig
 
 
-def test_a_group_that_cannot_be_set_up_gives_its_room_back(tmp_path: Path) -> None:
+def test_a_group_whose_setup_fails_releases_its_placement_group(tmp_path: Path) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(Exception, match="nowhere"):

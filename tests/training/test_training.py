@@ -1,7 +1,7 @@
 """Training on the real stack: Ray Train and DeepSpeed, on a model that trains in seconds.
 
-Two worker groups, of one worker and of two, walk every ladder that the tests ask about: each costs
-a start-up, so each starts once. The reference is a plain torch loop.
+Two worker groups, of one worker and of two, train the ladders of all tests, because each group
+takes long to start. The reference is a plain torch loop.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from elastic_ray.results.store import Results
 from elastic_ray.spec import Runtime, Spec
 from elastic_ray.spec.shorthand import expand
 from elastic_ray.tasks.registry import load_task
-from elastic_ray.training.batches import learning_rate, order, steps, tokenize
+from elastic_ray.training.batches import global_batches, learning_rate, step_count, tokenize
 from elastic_ray.training.job import TrainJob
 from elastic_ray.training.process_group import ProcessGroupConfig
 from elastic_ray.training.start_states import prepare_start
 
-ASKED = {
+SWEEP = {
     "sweep": "trained",
     "task": "reviews",
     "models": [{"name": "m", "init": {"hidden_size": 64, "layers": 2}, "pretrain": [16]}],
@@ -44,27 +44,27 @@ LORA = {**FULL, "lora": {"rank": 4, "dropout": 0.1}}
 COSINE = {**FULL, "schedule": "cosine", "weight_decay": 0.1, "betas": [0.9, 0.99]}
 
 
-def planned(training: dict[str, Any]) -> Plan:
-    spec = Spec.model_validate(expand({**ASKED, "training": training}))
+def plan_with(training: dict[str, Any]) -> Plan:
+    spec = Spec.model_validate(expand({**SWEEP, "training": training}))
     return plan_sweep(spec, {"reviews": load_task("reviews")}, {})
 
 
 def ladders_of(plan: Plan, kind: str) -> tuple[Ladder, ...]:
-    """The stage's ladders, made to start from the random init: one stage is enough here."""
+    """The ladders of a kind of stage, made to start from the random init: one stage is enough."""
     start = next(iter(plan.starts))
     return tuple(
         replace(ladder, parent_id=start) for ladder in plan.ladders if ladder.stage.kind == kind
     )
 
 
-def alone(ladder: Ladder) -> tuple[Ladder, ...]:
-    """A ladder as it would be if nothing were fused: one run for each of its states."""
+def unfused(ladder: Ladder) -> tuple[Ladder, ...]:
+    """The ladder without fusing: one run for each of its states."""
     return tuple(replace(ladder, rungs=(rung,)) for rung in ladder.rungs)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the worker groups left: a results folder for each case."""
+    """What the worker groups recorded: a results folder for each case."""
 
     root: Path
 
@@ -77,19 +77,18 @@ class Trained:
         return [row["losses"] for row in sorted(trained, key=lambda row: row["examples"])]
 
     def weights(self, case: str, state: str) -> dict[str, torch.Tensor]:
-        place = self.results(case).location(f"checkpoints/{state}")
-        names = [p for p in Path(place).glob("*.safetensors")]
-        assert len(names) == 1
-        return load_file(names[0])
+        folder = self.results(case).location(f"checkpoints/{state}")
+        [path] = Path(folder).glob("*.safetensors")
+        return load_file(path)
 
 
 def job_of(
     root: Path, case: str, training: dict[str, Any], ladders: tuple[Ladder, ...], runtime: Runtime
 ) -> TrainJob:
-    plan = planned(training)
-    start, how = next(iter(plan.starts.items()))
+    plan = plan_with(training)
+    state, start = next(iter(plan.starts.items()))
     uri = str(root / case)
-    prepare_start(uri, start, how, "reviews", {}, "trained", plan.lineage(start), None)
+    prepare_start(uri, state, start, "reviews", {}, "trained", plan.lineage(state), None)
     lineage = {rung.state_id: plan.lineage(rung.state_id) for lad in ladders for rung in lad.rungs}
     return TrainJob("trained", case, uri, "reviews", {}, ladders, runtime, lineage)
 
@@ -100,7 +99,7 @@ CASES_OF_TWO = ("two0", "two1", "two2", "two3", "two-uneven")
 
 def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
     """The jobs of one worker, and of two."""
-    ladder = ladders_of(planned(FULL), "positive")
+    ladder = ladders_of(plan_with(FULL), "positive")
     assert [rung.examples for rung in ladder[0].rungs] == [16, 32, 64]
 
     def full(case: str, ladders: tuple[Ladder, ...] = ladder, **runtime: Any) -> TrainJob:
@@ -109,25 +108,25 @@ def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
     bf16 = {**FULL, "precision": "bf16"}
     one = [
         full("fused"),
-        full("alone", alone(ladder[0])),
+        full("alone", unfused(ladder[0])),
         full("small", micro_batch=3),
-        full("left-fused"),
+        full("preempted-fused"),
         *(full(f"zero{stage}", zero_stage=stage) for stage in (1, 2, 3)),
-        *(full(f"left-zero{stage}", zero_stage=stage) for stage in (1, 3)),
+        *(full(f"preempted-zero{stage}", zero_stage=stage) for stage in (1, 3)),
         *(
-            job_of(root, case, recipe, ladders_of(planned(recipe), "positive"), Runtime())
+            job_of(root, case, recipe, ladders_of(plan_with(recipe), "positive"), Runtime())
             for case, recipe in (
                 ("bf16", bf16),
                 ("lora", LORA),
                 ("cosine", COSINE),
-                ("left-bf16", bf16),
-                ("left-lora", LORA),
+                ("preempted-bf16", bf16),
+                ("preempted-lora", LORA),
             )
         ),
     ]
     two = [full(f"two{s}", workers=2, zero_stage=s) for s in (0, 1, 2, 3)]
     two.append(full("two-uneven", workers=2, micro_batch=3))
-    two += [full(f"left-two{s}", workers=2, zero_stage=s) for s in (2, 3)]
+    two += [full(f"preempted-two{s}", workers=2, zero_stage=s) for s in (2, 3)]
     return one, two
 
 
@@ -136,64 +135,70 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    def walk_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
+    def train_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
         import ray.train
 
         from elastic_ray.training import ladder as module
-        from elastic_ray.training.ladder import LadderTrainer, walk
+        from elastic_ray.training.ladder import LadderTrainer, train_ladders
 
-        def leave(job: TrainJob) -> None:
-            """Walk a ladder with notice of the node's end after every third step."""
-            context, module.REPORT_EVERY = ray.train.get_context(), -1.0
-            leaving = True
-            while leaving:
-                told: list[bool] = []
+        def train_preempted(job: TrainJob) -> None:
+            """Train a ladder while its node is preempted after every third step."""
+            context, module.REPORT_INTERVAL = ray.train.get_context(), -1.0
+            preempted = True
+            while preempted:
+                checks: list[bool] = []
 
-                def noticed(told: list[bool] = told) -> bool:
-                    told.append(True)
-                    return len(told) == 3
+                def is_preempted(checks: list[bool] = checks) -> bool:
+                    checks.append(True)
+                    return len(checks) == 3
 
                 rank, workers = context.get_world_rank(), context.get_world_size()
-                climber = LadderTrainer(job, rank, workers, lambda said: None, noticed)
-                climber.climb(job.ladders[0])
-                leaving = climber.leaving
+                trainer = LadderTrainer(job, rank, workers, lambda report: None, is_preempted)
+                trainer.train_ladder(job.ladders[0])
+                preempted = trainer.preempted
 
         for job in config["jobs"]:
-            walk({"job": job})
-        for job in config["left"]:
-            leave(job)
-        if config["cut"] is None:
+            train_ladders({"job": job})
+        for job in config["preempted"]:
+            train_preempted(job)
+        if config["interrupted"] is None:
             return
 
-        class Cut(Exception):
+        class Interrupted(Exception):
             pass
 
-        def cut(said: dict[str, Any]) -> None:
-            if said.get("examples") == 32:
-                raise Cut
+        def interrupt(report: Any) -> None:
+            if report.get("examples") == 32:
+                raise Interrupted
 
-        # A process that ends right after the second rung; another one goes on.
-        job = config["cut"]
+        # A process that ends right after the second rung; another one continues the ladder.
+        job = config["interrupted"]
         try:
-            climber = LadderTrainer(job, 0, 1, cut)
-            climber.tell = lambda words, at_once=False: cut(words)  # type: ignore[method-assign]
-            climber.climb(job.ladders[0])
-        except Cut:
-            walk({"job": job})
+            trainer = LadderTrainer(job, 0, 1, interrupt)
+            trainer.report = lambda progress, force=False: interrupt(progress)  # type: ignore[method-assign]
+            trainer.train_ladder(job.ladders[0])
+        except Interrupted:
+            train_ladders({"job": job})
         else:
-            raise AssertionError("the ladder was not cut")
+            raise AssertionError("the ladder was not interrupted")
 
     root = tmp_path_factory.mktemp("trained")
     one, two = jobs(root)
-    cut = job_of(root, "cut", LORA, ladders_of(planned(LORA), "positive"), Runtime())
+    interrupted = job_of(
+        root, "interrupted", LORA, ladders_of(plan_with(LORA), "positive"), Runtime()
+    )
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
-        for workers, work, broken in ((1, one, cut), (2, two, None)):
-            left = [job for job in work if job.trial.startswith("left-")]
-            whole = [job for job in work if job not in left]
+        for workers, group_jobs, broken in ((1, one, interrupted), (2, two, None)):
+            preempted = [job for job in group_jobs if job.trial.startswith("preempted-")]
+            others = [job for job in group_jobs if job not in preempted]
             TorchTrainer(
-                walk_all,
-                train_loop_config={"jobs": whole, "left": left, "cut": broken},
+                train_all,
+                train_loop_config={
+                    "jobs": others,
+                    "preempted": preempted,
+                    "interrupted": broken,
+                },
                 scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
                 torch_config=ProcessGroupConfig(backend="gloo"),
                 run_config=RunConfig(
@@ -206,21 +211,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Trained(root)
 
 
-def plain_losses(trained: Trained, training: dict[str, Any]) -> list[float]:
+def reference_losses(trained: Trained, training: dict[str, Any]) -> list[float]:
     """The losses of the longest rung by a plain torch loop, one example at a time."""
-    plan = planned(training)
+    plan = plan_with(training)
     ladder = ladders_of(plan, "positive")[-1]
     recipe = ladder.stage.recipe
-    place = trained.results("fused").location(f"checkpoints/{ladder.parent_id}")
-    model = AutoModelForCausalLM.from_pretrained(place)
-    tokenizer = AutoTokenizer.from_pretrained(place)
+    folder = trained.results("fused").location(f"checkpoints/{ladder.parent_id}")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     optimizer = torch.optim.AdamW(
         model.parameters(), betas=recipe.betas, weight_decay=recipe.weight_decay
     )
     pool = load_task("reviews").pool("positive")
     losses = []
-    total = steps(ladder.examples, recipe)
-    for step, chosen in enumerate(order(len(pool), ladder.examples, recipe, ladder.stage.seed)):
+    total = step_count(ladder.examples, recipe)
+    batches = global_batches(len(pool), ladder.examples, recipe, ladder.stage.seed)
+    for step, chosen in enumerate(batches):
         batch = tokenize([pool[i] for i in chosen], tokenizer, recipe.max_length)
         targets = sum(len(one.ids) - 1 for one in batch)
         loss = torch.zeros(())
@@ -239,7 +245,7 @@ def plain_losses(trained: Trained, training: dict[str, Any]) -> list[float]:
 
 
 def test_every_state_of_every_case_is_recorded(trained: Trained) -> None:
-    for case in (*CASES_OF_ONE, *CASES_OF_TWO, "cut"):
+    for case in (*CASES_OF_ONE, *CASES_OF_TWO, "interrupted"):
         rows = trained.results(case).states(("kind", "status", "error", "examples"))
         assert {row["status"] for row in rows.values()} == {"done"}, (case, rows)
         sizes = sorted(row["examples"] for row in rows.values() if row["kind"] == "positive")
@@ -261,10 +267,12 @@ def test_a_snapshot_of_a_ladder_equals_the_state_trained_alone_bit_for_bit(
     assert len({fused.state(state)["checksum"] for state in states}) == 3  # type: ignore[index]
 
 
-def test_training_is_what_a_plain_torch_loop_does(trained: Trained) -> None:
-    np.testing.assert_allclose(trained.losses("fused")[-1], plain_losses(trained, FULL), rtol=1e-5)
+def test_losses_equal_those_of_a_plain_torch_loop(trained: Trained) -> None:
     np.testing.assert_allclose(
-        trained.losses("cosine")[-1], plain_losses(trained, COSINE), rtol=1e-5
+        trained.losses("fused")[-1], reference_losses(trained, FULL), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        trained.losses("cosine")[-1], reference_losses(trained, COSINE), rtol=1e-5
     )
 
 
@@ -277,44 +285,48 @@ def test_losses_do_not_depend_on_how_the_work_is_divided(trained: Trained, case:
 
 
 @pytest.mark.parametrize("case", ["zero3", "two2", "two3"])
-def test_parted_weights_are_saved_whole(trained: Trained, case: str) -> None:
-    state = ladders_of(planned(FULL), "positive")[0].id
+def test_partitioned_weights_are_saved_whole(trained: Trained, case: str) -> None:
+    state = ladders_of(plan_with(FULL), "positive")[0].id
     mine, plain = trained.weights(case, state), trained.weights("fused", state)
     assert {n: w.shape for n, w in mine.items()} == {n: w.shape for n, w in plain.items()}
     for name, weight in plain.items():
-        # Adam turns a gradient's last digits into a step's, so less agrees than in the losses.
+        # Adam amplifies rounding differences of small gradients, so weights agree less than losses.
         np.testing.assert_allclose(mine[name], weight, atol=2e-3, err_msg=name)
 
 
-def test_a_ladder_that_was_cut_goes_on_bit_for_bit(trained: Trained) -> None:
-    """Adapters and dropout included: the optimiser and the random numbers are those of before."""
-    cut, whole = trained.results("cut"), trained.results("lora")
+def test_an_interrupted_ladder_continues_bit_for_bit(trained: Trained) -> None:
+    """Adapters and dropout included: optimiser state and random numbers are restored."""
+    interrupted, whole = trained.results("interrupted"), trained.results("lora")
     rows = whole.states(("kind", "checksum", "losses"))
     for state, row in rows.items():
-        other = cut.state(state)
+        other = interrupted.state(state)
         assert other is not None
         assert other["checksum"] == row["checksum"]
         assert other["losses"] == row["losses"]
-    assert not list(Path(cut.location("resume")).iterdir()), "a finished ladder keeps no point"
+    assert not list(Path(interrupted.location("resume")).iterdir()), (
+        "a finished ladder keeps no point"
+    )
 
 
 @pytest.mark.parametrize("case", ["fused", "zero1", "zero3", "bf16", "lora", "two2", "two3"])
-def test_a_ladder_that_left_its_node_twice_goes_on_bit_for_bit(trained: Trained, case: str) -> None:
-    """Between two snapshots, on notice: no step is taken again, and none is missing."""
-    left, whole = trained.results(f"left-{case}"), trained.results(case)
+def test_a_ladder_that_is_preempted_twice_continues_bit_for_bit(
+    trained: Trained, case: str
+) -> None:
+    """Preempted between two snapshots: no step is repeated, and none is missing."""
+    preempted, whole = trained.results(f"preempted-{case}"), trained.results(case)
     rows = whole.states(("checksum", "losses", "tokens"))
-    assert left.states(("checksum", "losses", "tokens")) == rows
-    assert not list(Path(left.location("resume")).iterdir())
+    assert preempted.states(("checksum", "losses", "tokens")) == rows
+    assert not list(Path(preempted.location("resume")).iterdir())
 
 
-def test_a_lora_checkpoint_is_an_adapter_over_its_start(trained: Trained) -> None:
+def test_a_lora_checkpoint_holds_adapters_for_its_start_state(trained: Trained) -> None:
     from peft import PeftModel
 
     results = trained.results("lora")
-    ladder = ladders_of(planned(LORA), "positive")[0]
+    ladder = ladders_of(plan_with(LORA), "positive")[0]
     folder = Path(results.location(f"checkpoints/{ladder.id}"))
-    notes = json.loads((folder / "elastic_ray.json").read_text())
-    assert notes["base_state"] == ladder.parent_id
+    metadata = json.loads((folder / "elastic_ray.json").read_text())
+    assert metadata["base_state"] == ladder.parent_id
     base = AutoModelForCausalLM.from_pretrained(
         results.location(f"checkpoints/{ladder.parent_id}")
     ).eval()
@@ -329,13 +341,13 @@ def test_a_lora_checkpoint_is_an_adapter_over_its_start(trained: Trained) -> Non
 
 
 def test_bf16_trains_and_saves_in_bf16(trained: Trained) -> None:
-    state = ladders_of(planned({**FULL, "precision": "bf16"}), "positive")[0].id
+    state = ladders_of(plan_with({**FULL, "precision": "bf16"}), "positive")[0].id
     assert {w.dtype for w in trained.weights("bf16", state).values()} == {torch.bfloat16}
     np.testing.assert_allclose(trained.losses("bf16")[-1], trained.losses("fused")[-1], rtol=0.02)
 
 
-def test_states_tell_how_they_were_made(trained: Trained) -> None:
-    ladder: Ladder = ladders_of(planned(FULL), "positive")[0]
+def test_states_record_their_provenance(trained: Trained) -> None:
+    ladder: Ladder = ladders_of(plan_with(FULL), "positive")[0]
     last: Rung = ladder.rungs[-1]
     one, two = (trained.results(case).state(last.state_id) for case in ("fused", "two3"))
     assert one is not None and two is not None

@@ -102,23 +102,24 @@ def around(owner, name: str, before: str | None = None, after: str | None = None
     setattr(owner, name, wrapped)
 
 
-def _learner(module) -> None:
-    around(module.Trainer, "learn", before="trainer.before")
-    counted = module.Trainer.learn
+def _trainer(module) -> None:
+    around(module.Trainer, "train_step", before="trainer.before")
+    original = module.Trainer.train_step
 
-    def learn(self, examples, rate):
-        loss = counted(self, examples, rate)
+    def train_step(self, examples, rate):
+        loss = original(self, examples, rate)
         if self._rank == 0:
             note = f"{self._ladder.id} {self.step} {len(examples)}\n"
             with Path(FOLDER, "steps", str(os.getpid())).open("a") as file:
                 file.write(note)
         return loss
 
-    module.Trainer.learn = learn
+    module.Trainer.train_step = train_step
 
 
-def _snapshot(module) -> None:
-    around(module, "save", after="trainer.during")  # the checkpoint is there, its row is not
+def _checkpoint_io(module) -> None:
+    # The checkpoint is saved, its row is not.
+    around(module, "save_checkpoint", after="trainer.during")
 
 
 def _store(module) -> None:
@@ -167,8 +168,8 @@ def _replica_options(module) -> None:
 
 
 WRAPPED = {
-    "elastic_ray.training.trainer": _learner,
-    "elastic_ray.training.checkpoint_io": _snapshot,
+    "elastic_ray.training.trainer": _trainer,
+    "elastic_ray.training.checkpoint_io": _checkpoint_io,
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule.tune_search": _schedule,
     "elastic_ray.progress.tracker": _tracker,
