@@ -1,8 +1,7 @@
-"""Room on a cluster's nodes: what is taken where, down to the share of each GPU (pure).
+"""Tracks which CPUs and GPU shares of each node are free, and assigns them to processes. Pure.
 
-The same rules as Ray's: what asks for a share of a GPU gets it of one GPU; what asks for more than
-one gets whole ones; and all that one process, or one placement group packed strictly, asks for is
-on one node.
+Follows Ray's rules: a fraction of a GPU comes from a single GPU, more than one GPU means whole
+GPUs, and one process (or one strictly packed placement group) is on one node.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ from dataclasses import dataclass
 from .nodes import Node
 
 ROUNDING = 1e-6
+"""Tolerance for sums of fractional CPUs and GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """CPUs and GPUs of one process."""
+    """CPUs and GPUs that one process needs."""
 
     cpus: float
     gpus: float = 0.0
@@ -25,7 +25,7 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What one process has: its node, its CPUs, and shares of GPUs by their number there."""
+    """Resources assigned to one process: node, CPUs, and (GPU index on the node, share) pairs."""
 
     node: str
     cpus: float
@@ -33,21 +33,17 @@ class Allocation:
 
 
 class FreeResources:
-    """What is free on the nodes; `take` and `give_back` change it."""
+    """The free CPUs and GPU shares of a set of nodes."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._cpus: dict[str, float] = {}
         self._gpus: dict[str, list[float]] = {}
         for node in nodes:
-            self.add_node(node)
-
-    def add_node(self, node: Node) -> None:
-        """A node that came, all of it free."""
-        self._cpus[node.name] = node.cpus
-        self._gpus[node.name] = [1.0] * node.gpus
+            self._cpus[node.name] = node.cpus
+            self._gpus[node.name] = [1.0] * node.gpus
 
     def capacity_for(self, node: str, need: Bundle) -> int:
-        """How many of `need` would fit on the node."""
+        """Return how many copies of `need` fit on the node now."""
         count = float("inf")
         if need.cpus > 0:
             count = (self._cpus[node] + ROUNDING) // need.cpus
@@ -59,16 +55,22 @@ class FreeResources:
         return int(min(count, 1_000_000))
 
     def allocate(self, need: Bundle, copies: int = 1) -> tuple[Allocation, ...] | None:
-        """`copies` of `need` on one node: the one that has the least left, so that large gaps stay;
-        None where no node has room. What needs no GPU goes where there is none, if it can."""
-        found = [node for node in self._cpus if self.capacity_for(node, need) >= copies]
-        if not found:
+        """Take `copies` of `need` on one node; return None if no node has room for all of them.
+
+        Chooses the fitting node with the least left (best fit), so that large gaps stay free. A
+        need without GPUs goes to a node without GPUs if possible.
+        """
+        fitting = [node for node in self._cpus if self.capacity_for(node, need) >= copies]
+        if not fitting:
             return None
-        node = min(found, key=lambda name: self._left(name, need))
-        return tuple(self._take(node, need) for _ in range(copies))
+        node = min(fitting, key=lambda name: self._left(name, need))
+        return tuple(self._allocate_on(node, need) for _ in range(copies))
 
     def allocate_spread(self, need: Bundle, copies: int) -> tuple[Allocation, ...] | None:
-        """`copies` of `need` on as few nodes as come of taking the roomiest first; else None."""
+        """Take `copies` of `need` over several nodes, those with the most room first.
+
+        Returns None, with nothing taken, if the cluster has no room for all of them.
+        """
         taken: list[Allocation] = []
         by_room = sorted(
             self._cpus,
@@ -76,40 +78,41 @@ class FreeResources:
         )
         for node in by_room:
             for _ in range(min(copies - len(taken), self.capacity_for(node, need))):
-                taken.append(self._take(node, need))
+                taken.append(self._allocate_on(node, need))
         if len(taken) == copies:
             return tuple(taken)
         self.release(taken)
         return None
 
-    def release(self, taken: Iterable[Allocation]) -> None:
-        """Free what was taken."""
-        for each in taken:
+    def release(self, allocations: Iterable[Allocation]) -> None:
+        """Mark the resources of these allocations as free."""
+        for each in allocations:
             self._cpus[each.node] += each.cpus
             for number, share in each.gpus:
                 self._gpus[each.node][number] += share
 
-    def reclaim(self, taken: Iterable[Allocation]) -> None:
-        """Take again exactly what was taken before."""
-        for each in taken:
+    def reclaim(self, allocations: Iterable[Allocation]) -> None:
+        """Take exactly the resources of earlier allocations again."""
+        for each in allocations:
             self._cpus[each.node] -= each.cpus
             for number, share in each.gpus:
                 self._gpus[each.node][number] -= share
 
     def _left(self, node: str, need: Bundle) -> tuple[bool, float, float]:
+        """Return the sort key of `allocate`: what the node has left, GPUs first."""
         gpus = sum(self._gpus[node])
         return need.gpus == 0 and bool(self._gpus[node]), gpus, self._cpus[node]
 
-    def _take(self, node: str, need: Bundle) -> Allocation:
+    def _allocate_on(self, node: str, need: Bundle) -> Allocation:
         free = self._gpus[node]
         shares: tuple[tuple[int, float], ...] = ()
         if need.gpus > 1:
             whole = [i for i, share in enumerate(free) if share > 1 - ROUNDING]
             shares = tuple((i, 1.0) for i in whole[: round(need.gpus)])
         elif need.gpus > 0:
-            # Ray too takes the fullest GPU that has room, so that shares gather.
+            # Ray also prefers the fullest GPU that has room, which keeps other GPUs whole.
             fits = (i for i, share in enumerate(free) if share + ROUNDING >= need.gpus)
             shares = ((min(fits, key=lambda i: (free[i], i)), need.gpus),)
-        taken = Allocation(node, need.cpus, shares)
-        self.reclaim([taken])
-        return taken
+        allocation = Allocation(node, need.cpus, shares)
+        self.reclaim([allocation])
+        return allocation

@@ -1,4 +1,4 @@
-"""GPU types: memory, peak FLOP/s, and the names that Ray and nvidia-smi give them."""
+"""GPU types: their memory, their training speed, and the names that Ray gives them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A kind of GPU: its memory in GiB, and what it computes of training, FLOP per second.
+    """A GPU type: `memory` in GiB, `flops` sustained in training (FLOP per second).
 
-    The rate is about 40% of the peak in bf16 (in fp16 for a T4 and a V100), as printed by NVIDIA
-    without sparsity.
+    `flops` is about 40% of the peak that NVIDIA states without sparsity: in bf16, for T4 and V100
+    in fp16.
     """
 
     memory: float
@@ -33,4 +33,4 @@ GPUS: Mapping[str, Gpu] = {
     "T4": Gpu(16, 2.6e13),
     "V100": Gpu(16, 5.0e13),
 }
-"""By the names that Ray gives them."""
+"""The known GPU types, by the names that Ray gives them (`accelerator_type`)."""

@@ -1,30 +1,30 @@
-"""What runs side by side on a cluster, and on which of its nodes: the values (pure).
+"""The layout of a sweep on a cluster: which process runs on which node. Values only; pure.
 
-`laying_out` makes them. Amounts are Ray's logical resources; on a small machine engines get a
-fraction of a CPU each and share cores.
+`placer` computes layouts. Amounts are Ray's logical resources. On a small machine engines get a
+fraction of a CPU each, so they share cores.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..spec import Serving, SpecError
+from ..spec import Serving
 from .bin_packing import Allocation, Bundle
 from .nodes import Node
 
 SETUP_CPUS = 0.1
-"""Of the short tasks that make start states and scorers; they pass before engines are busy."""
-SMALL_ENGINE_CPUS = 0.25
-SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""GPUs of one replica, where the spec does not say: they nest, so that shares leave no gaps."""
+"""CPUs of the short jobs that make start states and scorers, before engines have work."""
 
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """A kind of engine: the GPU memory (GiB) of its weights, and with a key-value cache for a good
-    batch; None where its size is unknown. `one_gpu`: it cannot be split."""
+    """GPU memory of an engine group in GiB; None where the model's size is unknown.
+
+    `weights` is the minimum, `wanted` adds a key-value cache for efficient batches. `one_gpu`: the
+    engine cannot be split over GPUs.
+    """
 
     weights: float | None = None
     wanted: float | None = None
@@ -33,7 +33,7 @@ class EngineMemory:
 
 @dataclass(frozen=True)
 class Workload:
-    """Estimated seconds of a sweep's training on one trainer, of its answers on one whole GPU."""
+    """Estimated seconds of a sweep: `training` on one trainer, `answering` on one whole GPU."""
 
     training: float
     answering: float
@@ -41,7 +41,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class TrainerSlot:
-    """A trainer slot: the place of each worker. The process that waits for them needs none."""
+    """Resources for one trainer, one allocation per worker.
+
+    The process that drives the workers needs none.
+    """
 
     workers: tuple[Allocation, ...]
 
@@ -53,21 +56,21 @@ class TrainerSlot:
 
 @dataclass(frozen=True)
 class EngineSlot:
-    """Room for the replicas of one kind of engine, any of `kinds`, at a time."""
+    """Resources for the replicas of one engine group at a time, any of `groups`."""
 
     groups: tuple[str, ...]
     replicas: tuple[Allocation, ...]
 
     @property
     def places(self) -> dict[str, int]:
-        """Replicas by node."""
+        """Number of replicas by node."""
         return count_by_node(self.replicas)
 
 
 @dataclass(frozen=True)
 class ResourceNeeds:
-    """What one of each takes: a worker (of so many in a trainer), a replica by kind of engine, a
-    replica of a scorer."""
+    """What each process needs: a worker (`workers` per trainer), a replica of each engine group,
+    and a replica of a scorer."""
 
     worker: Bundle
     workers: int
@@ -76,105 +79,66 @@ class ResourceNeeds:
 
     @property
     def uses_gpus(self) -> bool:
-        """Whether a worker, an engine or a scorer has one, or a part of one."""
+        """Whether a worker, an engine or a scorer uses a GPU or a part of one."""
         return any(need.gpus for need in (self.worker, self.scorer, *self.engines.values()))
 
     @property
     def groups_by_size(self) -> list[str]:
-        """The kinds of engines, the largest first."""
-        return sorted(self.engines, key=lambda kind: (-self.engines[kind].gpus, kind))
+        """The engine groups, those with the most GPUs first."""
+        return sorted(self.engines, key=lambda group: (-self.engines[group].gpus, group))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The division of a cluster: who runs where."""
+    """Where trainers, engines and scorers run. All allocations fit on the nodes at the same
+    time."""
 
     nodes: tuple[Node, ...]
     trainer_slots: tuple[TrainerSlot, ...]
     engine_slots: tuple[EngineSlot, ...]
     scorer_places: Mapping[str, tuple[Allocation, ...]]
     setup: Allocation | None
-    """Where the short tasks have their room; None once that node is gone: they find some."""
+    """Resources of the short setup jobs; None once their node has left."""
     needs: ResourceNeeds
 
     @property
     def trainers(self) -> int:
-        """Worker groups at a time."""
+        """Number of trainers that run at the same time."""
         return len(self.trainer_slots)
 
     @property
     def open_groups(self) -> int:
-        """Kinds of engines at a time."""
+        """Number of engine groups that run at the same time."""
         return len(self.engine_slots)
 
     @property
     def replicas(self) -> int:
-        """Replicas of each kind; after nodes went, of the kind that has the most."""
+        """Replicas of each engine group; after nodes left, of the group that has the most."""
         return max(len(slot.replicas) for slot in self.engine_slots)
 
     @property
     def scorer_replicas(self) -> int:
-        """Replicas of each scorer, likewise."""
+        """Replicas of each scorer; after nodes left, of the scorer that has the most."""
         return max(map(len, self.scorer_places.values()), default=0)
 
-    def tensor_parallel(self, kind: str) -> int:
-        """GPUs over which one engine of the kind is split."""
-        return max(1, round(self.needs.engines[kind].gpus))
+    def tensor_parallel(self, group: str) -> int:
+        """Return the number of GPUs over which one engine of the group is split."""
+        return max(1, round(self.needs.engines[group].gpus))
 
     def allocations(self) -> tuple[Allocation, ...]:
-        """Everything that is promised, as if all of it ran."""
-        trainers = [t for slot in self.trainer_slots for t in slot.workers]
-        engines = [t for slot in self.engine_slots for t in slot.replicas]
-        scorers = [t for places in self.scorer_places.values() for t in places]
-        prepare = [self.setup] if self.setup else []
-        return (*prepare, *trainers, *engines, *scorers)
+        """Return the resources of every process, as if all of them ran now."""
+        trainers = [each for slot in self.trainer_slots for each in slot.workers]
+        engines = [each for slot in self.engine_slots for each in slot.replicas]
+        scorers = [each for places in self.scorer_places.values() for each in places]
+        setup = [self.setup] if self.setup else []
+        return (*setup, *trainers, *engines, *scorers)
 
 
-def count_by_node(taken: Iterable[Allocation]) -> dict[str, int]:
-    """How many of them are on each node."""
-    return dict(Counter(each.node for each in taken))
+def count_by_node(allocations: Iterable[Allocation]) -> dict[str, int]:
+    """Return the number of allocations on each node that has any."""
+    return dict(Counter(each.node for each in allocations))
 
 
 def memory_share(part: Serving, gpus: float) -> float:
-    """The share of a GPU's memory that vLLM may take where it has `gpus` of it."""
+    """Return the share of a GPU's memory that vLLM may use when it has `gpus` of that GPU."""
     return part.gpu_memory * min(1.0, gpus) if gpus else part.gpu_memory
-
-
-def engine_gpus(name: str, kind: EngineMemory, engines: Serving, nodes: Sequence[Node]) -> float:
-    """The GPUs of one replica: as the spec says, else as few as hold the model and its cache."""
-    with_gpus = [node for node in nodes if node.gpus]
-    split, asked = engines.tensor_parallel, engines.gpus
-    if asked is None and split == 1 and with_gpus and kind.wanted and kind.weights:
-        known = [node.gpu for node in with_gpus]
-        smallest = min((gpu.memory if gpu else 0.0) for gpu in known) * engines.gpu_memory
-        most = 1 if kind.one_gpu else max(node.gpus for node in with_gpus)
-        if smallest:
-            choices = [share for share in SHARES if share <= most]
-            enough = [share for share in choices if share * smallest >= kind.wanted]
-            if enough:
-                return enough[0]
-            if choices[-1] * smallest < kind.weights:
-                raise SpecError(
-                    f"resources.engines: the weights of {name or 'the model'} take about "
-                    f"{kind.weights:.0f} GiB; "
-                    f"{choices[-1]:g} GPU(s) of a node offer {choices[-1] * smallest:.0f} GiB"
-                )
-            return choices[-1]
-    if asked is None:
-        asked = float(split) if with_gpus else 0.0
-    if split > 1 and asked != split:
-        raise SpecError(
-            f"resources.engines.gpus: found {asked:g}; tensor_parallel {split} needs that many "
-            "whole GPUs"
-        )
-    return asked
-
-
-def amount_of(need: Bundle) -> str:
-    """What one process needs, in words."""
-    return f"{need.cpus:g} CPU" + (f" and {need.gpus:g} GPU" if need.gpus else "")
-
-
-def cpus_of(part: Serving, small: bool) -> float:
-    """CPUs of one replica."""
-    return part.cpus if part.cpus is not None else SMALL_ENGINE_CPUS if small else 1.0

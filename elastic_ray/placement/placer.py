@@ -1,9 +1,9 @@
-"""Who runs where on a cluster: `lay_out` for the nodes it has, `adapt` when some come or go (pure).
+"""Computes layouts: `lay_out` for a cluster's nodes, `adapt` after nodes joined or left. Pure.
 
-A layout divides the nodes so that every trainer slot, every engine and scorer it promises has its
-place *at the same time*: nothing that holds a resource ever waits for one that another holds, so
-a sweep can neither deadlock nor starve, on 2 CPUs included. A trainer's workers are on one node
-where they fit, on several where they must; an engine's GPUs are on one.
+All trainers, engines and scorers of a layout have their resources *at the same time*. No process
+that holds a resource waits for one that another process holds, so a sweep can neither deadlock nor
+starve, even on 2 CPUs. A trainer's workers are on one node if they fit there, else on several; the
+GPUs of an engine are always on one node.
 """
 
 from __future__ import annotations
@@ -21,129 +21,92 @@ from .layout import (
     ResourceNeeds,
     TrainerSlot,
     Workload,
-    amount_of,
-    cpus_of,
-    engine_gpus,
 )
 from .nodes import Node, describe_nodes
+from .requirements import SEE, check_totals, describe_bundle, resource_needs
 
-SEE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
 TRAINERS_PER_ENGINE = 4
-"""Beyond this another replica helps more than another trainer, where no estimate says it better:
-answers would pile up."""
+"""Without a workload estimate, trainers per engine replica. With more trainers than this, states
+would wait for their answers."""
 
 
 def lay_out(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
-    kinds: Mapping[str, EngineMemory],
+    engines: Mapping[str, EngineMemory],
     scorers: Sequence[str],
-    work: Workload | None = None,
+    workload: Workload | None = None,
 ) -> Layout:
-    """Divide the nodes among trainers, engines of these kinds, and scorers.
+    """Return a layout of trainers, these engine groups, and these scorers on the nodes.
 
-    `work`, where it is known, sets how many GPUs train and how many answer. Raises `SpecError`
-    naming the field where even one of each, or what the spec asks for, has no room.
+    `runtime.workers` must be a number. `workload`, if known, decides how many GPUs train and how
+    many answer. Raises `SpecError` naming the field if one of each, or what the spec requests, does
+    not fit.
     """
-    needs = _needs(nodes, runtime, resources, kinds or {"": EngineMemory()})
-    division = Placer(nodes, needs, resources, work)
-    division.begin(scorers)
-    division.grow()
-    return division.made()
+    needs = resource_needs(nodes, runtime, resources, engines or {"": EngineMemory()})
+    placer = Placer(nodes, needs, resources, workload)
+    placer.place_minimum(scorers)
+    placer.fill()
+    return placer.layout()
 
 
 def adapt(
-    layout: Layout, nodes: Sequence[Node], resources: Resources, work: Workload | None
+    layout: Layout, nodes: Sequence[Node], resources: Resources, workload: Workload | None
 ) -> Layout:
-    """The layout after nodes came or went: what is on a node that is still there stays.
+    """Return the layout after nodes joined or left; processes on remaining nodes stay in place.
 
-    What was lost with a node gets another place, if need be a trainer's, and new room is divided as
-    ever. Where there is no room left for some part of it, it has no place until there is. A new
-    node whose GPUs have less memory than those that engines were sized for is not used.
+    Engines and scorers that were lost with a node get another place, if necessary that of a
+    trainer. Free resources are then divided as in `lay_out`. A process for which nothing is free
+    has no place until something is. A new node whose GPUs have less memory than those that engines
+    were sized for is not used.
     """
     known = [gpu.memory for node in layout.nodes if (gpu := node.gpu)]
-    there = {node.name for node in layout.nodes}
+    before = {node.name for node in layout.nodes}
     usable = [
         node
         for node in nodes
-        if node.name in there
+        if node.name in before
         or not node.gpus
         or not known
         or ((gpu := node.gpu) is not None and gpu.memory >= min(known))
     ]
-    division = Placer(usable, layout.needs, resources, work)
-    division.keep(layout)
-    division.grow()
-    return division.made()
-
-
-def _needs(
-    nodes: Sequence[Node], runtime: Runtime, resources: Resources, kinds: Mapping[str, EngineMemory]
-) -> ResourceNeeds:
-    """What each part takes on this cluster; `SpecError` where Ray could not give it."""
-    engines, judges = resources.engines, resources.scorers
-    workers = runtime.workers
-    assert isinstance(workers, int), "settled before (group_size)"
-    gpus = runtime.gpus_per_worker
-    if gpus is None:
-        gpus = 1.0 if any(node.gpus for node in nodes) else 0.0
-    if workers > 1 and 0 < gpus < 1:
-        raise SpecError(
-            f"training.gpus_per_worker: found {gpus:g} with {workers} workers; "
-            "workers that talk over NCCL need a GPU each"
-        )
-    small = sum(node.cpus for node in nodes) <= 8
-    cpus = cpus_of(engines, small)
-    needs = ResourceNeeds(
-        Bundle(runtime.cpus_per_worker, gpus),
-        workers,
-        {
-            name: Bundle(cpus, engine_gpus(name, kind, engines, nodes))
-            for name, kind in kinds.items()
-        },
-        Bundle(cpus_of(judges, small), judges.gpus or 0.0),
-    )
-    for field, amount in (
-        ("training.gpus_per_worker", gpus),
-        ("resources.engines.gpus", max(each.gpus for each in needs.engines.values())),
-        ("resources.scorers.gpus", needs.scorer.gpus),
-    ):
-        if amount > 1 and amount % 1:
-            raise SpecError(f"{field}: found {amount:g}; above 1 only whole GPUs can be had")
-    return needs
+    placer = Placer(usable, layout.needs, resources, workload)
+    placer.restore(layout)
+    placer.fill()
+    return placer.layout()
 
 
 class Placer:
-    """A layout while it grows: the room left, and what has its place."""
+    """A layout under construction: the free resources, and the processes placed so far."""
 
     def __init__(
         self,
         nodes: Sequence[Node],
         needs: ResourceNeeds,
         resources: Resources,
-        work: Workload | None,
+        workload: Workload | None,
     ) -> None:
         self._nodes, self._needs = tuple(nodes), needs
-        self._resources, self._work = resources, work
-        self._room = FreeResources(nodes)
+        self._resources, self._workload = resources, workload
+        self._free = FreeResources(nodes)
         self._fits_one_node = any(
-            self._room.capacity_for(node.name, needs.worker) >= needs.workers for node in nodes
+            self._free.capacity_for(node.name, needs.worker) >= needs.workers for node in nodes
         )
         self._trainers: list[TrainerSlot] = []
         self._engines: list[list[Allocation]] = []
-        self._own: bool | None = None
-        """Whether every kind of engine has its own slot; None: not settled."""
+        self._dedicated: bool | None = None
+        """Whether each engine group has a slot of its own; None: not decided yet."""
         self._scorers: dict[str, list[Allocation]] = {}
         self._replicas = resources.engines.replicas or 1
-        self._prepare: Allocation | None = None
+        self._setup: Allocation | None = None
 
-    def made(self) -> Layout:
-        """The layout as it is now."""
-        kinds = self._needs.groups_by_size
-        own = self._all_open(len(self._engines))
+    def layout(self) -> Layout:
+        """Return the layout as it is now."""
+        groups = self._needs.groups_by_size
+        dedicated = self._has_slot_each(len(self._engines))
         slots = [
-            EngineSlot((kinds[i],) if own else tuple(kinds), tuple(places))
+            EngineSlot((groups[i],) if dedicated else tuple(groups), tuple(places))
             for i, places in enumerate(self._engines)
         ]
         return Layout(
@@ -151,22 +114,25 @@ class Placer:
             tuple(self._trainers),
             tuple(slots),
             {name: tuple(places) for name, places in self._scorers.items()},
-            self._prepare,
+            self._setup,
             self._needs,
         )
 
-    def begin(self, scorers: Sequence[str]) -> None:
-        """Place what is asked for, or one of it: what needs the most GPUs on one node first."""
+    def place_minimum(self, scorers: Sequence[str]) -> None:
+        """Place the numbers that the spec requests, or one of each; raise `SpecError` without room.
+
+        What needs the most GPUs on one node is placed first.
+        """
         each = self._resources.scorers.replicas or 1
         needs, engine = self._needs, self._slot_needs(1)[0]
-        self._check_totals(engine, len(scorers) * each)
+        check_totals(self._nodes, needs, engine, self._replicas, len(scorers) * each)
         at_once = needs.workers if self._fits_one_node else 1
         steps = [
             (needs.worker.gpus * at_once, needs.worker.cpus * at_once, "trainer"),
             (engine.gpus, engine.cpus * self._replicas, "engines"),
             (needs.scorer.gpus, needs.scorer.cpus, "scorers"),
         ]
-        placed = self._add_prepare()
+        placed = self._add_setup()
         for _, _, what in sorted(steps, reverse=True):
             if what == "trainer":
                 placed = placed and self._add_trainer(spread=True)
@@ -177,43 +143,45 @@ class Placer:
                     placed = placed and self._fill_scorer(name, each)
         if not placed:
             raise SpecError(
-                f"resources: one trainer ({needs.workers} x {amount_of(needs.worker)}), "
-                f"{self._replicas} engine(s) of {amount_of(engine)} and {len(scorers) * each} "
-                f"scorer(s) of {amount_of(needs.scorer)} have no room side by side on "
-                f"{describe_nodes(self._nodes)} {SEE}"
+                f"resources: one trainer ({needs.workers} x {describe_bundle(needs.worker)}), "
+                f"{self._replicas} engine(s) of {describe_bundle(engine)} and "
+                f"{len(scorers) * each} scorer(s) of {describe_bundle(needs.scorer)} "
+                f"do not fit at the same time on {describe_nodes(self._nodes)} {SEE}"
             )
-        wanted = self._resources.trainers or 1
-        while len(self._trainers) < wanted:
+        requested = self._resources.trainers or 1
+        while len(self._trainers) < requested:
             if not self._add_trainer(spread=True):
                 raise SpecError(
-                    f"resources.trainers: found {wanted}; beside {self._replicas} engine(s) and "
-                    f"{len(scorers)} scorer(s) the cluster has room for {len(self._trainers)}"
+                    f"resources.trainers: found {requested}; in addition to {self._replicas} "
+                    f"engine(s) and {len(scorers)} scorer(s), the cluster has room for "
+                    f"{len(self._trainers)}"
                 )
 
-    def keep(self, layout: Layout) -> None:
-        """Take over what is on nodes that are still there, and find places for what was lost."""
-        there = {node.name for node in self._nodes}
+    def restore(self, layout: Layout) -> None:
+        """Take over what is on nodes that remain, and find new places for what was lost."""
+        remaining = {node.name for node in self._nodes}
 
-        def left(taken: Sequence[Allocation]) -> list[Allocation]:
-            return [each for each in taken if each.node in there]
+        def left(allocations: Sequence[Allocation]) -> list[Allocation]:
+            return [each for each in allocations if each.node in remaining]
 
-        whole = [t for t in layout.trainer_slots if len(left(t.workers)) == len(t.workers)]
-        self._trainers = whole
+        self._trainers = [
+            slot for slot in layout.trainer_slots if len(left(slot.workers)) == len(slot.workers)
+        ]
         self._engines = [left(slot.replicas) for slot in layout.engine_slots]
-        self._own = all(len(slot.groups) == 1 for slot in layout.engine_slots)
+        self._dedicated = all(len(slot.groups) == 1 for slot in layout.engine_slots)
         self._scorers = {name: left(places) for name, places in layout.scorer_places.items()}
-        if layout.setup and layout.setup.node in there:
-            self._prepare = layout.setup
+        if layout.setup and layout.setup.node in remaining:
+            self._setup = layout.setup
         resources = self._resources
         self._replicas = resources.engines.replicas or layout.replicas
-        self._room.reclaim(self.made().allocations())
-        # One of each before anything else, and before trainers.
+        self._free.reclaim(self.layout().allocations())
+        # One engine of each group and one scorer of each kind come before any trainer.
         for i, need in enumerate(self._slot_needs(len(self._engines))):
             self._make_room(partial(self._fill, self._engines[i], need, 1))
         for name in self._scorers:
             self._make_room(partial(self._fill_scorer, name, 1))
-        if self._prepare is None:
-            self._add_prepare()
+        if self._setup is None:
+            self._add_setup()
         if not self._trainers:
             self._add_trainer(spread=True)
         each = resources.scorers.replicas or max(1, layout.scorer_replicas)
@@ -221,25 +189,27 @@ class Placer:
             self._fill_scorer(name, each)
         for i, need in enumerate(self._slot_needs(len(self._engines))):
             self._fill(self._engines[i], need, self._replicas)
-        # What was asked for comes back with its nodes.
+        # The number of trainers that the spec requests is restored when nodes return.
         while len(self._trainers) < (resources.trainers or 0) and self._add_trainer(spread=True):
             pass
 
-    def grow(self) -> None:
-        """The rest grows in turns while there is room, so both sides of the pipeline get their
-        share; a GPU that nothing else takes answers."""
-        resources, kinds = self._resources, len(self._needs.engines)
+    def fill(self) -> None:
+        """Use the free resources: add trainers and engine replicas in turns.
+
+        So both sides of the pipeline grow. GPUs that no trainer can use go to engine replicas.
+        """
+        resources, groups = self._resources, len(self._needs.engines)
         more_replicas = resources.engines.replicas is None
         growing = bool(self._trainers)
         while growing:
             growing = False
             opened = len(self._engines)
-            if opened < kinds and self._set_engines(opened + 1, self._replicas):
+            if opened < groups and self._set_engines(opened + 1, self._replicas):
                 growing = True
-            if more_replicas and self._crowded():
+            if more_replicas and self._needs_engines():
                 more = self._set_engines(len(self._engines), self._replicas + 1)
                 growing = growing or more
-                if more and self._work is not None:
+                if more and self._workload is not None:
                     continue
             if resources.trainers is None:
                 growing = self._add_trainer(spread=not self._fits_one_node) or growing
@@ -252,63 +222,49 @@ class Placer:
         ):
             pass
 
-    def _all_open(self, opened: int) -> bool:
-        return opened == len(self._needs.engines) if self._own is None else self._own
+    def _has_slot_each(self, opened: int) -> bool:
+        """Whether, with `opened` slots, every engine group has a slot of its own."""
+        return opened == len(self._needs.engines) if self._dedicated is None else self._dedicated
 
     def _slot_needs(self, opened: int) -> list[Bundle]:
-        """What a replica needs, by slot: each kind its own if all are open, else that of the
-        largest, so that any kind may take any slot."""
-        kinds = self._needs.groups_by_size
-        if self._all_open(opened):
-            return [self._needs.engines[kind] for kind in kinds]
-        return [self._needs.engines[kinds[0]]] * opened
+        """Return the needs of a replica by slot: those of its group if each group has a slot, else
+        those of the largest group, so that any group fits any slot."""
+        groups = self._needs.groups_by_size
+        if self._has_slot_each(opened):
+            return [self._needs.engines[group] for group in groups]
+        return [self._needs.engines[groups[0]]] * opened
 
-    def _check_totals(self, engine: Bundle, scorers: int) -> None:
-        """`SpecError` where the cluster as a whole has too little."""
-        needs = self._needs
-        cpus = SETUP_CPUS + needs.workers * needs.worker.cpus
-        cpus += self._replicas * engine.cpus + scorers * needs.scorer.cpus
-        gpus = needs.workers * needs.worker.gpus + self._replicas * engine.gpus
-        gpus += scorers * needs.scorer.gpus
-        has = sum(node.cpus for node in self._nodes), sum(node.gpus for node in self._nodes)
-        if cpus > has[0] + 1e-9 or gpus > has[1] + 1e-9:
-            raise SpecError(
-                f"resources: one trainer, {self._replicas} engine(s) and {scorers} scorer(s) need "
-                f"{cpus:.2f} CPUs and {gpus:g} GPUs; the cluster has {has[0]:g} and {has[1]:g} "
-                f"{SEE}"
-            )
-
-    def _crowded(self) -> bool:
-        """Whether another replica helps more than another trainer."""
+    def _needs_engines(self) -> bool:
+        """Whether one more engine replica helps more than one more trainer."""
         answering = sum(share for slot in self._engines for t in slot for _, share in t.gpus)
         trainers = len(self._trainers)
-        if self._work is None or not answering:
+        if self._workload is None or not answering:
             return trainers >= TRAINERS_PER_ENGINE * len(self._engines) * self._replicas
-        return self._work.answering / answering > self._work.training / trainers
+        return self._workload.answering / answering > self._workload.training / trainers
 
     def _make_room(self, placed: Callable[[], bool]) -> None:
-        """Place something, if need be where the last trainers are."""
+        """Call `placed` until it succeeds, removing the most recently added trainer each time."""
         while not placed() and self._trainers:
-            self._room.release(self._trainers.pop().workers)
+            self._free.release(self._trainers.pop().workers)
 
-    def _add_prepare(self) -> bool:
-        taken = self._room.allocate(Bundle(SETUP_CPUS))
-        self._prepare = taken[0] if taken else None
+    def _add_setup(self) -> bool:
+        taken = self._free.allocate(Bundle(SETUP_CPUS))
+        self._setup = taken[0] if taken else None
         return taken is not None
 
     def _add_trainer(self, spread: bool) -> bool:
         need, count = self._needs.worker, self._needs.workers
-        workers = self._room.allocate(need, count)
+        workers = self._free.allocate(need, count)
         if workers is None and spread:
-            workers = self._room.allocate_spread(need, count)
+            workers = self._free.allocate_spread(need, count)
         if workers is not None:
             self._trainers.append(TrainerSlot(workers))
         return workers is not None
 
     def _fill(self, places: list[Allocation], need: Bundle, count: int) -> bool:
-        """Add places up to `count`, as far as there is room; whether there was."""
+        """Add places up to `count` as far as there is room; return whether all fitted."""
         while len(places) < count:
-            taken = self._room.allocate(need)
+            taken = self._free.allocate(need)
             if taken is None:
                 return False
             places += taken
@@ -318,21 +274,26 @@ class Placer:
         return self._fill(self._scorers.setdefault(name, []), self._needs.scorer, count)
 
     def _set_engines(self, opened: int, replicas: int) -> bool:
-        """Give that many slots that many replicas each; False, and all as before, without room."""
+        """Give each of `opened` slots `replicas` replicas.
+
+        Returns False, with nothing changed, if they do not fit.
+        """
         before, needs = self._engines, self._slot_needs(opened)
         kept = not before or needs[: len(before)] == self._slot_needs(len(before))
         after = [list(slot) if kept else [] for slot in before]
         after += [[] for _ in range(opened - len(before))]
         if not kept:
-            self._room.release(t for slot in before for t in slot)
+            self._free.release(t for slot in before for t in slot)
         if all(
             [self._fill(places, need, replicas) for places, need in zip(after, needs, strict=True)]
         ):
             self._engines, self._replicas = after, replicas
             return True
-        had = before if kept else [[] for _ in before]
-        new = [places[len(had[i]) if i < len(had) else 0 :] for i, places in enumerate(after)]
-        self._room.release(t for places in new for t in places)
+        previous = before if kept else [[] for _ in before]
+        new = [
+            places[len(previous[i]) if i < len(previous) else 0 :] for i, places in enumerate(after)
+        ]
+        self._free.release(t for places in new for t in places)
         if not kept:
-            self._room.reclaim(t for slot in before for t in slot)
+            self._free.reclaim(t for slot in before for t in slot)
         return False

@@ -1,8 +1,9 @@
-"""How many workers a trainer has, where the spec leaves it open (pure).
+"""Decides the number of workers of a trainer where the spec says `auto` or gives a range. Pure.
 
-Any number trains the same states: micro batches are dealt from whole global batches. So `auto`, or
-a range, takes as few as hold the model, and more only where the sweep has fewer ladders at a time
-than the cluster has room for trainers. More than a global batch has examples would stand idle.
+Any number of workers trains the same states, because micro batches are taken from whole global
+batches. So the choice is the fewest workers that hold the model in memory, and more only if fewer
+ladders can train at a time than the cluster has trainer slots. There are never more workers than
+examples in a global batch: they would be idle.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from .nodes import Node
 from .placer import lay_out
 
 FILLED = 0.9
-"""The share of a GPU's memory that a worker may be counted on to fill."""
+"""Share of a GPU's memory that a worker may be planned to fill."""
 
 
 @dataclass(frozen=True)
 class LadderProfile:
-    """What the number of workers depends on: the smallest global batch, how many ladders may train
-    at a time, and the GiB of GPU memory of each worker among so many (None: not known)."""
+    """The properties of a plan's ladders that the number of workers depends on.
+
+    `batch` is the smallest global batch, `at_once` the number of ladders that may train at the same
+    time. `gib(workers)` is the GPU memory of each worker in GiB, None if unknown.
+    """
 
     batch: int
     at_once: int
@@ -34,11 +38,13 @@ def settle_worker_count(
     ladders: LadderProfile,
     nodes: Sequence[Node],
     resources: Resources,
-    kinds: Mapping[str, EngineMemory],
+    engines: Mapping[str, EngineMemory],
     scorers: Sequence[str],
 ) -> Runtime:
-    """The runtime with a number of workers. `SpecError` as `lay_out`, or for a range beyond the
-    global batch."""
+    """Return the runtime with `workers` as a number; a number in the spec is not changed.
+
+    Raises `SpecError` for a range that starts beyond the global batch, or as `lay_out` does.
+    """
     if isinstance(runtime.workers, int):
         return runtime
     low, high = (1, ladders.batch) if runtime.workers == "auto" else runtime.workers
@@ -48,26 +54,26 @@ def settle_worker_count(
             f"{ladders.batch}, and each worker needs an example of every batch"
         )
     high = min(high, ladders.batch)
-    least = _least(low, high, runtime, ladders, nodes)
+    fewest = _fewest_that_fit(low, high, runtime, ladders, nodes)
 
     def trainers(workers: int) -> int:
-        chosen = runtime.model_copy(update={"workers": workers})
-        return lay_out(nodes, chosen, resources, kinds, scorers).trainers
+        candidate = runtime.model_copy(update={"workers": workers})
+        return lay_out(nodes, candidate, resources, engines, scorers).trainers
 
-    room = trainers(least) * least // max(1, ladders.at_once)
-    for workers in range(min(high, room), least, -1):
+    most = trainers(fewest) * fewest // max(1, ladders.at_once)
+    for workers in range(min(high, most), fewest, -1):
         try:
             if trainers(workers) >= ladders.at_once:
                 return runtime.model_copy(update={"workers": workers})
-        except SpecError:  # so many do not fit beside the rest
+        except SpecError:  # this many do not fit beside engines and scorers
             continue
-    return runtime.model_copy(update={"workers": least})
+    return runtime.model_copy(update={"workers": fewest})
 
 
-def _least(
+def _fewest_that_fit(
     low: int, high: int, runtime: Runtime, ladders: LadderProfile, nodes: Sequence[Node]
 ) -> int:
-    """The fewest workers whose GPUs hold the model; `low` where that is not known."""
+    """Return the fewest workers whose GPUs hold the model; `low` if the memory is unknown."""
     known = [node.gpu.memory if node.gpu else None for node in nodes if node.gpus]
     share = 1.0 if runtime.gpus_per_worker is None else runtime.gpus_per_worker
     if not known or not share or None in known:

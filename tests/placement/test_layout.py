@@ -167,7 +167,7 @@ def test_what_has_room_still_has_it_when_a_node_comes(
     work: Workload | None,
 ) -> None:
     """A node like one that is there: another kind of GPU may need engines of another size."""
-    same = [node for node in nodes if (node.cpus, node.gpus, node.kind) == more]
+    same = [node for node in nodes if (node.cpus, node.gpus, node.gpu_type) == more]
     if not same:
         return
     try:
@@ -360,8 +360,8 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
             one(8),
             Runtime(),
             Resources(trainers=9),
-            "resources.trainers: found 9; beside 1 engine(s) and 1 scorer(s) the cluster has room "
-            "for 7",
+            "resources.trainers: found 9; in addition to 1 engine(s) and 1 scorer(s), the cluster "
+            "has room for 7",
         ),
         (
             one(8),
@@ -380,20 +380,21 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
             Runtime(),
             Resources(engines=Serving(tensor_parallel=4)),
             "resources: one trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 1 CPU and 4 GPU and 1 "
-            "scorer(s) of 1 CPU have no room side by side on 4 nodes of 2 A100 and 16 CPUs "
+            "scorer(s) of 1 CPU do not fit at the same time on 4 nodes of 2 A100 and 16 CPUs "
             f"{TOO_LITTLE}",
         ),
         (
             one(8, 2),
             Runtime(workers=2, gpus_per_worker=0.5),
             Resources(),
-            "training.gpus_per_worker: found 0.5 with 2 workers; workers that talk over NCCL need",
+            "training.gpus_per_worker: found 0.5 with 2 workers; workers that "
+            "communicate over NCCL need",
         ),
         (
             one(8, 8),
             Runtime(),
             Resources(scorers=Serving(gpus=1.5)),
-            "resources.scorers.gpus: found 1.5; above 1 only whole GPUs can be had",
+            "resources.scorers.gpus: found 1.5; above 1, it must be a whole number",
         ),
     ],
 )
