@@ -1,29 +1,85 @@
-"""Measures the curves and paths of a sweep, and records the measurements."""
+"""Reads a sweep's results and measures its curves, paths and code lengths.
+
+This is the only place that does so: the sweep command, the app, the report and notebooks call it,
+and therefore show the same numbers. The statistics are those of `elasticity` and `theory`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..elasticity import ElasticityError, comparison_rows, curves, index_rows, paths
+import duckdb
+
+from ..elasticity import (
+    Curve,
+    ElasticityError,
+    Measurement,
+    comparison_rows,
+    curves,
+    measure,
+    paths,
+)
 from ..results.schemas import ResultsError
 from ..results.store import Results
+from ..theory import Curve as CodeLengthCurve
+from ..theory import MeasuredError, gather
+from ..theory import measure as measure_code_lengths
+
+Row: TypeAlias = dict[str, Any]
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+
+RESAMPLES = 1000
+"""Bootstrap resamples behind each recorded interval."""
 
 
-def measure_curves(results: Results, sweep: str) -> list[dict[str, Any]]:
-    """Measure every curve of the sweep, record it, and return the rows of `indices`."""
-    cells = results.query("FROM cell_scores_in($sweep)", {"sweep": sweep})
+def read_curves(
+    results: Results, sweep: str, connection: Connection | None = None
+) -> tuple[list[Curve], list[Row]]:
+    """Return the sweep's curves, and its rows of the view `cell_scores` in sorted order.
+
+    `connection` is one of `results.connect`, for example with a memory limit; by default each
+    query opens its own. Raises `ResultsError` for damaged results and for scores that do not form
+    curves.
+    """
+    at = {"sweep": sweep}
+    cells = results.query("FROM cell_scores_in($sweep) ORDER BY ALL", at, connection).to_pylist()
+    scores = results.score_rows(sweep, connection)
     try:
-        rows = index_rows(curves(results.score_rows(sweep), sweep=sweep, cells=cells))
+        return curves(scores, sweep=sweep, cells=cells), cells
     except ElasticityError as e:
         raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
+
+
+def measure_sweep(
+    results: Results,
+    sweep: str,
+    *,
+    resamples: int = RESAMPLES,
+    connection: Connection | None = None,
+) -> list[Measurement]:
+    """Measure every curve of the sweep; arguments and errors are those of `read_curves`.
+
+    `resamples` is the number of bootstrap resamples behind each interval, at least 40.
+    """
+    found, _ = read_curves(results, sweep, connection)
+    try:
+        return [measure(curve, resamples) for curve in found]
+    except ElasticityError as e:
+        raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
+
+
+def record_curve_measurements(results: Results, sweep: str) -> list[Row]:
+    """Measure every curve of the sweep, record the rows of the table `indices`, and return them."""
+    rows = [measurement.row() for measurement in measure_sweep(results, sweep)]
     results.replace("indices", sweep, rows)
     return rows
 
 
-def measure_paths(results: Results, sweep: str) -> list[dict[str, Any]]:
-    """Compare the sweep's inverse and forward paths, record it, and return the rows of `paths`.
+def record_path_measurements(results: Results, sweep: str) -> list[Row]:
+    """Compare the sweep's inverse and forward paths, record the rows of `paths`, and return them.
 
-    Nothing is recorded of a sweep without lessons.
+    A sweep without lessons records nothing and returns an empty list. Raises `ResultsError` for
+    distances that do not form paths.
     """
     if not results.has("lessons", sweep=sweep):
         return []
@@ -36,3 +92,21 @@ def measure_paths(results: Results, sweep: str) -> list[dict[str, Any]]:
         raise ResultsError(f"the paths of {sweep} cannot be compared: {e}") from e
     results.replace("paths", sweep, rows)
     return rows
+
+
+def measure_code_length_curves(
+    results: Results, sweep: str, connection: Connection | None = None
+) -> list[CodeLengthCurve]:
+    """Measure the sweep's code-length curves, each with its points by negative size.
+
+    A sweep that measures no code lengths has none. Raises `ResultsError` for damaged results and
+    for code lengths of one curve that are of different texts.
+    """
+    if not results.has("corpora", sweep=sweep):
+        return []
+    at = {"sweep": sweep}
+    rows = results.query("FROM code_length_rows WHERE sweep = $sweep ORDER BY ALL", at, connection)
+    try:
+        return [(coded, measure_code_lengths(coded)) for coded in gather(rows.to_pylist())]
+    except MeasuredError as e:
+        raise ResultsError(f"the code lengths of {sweep} cannot be compared: {e}") from e

@@ -15,16 +15,17 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from elastic_ray.elasticity import ElasticityError, curves, index_rows
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.analysis.measurements import measure_code_length_curves, measure_sweep
 from elastic_ray.results.store import Results
 from elastic_ray.results.views import view
-from elastic_ray.theory import Curve, MeasuredError, gather, measure
+from elastic_ray.theory import Curve
 
 FRESH = 2.0
 REMEMBERED = 64
 MEASURED_LIVE = 300_000
 """Scores of a sweep up to which its curves are measured while it runs."""
+RESAMPLES = 400
+"""Bootstrap resamples behind each interval of a live measurement; recorded ones have more."""
 SETTINGS = {"memory_limit": "700MB", "threads": 2}
 
 
@@ -141,22 +142,12 @@ class Reader:
 
     def _measure(self, sweep: str) -> pd.DataFrame:
         results, connection = self._open()
-        cells = view(results, connection, "cell_scores_in", sweep)
-        rows = view(results, connection, "score_rows", where={"sweep": sweep})
-        try:
-            return pd.DataFrame(index_rows(curves(rows, sweep=sweep, cells=cells), resamples=400))
-        except ElasticityError as e:
-            raise ResultsError(f"the curves of {sweep} cannot be measured: {e}") from e
+        found = measure_sweep(results, sweep, resamples=RESAMPLES, connection=connection)
+        return pd.DataFrame([measurement.row() for measurement in found])
 
     def _compression(self, sweep: str) -> list[Curve]:
         results, connection = self._open()
-        if not results.has("corpora", sweep=sweep):
-            return []
-        rows = view(results, connection, "code_length_rows", where={"sweep": sweep})
-        try:
-            return [(coded, measure(coded)) for coded in gather(rows.to_pylist())]
-        except MeasuredError as e:
-            raise ResultsError(f"the code lengths of {sweep} cannot be compared: {e}") from e
+        return measure_code_length_curves(results, sweep, connection)
 
     def _ask(self, name: str, *arguments: Any, **more: Any) -> pa.Table:
         def ask() -> pa.Table:

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from elastic_ray.analysis.labels import model_name
+from elastic_ray.analysis.labels import model_label
 from elastic_ray.results.schemas import ResultsError
 
 from .reader import Reader
@@ -144,7 +144,7 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
     """The table in order of size with a column `label`: model, pre-training, task if several."""
     several = table["task"].nunique() > 1
     labels = [
-        model_name(
+        model_label(
             row.model,
             None if pd.isna(row.pretrain) else int(row.pretrain),
             row.task if several else None,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from elastic_ray.analysis.labels import CAPTIONS
+from elastic_ray.analysis.captions import CAPTIONS
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
 

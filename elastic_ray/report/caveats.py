@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from elastic_ray.analysis.formatting import count, number
-from elastic_ray.analysis.labels import QUANTITIES, positive_label
+from elastic_ray.analysis.formatting import format_count, format_number
+from elastic_ray.analysis.labels import QUANTITY_LABELS, positive_label
 from elastic_ray.elasticity import Measurement
 
 from . import paths
@@ -40,7 +40,7 @@ def _holes(found: Findings) -> list[str]:
     said = []
     if found.progress["pending"]:
         said.append(
-            f"{count(found.progress['pending'])} of {count(found.progress['cells'])} cells "
+            f"{format_count(found.progress['pending'])} of {format_count(found.progress['cells'])} cells "
             + ("have no score yet" if found.measurements else "are not made yet")
             + ": this is a picture of a sweep that has not ended."
         )
@@ -48,20 +48,20 @@ def _holes(found: Findings) -> list[str]:
     if failed:
         named = [
             f"{row['model']}"
-            + (f" pretrain {count(row['pretrain'])}" if row["pretrain"] is not None else "")
-            + f" positive {count(row['positive'])} negative {count(row['negative'])} "
+            + (f" pretrain {format_count(row['pretrain'])}" if row["pretrain"] is not None else "")
+            + f" positive {format_count(row['positive'])} negative {format_count(row['negative'])} "
             f"seed {row['seed']} ({_short(row['error'])})"
             for row in failed[:MOST_NAMED]
         ]
         more = len(failed) - len(named)
         said.append(
-            f"{count(len(failed))} cells failed, and are holes in every figure: {'; '.join(named)}"
-            + (f"; and {count(more)} more in the table of failures." if more else ".")
+            f"{format_count(len(failed))} cells failed, and are holes in every figure: {'; '.join(named)}"
+            + (f"; and {format_count(more)} more in the table of failures." if more else ".")
         )
     empty = [m for m in found.measurements if not m.curve.prompts or not m.curve.negatives]
     if empty:
         said.append(
-            f"{count(len(empty))} of {count(len(found.measurements))} curves have no score."
+            f"{format_count(len(empty))} of {format_count(len(found.measurements))} curves have no score."
         )
     for m in found.measurements:
         about = [n for n in m.curve.notes if n.startswith(("no score", "seeds", "means", "only"))]
@@ -77,11 +77,13 @@ def _lessons(found: Findings) -> list[str]:
     if failed:
         why = dict.fromkeys(_short(row["error"]) for row in failed)
         said.append(
-            f"{count(len(failed))} of {count(len(found.lessons))} lessons failed "
+            f"{format_count(len(failed))} of {format_count(len(found.lessons))} lessons failed "
             f"({'; '.join(list(why)[:MOST_NAMED])}); what rests on them is left out."
         )
     if left:
-        said.append(f"{count(left)} of {count(len(found.lessons))} lessons are not measured yet.")
+        said.append(
+            f"{format_count(left)} of {format_count(len(found.lessons))} lessons are not measured yet."
+        )
     if disagree := paths.disagreeing(found):
         said.append(
             f"In {disagree} of the pairs of slices cross-entropy and KL divergence do not say the "
@@ -161,8 +163,8 @@ def _seeds(found: Findings) -> list[str]:
     if np.isfinite(known).any():
         said += (
             f". Between seeds a point's score has a standard deviation of "
-            f"{number(float(np.nanmedian(known)))} in the median, against a standard error over "
-            f"prompts of {number(float(np.nanmedian(np.concatenate(error))))}; other seeds would "
+            f"{format_number(float(np.nanmedian(known)))} in the median, against a standard error over "
+            f"prompts of {format_number(float(np.nanmedian(np.concatenate(error))))}; other seeds would "
             "move the numbers by more than the intervals say"
         )
     return [f"{said}."]
@@ -173,12 +175,12 @@ def _many(found: Findings) -> list[str]:
     if not found.measurements:
         return said
     shown = sum(
-        getattr(m, name).value is not None for m in found.measurements for name in QUANTITIES
+        getattr(m, name).value is not None for m in found.measurements for name in QUANTITY_LABELS
     )
     if shown >= 20:  # of fewer, less than one
         said.append(
-            f"The table of elasticity alone holds {count(shown)} intervals; of so many, some "
-            f"{number(math.ceil(0.05 * shown))} miss their true value by chance. Intervals are not "
+            f"The table of elasticity alone holds {format_count(shown)} intervals; of so many, some "
+            f"{format_number(math.ceil(0.05 * shown))} miss their true value by chance. Intervals are not "
             "adjusted for their number."
         )
     for along, words in (("parameters", "model sizes"), ("pretrain_tokens", "pre-training sizes")):
@@ -187,7 +189,7 @@ def _many(found: Findings) -> list[str]:
             least = 2 / math.factorial(min(models))
             said.append(
                 f"Only {min(models)} {words} are compared: the smallest p-value there is "
-                f"{number(least)}, so that a trend "
+                f"{format_number(least)}, so that a trend "
                 + ("cannot be shown at 5%." if least > 0.05 else "shows only if it is perfect.")
             )
         if not models:
@@ -204,7 +206,7 @@ def _fits(found: Findings) -> list[str]:
         if chosen is not None and chosen > 2 * fit.noise:
             said.append(
                 f"The fitted surface of {found.name(fit.surface.key)} misses sizes it has not seen "
-                f"by {number(chosen)}, more than noise ({number(fit.noise)}) explains."
+                f"by {format_number(chosen)}, more than noise ({format_number(fit.noise)}) explains."
             )
     if found.fits:
         said.append(

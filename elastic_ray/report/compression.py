@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.captions import CAPTIONS
+from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.analysis.labels import (
-    AXES,
-    CAPTIONS,
-    COMPRESSION,
-    COMPRESSION_COLUMNS,
-    compression_row,
-    model_name,
+    AXIS_LABELS,
+    DISTRIBUTION_LABELS,
+    model_label,
     positive_label,
 )
+from elastic_ray.analysis.table_rows import COMPRESSION_COLUMNS, format_compression_row
 from elastic_ray.elasticity import Estimate
 from elastic_ray.theory import QUESTION, answer, rows, times, undone
 
@@ -36,7 +35,7 @@ def labels(found: Findings) -> list[str]:
     """How each curve's model is called."""
     several = len(found.tasks) > 1
     return [
-        model_name(coded.model, coded.pretrain, coded.task if several else None)
+        model_label(coded.model, coded.pretrain, coded.task if several else None)
         for coded, _ in found.coded
     ]
 
@@ -48,7 +47,9 @@ def code_lengths(found: Findings) -> Any:
     figure, axes = panels(len(found.coded))
     for ax, (coded, points), label in zip(axes, found.coded, labels(found), strict=True):
         x = [point.negative for point in points]
-        for j, (name, colour) in enumerate(zip(COMPRESSION.values(), CATEGORIES, strict=False)):
+        for j, (name, colour) in enumerate(
+            zip(DISTRIBUTION_LABELS.values(), CATEGORIES, strict=False)
+        ):
             changes = [point.change[j] for point in points]
             ax.plot(x, [c.value for c in changes], "o-", markersize=3, color=colour, label=name)
             ax.fill_between(
@@ -62,7 +63,7 @@ def code_lengths(found: Findings) -> Any:
         ax.axhline(0, color="black", linestyle="--", linewidth=0.8)
         ax.set_title(f"{label}\n{positive_label(coded.positive)}, k = {coded.k:.3g}")
         size_axis(ax, x)
-    figure.supxlabel(AXES["negative"], fontsize=9)
+    figure.supxlabel(AXIS_LABELS["negative"], fontsize=9)
     figure.supylabel("change, bits per byte", fontsize=9)
     legend_above(figure, axes, 3)
     return figure
@@ -93,7 +94,7 @@ def faster(found: Findings) -> Any:
                 ax.plot(x, held.value, "o", markersize=4, color=colour, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_xticks(ks, [compact(float(f"{k:.3g}")) for k in ks])
+    ax.set_xticks(ks, [format_compact(float(f"{k:.3g}")) for k in ks])
     ax.set_ylim(top=edge)
     ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
@@ -107,7 +108,7 @@ def table(found: Findings) -> Table:
     """Every curve and size."""
     made = []
     for row in rows(found.coded, labels(found)):
-        worded = compression_row(row)
+        worded = format_compression_row(row)
         made.append(
             tuple(
                 Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from elastic_ray.analysis.formatting import compact
-from elastic_ray.analysis.labels import AXES, positive_label
+from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
 from elastic_ray.elasticity import Estimate, Measurement, Surface, SurfaceFit
 
 from .findings import Findings
@@ -72,9 +72,11 @@ def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any
         key = group[0].curve.key
         for m, colour in zip(group, _colours(len(group)), strict=True):
             if size == "parameters":
-                label = f"{m.curve.key.model} ({compact(m.curve.parameters or 0)} parameters)"
+                label = (
+                    f"{m.curve.key.model} ({format_compact(m.curve.parameters or 0)} parameters)"
+                )
             else:
-                label = f"pre-trained on {compact(m.curve.key.pretrain or 0)} examples"
+                label = f"pre-trained on {format_compact(m.curve.key.pretrain or 0)} examples"
             _base(ax, m, colour, None)
             _line(ax, found, m, colour, label)
         where = found.name(key) if size == "pretrain" else model_without(key.pretrain)
@@ -85,7 +87,7 @@ def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any
 
 
 def model_without(pretrain: int | None) -> str:
-    return "" if pretrain is None else f"pre-trained on {compact(pretrain)}"
+    return "" if pretrain is None else f"pre-trained on {format_compact(pretrain)}"
 
 
 def _colours(count: int) -> list[Any]:
@@ -116,8 +118,8 @@ def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> 
 def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
     for ax in axes:
         size_axis(ax, found.negatives)
-    figure.supxlabel(AXES["negative"], fontsize=9)
-    figure.supylabel(AXES["score"], fontsize=9)
+    figure.supxlabel(AXIS_LABELS["negative"], fontsize=9)
+    figure.supylabel(AXIS_LABELS["score"], fontsize=9)
     legend_above(figure, axes, columns)
 
 
@@ -148,12 +150,12 @@ def heatmap(found: Findings, what: str) -> Any:
             shown = "" if math.isnan(value) else f"{value:.2f}"
             colour = _readable(image.cmap(image.norm(value)) if shown else None)
             ax.text(column, row, shown, ha="center", va="center", color=colour, fontsize=7.5)
-        ax.set_xticks(range(len(negatives)), [compact(n) for n in negatives])
-        ax.set_yticks(range(len(positives)), [compact(p) for p in positives])
+        ax.set_xticks(range(len(negatives)), [format_compact(n) for n in negatives])
+        ax.set_yticks(range(len(positives)), [format_compact(p) for p in positives])
         ax.set_title(found.name(surface.key))
         ax.grid(False)
-    figure.supxlabel(AXES["negative"], fontsize=9)
-    figure.supylabel(AXES["positive"], fontsize=9)
+    figure.supxlabel(AXIS_LABELS["negative"], fontsize=9)
+    figure.supylabel(AXIS_LABELS["positive"], fontsize=9)
     figure.colorbar(image, ax=axes, label=what, shrink=min(1.0, 1.6 / len(tables) + 0.3))
     return figure
 
@@ -234,8 +236,8 @@ def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
         ax.scatter(across(sizes), y, surface.mean[row], color="black", s=8, depthshade=False)
     ticks = sorted(set(surface.negatives))
     ticks = ticks[:: -(-len(ticks) // 4)]
-    ax.set_xticks(across(np.array(ticks, float)), [compact(t) for t in ticks])
-    ax.set_yticks(np.log10(surface.positives), [compact(p) for p in surface.positives])
+    ax.set_xticks(across(np.array(ticks, float)), [format_compact(t) for t in ticks])
+    ax.set_yticks(np.log10(surface.positives), [format_compact(p) for p in surface.positives])
     ax.set_zlim(low, high)
     ax.set_xlabel("negative", labelpad=-2)
     ax.set_ylabel("positive", labelpad=-2)
@@ -281,6 +283,6 @@ def fits(found: Findings) -> Any:
         size_axis(above, fit.surface.negatives)
     axes[0, 0].set_ylabel("score")
     axes[1, 0].set_ylabel("measured - fitted")
-    figure.supxlabel(AXES["negative"], fontsize=9)
+    figure.supxlabel(AXIS_LABELS["negative"], fontsize=9)
     legend_above(figure, axes[0])
     return figure

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elastic_ray.analysis.labels import model_name
+from elastic_ray.analysis.labels import model_label
+from elastic_ray.analysis.measurements import Row, measure_code_length_curves, read_curves
 from elastic_ray.elasticity import (
-    Curve,
     CurveKey,
     Difference,
     ElasticityError,
@@ -19,7 +19,6 @@ from elastic_ray.elasticity import (
     Surface,
     SurfaceFit,
     compare_all,
-    curves,
     fit_surface,
     measure,
     scaling,
@@ -27,14 +26,10 @@ from elastic_ray.elasticity import (
 )
 from elastic_ray.results.schemas import ResultsError, nearest
 from elastic_ray.results.store import Results
-from elastic_ray.theory import Curve as CodedCurve
-from elastic_ray.theory import MeasuredError, gather
-from elastic_ray.theory import measure as measure_code_lengths
+from elastic_ray.theory import Curve as CodeLengthCurve
 
 MOST_PAIRED = 4
 """Up to so many models all pairs are compared; of more, neighbours in size."""
-
-Row = dict[str, Any]
 
 
 class ReportError(ValueError):
@@ -67,7 +62,7 @@ class Findings:
     recipes: list[Row]
     requests: list[Row]
     spec: dict[str, Any] | None
-    coded: tuple[CodedCurve, ...]
+    coded: tuple[CodeLengthCurve, ...]
     lessons: list[Row]
     paths: list[Row]
 
@@ -82,7 +77,7 @@ class Findings:
 
     def name(self, key: CurveKey) -> str:
         """How a model is called here: with its task where there are several."""
-        return model_name(key.model, key.pretrain, key.task if len(self.tasks) > 1 else None)
+        return model_label(key.model, key.pretrain, key.task if len(self.tasks) > 1 else None)
 
     def holes(self, key: CurveKey) -> tuple[int, ...]:
         """Negative sizes of a curve that failed for every seed."""
@@ -116,7 +111,7 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
 
     Raises `ResultsError` for damaged results, `ReportError` where nothing compares.
     """
-    found, cells = _curves(results, sweep)
+    found, cells = read_curves(results, sweep)
     planes = surfaces(found)
     fits, unfitted = [], {}
     for plane in planes:
@@ -130,7 +125,7 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
     others: list[Difference] = []
     if against is not None:
         try:
-            others = compare_all(found, _curves(results, against)[0], _CURVE)
+            others = compare_all(found, read_curves(results, against)[0], _CURVE)
         except ElasticityError as e:
             raise ReportError(f"{sweep} and {against}: {e}") from e
     progress = results.of_sweep("progress", sweep)
@@ -154,29 +149,10 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         recipes=_parsed(results.of_sweep("recipes", sweep), "recipe"),
         requests=results.of_sweep("questions", sweep),
         spec=_spec(results, sweep),
-        coded=_coded(results, sweep),
+        coded=tuple(measure_code_length_curves(results, sweep)),
         lessons=lessons,
         paths=results.of_sweep("inverse_forward", sweep) if lessons else [],
     )
-
-
-def _curves(results: Results, sweep: str) -> tuple[list[Curve], list[Row]]:
-    cells = results.of_sweep("cell_scores", sweep)
-    try:
-        return curves(results.score_rows(sweep), sweep=sweep, cells=cells), cells
-    except ElasticityError as e:
-        raise ReportError(f"the curves of {sweep} cannot be measured: {e}") from e
-
-
-def _coded(results: Results, sweep: str) -> tuple[CodedCurve, ...]:
-    """The curves of code lengths, none where the sweep measures none."""
-    if not results.has("corpora", sweep=sweep):
-        return ()
-    try:
-        curves = gather(results.of_sweep("code_length_rows", sweep))
-    except MeasuredError as e:
-        raise ReportError(f"the code lengths of {sweep} cannot be compared: {e}") from e
-    return tuple((coded, measure_code_lengths(coded)) for coded in curves)
 
 
 def _pairs(planes: Sequence[Surface]) -> Iterable[tuple[Surface, Surface]]:

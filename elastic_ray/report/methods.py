@@ -61,9 +61,9 @@ def methods(found: Findings) -> list[tuple[str, list[str]]]:
 def _sweep(found: Findings) -> list[str]:
     p = found.progress
     said = [
-        f"Sweep {found.sweep}, results in {found.uri}: {count(p['cells'])} cells, "
-        f"{count(p['done'])} scored, {count(p['failed'])} failed, {count(p['pending'])} pending; "
-        f"{count(p['states'])} states."
+        f"Sweep {found.sweep}, results in {found.uri}: {format_count(p['cells'])} cells, "
+        f"{format_count(p['done'])} scored, {format_count(p['failed'])} failed, {format_count(p['pending'])} pending; "
+        f"{format_count(p['states'])} states."
     ]
     if p["started_at"] is not None:
         said.append(f"First state started {_day(p['started_at'])}, last one made "
@@ -85,8 +85,12 @@ def _models(found: Findings) -> list[str]:
         sizes = {c["parameters"] for c in found.cells if c["model"] == row["model"]} - {None}
         tokens = sorted({c["pretrain_tokens"] for c in found.cells if c["model"] == row["model"]}
                         - {None})  # fmt: skip
-        many = f", {compact(max(sizes))} parameters" if sizes else ""
-        read = f", pre-trained on {_and(compact(t) for t in tokens)} tokens" if any(tokens) else ""
+        many = f", {format_compact(max(sizes))} parameters" if sizes else ""
+        read = (
+            f", pre-trained on {_and(format_compact(t) for t in tokens)} tokens"
+            if any(tokens)
+            else ""
+        )
         said.append(f"{row['model']}: {told}{many}{read}.")
     return said or ["Where the weights start is not on record."]
 
@@ -112,8 +116,8 @@ def _sizes(found: Findings) -> list[str]:
 
     fine = [c for c in found.cells if c["positive"]]
     said = [
-        f"Positive examples: {_and(count(v) for v in sorted({c['positive'] for c in fine}))}; "
-        f"negative: {_and(count(v) for v in sorted({c['negative'] for c in fine}))}; "
+        f"Positive examples: {_and(format_count(v) for v in sorted({c['positive'] for c in fine}))}; "
+        f"negative: {_and(format_count(v) for v in sorted({c['negative'] for c in fine}))}; "
         f"seeds: {of('seed')} (order and choice of the fine-tuning examples)."
     ]
     if of("pretrain"):
@@ -133,12 +137,12 @@ def _lessons(found: Findings) -> list[str]:
     inverse = [row for row in found.lessons if row["direction"] == "inverse"]
     sizes = {(row["k"], row["teacher_positive"]) for row in inverse}
     sizes |= {(row["l"], row["student_positive"]) for row in inverse}
-    slices = _and(f"{number} is {count(size)}" for format_number, size in sorted(sizes))
+    slices = _and(f"{number} is {format_count(size)}" for number, size in sorted(sizes))
     asked = (found.spec or {}).get("lessons")
     if not asked or found.spec is None:
         return [f"Slices, in positive examples: {slices}.", f"Students: {NOT_RECORDED}."]
     return [
-        f"Slices, in positive examples: {slices}; a teacher answers {count(asked['queries'])} "
+        f"Slices, in positive examples: {slices}; a teacher answers {format_count(asked['queries'])} "
         "prompts for its student.",
         f"Lesson: {_pairs(found.spec['training']['lesson'])}.",
     ]
@@ -154,10 +158,10 @@ def _questions(found: Findings) -> list[str]:
     for row in found.requests:
         per_prompt = row["answers"] / max(row["states"] * row["prompts"], 1)
         said.append(
-            f"{row['task']}: {count(row['prompts'])} held-out prompts, answers to each: "
-            f"{number(per_prompt)}; "
-            f"{count(row['states'])} states answered, by {_and(row['engines'] or ('?',))}; "
-            f"{number(row['mean_tokens'])} tokens an answer on average (probe {row['probe_id']})."
+            f"{row['task']}: {format_count(row['prompts'])} held-out prompts, answers to each: "
+            f"{format_number(per_prompt)}; "
+            f"{format_count(row['states'])} states answered, by {_and(row['engines'] or ('?',))}; "
+            f"{format_number(row['mean_tokens'])} tokens an answer on average (probe {row['probe_id']})."
         )
     sampling = (found.spec or {}).get("generation")
     said.append(f"Sampling: {_pairs(sampling) if sampling else NOT_RECORDED}.")
@@ -186,7 +190,7 @@ def _environment(found: Findings) -> list[str]:
         gpus = machine.get("gpus") or []
         on = f"{len(gpus)} x {gpus[0]}" if gpus else "no GPU"
         said.append(
-            f"{count(row['states'])} states in {number((row['seconds'] or 0) / 60)} minutes of "
+            f"{format_count(row['states'])} states in {format_number((row['seconds'] or 0) / 60)} minutes of "
             f"training: {machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {on}; "
             f"{row['workers'] or 1} workers, ZeRO stage {row['zero_stage'] or 0}; git revision "
             f"{row['git_revision'] or 'not known'}; {_pairs(row['versions'])}."
@@ -209,7 +213,11 @@ def _plain(value: Any) -> str:
         return " / ".join(map(_plain, value))
     if isinstance(value, float):
         return f"{value:g}"
-    return format_count(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return (
+        format_count(value)
+        if isinstance(value, int) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _and(words: Iterable[str]) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from elastic_ray.analysis.labels import CAPTIONS, METRICS, PATHS_QUESTION, model_name, paths_answer
+from elastic_ray.analysis.captions import CAPTIONS
+from elastic_ray.analysis.labels import METRIC_LABELS, model_label
+from elastic_ray.analysis.table_rows import PATHS_QUESTION, answer_paths_question
 from elastic_ray.elasticity import DIRECTIONS, Estimate, told_apart
 
 from .findings import Findings, Row
@@ -23,7 +25,9 @@ def section(found: Findings) -> Section | None:
     if not found.lessons:
         return None
     said = [
-        paths_answer(metric, told_apart(rows)) for metric in SAID if (rows := _rows(found, metric))
+        answer_paths_question(metric, told_apart(rows))
+        for metric in SAID
+        if (rows := _rows(found, metric))
     ]
     nothing = ["The paths are compared when the sweep ends; nothing is compared yet."]
     holds = ("paths", "paths_kl", "inverse_forward")
@@ -43,7 +47,7 @@ def _rows(found: Findings, metric: str) -> list[Row]:
 
 
 def _name(found: Findings, row: Row) -> str:
-    return model_name(row["model"], row["pretrain"], row["task"] if len(found.tasks) > 1 else None)
+    return model_label(row["model"], row["pretrain"], row["task"] if len(found.tasks) > 1 else None)
 
 
 def disagreeing(found: Findings) -> int:
@@ -90,14 +94,14 @@ def distances(found: Findings, metric: str) -> Any:
         ax.set_xlim(-0.5, len(pairs) - 0.5)
         ax.grid(False, axis="x")
     figure.supxlabel("slices k, l", fontsize=9)
-    figure.supylabel(f"{METRICS[metric]}, nats", fontsize=9)
+    figure.supylabel(f"{METRIC_LABELS[metric]}, nats", fontsize=9)
     legend_above(figure, axes, 4)
     return figure
 
 
 def table(found: Findings) -> Table:
     """Every pair and distance, with what the paper printed where it did."""
-    rows = [row for metric in METRICS for row in _rows(found, metric)]
+    rows = [row for metric in METRIC_LABELS for row in _rows(found, metric)]
     printed = any(row["printed_inverse"] is not None for row in rows)
     heads = ("model", "slices", "distance", *DIRECTIONS, "forward - inverse", "p", "prompts",
              "seeds", "seeds inverse < forward")  # fmt: skip
@@ -105,7 +109,7 @@ def table(found: Findings) -> Table:
         heads = (*heads, "printed inverse", "printed forward")
     made = [
         (
-            _name(found, row), f"{row['k']}, {row['l']}", METRICS[row["metric"]],
+            _name(found, row), f"{row['k']}, {row['l']}", METRIC_LABELS[row["metric"]],
             *(
                 Estimate(*(row[f"{name}{end}"] for end in ("", "_low", "_high")))
                 for name in (*DIRECTIONS, "difference")

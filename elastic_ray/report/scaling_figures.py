@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from elastic_ray.analysis.formatting import compact, interval, p_value
-from elastic_ray.analysis.labels import AXES, QUANTITIES, positive_label
+from elastic_ray.analysis.formatting import format_compact, format_interval, format_p_value
+from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS, positive_label
 from elastic_ray.elasticity import Estimate, Measurement, Scaling
 
 from .findings import Findings
@@ -36,14 +36,16 @@ def scaling(found: Findings) -> Any:
             _points(ax, found, s, colours)
             ax.set_title(_title(s), fontsize=8)
             if column == 0:
-                ax.set_ylabel(QUANTITIES[quantity].short)
+                ax.set_ylabel(QUANTITY_LABELS[quantity].short)
         bottom = axes[-1, column]
         first = next(iter(by_quantity.values()))
-        bottom.set_xlabel(f"{AXES[first.along]}\n({what_is_alike(found, first)})", fontsize=8)
+        bottom.set_xlabel(
+            f"{AXIS_LABELS[first.along]}\n({what_is_alike(found, first)})", fontsize=8
+        )
         bottom.set_xscale("log")
         bottom.set_xlim(first.sizes[0] / 1.5, first.sizes[-1] * 1.5)
         ticks = list(dict.fromkeys(first.sizes))
-        bottom.set_xticks(ticks, [compact(tick) for tick in ticks])
+        bottom.set_xticks(ticks, [format_compact(tick) for tick in ticks])
         bottom.minorticks_off()
     legend_above(figure, axes.ravel())
     return figure
@@ -82,10 +84,10 @@ def _of(
 
 
 def _title(s: Scaling) -> str:
-    slope = f"per tenfold {interval(s.slope.value, s.slope.low, s.slope.high)}"
+    slope = f"per tenfold {format_interval(s.slope.value, s.slope.low, s.slope.high)}"
     if len(s.models) < 3 or s.tau is None:
         return slope  # two models can show no trend, whatever they do
-    return f"{slope}\ntau = {s.tau:.2f}, {p_value(s.p_value)}"
+    return f"{slope}\ntau = {s.tau:.2f}, {format_p_value(s.p_value)}"
 
 
 def what_is_alike(found: Findings, s: Scaling) -> str:
@@ -97,5 +99,5 @@ def what_is_alike(found: Findings, s: Scaling) -> str:
     elif fixed["pretrain"] is None:
         words.append("as published")
     else:
-        words.append(f"pre-trained on {compact(float(str(fixed['pretrain'])))}")
+        words.append(f"pre-trained on {format_compact(float(str(fixed['pretrain'])))}")
     return ", ".join(words)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.formatting import format_compact
 
 CATEGORIES = ("#2166ac", "#b2182b", "#4d9221", "#7b3294", "#e08214", "#35978f", "#555555")
 """Colours of models; a colour stands for the same model throughout a figure."""
@@ -88,7 +88,7 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
     ticks = sorted(set(sizes))
     if len(ticks) > 8:
         ticks = ticks[:: -(-len(ticks) // 8)]
-    ax.set_xticks(ticks, [compact(size) for size in ticks])
+    ax.set_xticks(ticks, [format_compact(size) for size in ticks])
     ax.minorticks_off()
 
 

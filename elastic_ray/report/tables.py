@@ -13,8 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elastic_ray.analysis.formatting import UNBOUNDED, UNDEFINED, count, interval, number
-from elastic_ray.analysis.labels import AXES, CAPTIONS, QUANTITIES
+from elastic_ray.analysis.captions import CAPTIONS
+from elastic_ray.analysis.formatting import (
+    UNBOUNDED,
+    UNDEFINED,
+    format_count,
+    format_interval,
+    format_number,
+)
+from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS
 from elastic_ray.elasticity import Estimate
 
 from .findings import Findings
@@ -49,7 +56,7 @@ def tables(found: Findings) -> list[Table]:
 
 
 def _indices(found: Findings) -> Table:
-    shown = [q for q in QUANTITIES.values() if q.name != "gap"]
+    shown = [q for q in QUANTITY_LABELS.values() if q.name != "gap"]
     rows = []
     for m in found.measurements:
         key, curve = m.curve.key, m.curve
@@ -97,7 +104,12 @@ def _parameters(found: Findings) -> Table:
         rows += [(name, fit.family.name, what, e) for what, e in fit.parameters.items()]
         for positive, derived in fit.derived.items():
             rows += [
-                (name, fit.family.name, f"{QUANTITIES[what].short} at {count(positive)}", e)
+                (
+                    name,
+                    fit.family.name,
+                    f"{QUANTITY_LABELS[what].short} at {format_count(positive)}",
+                    e,
+                )
                 for what, e in derived.items()
             ]
     caption = (
@@ -109,7 +121,7 @@ def _parameters(found: Findings) -> Table:
 
 def _scaling(found: Findings) -> Table:
     rows = tuple(
-        (AXES[s.along], what_is_alike(found, s), QUANTITIES[s.quantity].short, len(s.models),
+        (AXIS_LABELS[s.along], what_is_alike(found, s), QUANTITY_LABELS[s.quantity].short, len(s.models),
          s.tau, s.p_value, s.p_adjusted, s.slope, s.undefined)
         for s in found.scaling
     )  # fmt: skip
@@ -124,7 +136,7 @@ def _scaling(found: Findings) -> Table:
 
 
 def _comparisons(found: Findings, name: str, differences: Iterable[Any], caption: str) -> Table:
-    shown = [q for q in QUANTITIES.values() if q.name != "gap"]
+    shown = [q for q in QUANTITY_LABELS.values() if q.name != "gap"]
     rows = []
     for d in differences:
         one = found.name(d.one) if d.one.sweep == d.other.sweep else d.one.sweep
@@ -150,10 +162,10 @@ def _failures(found: Findings) -> Table:
 def worded(value: Any) -> str:
     """A cell as people read it."""
     if isinstance(value, Estimate):
-        return interval(value.value, value.low, value.high)
+        return format_interval(value.value, value.low, value.high)
     if isinstance(value, float):
-        return number(value)
-    return "" if value is None else count(value) if isinstance(value, int) else str(value)
+        return format_number(value)
+    return "" if value is None else format_count(value) if isinstance(value, int) else str(value)
 
 
 def write_csv(table: Table, path: Path) -> None:

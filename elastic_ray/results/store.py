@@ -213,7 +213,9 @@ class Results:
         rows: list[dict[str, Any]] = self.read("cells", sweep=sweep).to_pylist()
         return rows
 
-    def score_rows(self, sweep: str) -> pa.Table:
+    def score_rows(
+        self, sweep: str, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> pa.Table:
         """The scores of the sweep's cells, for `elasticity`: one row per cell and prompt.
 
         Columns model, task, pretrain, positive, negative, seed, prompt_index, score (the mean over
@@ -222,10 +224,11 @@ class Results:
         key = "model, task, pretrain, positive, negative, seed, prompt_index"
         rows = f"FROM score_rows WHERE sweep = $sweep ORDER BY {key}"
         at = {"sweep": sweep}
-        if self.query("SELECT max(sample) FROM scores").column(0)[0].as_py() in (None, 0):
-            return self.query(f"SELECT {key}, score {rows}", at)
+        most = self.query("SELECT max(sample) FROM scores", None, connection).column(0)[0].as_py()
+        if most in (None, 0):
+            return self.query(f"SELECT {key}, score {rows}", at, connection)
         grouped = rows.replace(" ORDER BY", " GROUP BY ALL ORDER BY")
-        return self.query(f"SELECT {key}, avg(score) AS score {grouped}", at)
+        return self.query(f"SELECT {key}, avg(score) AS score {grouped}", at, connection)
 
     def of_sweep(self, view: str, sweep: str) -> list[dict[str, Any]]:
         """The rows of a view with a column `sweep` (see `views.sql`) that are this sweep's, sorted.

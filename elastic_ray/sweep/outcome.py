@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..analysis.formatting import interval_of
-from ..analysis.labels import PATH_COLUMNS, model_name, path_row
-from ..analysis.measurements import measure_curves, measure_paths
+from ..analysis.formatting import format_row_interval
+from ..analysis.labels import model_label
+from ..analysis.measurements import record_curve_measurements, record_path_measurements
+from ..analysis.table_rows import PATH_COLUMNS, format_path_row
 from ..plan import Lesson, Plan
 from ..progress.tracker import ProgressTracker
 from ..results.store import Results
@@ -24,7 +25,10 @@ def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> N
 
     `uri` is what the user calls the results.
     """
-    measured, compared = measure_curves(results, sweep), measure_paths(results, sweep)
+    measured, compared = (
+        record_curve_measurements(results, sweep),
+        record_path_measurements(results, sweep),
+    )
     if measured:
         _print_curves(console, measured, sweep)
     if compared:
@@ -78,7 +82,7 @@ def _print_curves(console: Console, rows: Sequence[dict[str, Any]], sweep: str) 
             "" if row["pretrain"] is None else f"{row['pretrain']:,}",
             f"{row['positive']:,}",
             *(
-                interval_of(row, name)
+                format_row_interval(row, name)
                 for name in (
                     "base",
                     "aligned",
@@ -104,8 +108,8 @@ def _print_paths(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -
     several = len({row["task"] for row in rows}) > 1
     for row in rows:
         if row["metric"] in PRINTED_METRICS:
-            label = model_name(row["model"], row["pretrain"], row["task"] if several else None)
-            worded = path_row(row, label)
+            label = model_label(row["model"], row["pretrain"], row["task"] if several else None)
+            worded = format_path_row(row, label)
             table.add_row(*(worded[name] for name in heads))
     console.print(table)
     console.print(

@@ -15,7 +15,7 @@ pytest.importorskip("streamlit")
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from elastic_ray.analysis.labels import COMPRESSION
+from elastic_ray.analysis.labels import DISTRIBUTION_LABELS
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.figures.curves import apart, curves, reach, retention
 from elastic_ray.app.figures.paths import paths
@@ -326,7 +326,9 @@ def test_other_figures(holed: pd.DataFrame, done: Path) -> None:
     assert apart([0, 1, 2, 1000, 1001]) == [0, 1, 1000]
     coded = reader.compression("shown")
     moved = changes(coded[0])
-    assert [t.name for t in moved.data if t.mode == "lines+markers"] == [*COMPRESSION.values()]
+    assert [t.name for t in moved.data if t.mode == "lines+markers"] == [
+        *DISTRIBUTION_LABELS.values()
+    ]
     against = faster(coded, ["a model"] * len(coded))
     assert len(against.data[1].x) == len(coded) == 8
     assert against.layout.xaxis.type == against.layout.yaxis.type == "log"

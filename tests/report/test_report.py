@@ -14,7 +14,7 @@ from shown_results import record, record_lessons
 
 pytest.importorskip("matplotlib")
 
-from elastic_ray.analysis.formatting import interval_of
+from elastic_ray.analysis.formatting import format_row_interval
 from elastic_ray.elasticity import Estimate, curves, index_rows
 from elastic_ray.report.__main__ import main
 from elastic_ray.report.tables import Table, write_csv, write_latex
@@ -184,7 +184,7 @@ def test_the_table_is_what_a_sweep_prints(place: Path) -> None:
         assert float(told["aligned"]) == row["aligned"]
         assert told["half-life low"] == ("" if row["half_life_low"] is None else
                                          str(row["half_life_low"]))  # fmt: skip
-        assert interval_of(row, "early_rate") in page
+        assert format_row_interval(row, "early_rate") in page
 
 
 def test_methods_and_caveats_are_of_this_sweep(place: Path) -> None:

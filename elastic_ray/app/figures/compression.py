@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from elastic_ray.analysis.formatting import compact
-from elastic_ray.analysis.labels import AXES, COMPRESSION
+from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.labels import AXIS_LABELS, DISTRIBUTION_LABELS
 from elastic_ray.theory import Curve, times, undone
 
 from .palette import CATEGORIES, GREY, faint
@@ -19,7 +19,7 @@ def changes(curve: Curve) -> go.Figure:
     _, points = curve
     figure = go.Figure()
     x = [point.negative for point in points]
-    for j, (name, colour) in enumerate(zip(COMPRESSION.values(), CATEGORIES, strict=False)):
+    for j, (name, colour) in enumerate(zip(DISTRIBUTION_LABELS.values(), CATEGORIES, strict=False)):
         low = [point.change[j].low for point in points]
         high = [point.change[j].high for point in points]
         figure.add_scatter(
@@ -44,7 +44,7 @@ def changes(curve: Curve) -> go.Figure:
             "%{customdata[2]:.3g} bits a byte<extra>" + name + "</extra>",
         )
     figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
-    figure.update_xaxes(title_text=AXES["negative"], zeroline=False)
+    figure.update_xaxes(title_text=AXIS_LABELS["negative"], zeroline=False)
     figure.update_yaxes(title_text="change, bits per byte", zeroline=False)
     return _laid_out(figure)
 
@@ -94,7 +94,7 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
         type="log",
         title_text="k = pre-training / positive examples",
         tickvals=ticks,
-        ticktext=[compact(float(f"{k:.3g}")) for k in ticks],
+        ticktext=[format_compact(float(f"{k:.3g}")) for k in ticks],
         zeroline=False,
     )
     figure.update_yaxes(

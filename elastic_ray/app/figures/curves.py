@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.analysis.formatting import compact
-from elastic_ray.analysis.labels import AXES, positive_label
+from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
 
 from .palette import GREY, faint, steps
 
@@ -46,9 +46,9 @@ def curves(
         figure.update_xaxes(
             tickmode="array",
             tickvals=[math.log10(1 + n) for n in shown],
-            ticktext=[compact(n) for n in shown],
+            ticktext=[format_compact(n) for n in shown],
         )
-    figure.update_xaxes(title_text=AXES["negative"], zeroline=False)
+    figure.update_xaxes(title_text=AXIS_LABELS["negative"], zeroline=False)
     figure.update_yaxes(title_text=value, zeroline=False)
     if bounds:
         room = 0.04 * (bounds[1] - bounds[0]) or 0.05

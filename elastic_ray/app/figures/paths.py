@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.analysis.labels import METRICS
+from elastic_ray.analysis.labels import METRIC_LABELS
 
 from .palette import CATEGORIES
 
@@ -64,7 +64,7 @@ def paths(
         showgrid=False,
     )
     figure.update_yaxes(
-        title_text=METRICS.get(metric, metric) + ("" if metric == "tv" else ", nats"),
+        title_text=METRIC_LABELS.get(metric, metric) + ("" if metric == "tv" else ", nats"),
         range=[bounds[0] - room, bounds[1] + room],
         zeroline=False,
     )

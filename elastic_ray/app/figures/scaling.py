@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.analysis.formatting import compact
-from elastic_ray.analysis.labels import AXES, QUANTITIES, positive_label
+from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS, positive_label
 
 from .curves import apart
 from .palette import GREY, steps
@@ -49,7 +49,7 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
                 [line["label"], line[f"{quantity}_low"], line[f"{quantity}_high"]], axis=-1
             ),
             hovertemplate="<b>%{customdata[0]}</b><br>"
-            + QUANTITIES[quantity].short
+            + QUANTITY_LABELS[quantity].short
             + " %{y:.3g} [%{customdata[1]:.3g}, %{customdata[2]:.3g}]<extra>"
             + positive_label(positive)
             + "</extra>",
@@ -60,10 +60,10 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
     figure.update_xaxes(
         type="log",
         range=[low - room, high + room],
-        title_text=AXES[along],
+        title_text=AXIS_LABELS[along],
         tickmode="array",
         tickvals=sizes,
-        ticktext=[compact(s) for s in sizes],
+        ticktext=[format_compact(s) for s in sizes],
         zeroline=False,
     )
     figure.update_yaxes(zeroline=False)

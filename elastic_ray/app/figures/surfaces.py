@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.analysis.formatting import compact
-from elastic_ray.analysis.labels import AXES
+from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.labels import AXIS_LABELS
 
 from .curves import ERROR, Z95
 from .palette import DIVERGING, SCALE
@@ -155,10 +155,10 @@ def _cells(
         (figure.update_yaxes, "positive", positives),
     ):
         update(
-            title_text=AXES[name],
+            title_text=AXIS_LABELS[name],
             tickmode="array",
             tickvals=list(range(len(sizes))),
-            ticktext=[compact(size) for size in sizes],
+            ticktext=[format_compact(size) for size in sizes],
             showgrid=False,
             zeroline=False,
         )
@@ -175,5 +175,5 @@ def _ticks(sizes: list[int]) -> dict:
     return {
         "tickmode": "array",
         "tickvals": [float(np.log10(1 + n)) for n in shown],
-        "ticktext": [compact(n) for n in shown],
+        "ticktext": [format_compact(n) for n in shown],
     }

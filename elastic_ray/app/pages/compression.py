@@ -5,13 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from elastic_ray.analysis.labels import (
-    CAPTIONS,
-    COMPRESSION_COLUMNS,
-    compression_row,
-    model_name,
-    positive_label,
-)
+from elastic_ray.analysis.captions import CAPTIONS
+from elastic_ray.analysis.labels import model_label, positive_label
+from elastic_ray.analysis.table_rows import COMPRESSION_COLUMNS, format_compression_row
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import choose_sweep, exports, nothing_here, page, show, table
@@ -34,7 +30,7 @@ def body(results: Reader) -> None:
         return
     several = len({coded.task for coded, _ in curves}) > 1
     labels = [
-        model_name(coded.model, coded.pretrain, coded.task if several else None)
+        model_label(coded.model, coded.pretrain, coded.task if several else None)
         for coded, _ in curves
     ]
     sentences = answer(curves)
@@ -65,7 +61,7 @@ def _figures(sweep: str, curves: list[Curve], labels: list[str], chosen: Curve) 
 def _numbers(sweep: str, curves: list[Curve], labels: list[str]) -> None:
     st.markdown("##### Every curve and size, with 95% intervals")
     found = rows(curves, labels)
-    table([compression_row(row) for row in found], "compression", COMPRESSION_COLUMNS)
+    table([format_compression_row(row) for row in found], "compression", COMPRESSION_COLUMNS)
     st.caption(CAPTIONS["compression"])
     exports(f"compression-{sweep}", pd.DataFrame(found))
 

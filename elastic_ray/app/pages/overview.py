@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from elastic_ray.analysis.formatting import compact
+from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import choose_sweep, labelled, nothing_yet, page, reader, table
@@ -67,11 +67,11 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
         speed = pace["examples"] / active if active and pace["examples"] else None
         st.metric(
             "Examples / s",
-            "-" if speed is None else compact(round(speed, 1)),
+            "-" if speed is None else format_compact(round(speed, 1)),
             width=120,
             help="examples trained per second, pauses left out",
         )
-        st.metric("Answers", compact(int(bars["answers"].fillna(0).sum())), width=100)
+        st.metric("Answers", format_compact(int(bars["answers"].fillna(0).sum())), width=100)
         st.metric(*_time(state, sweep, pace, done, left, now), width=150)
     if state == "stopped":
         st.caption(

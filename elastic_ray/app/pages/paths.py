@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from elastic_ray.analysis.labels import (
-    CAPTIONS,
-    METRICS,
+from elastic_ray.analysis.captions import CAPTIONS
+from elastic_ray.analysis.labels import METRIC_LABELS
+from elastic_ray.analysis.table_rows import (
     PATH_COLUMNS,
     PATHS_QUESTION,
-    path_row,
-    paths_answer,
+    answer_paths_question,
+    format_path_row,
 )
 from elastic_ray.app.figures.paths import paths, reach
 from elastic_ray.app.reader import Reader
@@ -53,12 +53,12 @@ def body(results: Reader) -> None:
     found = labelled(found)
     with right:
         models = choose_models(found, most=3)
-    metrics = [name for name in METRICS if name in set(found["metric"])]
+    metrics = [name for name in METRIC_LABELS if name in set(found["metric"])]
     metric = str(
         st.segmented_control(
             "Distance",
             metrics,
-            format_func=METRICS.__getitem__,
+            format_func=METRIC_LABELS.__getitem__,
             default=metrics[0],
             key="metric",
             required=True,
@@ -70,7 +70,7 @@ def body(results: Reader) -> None:
     if chosen.empty:
         st.info("Choose at least one model above.", icon=":material/filter_alt:")
         return
-    st.markdown(f"**{paths_answer(metric, told_apart(records(chosen)))}**")
+    st.markdown(f"**{answer_paths_question(metric, told_apart(records(chosen)))}**")
     bounds = reach(chosen)
     for label in in_columns(models, 3):
         st.markdown(f"**{label}**")
@@ -83,7 +83,7 @@ def body(results: Reader) -> None:
 
 def _numbers(sweep: str, chosen: pd.DataFrame, found: pd.DataFrame) -> None:
     st.markdown("##### Table 1, measured")
-    rows = [path_row(row, row["label"]) for row in records(chosen)]
+    rows = [format_path_row(row, row["label"]) for row in records(chosen)]
     empty = [name for name in ("printed", "note") if not any(row[name] for row in rows)]
     shown = {name: head for name, head in PATH_COLUMNS.items() if name not in empty}
     table(rows, "inverse-forward", shown)

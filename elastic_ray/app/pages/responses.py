@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from elastic_ray.analysis.formatting import number
-from elastic_ray.analysis.labels import model_name
+from elastic_ray.analysis.formatting import format_number
+from elastic_ray.analysis.labels import model_label
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import choose_sweep, nothing_here, page
 
@@ -115,7 +115,7 @@ def _choose(
 
 def _name(point: dict[str, Any], points: list[dict[str, Any]]) -> str:
     several = len({p["task"] for p in points}) > 1
-    return model_name(point["model"], point["pretrain"], point["task"] if several else None)
+    return model_label(point["model"], point["pretrain"], point["task"] if several else None)
 
 
 def _answer_pair(row: dict[str, Any], said_one: str, said_other: str) -> None:
@@ -135,7 +135,9 @@ def _said(who: str, score: float | None, text: str | None) -> None:
         st.caption(f"{who}: not asked yet")
         return
     colour = "gray" if score is None else "green" if score >= 0.5 else "red"
-    st.markdown(f":{colour}-badge[{'no score' if score is None else number(score)}] :small[{who}]")
+    st.markdown(
+        f":{colour}-badge[{'no score' if score is None else format_number(score)}] :small[{who}]"
+    )
     st.markdown(_plain(text) or "_(said nothing)_")
 
 

@@ -8,8 +8,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from elastic_ray.analysis.formatting import compact, interval_of, number, p_value
-from elastic_ray.analysis.labels import QUANTITIES
+from elastic_ray.analysis.formatting import (
+    format_compact,
+    format_number,
+    format_p_value,
+    format_row_interval,
+)
+from elastic_ray.analysis.labels import QUANTITY_LABELS
 from elastic_ray.app.figures.scaling import scaling
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import (
@@ -78,7 +83,11 @@ def _comparisons(found: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
     several = found["task"].nunique() > 1
     for (task, pretrain), part in found.groupby(["task", "pretrain"], dropna=False):
         if part["parameters"].nunique() > 1:
-            at = "as published" if pd.isna(pretrain) else f"pre-trained on {compact(pretrain)}"
+            at = (
+                "as published"
+                if pd.isna(pretrain)
+                else f"pre-trained on {format_compact(pretrain)}"
+            )
             name = f"model sizes, {at}" + (f" ({task})" if several else "")
             comparisons[name] = ("parameters", part)
     for (task, model), part in found.groupby(["task", "model"]):
@@ -91,7 +100,9 @@ def _comparisons(found: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
 def _figures(sweep: str, part: pd.DataFrame, along: str) -> None:
     for column, quantity in zip(st.columns(len(SHOWN)), SHOWN, strict=True):
         with column:
-            st.markdown(f"**{QUANTITIES[quantity].axis}**", help=QUANTITIES[quantity].meaning)
+            st.markdown(
+                f"**{QUANTITY_LABELS[quantity].axis}**", help=QUANTITY_LABELS[quantity].meaning
+            )
             if part[quantity].notna().sum() == 0:
                 st.caption("undefined for every curve here; the notes below say why")
                 continue
@@ -116,18 +127,18 @@ def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
     left = f"; {undefined} curve{'s' * (undefined > 1)} undefined, left out" if undefined else ""
     if tau is None:
         return f"No trend can be told{left}."
-    return f"Kendall's tau {number(tau)}, {p_value(p)}{left}."
+    return f"Kendall's tau {format_number(tau)}, {format_p_value(p)}{left}."
 
 
 def _numbers(sweep: str, found: pd.DataFrame) -> None:
     st.markdown("##### Every curve, with 95% intervals")
-    names = [name for name in QUANTITIES if name in found]
+    names = [name for name in QUANTITY_LABELS if name in found]
     rows = found.assign(
-        **{name: [interval_of(row, name) for row in records(found)] for name in names}
+        **{name: [format_row_interval(row, name) for row in records(found)] for name in names}
     )
     columns = {"label": "model", "positive": st.column_config.NumberColumn(format="localized")}
     columns |= {
-        n: st.column_config.TextColumn(QUANTITIES[n].short, help=QUANTITIES[n].meaning)
+        n: st.column_config.TextColumn(QUANTITY_LABELS[n].short, help=QUANTITY_LABELS[n].meaning)
         for n in names
     }
     table(rows, "indices", {**columns, "note": "note"})
