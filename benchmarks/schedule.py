@@ -1,22 +1,23 @@
-"""What the scheduler costs beside the work: many trials of a millisecond, through Ray Tune.
+"""Overhead of the scheduler: many trials of a millisecond each, through Ray Tune.
 
     python benchmarks/schedule.py [--trials 250 500 1000 2000] [--alone 5000 10000 20000]
 
 Three measurements, in one run:
 
-- *ours*: the sweep's own searcher (`TrialSearcher`, `run_trials`) on a planned grid in which half of the
-  trials start from a state that another one makes; a trial sleeps a millisecond and says that its
+- *ours*: the sweep's own searcher (`TrialSearcher`, `run_trials`) on a planned grid. Half of the
+  trials start from a state of another trial. A trial sleeps a millisecond and reports that its
   states are recorded. Nothing is trained.
-- *plain*: as many trials of the same work through Ray Tune with its default searcher; actors are
-  reused on both sides. One trial at a time: where several of a millisecond end at once, Tune keeps
-  one process of ours, which it is told of no trial ahead, and a new one takes seconds.
-- *alone*: the searcher without Tune: every suggestion, result and end of a trial, where each trial
-  that must wait stands before those that may start.
+- *plain*: as many trials of the same work through Ray Tune with its default searcher. Both reuse
+  actors, and run one trial at a time: when several trials of a millisecond end at once, Tune keeps
+  only one of our processes, because our searcher suggests no trial ahead, and a new process takes
+  seconds to start.
+- *alone*: the searcher without Tune: every suggestion, result and end of a trial, in an order where
+  each trial that must wait stands before those that may start.
 
-Printed: milliseconds per trial by number of trials, on the clock and of this process's CPU (other
-work on the machine does not count there); how much of the largest run's CPU time is a quadratic
-term's (least squares on n and n^2, relative errors); and the CPU time of the last quarter of its
-trials against the first's.
+Prints milliseconds per trial by number of trials, in wall-clock time and in CPU time of this
+process (which excludes other work on the machine); the share of a quadratic term in the largest
+run's CPU time (least squares on n and n^2, relative errors); and the CPU time of the last quarter
+of its trials relative to the first quarter.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ WORK_SECONDS = 0.001
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds of a run on the clock and of this process's CPU."""
+    """Seconds of a run: wall-clock time, and CPU time of this process."""
 
     clock: float
     cpu: float
 
 
 class Stopwatch:
-    """Running since it was made."""
+    """Measures the time since it was created."""
 
     def __init__(self) -> None:
         self._clock, self._cpu = time.monotonic(), time.process_time()
@@ -78,8 +79,10 @@ def planned(trials: int) -> Any:
 def searcher(
     trials: int, moments: list[float], concurrent: int = 1, backwards: bool = False
 ) -> Any:
-    """The sweep's searcher with as many trials as ladders; `moments` gets, for each state that is
-    done, the CPU seconds of this process so far."""
+    """Return the sweep's searcher with as many trials as ladders.
+
+    `moments` gets, for each state that is done, the CPU seconds of this process so far.
+    """
     from elastic_ray.placement import TrainerSlot
     from elastic_ray.plan import bundle
     from elastic_ray.progress.tracker import ProgressTracker
@@ -97,7 +100,7 @@ def searcher(
 
 
 def work(config: dict[str, Any]) -> None:
-    """A trial: a millisecond, and the report that its states are recorded."""
+    """A trial: sleeps a millisecond and reports that its states are recorded."""
     from ray import tune
 
     time.sleep(WORK_SECONDS)
@@ -106,20 +109,20 @@ def work(config: dict[str, Any]) -> None:
 
 
 def ours(trials: int, concurrent: int) -> tuple[Taken, list[float]]:
-    """What the sweep's scheduler takes, and the CPU seconds at which each state was recorded."""
+    """Time the sweep's scheduler; also return the CPU second at which each state was recorded."""
     from elastic_ray.schedule.tune_search import run_trials
 
     moments: list[float] = []
-    release = searcher(trials, moments, concurrent)
+    trial_searcher = searcher(trials, moments, concurrent)
     watch = Stopwatch()
-    run_trials(release, work)
+    run_trials(trial_searcher, work)
     taken = watch.taken()
     assert len(moments) == trials
     return taken, moments
 
 
 def plain(trials: int, concurrent: int) -> Taken:
-    """What Ray Tune takes by itself."""
+    """Time Ray Tune by itself."""
     from ray import tune
 
     from elastic_ray.schedule.tune_search import TRIAL_RESOURCES
@@ -138,26 +141,26 @@ def plain(trials: int, concurrent: int) -> Taken:
 
 
 def alone(trials: int) -> Taken:
-    """What the searcher itself takes for that many trials, eight at a time."""
-    release = searcher(trials, [], concurrent=8, backwards=True)
+    """Time the searcher itself on that many trials, eight at a time."""
+    trial_searcher = searcher(trials, [], concurrent=8, backwards=True)
     running: dict[str, Any] = {}
     named = 0
     watch = Stopwatch()
     while True:
         while len(running) < 8:
-            suggested = release.suggest(f"t{named}")
+            suggested = trial_searcher.suggest(f"t{named}")
             if not isinstance(suggested, dict):
                 break
             running[f"t{named}"] = suggested
             named += 1
         if not running:
-            assert suggested == release.FINISHED and named == trials
+            assert suggested == trial_searcher.FINISHED and named == trials
             return watch.taken()
         first = next(iter(running))
-        release.on_trial_result(
+        trial_searcher.on_trial_result(
             first, {"recorded": running.pop(first)["ladders"], "train_seconds": 0.0}
         )
-        release.on_trial_complete(first)
+        trial_searcher.on_trial_complete(first)
 
 
 def quadratic(counts: Sequence[int], seconds: Sequence[float]) -> float:

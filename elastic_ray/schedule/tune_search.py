@@ -21,7 +21,7 @@ from ray.tune import RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from ..cluster.ray_cluster import gone
+from ..cluster.ray_cluster import departed_nodes
 from ..plan import Trial
 from ..progress.grid_rows import Failure
 from ..progress.tracker import ProgressTracker
@@ -99,7 +99,8 @@ class TrialSearcher(_NotPickled, Searcher):
         tracker.listen(lambda event, state: self._queue.update(state))
         self._queue.update_all()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # Tune documents the string FINISHED, its annotation omits it
+    # Tune documents FINISHED, a string, as a return value; its annotation omits it.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the config of the next trial, for `trial_worker.trial_trainable`.
 
         Returns None while no trial is ready or no trainer slot is free, and `FINISHED` when none
@@ -169,8 +170,8 @@ class TrialSearcher(_NotPickled, Searcher):
         for state, error in result.get("failed", ()):
             self._fail(state, error, recorded=True)
         if "ladder" in result:
-            self._tracker.trained(result["ladder"], int(result["examples"]))
-            self._tracker.now(f"train {trial_id}", str(result.get("message", "")))
+            self._tracker.ladder_advanced(result["ladder"], int(result["examples"]))
+            self._tracker.activity.set(f"train {trial_id}", str(result.get("message", "")))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -178,16 +179,16 @@ class TrialSearcher(_NotPickled, Searcher):
         """Free the trial's slot; try it again, or fail its states, where ladders are left."""
         running = self._running.pop(trial_id, None)
         self._slots.release(trial_id)
-        self._tracker.now(f"train {trial_id}", None)
+        self._tracker.activity.clear(f"train {trial_id}")
         if running is None:
             return
         seconds = time.monotonic() - running.started
-        self._tracker.took("train", running.train_seconds)
-        self._tracker.took("start trainers", max(0.0, seconds - running.train_seconds))
+        self._tracker.activity.add_seconds("train", running.train_seconds)
+        self._tracker.activity.add_seconds("start trainers", max(0.0, seconds - running.train_seconds))
         remaining = self._remaining(running.trial)
         if remaining is None or self.stopped.is_set():
             return
-        lost = gone(running.nodes) if running.nodes else set()
+        lost = departed_nodes(running.nodes) if running.nodes else set()
         # The driver adapts the layout only at its next check; no trial may go there until then.
         self._slots.exclude(lost)
         crashed = not lost and not running.preempted
