@@ -15,6 +15,7 @@ from pathlib import Path
 from elastic_ray.analysis.captions import CAPTIONS
 from elastic_ray.results.schemas import ResultsError
 from elastic_ray.results.store import Results
+from elastic_ray.theory.figure_style import FigureError
 
 from . import compression, figures, paths
 from .caveats import caveats
@@ -22,7 +23,7 @@ from .findings import Findings, ReportError, choose_sweep, find
 from .methods import methods
 from .page import page
 from .scaling_figures import scaling
-from .style import FigureError, save, style
+from .style import report_style, save
 from .tables import tables, write_csv, write_latex
 
 
@@ -63,7 +64,7 @@ def _fail(message: str) -> int:
 def write(found: Findings, out: Path) -> Path:
     """Write everything into the folder `out`, which has `figures` and `tables`; gives the page."""
     drawn = []
-    with style():
+    with report_style():
         for name, figure in (
             ("curves", figures.curves(found)),
             ("by_parameters", figures.by_parameters(found)),

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.theory.figure_style import figure_style, require_matplotlib
 
 CATEGORIES = ("#2166ac", "#b2182b", "#4d9221", "#7b3294", "#e08214", "#35978f", "#555555")
 """Colours of models; a colour stands for the same model throughout a figure."""
 
 
-class FigureError(RuntimeError):
-    """The figures cannot be drawn here; the message says what to install."""
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Text stays text, ids are fixed and no date is written."""
-    with _matplotlib().rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "elastic_ray",
-            "font.size": 9,
-            "axes.titlesize": 9,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "lines.linewidth": 1.4,
-            "figure.constrained_layout.use": True,
-        }
-    ):
-        yield
-
-
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-    except ImportError as e:
-        raise FigureError('the report needs matplotlib: pip install "elastic_ray[app]"') from e
-    return matplotlib
+def report_style() -> AbstractContextManager[None]:
+    """Return a context that applies the style of the report's figures."""
+    return figure_style({"axes.titlesize": 9})
 
 
 def new_figure(width: float, height: float) -> Any:
     """A figure that belongs to no window."""
-    _matplotlib()
+    require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -106,7 +80,7 @@ def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
 def save(figure: Any, folder: Path, name: str) -> tuple[Path, Path]:
     """Write `name`.png and `name`.svg."""
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    with style():
+    with report_style():
         figure.savefig(png, dpi=150, metadata={"Software": None})
         figure.savefig(svg, metadata={"Date": None})
     return png, svg

@@ -24,7 +24,8 @@ import numpy as np
 from .arithmetic import CodingError
 from .code_length import code_lengths
 from .compressor import Expects, compress, decompress
-from .figures import FigureError, draw
+from .figure_style import FigureError
+from .figures import draw
 from .pareto import LawError, Pareto
 from .rates import Rates
 from .responses import MarkovSource, ResponseError, read_responses

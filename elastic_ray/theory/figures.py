@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .figure_style import figure_style, require_matplotlib
 from .limits import LargeK, Printed, critical_alpha, sign_change
 from .pareto import Pareto
 from .verdict import Comparison, GridPoint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SHOWN = (1.5, 2.5, 3, 5, 8, 20)
 """The shapes that the curves are drawn for."""
@@ -29,10 +26,6 @@ MINUS = "\N{MINUS SIGN}"
 SLOPES = (f"d{GAMMA}1/dl", f"d{GAMMA}2/dl")
 
 
-class FigureError(RuntimeError):
-    """The figures cannot be drawn here; the message says what to install."""
-
-
 def draw(
     folder: Path,
     points: Sequence[GridPoint],
@@ -40,6 +33,7 @@ def draw(
     absent: Sequence[GridPoint],
 ) -> list[Path]:
     """Draw all figures into `folder`; returns their paths. Raises `FigureError`."""
+    require_matplotlib(", or leave them out with --no-figures")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in (
@@ -51,7 +45,7 @@ def draw(
         ("theory_agreement", _agreement(compared)),
     ):
         path = folder / f"{name}.svg"
-        with _style():
+        with figure_style():
             figure.savefig(path, metadata={"Date": None})
         # matplotlib leaves blanks at the ends of lines, which git would complain of
         text = path.read_text(encoding="utf-8").splitlines()
@@ -60,41 +54,11 @@ def draw(
     return paths
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    with _matplotlib().rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "elastic_ray",
-            "font.size": 9,
-            "axes.grid": True,
-            "grid.alpha": 0.3,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "lines.linewidth": 1.4,
-            "figure.constrained_layout.use": True,
-        }
-    ):
-        yield
-
-
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-    except ImportError as e:
-        raise FigureError(
-            'the figures need matplotlib: pip install "elastic_ray[app]", or leave them out '
-            "with --no-figures"
-        ) from e
-    return matplotlib
-
-
 def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    _matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with _style():
+    with figure_style():
         figure = Figure(figsize=size)
         FigureCanvasSVG(figure)
         return figure, figure.subplots(rows, columns, squeeze=False)
