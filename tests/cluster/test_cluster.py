@@ -1,4 +1,4 @@
-"""The cluster files: Ray's own check accepts them, and they keep what docs/how-to/aws.md promises."""
+"""The cluster files: Ray accepts them, and they keep what docs/how-to/aws.md promises."""
 
 from __future__ import annotations
 
