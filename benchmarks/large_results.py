@@ -19,7 +19,8 @@ import duckdb
 import pyarrow as pa
 
 from elastic_ray.elasticity import QUANTITIES
-from elastic_ray.results.file_names import parquet, partition
+from elastic_ray.results.file_names import partition_folder
+from elastic_ray.results.parquet_files import parquet_bytes
 from elastic_ray.results.schemas import TABLES
 from elastic_ray.results.store import Results
 
@@ -112,8 +113,10 @@ def _many(results: Results, name: str, rows: pa.Table, key: dict[str, str]) -> N
     states = sorted(set(rows["state_id"].to_pylist()))
     digest = hashlib.sha256("\n".join(states).encode()).hexdigest()[:12]
     in_force = round((time.time() - 60) * 1000)
-    data = parquet(table, pa.table(columns, schema=table.schema), replaces=states)
-    results.folder.put(f"{partition(table, key)}/many-{in_force:013d}-{digest}.parquet", data)
+    data = parquet_bytes(table, pa.table(columns, schema=table.schema), replaces=states)
+    results.folder.put(
+        f"{partition_folder(table, key)}/many-{in_force:013d}-{digest}.parquet", data
+    )
 
 
 def _indices(db: duckdb.DuckDBPyConnection, sweep: str) -> list[dict[str, object]]:

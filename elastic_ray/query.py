@@ -20,10 +20,10 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.store import Results
 
-from .results.database import one_line
+from .results.statements import one_line
 
 ROWS = 500
 

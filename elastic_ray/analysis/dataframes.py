@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..elasticity import QUANTITIES
-from ..results.schemas import ResultsError, nearest
+from ..results.errors import ResultsError
+from ..results.schemas import nearest
 from ..results.store import Results
 from .measurements import measure_sweep
 

@@ -19,7 +19,7 @@ from ..elasticity import (
     measure,
     paths,
 )
-from ..results.schemas import ResultsError
+from ..results.errors import ResultsError
 from ..results.store import Results
 from ..theory import Curve as CodeLengthCurve
 from ..theory import MeasuredError, gather

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from elastic_ray.analysis.measurements import measure_code_length_curves, measure_sweep
 from elastic_ray.results.store import Results
-from elastic_ray.results.views import view
+from elastic_ray.results.views import read_view
 from elastic_ray.theory import Curve
 
 FRESH = 2.0
@@ -152,7 +152,7 @@ class Reader:
     def _ask(self, name: str, *arguments: Any, **more: Any) -> pa.Table:
         def ask() -> pa.Table:
             results, connection = self._open()
-            return view(results, connection, name, *arguments, **more)
+            return read_view(results, connection, name, *arguments, **more)
 
         return self._remember((name, arguments, repr(more)), ask)
 

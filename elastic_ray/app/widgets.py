@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from elastic_ray.analysis.labels import model_label
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
 
 from .reader import Reader
 

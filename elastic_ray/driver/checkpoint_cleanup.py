@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 
 from ..checkpoints.reference import CheckpointReference
-from ..plan import Plan
-from ..progress.retention import RetentionPolicy, spared
+from ..plan import Plan, keeps_checkpoint
+from ..progress.retention import RetentionPolicy
 from ..progress.tracker import ProgressTracker
-from ..results.schemas import ResultsError
+from ..results.errors import ResultsError
 from ..results.store import Results
 from .coordination import StateCoordinator
 
@@ -35,12 +35,12 @@ class CheckpointCleanup:
         self._others: set[str] = set()
         self._asked = -math.inf
         if plan.spec.keep != "all":
-            tracker.listen(lambda event, state: self._tidy(self._keeper.may_go(state)))
+            tracker.listen(lambda event, state: self._tidy(self._keeper.deletable_after(state)))
 
     def rest(self) -> str | None:
         """Delete all that may go by now; words for the user if something had to stay."""
         there = {s for s, row in self._results.states(("checkpoint",)).items() if row["checkpoint"]}
-        states = [s for s in self._plan.states if s in there and self._keeper.not_needed(s)]
+        states = [s for s in self._plan.states if s in there and self._keeper.may_delete(s)]
         return None if self._tidy(states) else LEFT
 
     def _tidy(self, states: Iterable[str]) -> bool:
@@ -65,6 +65,6 @@ class CheckpointCleanup:
         if time.monotonic() - self._asked > LOOK:
             asked = {"sweep": self._plan.spec.sweep}
             rows = self._results.query("FROM states_of_others($sweep)", asked).to_pylist()
-            self._others = {r["state_id"] for r in rows if spared(r["keep"], r["kind"])}
+            self._others = {r["state_id"] for r in rows if keeps_checkpoint(r["keep"], r["kind"])}
             self._asked = time.monotonic()
         return self._others

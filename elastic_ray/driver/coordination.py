@@ -12,11 +12,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ..progress.outstanding import FOR_GOOD
+from ..progress.outstanding import PERMANENT_ERROR
 from ..progress.tracker import ProgressTracker
+from ..results.errors import ResultsError
 from ..results.leases.state_claims import StateClaims
-from ..results.leases.sweep_lease import SweepLease, alone_with_leases, running
-from ..results.schemas import ResultsError
+from ..results.leases.sweep_lease import SweepLease, active_leases, lease_lock
 from ..results.store import Results
 
 LOOK = 3.0
@@ -45,7 +45,7 @@ class StateCoordinator:
         """Claim states to compute; False where another driver computes one of them now, or the
         store cannot be asked: then they are asked for again at the next `look`."""
         try:
-            taken = self._claims.take(names)
+            taken = self._claims.claim(names)
         except (ResultsError, OSError) as e:
             logging.getLogger(__name__).warning("states cannot be claimed for now: %s", e)
             taken = False
@@ -55,7 +55,7 @@ class StateCoordinator:
 
     def free(self, names: Sequence[str]) -> None:
         """Give up claims."""
-        self._claims.free(names)
+        self._claims.release(names)
 
     def look(self, again: Callable[[], None]) -> None:
         """Tell the board of what others have recorded, and free what is done here.
@@ -65,7 +65,7 @@ class StateCoordinator:
         """
         with self._lock:
             elsewhere, over = set(self._elsewhere), set(self._over)
-        self._claims.free(over)
+        self._claims.release(over)
         for state in sorted(elsewhere):
             row = self._results.state(state)
             if row is None or state in self._tracker.done:
@@ -73,7 +73,7 @@ class StateCoordinator:
             if row["status"] == "done":
                 if row["checkpoint"] is not None or state not in self._remade:
                     self._tracker.state_done(state)
-            elif (row["error"] or "").startswith(FOR_GOOD):
+            elif (row["error"] or "").startswith(PERMANENT_ERROR):
                 self._tracker.state_failed(state, row["error"])
         with self._lock:
             self._elsewhere -= elsewhere
@@ -84,9 +84,11 @@ class StateCoordinator:
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether no other sweep runs on these results; on a local folder none begins before the
-        end. An object store has no lock: there only the new one's `SETTLE` lies between."""
-        with alone_with_leases(self._results.folder):
-            yield all(lease.token == self._lease.token for lease in running(self._results.folder))
+        end. An object store has no lock: there only the new one's `SETTLE_SECONDS` lies between."""
+        with lease_lock(self._results.folder):
+            yield all(
+                lease.token == self._lease.token for lease in active_leases(self._results.folder)
+            )
 
     def _heard(self, event: str, state: str) -> None:
         if event in ("done", "failed"):

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from ..cluster.ray_cluster import staying
+from ..cluster.ray_cluster import staying_nodes
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import InferenceRunner
 from ..evaluation.prompts import _prompts, _texts
@@ -26,16 +26,16 @@ from ..placement import (
     Node,
     adapt,
     allocate,
-    by_node,
+    count_by_node,
 )
 from ..plan import ANSWERS, Plan, bundle
-from ..progress.budget import Amount, Budget, held, uncounted
+from ..progress.budget import Amount, Budget, gpu_limit_notice, reserved_resources
 from ..progress.grid_rows import Failure, cell_rows, lesson_rows
 from ..progress.outstanding import Outstanding
 from ..progress.tracker import ProgressTracker
 from ..results.compaction import compact
+from ..results.errors import ResultsError
 from ..results.leases.sweep_lease import SweepLease
-from ..results.schemas import ResultsError
 from ..results.state_rows import PlannedState, failed_row
 from ..results.store import Results
 from ..schedule.jobs import train_jobs
@@ -103,7 +103,7 @@ class _Drive:
         self.plan, self.loaded, self.results = plan, loaded, results
         self.left, self.tracker, self.sharing, self.budget = left, tracker, sharing, budget
         self.open = [request for request in plan.requests() if request not in tracker.closed]
-        self.nodes = staying()
+        self.nodes = staying_nodes()
         allocation = allocate(plan, loaded, self.nodes, open_requests=self.open)
         self.work, self.runtime = allocation.workload, allocation.runtime
         self.layout, self.gpu_hours = allocation.layout, allocation.gpu_hours
@@ -133,7 +133,7 @@ class _Drive:
         counting = asyncio.ensure_future(self.budget.count(self._held, self._stop))
         measuring = asyncio.ensure_future(self.metrics.keep_up(self._waiting, self.budget))
         self.display.start()
-        if notice := uncounted(self.plan.spec.resources, self.layout.needs):
+        if notice := gpu_limit_notice(self.plan.spec.resources, self.layout.needs):
             self.display.say(notice)
         elif self.plan.spec.resources.max_gpu_hours and self.gpu_hours:
             self.display.say(f"all of the sweep is estimated at {self.gpu_hours:.2g} GPU-hours")
@@ -168,7 +168,7 @@ class _Drive:
         return self.release.waiting, self.evaluator.waiting if self.evaluator else 0
 
     def _held(self) -> Amount:
-        return held(self.layout.needs, self.slots.held, self.fleet.replicas)
+        return reserved_resources(self.layout.needs, self.slots.held, self.fleet.replicas)
 
     async def _all(self) -> None:
         fleet = self.fleet
@@ -213,11 +213,13 @@ class _Drive:
             for words in (*fleet.stragglers.new_reports(), *self.release.silent_trials()):
                 self.display.say(words)
             try:
-                nodes = await asyncio.to_thread(staying)
+                nodes = await asyncio.to_thread(staying_nodes)
                 if nodes != self.nodes:
                     await self._adapt(nodes, evaluator, fleet)
             except Exception as e:  # what runs goes on; the next look may succeed
-                self.display.say(f"the cluster's nodes cannot be counted on anew: {error_summary(e)}")
+                self.display.say(
+                    f"the cluster's nodes cannot be counted on anew: {error_summary(e)}"
+                )
 
     async def _adapt(self, nodes: tuple[Node, ...], evaluator: Evaluator, fleet: Fleet) -> None:
         before = {node.name for node in self.nodes}
@@ -231,13 +233,13 @@ class _Drive:
             f"room for {self.layout.trainers} trainer(s) and {engines} engine(s) now"
             + ("" if self.layout.trainers and engines else "; waiting for nodes")
         )
-        await evaluator.become(self.layout)
+        await evaluator.use_layout(self.layout)
         await self._place_scorers(fleet)
         self.nodes = nodes  # last: what failed above is tried again at the next look
 
     async def _place_scorers(self, fleet: Fleet) -> None:
         for name, places in self.layout.scorer_places.items():
-            for problem in await fleet.place(name, by_node(places)):
+            for problem in await fleet.place(name, count_by_node(places)):
                 self.display.say(problem)
 
     def _to_score(self) -> list[str]:

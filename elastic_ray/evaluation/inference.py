@@ -13,7 +13,7 @@ from ..checkpoints.reference import CheckpointReference
 from ..placement import Layout, memory_share
 from ..plan import EngineGroup, EvaluationRequest, Plan
 from ..progress.tracker import ProgressTracker
-from ..results.schemas import AlreadyRecorded
+from ..results.errors import AlreadyRecorded
 from ..results.store import Results
 from ..serving.fleet import Fleet
 from ..serving.types import (
@@ -68,7 +68,7 @@ class InferenceRunner:
 
     async def open(self, group: EngineGroup, state: str) -> None:
         """Start the engines of a kind on that state's weights."""
-        self._tracker.now(f"engine {group.name}", f"engine {group.name}: starting")
+        self._tracker.activity.set(f"engine {group.name}", f"engine {group.name}: starting")
         serving = self._plan.spec.resources.engines
         need = self._layout.needs.engines[group.name]
         weights = self.weights(self._plan.full_ancestor(state))
@@ -91,15 +91,17 @@ class InferenceRunner:
         )
         began = time.monotonic()
         about = await self._fleet.open_engine(config)
-        self._tracker.took("start engines", time.monotonic() - began)
+        self._tracker.activity.add_seconds("start engines", time.monotonic() - began)
         if about.get("notice"):
             self._say(f"engine {group.name}: {about['notice']}")
-        self._tracker.now(f"engine {group.name}", f"engine {group.name}: {about['engine']}")
+        self._tracker.activity.set(
+            f"engine {group.name}", f"engine {group.name}: {about['engine']}"
+        )
 
     async def close(self, group: EngineGroup) -> None:
         """End the engines of a kind and give their resources back."""
         await self._fleet.close(group.name)
-        self._tracker.now(f"engine {group.name}", None)
+        self._tracker.activity.clear(f"engine {group.name}")
 
     async def answers(self, group: EngineGroup, question: EvaluationRequest) -> list[Answer]:
         """The answers to a question, recorded: as they are on record, or asked now.
@@ -144,7 +146,9 @@ class InferenceRunner:
         except AlreadyRecorded:
             answers = await asyncio.to_thread(self._on_record, state, probe)
         self._took("generate", reply)
-        self._tracker.counted("tokens_generated", sum(each.tokens for each in reply.items))
+        self._tracker.activity.add_count(
+            "tokens_generated", sum(each.tokens for each in reply.items)
+        )
         self._tracker.request_answered(question)
         return answers
 
@@ -212,9 +216,9 @@ class InferenceRunner:
         self._tracker.request_closed(question)
 
     def _took(self, kind: str, reply: Reply[Any]) -> None:
-        self._tracker.took(kind, reply.seconds)
-        self._tracker.took("swap weights", reply.swap_seconds)
-        self._tracker.counted("weight_swaps", reply.swaps)
+        self._tracker.activity.add_seconds(kind, reply.seconds)
+        self._tracker.activity.add_seconds("swap weights", reply.swap_seconds)
+        self._tracker.activity.add_count("weight_swaps", reply.swaps)
 
     def _on_record(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..plan import EvaluationRequest, Plan
 from ..progress.tracker import ProgressTracker
-from ..results.schemas import AlreadyRecorded
+from ..results.errors import AlreadyRecorded
 from ..results.store import Results
 from ..serving.fleet import Fleet
 from ..serving.types import Answer, ScorerConfig
@@ -75,7 +75,7 @@ class ScoringRunner:
         # Another sweep may have scored them meanwhile: the same but for the last digits.
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "scores", rows, **names)
-        self._tracker.took("score", reply.seconds)
+        self._tracker.activity.add_seconds("score", reply.seconds)
         self._tracker.request_closed(question)
 
     async def _scorer(self, task: str) -> Made:
@@ -88,9 +88,11 @@ class ScoringRunner:
 
     async def _start(self, config: ScorerConfig) -> None:
         began = time.monotonic()
-        self._tracker.now(f"scorer {config.name}", f"scorer {config.name}: starting")
+        self._tracker.activity.set(f"scorer {config.name}", f"scorer {config.name}: starting")
         about = await self._fleet.open_scorer(config)
-        self._tracker.took("start scorers", time.monotonic() - began)
+        self._tracker.activity.add_seconds("start scorers", time.monotonic() - began)
         if about.get("notice"):
             self._say(f"scorer {config.name}: {about['notice']}")
-        self._tracker.now(f"scorer {config.name}", f"scorer {config.name}: {about['engine']}")
+        self._tracker.activity.set(
+            f"scorer {config.name}", f"scorer {config.name}: {about['engine']}"
+        )

@@ -1,16 +1,33 @@
-"""Rows of the `cells`, `lessons` and `states` tables that show how a sweep is getting on."""
+"""Rows of the `cells`, `lessons` and `states` tables that the driver writes itself.
+
+`cells` and `lessons` show how far each point of the grid is; the driver replaces all of a sweep's
+rows while it runs. In `states` it records only failures that no trainer could record.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..plan import Lesson, Plan
+from ..results.errors import ResultsError
+from ..results.state_rows import PlannedState, failed_row
+from ..results.store import Results
 from .tracker import ProgressTracker
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A failed state that its trainer could not record, and the error message."""
+
+    state_id: str
+    error: str
+
+
 def cell_rows(plan: Plan, tracker: ProgressTracker) -> list[dict[str, Any]]:
-    """The `cells` table's rows as things stand."""
+    """Return the `cells` rows of the sweep, with each cell's present status."""
     rows = []
     for cell in plan.cells:
         status, error = tracker.status(cell)
@@ -36,7 +53,7 @@ def cell_rows(plan: Plan, tracker: ProgressTracker) -> list[dict[str, Any]]:
 
 
 def lesson_rows(plan: Plan, tracker: ProgressTracker) -> list[dict[str, Any]]:
-    """The `lessons` table's rows as things stand."""
+    """Return the `lessons` rows of the sweep, with each lesson's present status."""
     return [_lesson_row(plan, tracker, lesson) for lesson in plan.lessons]
 
 
@@ -63,9 +80,31 @@ def _lesson_row(plan: Plan, tracker: ProgressTracker, lesson: Lesson) -> dict[st
     }
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A state that failed, as the scheduler must record it (its trainer could not)."""
+def write_grid_rows(results: Results, plan: Plan, tracker: ProgressTracker) -> None:
+    """Replace the sweep's `cells` rows, and its `lessons` rows where it has or had lessons.
 
-    state_id: str
-    error: str
+    Raises `ResultsError` if the results cannot be written.
+    """
+    sweep = plan.spec.sweep
+    results.replace("cells", sweep, cell_rows(plan, tracker))
+    if plan.lessons or results.has("lessons", sweep=sweep):
+        results.replace("lessons", sweep, lesson_rows(plan, tracker))
+
+
+def record_failures(results: Results, plan: Plan, failures: Iterable[Failure]) -> None:
+    """Write a `states` row for each failure.
+
+    A full disk cannot take the rows; the error is then found in the sweep's cells only.
+    """
+    for failure in failures:
+        state = plan.states[failure.state_id]
+        planned = PlannedState(
+            state_id=state.state_id,
+            parent_id=state.parent_id,
+            kind=state.stage.kind if state.stage else "start",
+            examples=state.examples,
+            lineage=plan.lineage(state.state_id),
+            sweep=plan.spec.sweep,
+        )
+        with contextlib.suppress(ResultsError):
+            results.write("states", [failed_row(planned, failure.error)])

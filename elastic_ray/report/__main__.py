@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elastic_ray.analysis.captions import CAPTIONS
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.store import Results
 from elastic_ray.theory.figure_style import FigureError
 

@@ -24,7 +24,8 @@ from elastic_ray.elasticity import (
     scaling,
     surfaces,
 )
-from elastic_ray.results.schemas import ResultsError, nearest
+from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.schemas import nearest
 from elastic_ray.results.store import Results
 from elastic_ray.theory import Curve as CodeLengthCurve
 
@@ -128,9 +129,9 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
             others = compare_all(found, read_curves(results, against)[0], _CURVE)
         except ElasticityError as e:
             raise ReportError(f"{sweep} and {against}: {e}") from e
-    progress = results.of_sweep("progress", sweep)
+    progress = results.sweep_rows("progress", sweep)
     taught = results.has("lessons", sweep=sweep)
-    lessons = results.of_sweep("lessons", sweep) if taught else []
+    lessons = results.sweep_rows("lessons", sweep) if taught else []
     return Findings(
         sweep=sweep,
         uri=results.uri,
@@ -143,15 +144,15 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         scaling=tuple(scaling(found)),
         comparisons=tuple(differences),
         against=tuple(others),
-        failures=results.of_sweep("failures", sweep),
-        made_with=_parsed(results.of_sweep("made_with", sweep), "versions", "hardware"),
-        starts=_parsed(results.of_sweep("starts", sweep), "start"),
-        recipes=_parsed(results.of_sweep("recipes", sweep), "recipe"),
-        requests=results.of_sweep("questions", sweep),
+        failures=results.sweep_rows("failures", sweep),
+        made_with=_parsed(results.sweep_rows("made_with", sweep), "versions", "hardware"),
+        starts=_parsed(results.sweep_rows("starts", sweep), "start"),
+        recipes=_parsed(results.sweep_rows("recipes", sweep), "recipe"),
+        requests=results.sweep_rows("questions", sweep),
         spec=_spec(results, sweep),
         coded=tuple(measure_code_length_curves(results, sweep)),
         lessons=lessons,
-        paths=results.of_sweep("inverse_forward", sweep) if lessons else [],
+        paths=results.sweep_rows("inverse_forward", sweep) if lessons else [],
     )
 
 
@@ -168,7 +169,7 @@ def _pairs(planes: Sequence[Surface]) -> Iterable[tuple[Surface, Surface]]:
 
 def _spec(results: Results, sweep: str) -> dict[str, Any] | None:
     try:
-        rows = results.of_sweep("sweeps", sweep)
+        rows = results.sweep_rows("sweeps", sweep)
     except ResultsError:
         return None  # recorded before there was such a table
     return json.loads(rows[0]["spec"]) if rows else None

@@ -1,15 +1,16 @@
-"""One statement from a person, answered without trust: the SQL page's way to the results.
+"""Runs one untrusted SQL statement over the views in a sandboxed subprocess, for the SQL page.
 
-`ask` answers a SELECT over the views and cannot harm who asks: the statement runs in a process of
-its own, which is ended when its time is over, may not hold more than its memory, writes no file,
-and reaches nothing but the views. Four fences, each enough for most of what people try:
+`run_query` answers a SELECT and cannot harm its caller: the statement runs in a process of its own,
+which is stopped at a time limit, has a memory limit, writes no file, and can read nothing but the
+views. Four defences, each of which stops most attacks by itself:
 
-1. the statement: one, only reading, over views and harmless table functions (`check`);
+1. the statement: a single one, that only reads, from views and harmless table functions
+   (`check_statement`);
 2. DuckDB: external access off, settings locked, a time and a memory limit, no spilling to disk;
-3. the system: limits on address space, processor time and file size;
-4. the parent: a hard stop at the wall clock, whatever the child is doing.
+3. the operating system: limits on address space, processor time and file size;
+4. the parent: a hard wall-clock limit, whatever the child is doing.
 
-    python -m elastic_ray.results.console URI   is the child; it is started by `ask` alone.
+`python -m elastic_ray.results.sandbox URI` is the child; only `run_query` starts it.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from .database import check_reads_only, nodes, tree_of
-from .schemas import ResultsError
+from .errors import ResultsError
+from .statements import check_reads_only, parse_tree, tree_nodes
 from .store import Results
 
 _MACROS = {
@@ -53,15 +54,15 @@ TABLE_FUNCTIONS = _MACROS | {
     "repeat",
     "unnest",
 }
-"""What may stand behind FROM besides views. The readers of files are not among them."""
+"""The table functions that a FROM clause may use; none of them reads files."""
 
-_START = 60.0
-"""Seconds that Python and DuckDB may take to start on a busy machine; they are not the query's."""
+_START_SECONDS = 60.0
+"""Time for Python and DuckDB to start on a busy machine, on top of the query's own limit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one statement may use: seconds, megabytes for DuckDB, rows and megabytes of answer."""
+    """Limits of one statement: seconds, DuckDB's memory and threads, rows and size of the answer."""
 
     seconds: float = 10.0
     memory_mb: int = 512
@@ -72,7 +73,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The rows, whether there were more than the limit, and the seconds that the query took."""
+    """The rows, whether they were cut at the limit, and the duration of the query in seconds."""
 
     rows: pa.Table
     cut: bool
@@ -80,7 +81,7 @@ class QueryResult:
 
 
 def examples(sweep: str) -> dict[str, str]:
-    """Queries to begin with, by what they tell, about one sweep."""
+    """Return example queries about one sweep, by title."""
     name = "'" + sweep.replace("'", "''") + "'"
     return {
         "Sweeps": "FROM sweep_list",
@@ -96,10 +97,10 @@ def examples(sweep: str) -> dict[str, str]:
     }
 
 
-def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """`ResultsError` unless `sql` is one statement that only reads, and reads views only."""
+def check_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise `ResultsError` unless `sql` is one statement that only reads, from views only."""
     check_reads_only(connection, sql)
-    for node in nodes(tree_of(connection, sql)):
+    for node in tree_nodes(parse_tree(connection, sql)):
         kind = node.get("type")
         if kind == "TABLE_FUNCTION":
             name = str(node["function"].get("function_name", "")).lower()
@@ -111,69 +112,72 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
                 raise ResultsError(f"{name!r} is a file: query the views by their names")
 
 
-def ask(uri: str, sql: str, limits: Limits | None = None) -> QueryResult:
-    """The answer to one statement over the results at `uri`.
+def run_query(uri: str, sql: str, limits: Limits | None = None) -> QueryResult:
+    """Run one statement over the results at `uri` in a subprocess and return its rows.
 
-    `ResultsError`, in words for the person, for a statement that is refused, wrong, or too costly.
+    `ResultsError`, with a message for the user, for a statement that is refused, wrong, or too
+    costly.
     """
     limits = limits or Limits()
     command = [sys.executable, "-m", "elastic_ray.results.sandbox", uri]
-    asked = json.dumps({"sql": sql, "limits": asdict(limits)}).encode()
+    request = json.dumps({"sql": sql, "limits": asdict(limits)}).encode()
     try:
         done = subprocess.run(
-            command, input=asked, capture_output=True, timeout=limits.seconds + _START
+            command, input=request, capture_output=True, timeout=limits.seconds + _START_SECONDS
         )
     except subprocess.TimeoutExpired as e:
-        raise ResultsError(_too_long(limits)) from e
+        raise ResultsError(_timeout_message(limits)) from e
     head, _, body = done.stdout.partition(b"\n")
     if done.returncode or not head:
         raise ResultsError(
             f"the query was stopped: it needs more than {limits.memory_mb} MB of memory or "
             f"{limits.seconds:g} s; filter or aggregate more"
         )
-    told = json.loads(head)
-    if "error" in told:
-        raise ResultsError(told["error"])
-    return QueryResult(pa.ipc.open_stream(body).read_all(), told["cut"], told["seconds"])
+    reply = json.loads(head)
+    if "error" in reply:
+        raise ResultsError(reply["error"])
+    return QueryResult(pa.ipc.open_stream(body).read_all(), reply["cut"], reply["seconds"])
 
 
-def _too_long(limits: Limits) -> str:
+def _timeout_message(limits: Limits) -> str:
     return f"the query was stopped after {limits.seconds:g} s; filter or aggregate more"
 
 
 def _child(uri: str) -> None:
-    """Read the question from stdin, write a line of JSON and the rows' Arrow stream to stdout."""
+    """Read the request from stdin; write a line of JSON and the rows' Arrow stream to stdout."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # DuckDB draws a progress bar on what is stdout
-    asked = json.load(sys.stdin)
-    limits = Limits(**asked["limits"])
+    os.dup2(2, 1)  # DuckDB draws a progress bar on stdout
+    request = json.load(sys.stdin)
+    limits = Limits(**request["limits"])
     rows: pa.Table | None = None
     try:
-        rows, told = _answer(uri, asked["sql"], limits)
+        rows, reply = _run(uri, request["sql"], limits)
     except ResultsError as e:
-        told = {"error": str(e)}
+        reply = {"error": str(e)}
     except duckdb.InterruptException:
-        told = {"error": _too_long(limits)}
+        reply = {"error": _timeout_message(limits)}
     except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
-        told = {"error": f"the query needs more than {limits.memory_mb} MB; filter or aggregate"}
+        reply = {"error": f"the query needs more than {limits.memory_mb} MB; filter or aggregate"}
     except duckdb.Error as e:
-        told = {"error": _too_long(limits) if "execution time" in str(e).lower() else str(e)}
-    out.write(json.dumps(told).encode() + b"\n")
+        reply = {
+            "error": _timeout_message(limits) if "execution time" in str(e).lower() else str(e)
+        }
+    out.write(json.dumps(reply).encode() + b"\n")
     if rows is not None:
         with pa.ipc.new_stream(out, rows.schema) as stream:
             stream.write_table(rows)
     out.flush()
 
 
-def _answer(uri: str, sql: str, limits: Limits) -> tuple[pa.Table, dict[str, Any]]:
+def _run(uri: str, sql: str, limits: Limits) -> tuple[pa.Table, dict[str, Any]]:
     connection = connect(uri, limits)
-    _fence(limits)
-    found = answer(connection, sql, limits)
+    _limit_process(limits)
+    found = execute(connection, sql, limits)
     return found.rows, {"cut": found.cut, "seconds": found.seconds}
 
 
 def connect(uri: str, limits: Limits) -> duckdb.DuckDBPyConnection:
-    """A connection to the views within the limits that DuckDB itself keeps."""
+    """Return a connection to the views with the limits that DuckDB itself enforces."""
     settings = {
         "memory_limit": f"{limits.memory_mb}MB",
         "max_temp_directory_size": "0B",
@@ -183,11 +187,11 @@ def connect(uri: str, limits: Limits) -> duckdb.DuckDBPyConnection:
     return Results(uri, read_only=True).connect(settings)
 
 
-def answer(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> QueryResult:
-    """The answer over that connection, in this process; DuckDB's errors come as they are."""
+def execute(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> QueryResult:
+    """Check and run a statement in this process; DuckDB's errors are raised unchanged."""
     began = time.monotonic()
-    check(connection, sql)
-    # .sql() streams: an endless answer costs no more than the rows that are taken from it
+    check_statement(connection, sql)
+    # .sql() streams: an endless answer costs no more than the rows that are fetched
     batches, count, size, cut = [], 0, 0, False
     reader = connection.sql(sql).to_arrow_reader(8192)
     for batch in reader:
@@ -202,25 +206,25 @@ def answer(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> Q
     return QueryResult(rows, cut, time.monotonic() - began)
 
 
-def _fence(limits: Limits) -> None:
-    """The system's limits on this process, from here on; each only ever lowered."""
-    held = _held_bytes()
+def _limit_process(limits: Limits) -> None:
+    """Lower the operating system's limits on this process from here on."""
+    taken = _address_space_bytes()
     room = (limits.memory_mb + limits.answer_mb * 4 + 512) * 2**20
     processor = resource.getrusage(resource.RUSAGE_SELF)
     spent = processor.ru_utime + processor.ru_stime
-    wanted = {
-        resource.RLIMIT_AS: held + room,
+    limited = {
+        resource.RLIMIT_AS: taken + room,
         resource.RLIMIT_CPU: round(spent + (limits.seconds + 2) * limits.threads) + 1,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
     }
-    for what, value in wanted.items():
+    for what, value in limited.items():
         with contextlib.suppress(ValueError, OSError):  # a stricter limit is in force
             resource.setrlimit(what, (value, value))
 
 
-def _held_bytes() -> int:
-    """The address space that this process has taken; libraries take much and touch little."""
+def _address_space_bytes() -> int:
+    """Return the address space of this process; libraries reserve much and use little of it."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
 

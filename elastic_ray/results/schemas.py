@@ -1,69 +1,26 @@
-"""The declared tables: every column's type, every table's key, and how its files are named.
+"""The declared tables: every column's type, every table's key, and how its files are laid out.
 
-A table's rows live in one file per *file key*: the columns in `partitions` (which are also
-folders, `scorer=sentiment/`) and one more, the state or the sweep. Columns that name a folder are
-kept in the file as well, so that a file means the same wherever it is read.
+A table's rows are stored in one file per *file key*: the columns in `partitions` (also folder
+names, `scorer=sentiment/`) and one more, the state or the sweep. Folder columns are repeated inside
+the file, so that a file can be read on its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
-"""Written into every file's footer; raised when a column changes its meaning."""
-
-
-class ResultsError(RuntimeError):
-    """The results cannot be read or written as asked; the message says what to do."""
-
-
-class AlreadyRecorded(ResultsError):
-    """Different rows are already recorded under this key; the recorded ones stand."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: Arrow `schema`, primary `key`, folder columns, and its JSON and finite columns."""
-
-    name: str
-    schema: pa.Schema
-    key: tuple[str, ...]
-    partitions: tuple[str, ...] = ()
-    per: str = "state_id"
-    json: tuple[str, ...] = ()
-    finite: tuple[str, ...] = ()
-    choices: Mapping[str, tuple[str, ...]] | None = None
-
-    @property
-    def file_key(self) -> tuple[str, ...]:
-        """The columns that name a file, e.g. (state_id, probe_id, scorer)."""
-        return (self.per, *self.partitions)
-
-    @property
-    def stored_schema(self) -> pa.Schema:
-        """`schema` with the footer entries that mark a file as this table's."""
-        mark = {"elastic_ray.table": self.name, "elastic_ray.schema": SCHEMA_VERSION}
-        return self.schema.with_metadata(mark)
-
+from .errors import ResultsError
+from .tables import Table, table_schema
 
 _TEXT, _INT, _LONG, _REAL = pa.string(), pa.int32(), pa.int64(), pa.float64()
 _TIME = pa.timestamp("us", tz="UTC")
 
-
-def _schema(required: Mapping[str, pa.DataType], optional: Mapping[str, pa.DataType]) -> pa.Schema:
-    return pa.schema(
-        [pa.field(name, kind, nullable=False) for name, kind in required.items()]
-        + [pa.field(name, kind) for name, kind in optional.items()]
-    )
-
-
 STATES = Table(
     "states",
-    _schema(
+    table_schema(
         {"state_id": _TEXT, "kind": _TEXT, "status": _TEXT},
         {
             "parent_id": _TEXT,
@@ -97,7 +54,7 @@ STATES = Table(
 
 CELLS = Table(
     "cells",
-    _schema(
+    table_schema(
         {
             "sweep": _TEXT,
             "model": _TEXT,
@@ -119,7 +76,7 @@ CELLS = Table(
 
 RESPONSES = Table(
     "responses",
-    _schema(
+    table_schema(
         {"state_id": _TEXT, "probe_id": _TEXT, "prompt_index": _INT, "sample": _INT},
         {
             "prompt": _TEXT,
@@ -137,7 +94,7 @@ RESPONSES = Table(
 
 SCORES = Table(
     "scores",
-    _schema(
+    table_schema(
         {
             "state_id": _TEXT,
             "probe_id": _TEXT,
@@ -155,7 +112,7 @@ SCORES = Table(
 
 DISTANCES = Table(
     "distances",
-    _schema(
+    table_schema(
         {
             "state_id": _TEXT,
             "reference_id": _TEXT,
@@ -173,7 +130,7 @@ DISTANCES = Table(
 
 CODE_LENGTHS = Table(
     "code_lengths",
-    _schema(
+    table_schema(
         {"state_id": _TEXT, "corpus": _TEXT, "example": _LONG},
         {"bits": _REAL, "tokens": _LONG, "bytes": _LONG},
     ),
@@ -192,13 +149,15 @@ QUANTITIES = (
     "late_rate",
     "elasticity_index",
 )
-"""What `elasticity` measures of a curve; each is a column with `_low` and `_high` beside it."""
+"""Columns of `indices` that hold what `elasticity` measures of a curve, each with an interval
+(`_low`, `_high`). Equal to `elasticity.QUANTITIES`: neither room may import the other, and a test
+compares the two."""
 
 _INTERVALS = tuple(f"{q}{end}" for q in QUANTITIES for end in ("", "_low", "_high"))
 
 INDICES = Table(
     "indices",
-    _schema(
+    table_schema(
         {"sweep": _TEXT, "model": _TEXT, "task": _TEXT, "positive": _LONG},
         {
             "pretrain": _LONG,
@@ -218,7 +177,7 @@ INDICES = Table(
 
 SWEEPS = Table(
     "sweeps",
-    _schema({"sweep": _TEXT, "spec": _TEXT}, {"recorded_at": _TIME}),
+    table_schema({"sweep": _TEXT, "spec": _TEXT}, {"recorded_at": _TIME}),
     key=("sweep",),
     per="sweep",
     json=("spec",),
@@ -226,7 +185,7 @@ SWEEPS = Table(
 
 RUNS = Table(
     "runs",
-    _schema(
+    table_schema(
         {"sweep": _TEXT, "run": _TEXT, "cpu_hours": _REAL, "gpu_hours": _REAL},
         {"host": _TEXT, "started_at": _TIME, "recorded_at": _TIME},
     ),
@@ -237,14 +196,14 @@ RUNS = Table(
 
 CORPORA = Table(
     "corpora",
-    _schema({"sweep": _TEXT, "task": _TEXT, "kind": _TEXT, "corpus": _TEXT}, {}),
+    table_schema({"sweep": _TEXT, "task": _TEXT, "kind": _TEXT, "corpus": _TEXT}, {}),
     key=("sweep", "task", "kind"),
     per="sweep",
 )
 
 LESSONS = Table(
     "lessons",
-    _schema(
+    table_schema(
         {
             "sweep": _TEXT,
             "model": _TEXT,
@@ -269,13 +228,14 @@ LESSONS = Table(
 )
 
 COMPARED = ("inverse", "forward", "difference")
-"""What `elasticity` says of two slices and a metric, with `_low` and `_high` beside each."""
+"""Columns of `paths` that hold what `elasticity` measures of a pair of slices and a metric, each
+with an interval (`_low`, `_high`). Equal to `elasticity.COMPARED`, which a test checks."""
 
 _COMPARED = tuple(f"{q}{end}" for q in COMPARED for end in ("", "_low", "_high"))
 
 PATHS = Table(
     "paths",
-    _schema(
+    table_schema(
         {
             "sweep": _TEXT,
             "model": _TEXT,
@@ -320,13 +280,13 @@ TABLES: Mapping[str, Table] = {
 
 
 def table_named(name: str) -> Table:
-    """The declared table; an unknown name raises `ResultsError` with the nearest one."""
+    """Return the declared table; an unknown name raises `ResultsError` with the nearest one."""
     if name not in TABLES:
         raise ResultsError(f"no table {name!r}{nearest(name, TABLES)}; tables: {', '.join(TABLES)}")
     return TABLES[name]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that was meant, or nothing."""
+    """Return " (did you mean ...?)" with the most similar known name, or an empty text."""
     match = get_close_matches(name, list(known), n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""

@@ -1,6 +1,6 @@
-"""A view or table macro of `views.sql` by its name, so that the app and the report hold no SQL.
+"""Reads a view or table macro of `views.sql` by name, so that the app and report hold no SQL.
 
-view(results, connection, "curves_in", "tiny", where={"model": ["a", "b"]}, limit=50)
+read_view(results, connection, "curves_in", "tiny", where={"model": ["a", "b"]}, limit=50)
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from .schemas import ResultsError
+from .errors import ResultsError
 from .store import Results
 
 _NAME = re.compile(r"[a-z_]+")
 
 
-def view(
+def read_view(
     results: Results,
     connection: duckdb.DuckDBPyConnection,
     name: str,
@@ -27,9 +27,9 @@ def view(
     limit: int | None = None,
     offset: int = 0,
 ) -> pa.Table:
-    """The rows of one view, in its own order; `arguments` make it a macro's.
+    """Return the rows of one view, in its own order; `arguments` are those of a macro.
 
-    `where` are columns and the value each must have: a list means any of these, None means null.
+    `where` maps columns to the value each must have: a list means any of these, None means null.
     """
     parameters: dict[str, Any] = {f"a{i}": value for i, value in enumerate(arguments)}
     sql = f"FROM {_checked(name)}"
@@ -40,9 +40,9 @@ def view(
         if value is None:
             conditions.append(f"{_checked(column)} IS NULL")
             continue
-        parameters[f"w{i}"] = list(value) if _many(value) else value
-        is_it = f"IN (SELECT unnest($w{i}))" if _many(value) else f"= $w{i}"
-        conditions.append(f"{_checked(column)} {is_it}")
+        parameters[f"w{i}"] = list(value) if _is_list(value) else value
+        condition = f"IN (SELECT unnest($w{i}))" if _is_list(value) else f"= $w{i}"
+        conditions.append(f"{_checked(column)} {condition}")
     if conditions:
         sql += f" WHERE {' AND '.join(conditions)}"
     if limit is not None:
@@ -50,7 +50,7 @@ def view(
     return results.query(sql, parameters, connection)
 
 
-def _many(value: Any) -> bool:
+def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-from ..results.storage.folder import fetched
+from ..results.storage.folder import local_folder_at
 from .engines.engine import make_engine
 from .engines.scorer import make_scorer_backend
 from .engines.transformers_engine import TransformersEngine
@@ -67,7 +67,7 @@ async def _on_this_node(weights: Weights) -> AsyncIterator[Weights]:
     with contextlib.ExitStack() as downloads:
 
         async def local(place: str) -> str:
-            return await asyncio.to_thread(downloads.enter_context, fetched(place))
+            return await asyncio.to_thread(downloads.enter_context, local_folder_at(place))
 
         checkpoint = await local(weights.checkpoint)
         adapter = await local(weights.adapter) if weights.adapter else None
@@ -80,7 +80,7 @@ class EngineReplica:
 
     def __init__(self, config: EngineConfig) -> None:
         end_processes_together()
-        with fetched(config.checkpoint) as folder:
+        with local_folder_at(config.checkpoint) as folder:
             self._engine = make_engine(replace(config, checkpoint=folder))
         self._lease = WeightLease()
 
@@ -115,8 +115,7 @@ class EngineReplica:
         engine = self._engine
         if not isinstance(engine, TransformersEngine):
             raise EngineError(
-                f"{engine.version} cannot compare states; set resources.engines.engine to "
-                "transformers"
+                f"{engine.version} cannot compare states; only the transformers engine can"
             )
         async with _on_this_node(reference) as local_reference:
             return await self._with_weights(
@@ -166,7 +165,7 @@ class ScorerReplica:
 
     def __init__(self, config: ScorerConfig) -> None:
         end_processes_together()
-        with fetched(config.checkpoint) as folder:
+        with local_folder_at(config.checkpoint) as folder:
             self._backend = make_scorer_backend(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..placement import parse_cluster
 from ..plan import find, plan_sweep
-from ..results.schemas import ResultsError
+from ..results.errors import ResultsError
 from ..spec import SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
 from .dry_run import print_price

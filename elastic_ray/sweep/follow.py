@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.text import Text
 
 from ..plan import Plan
-from ..results.leases.sweep_lease import SweepLease, holder
-from ..results.schemas import ResultsError
+from ..results.errors import ResultsError
+from ..results.leases.sweep_lease import SweepLease, current_lease
 from ..results.store import Results
 from .status import print_status
 
@@ -42,7 +42,7 @@ def _watch(console: Console, results: Results, sweep: str) -> None:
     try:
         while True:
             try:
-                lease = holder(results.folder, sweep)
+                lease = current_lease(results.folder, sweep)
             except (ResultsError, OSError) as e:  # the next look may succeed
                 words = f"cannot be told now: {e}"
             else:
@@ -65,4 +65,4 @@ def _watch(console: Console, results: Results, sweep: str) -> None:
 
 
 def _who(lease: SweepLease) -> str:
-    return f"sweep {lease.sweep} is run by {lease.words()}; Ctrl-C leaves it running"
+    return f"sweep {lease.sweep} is run by {lease.description()}; Ctrl-C leaves it running"

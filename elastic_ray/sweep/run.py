@@ -29,9 +29,9 @@ from ..driver.coordination import StateCoordinator
 from ..plan import Plan, check_models
 from ..progress.budget import Budget
 from ..progress.grid_rows import cell_rows, lesson_rows
-from ..progress.recovery import board_of
+from ..progress.recovery import restore_progress
 from ..progress.tracker import ProgressTracker
-from ..results.leases.sweep_lease import SweepLease, hold
+from ..results.leases.sweep_lease import SweepLease, acquire_sweep_lease
 from ..results.store import Results
 from ..spec import SpecError
 from ..tasks.task import Task, TaskError
@@ -66,8 +66,11 @@ def _run(plan: Plan, loaded: Mapping[str, Task], uri: str) -> int:
         os.kill(os.getpid(), signal.SIGINT)  # what Ctrl-C does, wherever the run is
 
     try:
-        with hold(
-            results.folder, plan.spec.sweep, lambda: shown[0].progress if shown else "", stop
+        with acquire_sweep_lease(
+            results.folder,
+            plan.spec.sweep,
+            lambda: shown[0].activity.progress_line if shown else "",
+            stop,
         ) as lease:
             return _run_alone(plan, loaded, results, uri, shown, lease)
     finally:
@@ -84,12 +87,12 @@ def _run_alone(
     lease: SweepLease,
 ) -> int:
     began = time.monotonic()
-    tracker, left = board_of(plan, results)
+    tracker, left = restore_progress(plan, results)
     shown.append(tracker)
     open_questions = any(asked not in tracker.closed for asked in plan.requests())
     work = bool(left.ladders or left.starts or open_questions)
     budget = Budget(results, lease, plan.spec.resources)
-    if work and not budget.ended:
+    if work and not budget.exhausted:
         check_models(plan.spec)
     console = _console()
     name = plan.spec.sweep
@@ -102,10 +105,10 @@ def _run_alone(
     )
     if results.notice:
         console.print(results.notice, markup=False)
-    if words := budget.told():
+    if words := budget.text():
         console.print(words)
-    if work and budget.ended:
-        return _over_budget(console, budget.ended)
+    if work and budget.exhausted:
+        return _over_budget(console, budget.exhausted)
     asked = {"spec": plan.spec.model_dump(mode="json"), "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace("sweeps", name, [asked])
     corpora = [
@@ -132,7 +135,7 @@ def _run_alone(
         results.replace("lessons", name, lesson_rows(plan, tracker))
     print_outcome(console, results, uri, name)
     _print_time(console, tracker, time.monotonic() - began)
-    console.print(f"held by all runs so far: {budget.used.words()}")
+    console.print(f"held by all runs so far: {budget.used.text()}")
     failed = failures(plan, tracker)
     for line in failed[:10]:
         console.print(f"failed: {line}", style="red", markup=False)
@@ -143,8 +146,8 @@ def _run_alone(
             f"{len(failed)} {what} failed{more}; the same command tries again what may succeed",
             style="red",
         )
-    if interrupted and budget.ended:
-        return _over_budget(console, budget.ended)
+    if interrupted and budget.exhausted:
+        return _over_budget(console, budget.exhausted)
     if interrupted:
         console.print("stopped; the same command goes on from here")
         return 130
@@ -212,5 +215,7 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def _print_time(console: Console, tracker: ProgressTracker, seconds: float) -> None:
     from ..driver.progress_display import clock
 
-    spent = ", ".join(f"{kind} {clock(took)}" for kind, took in sorted(tracker.spent.items()))
+    spent = ", ".join(
+        f"{kind} {clock(took)}" for kind, took in sorted(tracker.activity.seconds.items())
+    )
     console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))

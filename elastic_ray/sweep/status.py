@@ -8,10 +8,10 @@ import time
 from rich.console import Console
 
 from ..plan import Plan
-from ..progress.budget import hours_of, told
-from ..progress.recovery import board_of
-from ..results.leases.sweep_lease import ask_to_stop, holder
-from ..results.schemas import ResultsError
+from ..progress.budget import budget_text, recorded_hours
+from ..progress.recovery import restore_progress
+from ..results.errors import ResultsError
+from ..results.leases.sweep_lease import current_lease, request_stop
 from ..results.store import Results
 
 STOP_WAIT = 180.0
@@ -25,7 +25,7 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
     except ResultsError as e:
         console.print(f"recorded already: nothing ({e})", markup=False)
         return
-    tracker, left = board_of(plan, results)
+    tracker, left = restore_progress(plan, results)
     cells = sum(map(tracker.measured, plan.cells))
     lessons = f"{sum(map(tracker.measured, plan.lessons)):,} lessons, " if plan.lessons else ""
     console.print(
@@ -33,7 +33,7 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
         f"left to train: {len(left.ladders):,} ladders",
         markup=False,
     )
-    if words := told(plan.spec.resources, hours_of(results, plan.spec.sweep)):
+    if words := budget_text(plan.spec.resources, recorded_hours(results, plan.spec.sweep)):
         console.print(words, markup=False)
 
 
@@ -44,8 +44,8 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
     """
     results = Results(uri, read_only=True)
     name = plan.spec.sweep
-    lease = holder(results.folder, name)
-    tracker, left = board_of(plan, results)
+    lease = current_lease(results.folder, name)
+    tracker, left = restore_progress(plan, results)
     states = results.states(("status",))
     failed = sum(states[s]["status"] == "failed" for s in plan.states if s in states)
     broken = {row["state_id"] for row in results.cells(name) if row["status"] == "failed"}
@@ -53,9 +53,9 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
     if lease is None:
         lines.append("nobody runs it")
     elif lease.expired():
-        lines.append(f"nobody runs it; {lease.words()} did, and ended without saying so")
+        lines.append(f"nobody runs it; {lease.description()} did, and ended without saying so")
     else:
-        lines.append(f"run by {lease.words()} since {_moment(lease.since)}")
+        lines.append(f"run by {lease.description()} since {_moment(lease.since)}")
     if lease is not None:
         age = max(time.time() - lease.heard, 0)
         lines.append(f"last heard of: {_moment(lease.heard)}, {age:.0f} s ago")
@@ -78,9 +78,9 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
         f"left to train: {len(left.ladders):,} ladders, "
         f"{sum(ladder.examples for ladder in left.ladders):,} examples",
     ]
-    used = hours_of(results, name)
-    lines.append(f"held by all runs so far: {used.words()}")
-    if words := told(plan.spec.resources, used):
+    used = recorded_hours(results, name)
+    lines.append(f"held by all runs so far: {used.text()}")
+    if words := budget_text(plan.spec.resources, used):
         lines.append(words)
     for line in lines:
         console.print(line, markup=False)
@@ -93,17 +93,19 @@ def stop_driver(uri: str, sweep: str) -> str:
     `ResultsError` if nobody runs it, or whoever does goes on for `STOP_WAIT` seconds.
     """
     folder = Results(uri, read_only=True).folder
-    lease = holder(folder, sweep)
+    lease = current_lease(folder, sweep)
     if lease is None or lease.expired():
         raise ResultsError(f"nobody runs {sweep} on {uri}")
-    ask_to_stop(folder, lease)
+    request_stop(folder, lease)
     deadline = time.monotonic() + STOP_WAIT
     while time.monotonic() < deadline:
         time.sleep(0.5)
-        now = holder(folder, sweep)
+        now = current_lease(folder, sweep)
         if now is None or now.token != lease.token or now.expired():
-            return f"{lease.words()} has stopped; the sweep's command goes on from here"
-    raise ResultsError(f"{lease.words()} was asked to stop {STOP_WAIT:.0f} s ago and still runs")
+            return f"{lease.description()} has stopped; the sweep's command goes on from here"
+    raise ResultsError(
+        f"{lease.description()} was asked to stop {STOP_WAIT:.0f} s ago and still runs"
+    )
 
 
 def _moment(seconds: float) -> str:

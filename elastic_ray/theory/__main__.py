@@ -167,7 +167,7 @@ def _decompress(asked: argparse.Namespace) -> None:
 def _predictor(asked: argparse.Namespace) -> Expects:
     # Imported here: the rest of the theory needs neither a model nor results.
     from elastic_ray.checkpoints.files import CheckpointError
-    from elastic_ray.results.schemas import ResultsError
+    from elastic_ray.results.errors import ResultsError
     from elastic_ray.results.store import Results
     from elastic_ray.serving.engines.next_token import Predictor
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
-from ..results.schemas import ResultsError
+from ..results.errors import ResultsError
 from ..results.state_rows import Provenance, failed_row
 from ..results.store import Results
 from ..tasks.registry import load_task

@@ -12,7 +12,7 @@ pd = pytest.importorskip("pandas")
 from elastic_ray.analysis.dataframes import measure_curves
 from elastic_ray.analysis.measurements import record_curve_measurements
 from elastic_ray.elasticity import QUANTITIES
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.store import Results
 
 

@@ -13,8 +13,8 @@ from elastic_ray.driver.checkpoint_cleanup import CheckpointCleanup
 from elastic_ray.driver.coordination import StateCoordinator
 from elastic_ray.progress.grid_rows import cell_rows
 from elastic_ray.progress.tracker import ProgressTracker
-from elastic_ray.results.leases import sweep_lease as claim
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.leases import sweep_lease
 from elastic_ray.results.store import Results
 
 pytest.importorskip("ray", reason="the training extra is not installed")
@@ -67,9 +67,9 @@ def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
     base, first, second = list(plan.states)[1:4]
     tracker = ProgressTracker(plan, [], [], [])
     asked_again = []
-    with claim.hold(results.folder, "a", str, print) as a:
+    with sweep_lease.acquire_sweep_lease(results.folder, "a", str, print) as a:
         mine = StateCoordinator(results, a, tracker)
-        with claim.hold(results.folder, "b", str, print) as b:
+        with sweep_lease.acquire_sweep_lease(results.folder, "b", str, print) as b:
             others = StateCoordinator(results, b, ProgressTracker(plan, [], [], []))
             assert others.take([first, second]) and not mine.take([first])
             with mine.alone() as alone:
@@ -113,7 +113,7 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
     results.replace("cells", "other", cells)
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace("sweeps", "other", [asked])
-    with claim.hold(results.folder, plan.spec.sweep, str, print) as lease:
+    with sweep_lease.acquire_sweep_lease(results.folder, plan.spec.sweep, str, print) as lease:
         CheckpointCleanup(plan, tracker, results, StateCoordinator(results, lease, tracker)).rest()
     there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}
     assert there == kept
@@ -129,8 +129,8 @@ def test_a_store_that_fails_a_look_is_looked_at_again(
     tracker = ProgressTracker(plan, [], [], [])
     asked_again = []
     with (
-        claim.hold(results.folder, "a", str, print) as a,
-        claim.hold(results.folder, "b", str, print) as b,
+        sweep_lease.acquire_sweep_lease(results.folder, "a", str, print) as a,
+        sweep_lease.acquire_sweep_lease(results.folder, "b", str, print) as b,
     ):
         mine = StateCoordinator(results, a, tracker)
         assert StateCoordinator(results, b, ProgressTracker(plan, [], [], [])).take([state])

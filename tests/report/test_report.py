@@ -175,7 +175,7 @@ def test_a_sweep_without_negative_sizes_is_reported(tmp_path: Path) -> None:
 
 def test_the_table_is_what_a_sweep_prints(place: Path) -> None:
     results = Results(place / "results", read_only=True)
-    cells = results.of_sweep("cell_scores", "small")
+    cells = results.sweep_rows("cell_scores", "small")
     rows = index_rows(curves(results.score_rows("small"), sweep="small", cells=cells))
     shown = table(place, "elasticity")
     assert len(shown) == len(rows) == 6

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from elastic_ray.results.compaction import compact
-from elastic_ray.results.leases.sweep_lease import HeldElsewhere, hold, holder
-from elastic_ray.results.schemas import ResultsError
-from elastic_ray.results.storage.folder import fetched
-from elastic_ray.results.storage.node_cache import PLACE, NodeCache
+from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.leases.sweep_lease import (
+    SweepLeaseHeld,
+    acquire_sweep_lease,
+    current_lease,
+)
+from elastic_ray.results.storage.folder import local_folder_at
+from elastic_ray.results.storage.node_cache import CACHE_VARIABLE, NodeCache
 from elastic_ray.results.store import Results
 
 pytest.importorskip("moto", reason="the extra dev is not installed")
@@ -31,7 +35,7 @@ def running() -> Iterator[Store]:
 @pytest.fixture
 def store(running: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store, empty and calm; this node's copies are in a folder of the test's own."""
-    monkeypatch.setenv(PLACE, str(tmp_path / "copies"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "copies"))
     running.empty()
     return running
 
@@ -102,15 +106,15 @@ def test_a_row_that_is_replaced_is_read_as_it_is_by_an_open_connection(store: St
 def test_a_sweep_is_held_by_one_on_a_refusing_store(store: Store) -> None:
     store.refuse = 0.1
     folder = Results(store.uri("results")).folder
-    with hold(folder, "little", lambda: "", lambda reason: None) as lease:
-        held = holder(folder, "little")
+    with acquire_sweep_lease(folder, "little", lambda: "", lambda reason: None) as lease:
+        held = current_lease(folder, "little")
         assert held is not None and held.token == lease.token
         with (
-            pytest.raises(HeldElsewhere, match="is run on these results"),
-            hold(folder, "little", lambda: "", lambda reason: None),
+            pytest.raises(SweepLeaseHeld, match="already runs on these results"),
+            acquire_sweep_lease(folder, "little", lambda: "", lambda reason: None),
         ):
             pass
-    assert holder(folder, "little") is None
+    assert current_lease(folder, "little") is None
 
 
 def test_a_bucket_that_is_not_there_is_one_error(store: Store) -> None:
@@ -140,7 +144,7 @@ def checkpoint(results: Results, state: str, content: bytes) -> str:
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, node: str) -> Path:
     """From now on this process is on another node, with no copies yet."""
-    monkeypatch.setenv(PLACE, str(tmp_path / node))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / node))
     return tmp_path / node
 
 
@@ -150,10 +154,10 @@ def downloads(store: Store) -> int:
 
 FETCH = """
 import sys
-from elastic_ray.results import fetched
+from elastic_ray.results.storage.folder import local_folder_at
 from pathlib import Path
 sys.stdin.readline()
-with fetched(sys.argv[1]) as folder:
+with local_folder_at(sys.argv[1]) as folder:
     print(Path(folder, "model.safetensors").stat().st_size)
 """
 
@@ -184,7 +188,7 @@ def test_two_processes_at_once_download_once(
 
 def test_what_a_trainer_uploads_is_not_downloaded_on_its_node(store: Store) -> None:
     place = checkpoint(Results(store.uri("results")), "one", b"weights")
-    with fetched(place) as folder:
+    with local_folder_at(place) as folder:
         assert Path(folder, "model.safetensors").read_bytes() == b"weights"
         assert Path(folder, "config.json").read_text() == "{}"
     assert downloads(store) == 0
@@ -199,7 +203,7 @@ def test_a_checkpoint_that_is_made_again_is_fetched_again(
         place = checkpoint(results, "one", content)
         elsewhere(monkeypatch, tmp_path, "engine's")
         for _ in range(2):
-            with fetched(place) as folder:
+            with local_folder_at(place) as folder:
                 assert Path(folder, "model.safetensors").read_bytes() == content
     assert downloads(store) == 2
 
@@ -220,12 +224,12 @@ def test_the_copies_used_longest_ago_go_first_and_never_those_in_use(
     def at(state: str) -> str:
         return results.folder.path(f"checkpoints/{state}")
 
-    with roomy.of(at("a")) as used:
+    with roomy.copy_of(at("a")) as used:
         for state in ("b", "c"):
-            with roomy.of(at(state)):
+            with roomy.copy_of(at(state)):
                 pass
         assert held() == {"a", "b", "c"}, "while there is room, all stay"
-        with narrow.of(at("d")):
+        with narrow.copy_of(at("d")):
             assert held() == {"a", "d"}
             assert (used / "model.safetensors").read_text() == "a" * 1000
 
@@ -236,12 +240,12 @@ def test_what_a_killed_process_left_behind_is_removed(
     results = Results(store.uri("results"))
     place = checkpoint(results, "one", b"weights")
     node = elsewhere(monkeypatch, tmp_path, "node")
-    dying = "from elastic_ray.results import Results; import os, sys; "
+    dying = "from elastic_ray.results.store import Results; import os, sys; "
     dying += "(Results(sys.argv[1]).folder.scratch() / 'half').write_bytes(b'x'); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", dying, results.uri]).returncode == 9
     mine = results.folder.scratch()
     assert len(list(node.glob(".tmp-*"))) == 2
-    with fetched(place):
+    with local_folder_at(place):
         assert list(node.glob(".tmp-*")) == [mine], "one that is being filled stays"
     results.folder.discard(mine)
 
@@ -249,7 +253,7 @@ def test_what_a_killed_process_left_behind_is_removed(
 def test_a_checkpoint_that_is_not_there_is_named(store: Store) -> None:
     results = Results(store.uri("results"))
     with (
-        pytest.raises(ResultsError, match="checkpoints/two is not there"),
-        fetched(results.location("checkpoints/two")),
+        pytest.raises(ResultsError, match="checkpoints/two is missing or empty"),
+        local_folder_at(results.location("checkpoints/two")),
     ):
         pass

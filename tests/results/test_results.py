@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elastic_ray.results.compaction import compact
-from elastic_ray.results.database import check_reads_only
-from elastic_ray.results.schemas import TABLES, AlreadyRecorded, ResultsError
+from elastic_ray.results.errors import AlreadyRecorded, ResultsError
+from elastic_ray.results.schemas import TABLES
+from elastic_ray.results.statements import check_reads_only
 from elastic_ray.results.store import Results
 
 STATE, OTHER = "a" * 20, "b" * 20
@@ -661,11 +662,11 @@ def test_curves_of_two_million_scores_have_all_of_them(results: Results) -> None
         "probability": pa.nulls(n, pa.float64()),
         "scorer_accuracy": pa.nulls(n, pa.float64()),
     }
-    from elastic_ray.results.file_names import parquet
+    from elastic_ray.results.parquet_files import parquet_bytes
 
     name = f"scores/probe_id={PROBE}/scorer={SCORER}/many-1700000000000-000000000000.parquet"
     rows = pa.table(columns, schema=table.schema)
-    results.folder.put(name, parquet(table, rows, replaces=ids))
+    results.folder.put(name, parquet_bytes(table, rows, replaces=ids))
     results.replace(
         "cells", "big", [cell(s, 100 * (i % 8), i // 8 % 100, i // 800) for i, s in enumerate(ids)]
     )

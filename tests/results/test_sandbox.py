@@ -9,8 +9,8 @@ import duckdb
 import pytest
 from shown_results import record
 
-from elastic_ray.results.sandbox import Limits, answer, ask, connect, examples
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.sandbox import Limits, connect, examples, execute, run_query
 from elastic_ray.results.store import Results
 
 
@@ -104,14 +104,14 @@ def test_refused(uri: str, connection: duckdb.DuckDBPyConnection, sql: str) -> N
     """By the statement or by DuckDB, even without the process around them."""
     asked = sql.format(root=uri, out=str(Path(uri).parent))
     with pytest.raises((ResultsError, duckdb.Error)):
-        answer(connection, asked, Limits())
+        execute(connection, asked, Limits())
     assert connection.sql("SELECT 1").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("sql", REFUSED[::12])
 def test_refused_in_words(uri: str, sql: str) -> None:
     with pytest.raises(ResultsError):
-        ask(uri, sql.format(root=uri, out=str(Path(uri).parent)))
+        run_query(uri, sql.format(root=uri, out=str(Path(uri).parent)))
 
 
 STOPPED = {
@@ -134,15 +134,17 @@ STOPPED = {
 @pytest.mark.parametrize("what", STOPPED)
 def test_stopped(uri: str, what: str) -> None:
     with pytest.raises(ResultsError, match=r"stopped|needs more than"):
-        ask(uri, STOPPED[what], Limits(seconds=1, memory_mb=256))
-    assert ask(uri, "SELECT 1 AS one").rows.to_pylist() == [{"one": 1}]
+        run_query(uri, STOPPED[what], Limits(seconds=1, memory_mb=256))
+    assert run_query(uri, "SELECT 1 AS one").rows.to_pylist() == [{"one": 1}]
 
 
 def test_an_endless_answer_is_cut_not_collected(uri: str) -> None:
-    answer = ask(uri, "FROM range(1000000000000)", Limits(rows=5000))
+    answer = run_query(uri, "FROM range(1000000000000)", Limits(rows=5000))
     assert answer.cut
     assert answer.rows.num_rows == 5000
-    wide = ask(uri, "SELECT repeat('x', 1000) AS x FROM range(1000000000)", Limits(answer_mb=8))
+    wide = run_query(
+        uri, "SELECT repeat('x', 1000) AS x FROM range(1000000000)", Limits(answer_mb=8)
+    )
     assert wide.cut
     assert wide.rows.nbytes < 1e9
 
@@ -164,18 +166,18 @@ def test_an_endless_answer_is_cut_not_collected(uri: str) -> None:
     ],
 )
 def test_answered(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    assert answer(connection, sql, Limits()).rows.num_columns > 0
+    assert execute(connection, sql, Limits()).rows.num_columns > 0
 
 
 def test_a_query_that_takes_a_while_is_answered(uri: str) -> None:
     """DuckDB then draws a progress bar, which must not end up in the answer."""
     slow = "SELECT count(*) AS n FROM range(100000000) t(i) WHERE sin(i) < 2 AND cos(i) < 2"
-    answer = ask(uri, slow, Limits(seconds=60, threads=1))
+    answer = run_query(uri, slow, Limits(seconds=60, threads=1))
     assert answer.rows.to_pylist() == [{"n": 100_000_000}]
 
 
 def test_errors_say_what_is_wrong(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="Did you mean"):
-        ask(uri, "FROM curvess")
+        run_query(uri, "FROM curvess")
     with pytest.raises(ResultsError, match="no such results folder"):
-        ask(str(tmp_path / "none"), "SELECT 1")
+        run_query(str(tmp_path / "none"), "SELECT 1")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results.leases import sweep_lease as claim
+from elastic_ray.results.leases import sweep_lease
 from elastic_ray.results.leases.state_claims import StateClaims
 from elastic_ray.results.storage.folder import Folder
 
@@ -19,33 +19,39 @@ from elastic_ray.results.storage.folder import Folder
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[tuple[StateClaims, StateClaims]]:
     folder = Folder(tmp_path)
-    with claim.hold(folder, "a", str, print) as a, claim.hold(folder, "b", str, print) as b:
+    with (
+        sweep_lease.acquire_sweep_lease(folder, "a", str, print) as a,
+        sweep_lease.acquire_sweep_lease(folder, "b", str, print) as b,
+    ):
         yield StateClaims(folder, a), StateClaims(folder, b)
 
 
 def test_all_or_none_is_claimed(two: tuple[StateClaims, StateClaims]) -> None:
     one, other = two
-    assert one.take(["x", "y"]) and one.take(["y"]), "again is no other"
-    assert not other.take(["z", "y"])
-    assert one.take(["z"]), "nothing was left claimed"
-    one.free(["x", "y"])
-    assert other.take(["x", "y"])
-    one.free(["x"])
-    assert not one.take(["x"]), "others' claims are not given up"
+    assert one.claim(["x", "y"]) and one.claim(["y"]), "again is no other"
+    assert not other.claim(["z", "y"])
+    assert one.claim(["z"]), "nothing was left claimed"
+    one.release(["x", "y"])
+    assert other.claim(["x", "y"])
+    one.release(["x"])
+    assert not one.claim(["x"]), "others' claims are not given up"
 
 
 def test_of_many_at_once_one_claims_it(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with ExitStack() as stack:
         drivers = [
-            StateClaims(folder, stack.enter_context(claim.hold(folder, f"s{i}", str, print)))
+            StateClaims(
+                folder,
+                stack.enter_context(sweep_lease.acquire_sweep_lease(folder, f"s{i}", str, print)),
+            )
             for i in range(8)
         ]
         gate = threading.Barrier(8)
 
         def take(driver: StateClaims) -> bool:
             gate.wait(20)
-            return driver.take([f"state {n}" for n in range(5)])
+            return driver.claim([f"state {n}" for n in range(5)])
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(take, drivers)) == 1
@@ -53,31 +59,34 @@ def test_of_many_at_once_one_claims_it(tmp_path: Path) -> None:
 
 def test_who_ended_or_died_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder(tmp_path)
-    with claim.hold(folder, "other", str, print) as lease:
+    with sweep_lease.acquire_sweep_lease(folder, "other", str, print) as lease:
         other = StateClaims(folder, lease)
-        with claim.hold(folder, "s", str, print) as first:
-            assert StateClaims(folder, first).take(["x"])
-            assert not other.take(["x"])
-        assert other.take(["x"]), "its lease is gone"
-        other.free(["x"])
-        with claim.hold(folder, "s", str, print) as again:
-            assert StateClaims(folder, again).take(["x"])
-            now = time.time() + claim.EXPIRES + 1
-            monkeypatch.setattr(claim.time, "time", lambda: now)
-            assert other.take(["x"]), "it was not heard of for too long"
+        with sweep_lease.acquire_sweep_lease(folder, "s", str, print) as first:
+            assert StateClaims(folder, first).claim(["x"])
+            assert not other.claim(["x"])
+        assert other.claim(["x"]), "its lease is gone"
+        other.release(["x"])
+        with sweep_lease.acquire_sweep_lease(folder, "s", str, print) as again:
+            assert StateClaims(folder, again).claim(["x"])
+            now = time.time() + sweep_lease.EXPIRY_SECONDS + 1
+            monkeypatch.setattr(sweep_lease.time, "time", lambda: now)
+            assert other.claim(["x"]), "it was not heard of for too long"
 
 
 def test_half_a_claim_is_none(two: tuple[StateClaims, StateClaims], tmp_path: Path) -> None:
     place = tmp_path / "leases" / "work"
     place.mkdir(parents=True)
     (place / "x.json").write_text("{")
-    assert two[0].take(["x"])
+    assert two[0].claim(["x"])
 
 
 def test_who_runs_here(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    assert claim.running(folder) == []
-    with claim.hold(folder, "a/b", str, print) as a, claim.hold(folder, "c", str, print) as c:
-        assert StateClaims(folder, a).take(["x"])
-        assert {lease.token for lease in claim.running(folder)} == {a.token, c.token}
-    assert claim.running(folder) == []
+    assert sweep_lease.active_leases(folder) == []
+    with (
+        sweep_lease.acquire_sweep_lease(folder, "a/b", str, print) as a,
+        sweep_lease.acquire_sweep_lease(folder, "c", str, print) as c,
+    ):
+        assert StateClaims(folder, a).claim(["x"])
+        assert {lease.token for lease in sweep_lease.active_leases(folder)} == {a.token, c.token}
+    assert sweep_lease.active_leases(folder) == []

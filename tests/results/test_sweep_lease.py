@@ -16,27 +16,29 @@ import pytest
 pytest.importorskip("psutil", reason="the training extra is not installed")
 import sweep_process
 
-from elastic_ray.results.leases import sweep_lease as claim
-from elastic_ray.results.leases.sweep_lease import HeldElsewhere, holder
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.leases import sweep_lease
+from elastic_ray.results.leases.sweep_lease import SweepLeaseHeld, current_lease
 from elastic_ray.results.storage.folder import Folder
 from elastic_ray.results.store import Results
 
 
 def held(folder: Folder, stop: object = None, progress: str = "half-way"):  # type: ignore[no-untyped-def]
-    return claim.hold(folder, "s", lambda: progress, stop or (lambda reason: None))  # type: ignore[arg-type]
+    return sweep_lease.acquire_sweep_lease(
+        folder, "s", lambda: progress, stop or (lambda reason: None)
+    )  # type: ignore[arg-type]
 
 
 def test_one_holds_it_and_lets_go(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    assert holder(folder, "s") is None
+    assert current_lease(folder, "s") is None
     with held(folder) as lease:
-        assert holder(folder, "s") == lease
-        with pytest.raises(HeldElsewhere, match=f"process {os.getpid()} on "), held(folder):
+        assert current_lease(folder, "s") == lease
+        with pytest.raises(SweepLeaseHeld, match=f"process {os.getpid()} on "), held(folder):
             pass
-        with claim.hold(folder, "another", str, print):
+        with sweep_lease.acquire_sweep_lease(folder, "another", str, print):
             pass
-    assert holder(folder, "s") is None
+    assert current_lease(folder, "s") is None
 
 
 def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
             with held(folder):
                 ends.wait(20)
                 return True
-        except HeldElsewhere:
+        except SweepLeaseHeld:
             return False
 
     with ThreadPoolExecutor(16) as pool:
@@ -61,26 +63,26 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
 def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from elastic_ray.results import claim\n"
-        "from elastic_ray.results.files import Folder\n"
-        "with claim.hold(Folder(sys.argv[1]), 's', str, print):\n"
+        "from elastic_ray.results.leases.sweep_lease import acquire_sweep_lease\n"
+        "from elastic_ray.results.storage.folder import Folder\n"
+        "with acquire_sweep_lease(Folder(sys.argv[1]), 's', str, print):\n"
         "    os._exit(9)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60, check=False)
     assert done.returncode == 9
     folder = Folder(tmp_path)
-    left = holder(folder, "s")
+    left = current_lease(folder, "s")
     assert left is not None and left.expired()
     elsewhere = replace(left, place="another machine")
     assert not elsewhere.expired(), "of a process elsewhere only its age tells"
-    assert replace(elsewhere, heard=time.time() - claim.EXPIRES - 1).expired()
+    assert replace(elsewhere, heard=time.time() - sweep_lease.EXPIRY_SECONDS - 1).expired()
     with held(folder) as lease:
-        assert holder(folder, "s") == lease
+        assert current_lease(folder, "s") == lease
 
 
 def test_it_beats_and_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim, "LOOK", 0.02)
-    monkeypatch.setattr(claim, "BEAT", 0.05)
+    monkeypatch.setattr(sweep_lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sweep_lease, "HEARTBEAT_SECONDS", 0.05)
     folder, asked, reasons = Folder(tmp_path), threading.Event(), []
 
     def stop(reason: str) -> None:
@@ -89,12 +91,12 @@ def test_it_beats_and_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     with held(folder, stop) as lease:
         deadline = time.monotonic() + 20
-        while (now := holder(folder, "s")) is None or now.heard == lease.heard:
+        while (now := current_lease(folder, "s")) is None or now.heard == lease.heard:
             assert time.monotonic() < deadline
         assert now.progress == "half-way"
-        claim.ask_to_stop(folder, replace(lease, token="an earlier run's"))
+        sweep_lease.request_stop(folder, replace(lease, token="an earlier run's"))
         assert not asked.wait(0.2)
-        claim.ask_to_stop(folder, lease)
+        sweep_lease.request_stop(folder, lease)
         assert asked.wait(20)
     assert reasons == ["someone asked for it with --stop"]
     assert not list((tmp_path / "leases").glob("s.*"))
@@ -103,14 +105,14 @@ def test_it_beats_and_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_holder_that_was_replaced_stops_and_takes_nothing_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim, "LOOK", 0.02)
-    monkeypatch.setattr(claim, "BEAT", 0.05)
+    monkeypatch.setattr(sweep_lease, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sweep_lease, "HEARTBEAT_SECONDS", 0.05)
     folder, told = Folder(tmp_path), threading.Event()
     with held(folder, lambda reason: told.set()) as lease:
-        with claim.alone_with_leases(folder):
-            claim._write(folder, replace(lease, token="other", host="other"))
+        with sweep_lease.lease_lock(folder):
+            sweep_lease._write(folder, replace(lease, token="other", host="other"))
         assert told.wait(20)
-    now = holder(folder, "s")
+    now = current_lease(folder, "s")
     assert now is not None and now.host == "other"
 
 
@@ -132,7 +134,7 @@ def test_a_running_sweep_is_seen_kept_alone_and_stopped(tmp_path: Path) -> None:
 
     second = sweep_process.sweep(spec, results)
     assert second.returncode == 1
-    assert f"is run on these results by process {run.pid} on " in second.stderr
+    assert f"already runs on these results: process {run.pid} on " in second.stderr
 
     before = {path: path.stat().st_mtime_ns for path in results.glob("[cs]*/**/*.parquet")}
     shown = sweep_process.sweep(spec, results, "--status")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from elastic_ray.results.leases.sweep_lease import hold
+from elastic_ray.results.leases.sweep_lease import acquire_sweep_lease
 from elastic_ray.results.store import Results
 
 pytest.importorskip("psutil", reason="the training extra is not installed")
@@ -44,10 +44,12 @@ def spec(tmp_path: Path) -> Path:
 def test_progress_is_followed_until_the_run_ends(spec: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     said = ["states 3/23"]
-    with hold(results.folder, "little", lambda: said[0], lambda reason: None) as lease:
+    with acquire_sweep_lease(
+        results.folder, "little", lambda: said[0], lambda reason: None
+    ) as lease:
         follower = start(spec, tmp_path / "results", "--status", "--follow")
         lines = Lines(follower)
-        who = f"sweep little is run by {lease.words()}; Ctrl-C leaves it running\n"
+        who = f"sweep little is run by {lease.description()}; Ctrl-C leaves it running\n"
         assert lines.next() == who
         assert lines.next() == "states 3/23\n"
         said[0] = "states 4/23"
@@ -62,7 +64,7 @@ def test_progress_is_followed_until_the_run_ends(spec: Path, tmp_path: Path) -> 
 def test_leaving_ends_nothing_else(spec: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     reasons: list[str] = []
-    with hold(results.folder, "little", lambda: "states 3/23", reasons.append):
+    with acquire_sweep_lease(results.folder, "little", lambda: "states 3/23", reasons.append):
         follower = start(spec, tmp_path / "results", "--status", "--follow")
         lines = Lines(follower)
         assert "is run by" in lines.next()

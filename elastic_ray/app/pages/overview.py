@@ -12,7 +12,7 @@ from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import choose_sweep, labelled, nothing_yet, page, reader, table
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
 
 EVERY = 2.0
 # Seconds since a sweep last wrote its cells, which it does every half minute, to count as running.

@@ -11,9 +11,9 @@ import streamlit as st
 
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import page
-from elastic_ray.results.database import one_line
-from elastic_ray.results.sandbox import Limits, QueryResult, ask, examples
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.sandbox import Limits, QueryResult, examples, run_query
+from elastic_ray.results.statements import one_line
 
 LIMITS = Limits()
 
@@ -58,7 +58,7 @@ def _answer(uri: str, sql: str) -> None:
     if st.session_state.get("run") or held is None or held[0] != sql:
         with st.spinner("Asking …"):
             try:
-                found: Any = ask(uri, sql, LIMITS)
+                found: Any = run_query(uri, sql, LIMITS)
             except ResultsError as e:
                 found = one_line(str(e))
         held = st.session_state["answer"] = (sql, found)

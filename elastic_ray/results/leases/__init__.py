@@ -1,1 +1,1 @@
-"""Who runs which sweep, and which driver computes which state."""
+"""Who runs which sweep (`sweep_lease`), and which driver computes which state (`state_claims`)."""

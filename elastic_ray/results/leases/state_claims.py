@@ -1,12 +1,12 @@
-"""What a driver works on, so that another sweep's driver on the same results leaves it alone.
+"""State claims: a driver claims what it computes, so that other sweeps' drivers leave it alone.
 
-`leases/work/<name>.json` names the lease of the driver that computes a state or trains a scorer.
-The claim counts as long as that lease does: a driver that ends, or dies, leaves nothing claimed.
-What is recorded is told by the record, never by a claim.
+`leases/work/<name>.json` names the sweep lease of the driver that computes a state or trains a
+scorer. A claim is valid as long as that lease: a driver that ends or dies leaves nothing claimed.
+Only the record says what is done, never a claim.
 
 On a local folder claims are taken under a file lock, all of them or none. On an object store a
-driver reads each and at once writes its own, waits `SETTLE` seconds and reads them back, as for
-leases: drivers that claim the same at once may both give way, and try again.
+driver reads each claim and at once writes its own, waits `SETTLE_SECONDS` and reads them back, as
+for leases: drivers that claim the same at once may both give way, and try again.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from ..storage.folder import Folder
-from .sweep_lease import SETTLE, SweepLease, alone_with_leases, holder
+from .sweep_lease import SETTLE_SECONDS, SweepLease, current_lease, lease_lock
 
 
 class StateClaims:
-    """The claims of one driver, who holds `lease`. Threads may share it."""
+    """The claims of the driver that holds `lease`; safe to share between threads."""
 
     def __init__(self, folder: Folder, lease: SweepLease) -> None:
         self._folder, self._lease = folder, lease
         self._mine = json.dumps({"sweep": lease.sweep, "token": lease.token}).encode()
 
-    def take(self, names: Iterable[str]) -> bool:
-        """Claim all of these, or none where another driver that lives has one of them.
+    def claim(self, names: Iterable[str]) -> bool:
+        """Claim all of these; return False and claim none if a live driver has one of them.
 
-        `ResultsError` where the store cannot be read or written.
+        `ResultsError` if the store cannot be read or written.
         """
         files = [_file(name) for name in names]
-        with alone_with_leases(self._folder):
+        with lease_lock(self._folder):
             for number, file in enumerate(files):
-                if self._elsewhere(file):
-                    self._drop(files[:number])
+                if self._claimed_by_other(file):
+                    self._delete_own(files[:number])
                     return False
                 self._folder.put(file, self._mine)
         if self._folder.local is None:
-            time.sleep(SETTLE)
-            if any(map(self._elsewhere, files)):
-                self._drop(files)
+            time.sleep(SETTLE_SECONDS)
+            if any(map(self._claimed_by_other, files)):
+                self._delete_own(files)
                 return False
         return True
 
-    def free(self, names: Iterable[str]) -> None:
-        """Give up claims, of what is recorded or failed; others' are left."""
-        self._drop([_file(name) for name in names])
+    def release(self, names: Iterable[str]) -> None:
+        """Release own claims, of what is recorded or failed; claims of others stay."""
+        self._delete_own([_file(name) for name in names])
 
-    def _drop(self, files: Iterable[str]) -> None:
+    def _delete_own(self, files: Iterable[str]) -> None:
         self._folder.delete([file for file in files if self._folder.get(file) == self._mine])
 
-    def _elsewhere(self, file: str) -> bool:
-        """Whether another driver that lives claims it."""
+    def _claimed_by_other(self, file: str) -> bool:
+        """Return whether another live driver has this claim."""
         data = self._folder.get(file)
         if data is None or data == self._mine:
             return False
         try:
             claim = json.loads(data)
-            lease = holder(self._folder, claim["sweep"])
+            lease = current_lease(self._folder, claim["sweep"])
         except (ValueError, TypeError, KeyError):
-            return False  # half a claim is none: its writer died
+            return False  # an incomplete claim: its writer died
         return lease is not None and lease.token == claim["token"] and not lease.expired()
 
 

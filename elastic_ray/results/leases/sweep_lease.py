@@ -1,18 +1,19 @@
-"""A sweep's lease: one driver at a time runs a sweep on a results folder, and others see who.
+"""The sweep lease: one driver at a time runs a sweep on a results folder, and others can see it.
 
-`leases/<sweep>.json` says who runs the sweep, since when, how far it is, and when it was last heard
-of. Its holder rewrites it every `BEAT` seconds and deletes it at the end. It has expired when it is
-older than `EXPIRES`, or when its process lived on this machine and is gone: then the next takes it.
+`leases/<sweep>.json` says who runs the sweep, since when, its progress, and its last heartbeat. Its
+holder rewrites it every `HEARTBEAT_SECONDS` and deletes it at the end. It has expired when it is
+older than `EXPIRY_SECONDS`, or when its process ran on this machine and is gone: then another
+driver may take it.
 
-What it guarantees. On a local folder, taking is done under a file lock: two drivers never both take
-a lease (on a network file system, as far as its locks hold). An object store has no lock: there a
-driver writes its own token, waits `SETTLE` seconds and reads it back, so two that start together
-are told apart unless the store or a driver stalls for longer than that. Everywhere, a holder that
-finds another's token at a beat (it was suspended beyond `EXPIRES`, or lost such a race) stops as on
-Ctrl-C; until that beat both may compute. The record itself never suffers: files are written whole,
-and a state's rows once. Ages compare clocks of two machines: they must agree to some seconds. The
-lease is of a sweep's name in one results folder; what two sweeps there share is kept apart by
-`work`.
+Guarantees. On a local folder the lease is taken under a file lock: two drivers never both take it
+(on a network file system, as far as its locks hold). An object store has no lock: there a driver
+writes its own token, waits `SETTLE_SECONDS` and reads it back, so of two that start together one
+gives way, unless the store or a driver stalls for longer than that. Everywhere, a holder that finds
+another's token at a heartbeat (it was suspended beyond `EXPIRY_SECONDS`, or lost such a race) stops
+as on Ctrl-C; until that heartbeat both may compute. The record stays correct in any case: files are
+written whole, and a state's rows once. Ages compare the clocks of two machines, which must agree to
+some seconds. A lease covers one sweep name in one results folder; `state_claims` keeps apart what
+two sweeps share there.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ..schemas import ResultsError
+from ..errors import ResultsError
 from ..storage.folder import Folder
 
-BEAT = 5.0
-EXPIRES = 60.0
-SETTLE = 2.0
-LOOK = 1.0
-"""Seconds between looks for a request to stop."""
+HEARTBEAT_SECONDS = 5.0
+EXPIRY_SECONDS = 60.0
+SETTLE_SECONDS = 2.0
+POLL_SECONDS = 1.0
+"""Interval of the checks for a stop request."""
 
 
-class HeldElsewhere(ResultsError):
-    """Another driver runs the sweep on these results."""
+class SweepLeaseHeld(ResultsError):
+    """Another driver holds the lease: it runs the sweep on these results."""
 
 
 @dataclass(frozen=True)
 class SweepLease:
     """Who runs a sweep; times in seconds since 1970.
 
-    `place` tells one machine and process namespace from another, `born` a process from a later one
-    of the same number.
+    `token` identifies the run. `place` identifies the machine and process namespace, `born` tells a
+    process from a later one with the same `pid`. `since` is the start, `heard` the last heartbeat.
     """
 
     sweep: str
@@ -62,21 +63,22 @@ class SweepLease:
     progress: str
 
     def expired(self) -> bool:
-        if time.time() - self.heard > EXPIRES:
+        """Return whether the holder is dead or has sent no heartbeat for `EXPIRY_SECONDS`."""
+        if time.time() - self.heard > EXPIRY_SECONDS:
             return True
-        return self.place == _place() and self.born != _born(self.pid)
+        return self.place == _machine_id() and self.born != _process_start(self.pid)
 
-    def words(self) -> str:
-        """Who, for people."""
+    def description(self) -> str:
+        """Return who holds the lease, as shown to users."""
         return f"process {self.pid} on {self.host}"
 
 
-def holder(folder: Folder, sweep: str) -> SweepLease | None:
-    """The sweep's lease as it stands, expired or not; None if nobody runs the sweep.
+def current_lease(folder: Folder, sweep: str) -> SweepLease | None:
+    """Return the sweep's lease, expired or not; None if nobody runs the sweep.
 
-    `ResultsError` where it cannot be read.
+    `ResultsError` if it cannot be read.
     """
-    name = _lease(sweep)
+    name = _lease_file(sweep)
     data = folder.get(name)
     if data is None:
         return None
@@ -88,31 +90,34 @@ def holder(folder: Folder, sweep: str) -> SweepLease | None:
         ) from e
 
 
-def running(folder: Folder) -> list[SweepLease]:
-    """The leases that have not expired: the sweeps that run on these results."""
+def active_leases(folder: Folder) -> list[SweepLease]:
+    """Return the leases that have not expired: the sweeps that run on these results."""
     names = (name for name in folder.names("leases") if name.endswith(".json"))
-    found = (holder(folder, unquote(name.removesuffix(".json"))) for name in names)
+    found = (current_lease(folder, unquote(name.removesuffix(".json"))) for name in names)
     return [lease for lease in found if lease is not None and not lease.expired()]
 
 
-def ask_to_stop(folder: Folder, lease: SweepLease) -> None:
-    """Ask the lease's holder to stop as on Ctrl-C; it looks every `LOOK` seconds."""
-    folder.put(_stop(lease.sweep), lease.token.encode())
+def request_stop(folder: Folder, lease: SweepLease) -> None:
+    """Ask the lease's holder to stop as on Ctrl-C; it checks every `POLL_SECONDS`."""
+    folder.put(_stop_file(lease.sweep), lease.token.encode())
 
 
 @contextlib.contextmanager
-def hold(
+def acquire_sweep_lease(
     folder: Folder, sweep: str, progress: Callable[[], str], stop: Callable[[str], None]
 ) -> Iterator[SweepLease]:
-    """Hold the sweep's lease; `HeldElsewhere` if another driver does.
+    """Hold the sweep's lease inside the context; `SweepLeaseHeld` if another driver holds it.
 
-    `progress` gives a line of words for those who ask. `stop` is called once, from another thread,
-    with the reason: someone asked for it, or the lease is another's by now.
+    `progress` returns one line of text for users who ask. `stop` is called once, from another
+    thread, with the reason: a stop request, or another driver holds the lease by now.
     """
-    lease = _take(folder, sweep)
+    lease = _acquire(folder, sweep)
     done = threading.Event()
     thread = threading.Thread(
-        target=_beat, args=(folder, lease, progress, stop, done), name="lease", daemon=True
+        target=_send_heartbeats,
+        args=(folder, lease, progress, stop, done),
+        name="lease",
+        daemon=True,
     )
     thread.start()
     try:
@@ -121,95 +126,97 @@ def hold(
         done.set()
         thread.join()
         with contextlib.suppress(ResultsError, OSError):  # it expires by itself
-            held = holder(folder, sweep)
-            if held and held.token == lease.token:
-                folder.delete([_stop(sweep), _lease(sweep)])
+            current = current_lease(folder, sweep)
+            if current and current.token == lease.token:
+                folder.delete([_stop_file(sweep), _lease_file(sweep)])
 
 
-def _take(folder: Folder, sweep: str) -> SweepLease:
+def _acquire(folder: Folder, sweep: str) -> SweepLease:
     now = time.time()
     lease = SweepLease(
         sweep=sweep,
         token=uuid.uuid4().hex,
         host=socket.gethostname(),
         pid=os.getpid(),
-        place=_place(),
-        born=_born(os.getpid()),
+        place=_machine_id(),
+        born=_process_start(os.getpid()),
         since=now,
         heard=now,
         progress="",
     )
-    with alone_with_leases(folder):
-        held = holder(folder, sweep)
-        if held and not held.expired():
-            raise _refusal(held)
+    with lease_lock(folder):
+        current = current_lease(folder, sweep)
+        if current and not current.expired():
+            raise _held_error(current)
         _write(folder, lease)
     if folder.local is None:
-        time.sleep(SETTLE)
-        held = holder(folder, sweep)
-        if held and held.token != lease.token:
-            raise _refusal(held)
+        time.sleep(SETTLE_SECONDS)
+        current = current_lease(folder, sweep)
+        if current and current.token != lease.token:
+            raise _held_error(current)
     return lease
 
 
-def _refusal(held: SweepLease) -> HeldElsewhere:
-    return HeldElsewhere(
-        f"sweep {held.sweep} is run on these results by {held.words()}, heard of "
-        f"{max(time.time() - held.heard, 0):.0f} s ago; --status shows it, --stop stops it, and "
-        f"if it is dead, it is free {EXPIRES:.0f} s after it was last heard of"
+def _held_error(lease: SweepLease) -> SweepLeaseHeld:
+    age = max(time.time() - lease.heard, 0)
+    return SweepLeaseHeld(
+        f"sweep {lease.sweep} already runs on these results: {lease.description()}, last heartbeat "
+        f"{age:.0f} s ago; --status shows it, --stop stops it, and if it is dead, its lease "
+        f"expires {EXPIRY_SECONDS:.0f} s after the last heartbeat"
     )
 
 
-def _beat(
+def _send_heartbeats(
     folder: Folder,
     lease: SweepLease,
     progress: Callable[[], str],
     stop: Callable[[str], None],
     done: threading.Event,
 ) -> None:
-    beaten, stopped = time.monotonic(), False
-    while not done.wait(LOOK):
-        # A store that fails now is asked again at the next look; past EXPIRES the lease is free.
+    """Rewrite the lease and check for stop requests until `done` is set."""
+    last, stopped = time.monotonic(), False
+    while not done.wait(POLL_SECONDS):
+        # If the store fails, the next poll retries; after EXPIRY_SECONDS the lease has expired.
         with contextlib.suppress(ResultsError, OSError):
-            wish = folder.get(_stop(lease.sweep))
-            if wish == lease.token.encode() and not stopped:
+            request = folder.get(_stop_file(lease.sweep))
+            if request == lease.token.encode() and not stopped:
                 stopped = True
                 stop("someone asked for it with --stop")
-            if time.monotonic() - beaten < BEAT:
+            if time.monotonic() - last < HEARTBEAT_SECONDS:
                 continue
-            with alone_with_leases(folder):
-                held = holder(folder, lease.sweep)
-                if held and held.token != lease.token:
+            with lease_lock(folder):
+                current = current_lease(folder, lease.sweep)
+                if current and current.token != lease.token:
                     if not stopped:
-                        stop(f"{held.words()} runs this sweep by now")
+                        stop(f"{current.description()} runs this sweep now")
                     return
                 _write(folder, replace(lease, heard=time.time(), progress=progress()))
-            beaten = time.monotonic()
+            last = time.monotonic()
 
 
 def _write(folder: Folder, lease: SweepLease) -> None:
-    folder.put(_lease(lease.sweep), json.dumps(asdict(lease), indent=1).encode())
+    folder.put(_lease_file(lease.sweep), json.dumps(asdict(lease), indent=1).encode())
 
 
-def _lease(sweep: str) -> str:
+def _lease_file(sweep: str) -> str:
     return f"leases/{quote(sweep, safe='')}.json"
 
 
-def _stop(sweep: str) -> str:
+def _stop_file(sweep: str) -> str:
     return f"leases/{quote(sweep, safe='')}.stop"
 
 
 @contextlib.contextmanager
-def alone_with_leases(folder: Folder) -> Iterator[None]:
-    """Alone with the leases of a local folder; on an object store, not alone."""
+def lease_lock(folder: Folder) -> Iterator[None]:
+    """Hold the file lock over all leases of a local folder; on an object store there is no lock."""
     if folder.local is None:
         yield
         return
     import fcntl
 
-    place = folder.local / "leases"
-    place.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    leases = folder.local / "leases"
+    leases.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(leases / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -217,8 +224,8 @@ def alone_with_leases(folder: Folder) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _place() -> str:
-    """This machine since its last start, and the process namespace; unique where it is unknown."""
+def _machine_id() -> str:
+    """Return an id of this machine's boot and process namespace; unique if it is unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -226,8 +233,8 @@ def _place() -> str:
         return uuid.uuid4().hex  # never equal: a lease then expires by its age alone
 
 
-def _born(pid: int) -> str:
-    """When the process was started, in clock ticks since the machine's start; "" if it is gone."""
+def _process_start(pid: int) -> str:
+    """Return the process's start in clock ticks since the machine's boot; "" if it is gone."""
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if after_name[0] in "ZX" else after_name[19]

@@ -1,10 +1,10 @@
-"""The results folder as files: whole files appear at once, or not at all.
+"""The results folder as files: a file appears complete, or not at all.
 
-A `Folder` is a local folder or any pyarrow/fsspec filesystem URI. `put` writes a file's bytes to a
-temporary name in the same folder, flushes them to the disk and renames; on an object store a put
-is atomic by itself. What stands under its final name is therefore complete. A temporary file that
-a killed process left behind is never read (its name starts with a dot) and `sweep` removes it.
-Every failure is a `ResultsError` that names the file.
+A `Folder` is a local folder or any pyarrow/fsspec filesystem URI. `put` writes to a temporary name
+in the same folder, flushes to disk and renames; on an object store a put is atomic by itself. A
+file under its final name is therefore complete. A temporary file left by a killed process is never
+read (its name starts with a dot) and `remove_stale_files` deletes it. Every failure is a
+`ResultsError` that names the file.
 """
 
 from __future__ import annotations
@@ -22,28 +22,27 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
-from ..schemas import ResultsError
-from .node_cache import CHUNK, TEMPORARY, NodeCache
-from .object_store import ATTEMPTS, PATIENT, open_store
+from ..errors import ResultsError
+from .atomic_write import TEMPORARY_PREFIX, write_atomically
+from .node_cache import CHUNK_BYTES, NodeCache
+from .object_store import DEFAULT_ATTEMPTS, PATIENT_ATTEMPTS, open_store
 
 SCRATCH = ".scratch"
-"""Where folders are filled before they get their names."""
+"""The folder in which local folders are filled before they are renamed."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 
 
 class Folder:
     """A results folder.
 
-    `uri` opens it again; `address` is the same without options, as DuckDB names its files;
-    `root` its path on `filesystem`; `local` is None if it is remote. `attempts`: how often a
-    request to S3 is made until it is given up.
+    `uri` opens it again. `address` is the URI without options, as DuckDB names its files. `root` is
+    its path on `filesystem`. `local` is its path, or None if it is remote. `attempts` is how often
+    a request to S3 is tried.
     """
 
-    def __init__(self, uri: str | os.PathLike[str], attempts: int = ATTEMPTS) -> None:
+    def __init__(self, uri: str | os.PathLike[str], attempts: int = DEFAULT_ATTEMPTS) -> None:
         uri = os.fspath(uri)
         scheme = urlsplit(uri).scheme if "://" in uri else ""
         self.local: Path | None = None
@@ -56,24 +55,27 @@ class Folder:
         else:
             self.filesystem, self.root, self.fsspec = open_store(uri, attempts)
             self.uri = uri
-            # an Arrow filesystem's URI may end in options and keys: s3://bucket/x?region=...
+            # An Arrow filesystem's URI may end in options and keys: s3://bucket/x?region=...
             arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
             self.address = f"{self.fsspec.protocol}://{self.root}" if arrow else uri.rstrip("/")
         self._renames = scheme not in _ATOMIC_PUT
-        self._copies = NodeCache(self.filesystem)
+        self._cache = NodeCache(self.filesystem)
 
     def path(self, name: str) -> str:
-        """The full path on `filesystem` of a file named relative to the folder."""
+        """Return the full path on `filesystem` of a file named relative to the folder."""
         return f"{self.root}/{name}".rstrip("/")
 
-    def place(self, name: str) -> str:
-        """Where a name lies, for `Folder` on any machine: an absolute path, or a URI."""
+    def location(self, name: str) -> str:
+        """Return the absolute path or URI of a name; `Folder` opens it on any machine."""
         if self.local is not None:
             return self.path(name)
         start, mark, options = self.uri.partition("?")
         return f"{start.rstrip('/')}/{name}{mark}{options}"
 
+    # Files
+
     def exists(self, name: str = "") -> bool:
+        """Return whether a file or folder of that name exists."""
         if self.local is not None:
             return (self.local / name).exists()
         try:
@@ -83,7 +85,7 @@ class Folder:
         return bool(info.type != pafs.FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
-        """The names, sorted, of what lies directly in `folder`; none if there is no such folder."""
+        """Return the sorted names of the entries of `folder`; empty if it does not exist."""
         if self.local is not None:
             try:
                 return sorted(os.listdir(self.local / folder))
@@ -98,29 +100,31 @@ class Folder:
             raise ResultsError(f"cannot list {self.path(folder)}: {e}") from e
 
     def put(self, name: str, data: bytes | pa.Buffer) -> None:
-        """Write the file whole, replacing one of that name, or raise and leave nothing behind."""
+        """Write a whole file, replacing one of that name; on an error nothing is left behind."""
         try:
             if self.local is not None:
-                _replace(self.local / name, data)
-                return
-            folder, _, base = self.path(name).rpartition("/")
-            target = (
-                f"{folder}/{TEMPORARY}{uuid.uuid4().hex}" if self._renames else f"{folder}/{base}"
-            )
-            if self._renames:
-                self.filesystem.create_dir(folder)
-            with self.filesystem.open_output_stream(target) as stream:
-                stream.write(data)
-            if self._renames:
-                self.filesystem.move(target, f"{folder}/{base}")
+                write_atomically(self.local / name, data)
+            else:
+                self._put_remote(name, data)
         except OSError as e:
             reason = e.strerror or str(e)
             raise ResultsError(
                 f"cannot write {self.path(name)}: {reason}; what was recorded before is intact"
             ) from e
 
+    def _put_remote(self, name: str, data: bytes | pa.Buffer) -> None:
+        final = self.path(name)
+        folder = final.rpartition("/")[0]
+        target = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}" if self._renames else final
+        if self._renames:
+            self.filesystem.create_dir(folder)
+        with self.filesystem.open_output_stream(target) as stream:
+            stream.write(data)
+        if self._renames:
+            self.filesystem.move(target, final)
+
     def get(self, name: str) -> bytes | None:
-        """A small file's bytes; None if it is not there."""
+        """Return a small file's bytes; None if it does not exist."""
         try:
             with self.filesystem.open_input_file(self.path(name)) as source:
                 data: bytes = source.read()
@@ -131,7 +135,7 @@ class Folder:
             raise ResultsError(f"cannot read {self.path(name)}: {e}") from e
 
     def delete(self, names: Sequence[str]) -> None:
-        """Remove files, as fast as can be; one that is not there is no error."""
+        """Delete files, on a store in parallel; a missing file is no error."""
 
         def remove(name: str) -> None:
             try:
@@ -148,27 +152,53 @@ class Folder:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(remove, names))
 
-    def scratch(self) -> Path:
-        """A new local folder to fill for `put_folder`: beside its destination where that is local.
+    def remove_stale_files(self, folders: tuple[str, ...], older_than: float = 3600.0) -> list[str]:
+        """Delete temporary files and scratch folders older than that many seconds.
 
-        Made under a temporary name; if the process dies, it is cleared away later.
+        Looks below the local `folders` and returns the deleted paths.
+        """
+        removed: list[str] = []
+        if self.local is None:
+            return removed  # an unfinished put leaves nothing on an object store
+        horizon = time.time() - older_than
+        for name in self.names(SCRATCH):
+            folder = self.local / SCRATCH / name
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime < horizon:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed.append(str(folder))
+        for table in folders:
+            for path in _temporary_files(self.local / table):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < horizon:
+                        path.unlink()
+                        removed.append(str(path))
+        return removed
+
+    # Folders of files, such as checkpoints
+
+    def scratch(self) -> Path:
+        """Return a new local folder to fill for `put_folder`.
+
+        It has a temporary name, beside its destination if that is local; if the process dies, the
+        folder is removed later.
         """
         if self.local is None:
-            return self._copies.scratch()
-        place = self.local / SCRATCH / f"{TEMPORARY}{uuid.uuid4().hex}"
-        place.mkdir(parents=True)
-        return place
+            return self._cache.scratch()
+        folder = self.local / SCRATCH / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        folder.mkdir(parents=True)
+        return folder
 
     def put_folder(self, source: Path, name: str, last: str | None = None) -> None:
-        """Move a filled scratch folder to its name, at once where the results are local.
+        """Move a filled scratch folder to its final name, atomically if the results are local.
 
-        On a store it is there when its file `last` is, or when it is recorded. What lies there
-        already was never recorded (or its record was withdrawn) and is replaced.
+        On a store the folder is complete once its file `last` exists, or once it is recorded. An
+        existing folder was never recorded (or its record was withdrawn) and is replaced.
         """
         if self.local is None:
             self.delete_folder(name)
             self._upload(source, name, last)
-            self._copies.keep(source, self.path(name))
+            self._cache.keep(source, self.path(name))
             return
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +219,7 @@ class Folder:
                     str(source / each),
                     target,
                     destination_filesystem=self.filesystem,
-                    chunk_size=CHUNK,
+                    chunk_size=CHUNK_BYTES,
                 )
             except OSError as e:
                 raise ResultsError(f"cannot write {target}: {e}") from e
@@ -197,24 +227,24 @@ class Folder:
     def discard(self, scratch: Path) -> None:
         """Remove a scratch folder that will not be used."""
         if self.local is None:
-            self._copies.discard(scratch)
+            self._cache.discard(scratch)
         else:
             shutil.rmtree(scratch, ignore_errors=True)
 
     @contextlib.contextmanager
     def local_folder(self, name: str) -> Iterator[Path]:
-        """A folder of the results as a folder of this node: itself, or a copy (see `copies`).
+        """Yield a folder of the results as a local path: itself, or a copy in the node cache.
 
-        A copy may be removed once the context is left. `ResultsError` where it cannot be fetched.
+        A copy may be removed after the context ends. `ResultsError` if it cannot be downloaded.
         """
         if self.local is not None:
             yield self.local / name
             return
-        with self._copies.of(self.path(name)) as copy:
+        with self._cache.copy_of(self.path(name)) as copy:
             yield copy
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and what is in it; one that is not there is no error."""
+        """Delete a folder and its content; a missing folder is no error."""
         try:
             self.filesystem.delete_dir(self.path(name))
         except FileNotFoundError:
@@ -222,99 +252,26 @@ class Folder:
         except OSError as e:
             raise ResultsError(f"cannot delete {self.path(name)}: {e}") from e
 
-    def read(self, name: str, filters: pc.Expression | None = None) -> pa.Table:
-        """A Parquet file's rows; `FileNotFoundError` if it is not there."""
-        try:
-            with self.filesystem.open_input_file(self.path(name)) as source:
-                if filters is not None:
-                    return pq.read_table(source, filters=filters)
-                return pq.ParquetFile(source).read()  # several times quicker for a small file
-        except FileNotFoundError:
-            raise
-        except (pa.ArrowException, OSError) as e:
-            raise self.unreadable(name, e) from e
-
-    def footer(self, name: str) -> dict[str, str]:
-        """A Parquet file's own key-value entries; `FileNotFoundError` if it is not there."""
-        try:
-            with self.filesystem.open_input_file(self.path(name)) as source:
-                entries = pq.read_metadata(source).metadata or {}
-        except FileNotFoundError:
-            raise
-        except (pa.ArrowException, OSError) as e:
-            raise self.unreadable(name, e) from e
-        # ARROW:schema is Arrow's own and not text
-        own = {k: v for k, v in entries.items() if not k.startswith(b"ARROW:")}
-        return {key.decode(): value.decode() for key, value in own.items()}
-
-    def unreadable(self, name: str, reason: object) -> ResultsError:
-        """The error for a damaged or foreign file: which, why, and what to do."""
-        first = str(reason).strip().split("\n")[0]
-        advice = (
-            "restore it from a copy, or delete it and run its sweeps again to compute its rows anew"
-            if name.rpartition("/")[2].startswith("many-")
-            else "delete it and run its sweep again; nothing else is lost"
-        )
-        return ResultsError(f"{self.path(name)} is damaged or not ours ({first}): {advice}")
-
-    def sweep(self, folders: tuple[str, ...], older_than: float = 3600.0) -> list[str]:
-        """Remove temporary files in the local `folders` older than that many seconds."""
-        removed: list[str] = []
-        if self.local is None:
-            return removed  # an unfinished put leaves nothing on an object store
-        horizon = time.time() - older_than
-        for name in self.names(SCRATCH):
-            folder = self.local / SCRATCH / name
-            with contextlib.suppress(FileNotFoundError):
-                if folder.stat().st_mtime < horizon:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    removed.append(str(folder))
-        for table in folders:
-            for parent, _, files in os.walk(self.local / table):
-                for file in files:
-                    path = Path(parent, file)
-                    if file.startswith(TEMPORARY):
-                        with contextlib.suppress(FileNotFoundError):
-                            if path.stat().st_mtime < horizon:
-                                path.unlink()
-                                removed.append(str(path))
-        return removed
-
 
 @contextlib.contextmanager
-def fetched(place: str) -> Iterator[str]:
-    """What lies at a path or URI (`Folder.place`), as a path of this node; see `local_folder`.
+def local_folder_at(location: str) -> Iterator[str]:
+    """Yield the folder at a path or URI (`Folder.location`) as a local path.
 
-    What is no URI, a path or a hub's id, is given back as it is.
+    A URI's folder is downloaded as by `Folder.local_folder`. What is not a URI, such as a path or a
+    hub id, is yielded unchanged.
     """
-    if "://" not in place:
-        yield place
+    if "://" not in location:
+        yield location
         return
-    with _opened(place).local_folder("") as folder:
+    with _opened(location).local_folder("") as folder:
         yield str(folder)
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(uri: str) -> Folder:
-    return Folder(uri, PATIENT)  # its first request may have to ask for credentials
+    return Folder(uri, PATIENT_ATTEMPTS)  # its first request may have to ask for credentials
 
 
-def _replace(final: Path, data: bytes | pa.Buffer) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    try:
-        temporary.write_bytes(data)
-        _flush(temporary)
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush(final.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _temporary_files(folder: Path) -> Iterator[Path]:
+    for parent, _, files in os.walk(folder):
+        yield from (Path(parent, file) for file in files if file.startswith(TEMPORARY_PREFIX))

@@ -1,8 +1,8 @@
-"""Remote stores: opened by their URI, asked again where they refuse, and shown to DuckDB.
+"""Opens remote stores by their URI, with retries of refused requests, also for DuckDB.
 
-S3 (`s3://`), Google's (`gs://`) and Azure's (`abfs://`) are opened by pyarrow, anything else by
-fsspec, as far as it knows the scheme. DuckDB reads through the same filesystem as everything else
-here, so that what is refused is asked again by one rule, for whoever reads.
+S3 (`s3://`), Google's (`gs://`) and Azure's (`abfs://`) stores are opened by pyarrow, any other
+scheme by fsspec if it knows it. DuckDB reads through the same filesystem as the rest of this
+package, so that one retry rule applies to every reader.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from fsspec.implementations.arrow import ArrowFSWrapper
 
-from ..schemas import ResultsError
+from ..errors import ResultsError
 
-ATTEMPTS = 10
-"""Of a request to S3, with pauses that double from 50 ms: some 25 s in all. A store that refuses
-one request in ten then fails one in 10^10."""
-PATIENT = 13
-"""The same where hours of work wait for the answer: some three and a half minutes."""
+DEFAULT_ATTEMPTS = 10
+"""Attempts of a request to S3, with pauses that double from 50 ms: some 25 s in all. A store that
+refuses one request in ten then fails one in 10^10."""
+PATIENT_ATTEMPTS = 13
+"""The same for requests on which hours of work depend: some three and a half minutes."""
 
 
-def open_store(uri: str, attempts: int = ATTEMPTS) -> tuple[pafs.FileSystem, str, Any]:
-    """(pyarrow filesystem, path on it, the same as an fsspec filesystem for DuckDB).
+def open_store(uri: str, attempts: int = DEFAULT_ATTEMPTS) -> tuple[pafs.FileSystem, str, Any]:
+    """Return (pyarrow filesystem, path on it, the same as an fsspec filesystem for DuckDB).
 
-    `ResultsError` where the scheme is unknown or the store cannot be opened.
+    `ResultsError` if the scheme is unknown or the store cannot be opened.
     """
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
         if isinstance(filesystem, pafs.S3FileSystem):
-            filesystem = _asking(filesystem, attempts)
-        return filesystem, path.rstrip("/"), Listed(filesystem)
+            filesystem = _with_retries(filesystem, attempts)
+        return filesystem, path.rstrip("/"), ListingFileSystem(filesystem)
     except pa.ArrowInvalid:
         pass  # pyarrow does not know the scheme; fsspec may
     except OSError as e:
@@ -44,13 +44,13 @@ def open_store(uri: str, attempts: int = ATTEMPTS) -> tuple[pafs.FileSystem, str
     return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path.rstrip("/"), other
 
 
-def _asking(filesystem: pafs.S3FileSystem, attempts: int) -> pafs.S3FileSystem:
-    """The same, asking so many times, and writing a small file with one request, not three.
+def _with_retries(filesystem: pafs.S3FileSystem, attempts: int) -> pafs.S3FileSystem:
+    """Return the same filesystem with so many attempts, and one request per small file, not three.
 
-    Arrow asks three times and a URI cannot say otherwise; the options of a filesystem are told by
-    pickle alone. The SDK's other strategy, "standard", asks again a hundred times in the life of a
-    filesystem and never after: its allowance is refilled by a call that Arrow does not make. A
-    sweep on a store that refused one request in ten came to its end so.
+    Arrow makes three attempts and a URI cannot change that; pickling is the only way to read a
+    filesystem's options. The SDK's other strategy, "standard", retries a hundred times in the life
+    of a filesystem and never after: its allowance is refilled by a call that Arrow does not make. A
+    sweep on a store that refused one request in ten failed because of that.
     """
     options = filesystem.__reduce__()[1][0] | {"allow_delayed_open": True}
     return pafs.S3FileSystem(
@@ -58,12 +58,12 @@ def _asking(filesystem: pafs.S3FileSystem, attempts: int) -> pafs.S3FileSystem:
     )
 
 
-class Listed(ArrowFSWrapper):
+class ListingFileSystem(ArrowFSWrapper):
     """A pyarrow filesystem for DuckDB, which asks for patterns of names, sizes and bytes.
 
-    Everything below a folder is listed at once, and a listing that fails raises: fsspec's own
-    leaves out a folder that cannot be listed, and its rows would be missing without a word. What
-    the last listing said of a file is not asked again: DuckDB would ask ten times a file.
+    Everything below a folder is listed in one call, and a listing that fails raises: fsspec's own
+    leaves out a folder that cannot be listed, so that its rows would be missing without an error.
+    File information from the last listing is reused: DuckDB would request it ten times per file.
     """
 
     cachable = False
@@ -80,7 +80,7 @@ class Listed(ArrowFSWrapper):
         detail: bool = False,
         **_: Any,
     ) -> Any:
-        """Everything below `path`, also below `maxdepth`, which a pattern leaves out itself."""
+        """Return everything below `path`; `maxdepth` is ignored, as patterns filter by depth."""
         below = pafs.FileSelector(
             self._strip_protocol(path).rstrip("/"), recursive=True, allow_not_found=True
         )
@@ -90,6 +90,7 @@ class Listed(ArrowFSWrapper):
         return found if detail else sorted(found)
 
     def info(self, path: str, **_: Any) -> Any:
+        """Return the file's information, from the last listing if it was in it."""
         path = self._strip_protocol(path)
         return self._known.get(path) or super().info(path)
 

@@ -1,7 +1,7 @@
-"""A recorded state as what it expects next, token by token: `theory.compressor.Expects`.
+"""A recorded state as a next-token predictor, for the compressor in `theory`.
 
-It has to expect the same when it is asked again, to the last bit, so it computes on one thread, in
-single precision, one token after the other.
+Compressor and decompressor need equal probabilities to the last bit. So the model computes on one
+thread, in single precision, one token after the other.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ from ...results.storage.folder import fetched
 from ...results.store import Results
 
 WINDOW = 256
-"""As the probe's default; smaller where the model has fewer positions."""
+"""Tokens that are seen at a time, as in the probe's default; fewer where the model has fewer
+positions."""
 
 
 class Predictor:
-    """The state of that id in `results`; `CheckpointError` where its weights are not there."""
+    """Implements the protocol of `theory.compressor` with a state's model.
+
+    Raises `CheckpointError` where the state is not recorded, its weights are not available, or its
+    tokenizer has neither a first nor an end token.
+    """
 
     def __init__(self, results: Results, state: str) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' logging is untyped
         torch.set_num_threads(1)
-        with contextlib.ExitStack() as held:
-            base, revision, adapter = _places(results, state, held)
+        with contextlib.ExitStack() as downloads:
+            base, revision, adapter = _weights(results, state, downloads)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(base, revision=revision)
             model: Any = AutoModelForCausalLM.from_pretrained(
                 base, revision=revision, dtype="float32", use_safetensors=True
@@ -45,62 +50,70 @@ class Predictor:
                 model = PeftModel.from_pretrained(model, adapter)
         self._model = model.eval()
         ends = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
-        self._first = next((token for token in ends if token is not None), None)
-        if self._first is None:
+        first = next((token for token in ends if token is not None), None)
+        if first is None:
             raise CheckpointError(f"state {state}: its tokenizer has no first and no end token")
+        self._first_token = int(first)
         self._special = set(self._tokenizer.all_special_ids)
         self.window = min(WINDOW, int(model.config.max_position_embeddings))
-        self._past: Any = None
+        self._cache: Any = None
 
     def begin(self) -> NDArray[np.float64]:
-        self._past = None
-        return self.take(int(self._first))
+        """Forget what was seen, see the first token; return probabilities as `take` does."""
+        self._cache = None
+        return self.take(self._first_token)
 
     def take(self, token: int) -> NDArray[np.float64]:
+        """See one more token; return the probabilities of the next, shape (vocabulary,)."""
         import torch
 
         with torch.inference_mode():
             out = self._model(
-                input_ids=torch.tensor([[token]]), past_key_values=self._past, use_cache=True
+                input_ids=torch.tensor([[token]]), past_key_values=self._cache, use_cache=True
             )
-            self._past = out.past_key_values
-            chances: NDArray[np.float64] = out.logits[0, -1].double().softmax(-1).numpy()
-        return chances
+            self._cache = out.past_key_values
+            probabilities: NDArray[np.float64] = out.logits[0, -1].double().softmax(-1).numpy()
+        return probabilities
 
     def encode(self, text: str) -> list[int] | None:
+        """Return the tokens of a text; None where `decode` would not restore it exactly."""
         tokens: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         same = not self._special.intersection(tokens) and self.decode(tokens) == text
         return tokens if same else None
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
         text: str = self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
         return text
 
 
-def _places(
-    results: Results, state: str, held: contextlib.ExitStack
+def _weights(
+    results: Results, state: str, downloads: contextlib.ExitStack
 ) -> tuple[str, str | None, str | None]:
-    """(folder or hub id, revision) of the state's whole weights, and its adapter's folder: there
-    until `held` is closed."""
+    """Return (folder or hub id, revision) of a state's full weights, and its adapter's folder.
+
+    Folders downloaded from an object store stay until `downloads` is closed.
+    """
     adapter: str | None = None
-    at: str | None = state
-    while at is not None:
-        row = results.state(at)
+    ancestor: str | None = state
+    while ancestor is not None:
+        row = results.state(ancestor)
         if row is None:
-            raise CheckpointError(f"no state {at} is recorded in {results.uri}")
+            raise CheckpointError(f"no state {ancestor} is recorded in {results.uri}")
         checkpoint = row["checkpoint"]
         if checkpoint is None:
             raise CheckpointError(
-                f"state {at}: its checkpoint is not there (a sweep's `keep` says which stay)"
+                f"state {ancestor}: its checkpoint was deleted (`keep` in the sweep file says "
+                "which checkpoints stay)"
             )
         reference = CheckpointReference.parse(checkpoint)
         folder, revision = reference.source(results.location)
         if reference.hub is not None:
             return folder, revision, adapter
         if reference.stored is not None:
-            folder = held.enter_context(fetched(folder))
+            folder = downloads.enter_context(fetched(folder))
         if not Path(folder, "adapter_config.json").exists():
             return folder, None, adapter
         adapter = adapter or folder
-        at = row["parent_id"]
-    raise CheckpointError(f"state {state}: adapters, and no weights that they lie on")
+        ancestor = row["parent_id"]
+    raise CheckpointError(f"state {state}: it has adapters only, and no full weights below them")

@@ -1,0 +1,9 @@
+"""Errors of the results room; their messages are for the user and say what to do."""
+
+
+class ResultsError(RuntimeError):
+    """The results cannot be read or written as requested."""
+
+
+class AlreadyRecorded(ResultsError):
+    """Different rows are already recorded under this key; the recorded rows stay."""
