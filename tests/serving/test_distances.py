@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from elastic_ray.checkpoints.files import CheckpointError
 from elastic_ray.elasticity import METRICS
 from elastic_ray.serving.engines.distances import (
-    Tokens,
-    between,
-    logits_in_blocks,
-    of_texts,
-    tokens_of,
+    TokenizedText,
+    blockwise_logits,
+    position_distances,
+    text_distances,
+    tokenize_answer,
 )
 from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.errors import EngineError
@@ -70,7 +70,7 @@ def test_distances_equal_their_definitions(
     places: int, vocabulary: int, seed: int, spread: float
 ) -> None:
     one, two = drawn(places, vocabulary, seed, spread)
-    found = between(torch.tensor(one), torch.tensor(two)).numpy()
+    found = position_distances(torch.tensor(one), torch.tensor(two)).numpy()
     assert found.shape == (len(METRICS), places) and found.dtype == np.float64
     np.testing.assert_allclose(found, naive(one, two), rtol=1e-10, atol=1e-10)
 
@@ -81,8 +81,8 @@ def test_distances_keep_their_bounds_and_symmetries(
     places: int, vocabulary: int, seed: int, spread: float
 ) -> None:
     one, two = (torch.tensor(each) for each in drawn(places, vocabulary, seed, spread))
-    cross, kl, js, tv = between(one, two)
-    _, _, js_back, tv_back = between(two, one)
+    cross, kl, js, tv = position_distances(one, two)
+    _, _, js_back, tv_back = position_distances(two, one)
     torch.testing.assert_close(js, js_back, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(tv, tv_back, rtol=1e-9, atol=1e-12)
     assert bool((kl >= -1e-12).all())
@@ -90,9 +90,9 @@ def test_distances_keep_their_bounds_and_symmetries(
     assert bool(((js >= -1e-12) & (js <= math.log(2) + 1e-12)).all())
     assert bool(((tv >= 0) & (tv <= 1 + 1e-12)).all())
     assert bool((tv**2 / 2 <= js + 1e-9).all()), "Pinsker, to the middle and back"
-    shifted = between(one + 7, two - 3)
-    torch.testing.assert_close(shifted, between(one, two), rtol=1e-9, atol=1e-9)
-    entropy = between(one, one)[0]
+    shifted = position_distances(one + 7, two - 3)
+    torch.testing.assert_close(shifted, position_distances(one, two), rtol=1e-9, atol=1e-9)
+    entropy = position_distances(one, one)[0]
     torch.testing.assert_close(cross, entropy + kl, rtol=1e-9, atol=1e-9)
 
 
@@ -103,16 +103,18 @@ def test_a_state_is_at_no_distance_from_itself(
 ) -> None:
     one, _ = drawn(places, vocabulary, seed, spread)
     for kind in (torch.float64, torch.float32, torch.bfloat16):
-        _, kl, js, tv = between(torch.tensor(one, dtype=kind), torch.tensor(one, dtype=kind))
+        _, kl, js, tv = position_distances(
+            torch.tensor(one, dtype=kind), torch.tensor(one, dtype=kind)
+        )
         assert not kl.any() and not js.any() and not tv.any(), "exactly"
 
 
 def test_certain_and_disjoint_distributions_are_at_the_bounds() -> None:
     far = torch.tensor([[0.0, -math.inf]]), torch.tensor([[-math.inf, 0.0]])
-    cross, kl, js, tv = between(*far)[:, 0].tolist()
+    cross, kl, js, tv = position_distances(*far)[:, 0].tolist()
     assert cross == kl == math.inf
     assert (js, tv) == (pytest.approx(math.log(2)), 1.0)
-    assert between(far[0], far[0])[:, 0].tolist() == [0, 0, 0, 0]
+    assert position_distances(far[0], far[0])[:, 0].tolist() == [0, 0, 0, 0]
 
 
 # Models
@@ -128,15 +130,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[PreTrainedModel]:
     return [AutoModelForCausalLM.from_pretrained(folder).eval() for folder in made]
 
 
-def text(length: int, start: int) -> Tokens:
+def text(length: int, start: int) -> TokenizedText:
     rng = np.random.default_rng(length)
-    return Tokens(tuple(int(i) for i in rng.integers(5, 300, length)), start)
+    return TokenizedText(tuple(int(i) for i in rng.integers(5, 300, length)), start)
 
 
 TEXTS = [text(2, 1), text(9, 4), text(40, 1), text(130, 70), text(70, 69)]
 
 
-def whole(model: PreTrainedModel, tokens: Tokens) -> Array:
+def whole(model: PreTrainedModel, tokens: TokenizedText) -> Array:
     """Logits of a text read at once."""
     with torch.inference_mode():
         logits = model(torch.tensor([tokens.ids])).logits[0]
@@ -147,7 +149,7 @@ def whole(model: PreTrainedModel, tokens: Tokens) -> Array:
 def test_texts_read_in_blocks_give_what_they_give_whole(
     models: list[PreTrainedModel], block: int
 ) -> None:
-    found = of_texts(models[0], models[1], TEXTS, block)
+    found = text_distances(models[0], models[1], TEXTS, block)
     for tokens, distance in zip(TEXTS, found, strict=True):
         expected = naive(whole(models[0], tokens), whole(models[1], tokens)).mean(axis=1)
         measured = [getattr(distance, metric) for metric in METRICS]
@@ -159,12 +161,12 @@ def test_texts_read_in_blocks_give_what_they_give_whole(
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_no_more_than_a_block_is_held(models: list[PreTrainedModel], block: int) -> None:
     for tokens in TEXTS:
-        held = [len(logits) for logits in logits_in_blocks(models[2], tokens, block)]
+        held = [len(logits) for logits in blockwise_logits(models[2], tokens, block)]
         assert max(held) <= block and sum(held) == len(tokens.ids) - tokens.start
 
 
 def test_a_model_is_at_no_distance_from_itself(models: list[PreTrainedModel]) -> None:
-    for distance in of_texts(models[2], models[2], TEXTS, 16):
+    for distance in text_distances(models[2], models[2], TEXTS, 16):
         assert (distance.kl, distance.js, distance.tv) == (0, 0, 0)
         assert distance.cross_entropy > 1, "its entropy"
 
@@ -203,7 +205,7 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
         head = known(answer.prompt).input_ids
         tail = known(answer.response, add_special_tokens=False).input_ids
         end = [known.eos_token_id] if answer.finish_reason == "stop" else []
-        tokens = Tokens(tuple(head + tail + end), len(head))
+        tokens = TokenizedText(tuple(head + tail + end), len(head))
         return naive(whole(models[reference], tokens), whole(models[state], tokens)).mean(axis=1)
 
     async def compared(state: str, reference: str) -> list[DistanceResult]:
@@ -220,7 +222,7 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
             np.testing.assert_allclose(told, expected(answer, state, reference), atol=1e-5)
     for each in asyncio.run(compared("teacher", "teacher")):
         assert [each.distances[metric] for metric in ("kl", "js", "tv")] == [0, 0, 0]
-    with pytest.raises(EngineError, match="asked of student, but the engine holds teacher"):
+    with pytest.raises(EngineError, match="for state student, but the engine holds teacher"):
         asyncio.run(engine.distances(weights["student"], weights["teacher"], SAID))
 
 
@@ -242,7 +244,7 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
         EngineConfig("p", "transformers", place, None, "full", "float32", 64)
     )
     known = AutoTokenizer.from_pretrained(folders[0])
-    tokens = tokens_of(known, SAID[0], 64)
+    tokens = tokenize_answer(known, SAID[0], 64)
     assert tokens is not None
 
     async def compared(state: Weights, reference: Weights) -> DistanceResult:
@@ -276,9 +278,9 @@ def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("length", "start"), [(1, 1), (5, 0), (5, 5)])
 def test_a_text_without_a_place_to_compare_is_refused(length: int, start: int) -> None:
     with pytest.raises(EngineError, match=f"a text of {length} tokens: found start {start}"):
-        Tokens(tuple(range(length)), start)
+        TokenizedText(tuple(range(length)), start)
 
 
 def test_states_of_different_vocabularies_are_refused() -> None:
     with pytest.raises(EngineError, match=r"shapes \(3, 5\) and \(3, 6\).*one vocabulary"):
-        between(torch.zeros(3, 5), torch.zeros(3, 6))
+        position_distances(torch.zeros(3, 5), torch.zeros(3, 6))

@@ -20,7 +20,7 @@ def test_silence_is_an_error_after_a_while_and_slowness_none() -> None:
             asked += 1
             await answer.wait()
 
-        heartbeat = Heartbeat(ask, silence=10.0, clock=lambda: now)
+        heartbeat = Heartbeat(ask, max_silence=10.0, clock=lambda: now)
         heartbeat.beat()
         await asyncio.sleep(0)
         now = 9.0
@@ -35,7 +35,7 @@ def test_silence_is_an_error_after_a_while_and_slowness_none() -> None:
         heartbeat.beat()
         await asyncio.sleep(0)
         now = 111.0
-        with pytest.raises(EngineError, match="no answer for 10 s"):
+        with pytest.raises(EngineError, match="no response for 10 s"):
             heartbeat.beat()
         assert asked == 3
 

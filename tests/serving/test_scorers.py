@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from elastic_ray.serving.engines.score_model import as_classifier, is_score_model
+from elastic_ray.serving.engines.score_model import is_score_model, write_as_classifier
 from elastic_ray.serving.engines.scorer import make_scorer_backend
 from elastic_ray.serving.engines.vllm_runtime import vllm_environment, vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
@@ -106,7 +106,7 @@ def served(folder: Path, sentiment: Path) -> dict[str, dict[str, list[float]]]:
     """What vLLM says of the texts by scorer: all at once, in small batches of mixed lengths, and
     one at a time."""
     if vllm_unavailable_reason() is not None:
-        pytest.skip(f"vLLM cannot be had here: {vllm_unavailable_reason()}")
+        pytest.skip(f"vLLM is not available: {vllm_unavailable_reason()}")
     code = f"""
 import asyncio, json, sys
 from pathlib import Path
@@ -187,7 +187,7 @@ def test_a_classifier_of_the_same_weights_is_written(folder: Path, tmp_path: Pat
         (split / name).write_bytes((folder / name).read_bytes())
     made = tmp_path / "made"
     made.mkdir()
-    as_classifier(split, made)
+    write_as_classifier(split, made)
     assert (made / "model-00001-of-00002.safetensors").is_symlink()
     index = json.loads((made / "model.safetensors.index.json").read_text())["weight_map"]
     stored = {name: load_file(made / place)[name] for name, place in index.items()}

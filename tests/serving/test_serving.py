@@ -52,7 +52,7 @@ from elastic_ray.training.start_states import model_config
 
 pytestmark = pytest.mark.skipif(
     vllm_unavailable_reason() is not None,
-    reason=f"vLLM cannot be had here: {vllm_unavailable_reason()}",
+    reason=f"vLLM is not available: {vllm_unavailable_reason()}",
 )
 
 STATES = ("a", "b", "c")

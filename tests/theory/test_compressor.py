@@ -169,7 +169,7 @@ def test_the_command(results: Results, tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "again").read_bytes() == text.read_bytes()
     for arguments, message in (
         (["--state", "nil", "--results", results.uri], "no state nil is recorded in"),
-        (["--state", "gone", "--results", results.uri], "its checkpoint is not there"),
+        (["--state", "gone", "--results", results.uri], "its checkpoint was deleted"),
         (["--state", "words", "--results", str(tmp_path / "no")], "no such results folder"),
     ):
         assert main(["compress", str(text), "-o", str(tmp_path / "code"), *arguments]) == 2

@@ -1,9 +1,9 @@
-"""Texts as the token windows that their code length is read from; the same for every engine.
+"""Splits texts into the token windows whose log-probabilities make up their code lengths.
 
-A text is the tokens of its response and the end token. What comes before is given: the prompt's
-tokens, or without a prompt the tokenizer's first token (its end token where it has no first one). A
-text longer than the window is coded in parts, each after the first token anew, so that the length
-does not depend on how much an engine can hold.
+It is the same for every engine. A text is coded as the tokens of its response and the end token,
+given the tokens of its prompt; without a prompt, given the tokenizer's first token (its end token
+where it has no first one). A text longer than the window is coded in parts, each given the first
+token only, so that the code length does not depend on how much an engine can hold.
 """
 
 from __future__ import annotations
@@ -19,29 +19,33 @@ from ..types import CodedText, CodeLengthResult
 
 @dataclass(frozen=True)
 class Window:
-    """Token ids to read at once; the first `given` are not coded. `text` is the text's place."""
+    """Tokens that are read in one forward pass."""
 
-    text: int
+    text_index: int
+    """Index of the text that they belong to."""
     ids: list[int]
     given: int
+    """Number of leading tokens that are not coded."""
 
 
-def windows(tokenizer: Any, texts: Sequence[CodedText], size: int, longest: int) -> list[Window]:
-    """The texts' windows of at most `size` tokens, in order.
+def split_windows(
+    tokenizer: Any, texts: Sequence[CodedText], size: int, context: int
+) -> list[Window]:
+    """Return the windows of the texts, of at most `size` tokens each, in order.
 
-    `EngineError` where the engine's context `longest` holds no such window, a prompt leaves no room
-    in it, or the tokenizer has neither a first nor an end token.
+    Raises `EngineError` where such a window does not fit into the engine's `context`, a prompt
+    fills a whole window, or the tokenizer has neither a first nor an end token.
     """
-    if size >= longest:  # vLLM generates a token after it
+    if size >= context:  # vLLM generates one more token after the window
         raise EngineError(
-            f"probes.code_length.window is {size}; the context is {longest} "
+            f"probes.code_length.window is {size}; the context is {context} "
             "(resources.engines.context, the model's own positions), and it must be below"
         )
     end = tokenizer.eos_token_id
     first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if first is None:
         raise EngineError("code lengths need a tokenizer with a first or an end token")
-    found = []
+    windows = []
     for i, text in enumerate(texts):
         head = list(tokenizer(text.prompt).input_ids) if text.prompt else [first]
         tail = list(tokenizer(text.response, add_special_tokens=False).input_ids)
@@ -52,26 +56,30 @@ def windows(tokenizer: Any, texts: Sequence[CodedText], size: int, longest: int)
                 f"text {i}: its prompt takes {len(head)} tokens; probes.code_length.window is "
                 f"{size}"
             )
-        found.append(Window(i, head + tail[:room], len(head)))
-        found += [
+        windows.append(Window(i, head + tail[:room], len(head)))
+        windows += [
             Window(i, [first, *tail[start : start + size - 1]], 1)
             for start in range(room, len(tail), size - 1)
         ]
-    return found
+    return windows
 
 
-def measured(
-    texts: Sequence[CodedText], parts: Sequence[Window], read: Sequence[tuple[float, str]]
+def sum_windows(
+    texts: Sequence[CodedText], windows: Sequence[Window], readings: Sequence[tuple[float, str]]
 ) -> list[CodeLengthResult]:
-    """The texts' code lengths from what was read of each window: nats, and the state held."""
+    """Return the code length of each text from its windows' readings.
+
+    A reading is the nats of a window's coded tokens, and the id of the state that was held. Raises
+    `EngineError` where two states read one text.
+    """
     nats, tokens = [0.0] * len(texts), [0] * len(texts)
     held: list[set[str]] = [set() for _ in texts]
-    for part, (value, state) in zip(parts, read, strict=True):
-        nats[part.text] += value
-        tokens[part.text] += len(part.ids) - part.given
-        held[part.text].add(state)
+    for window, (value, state) in zip(windows, readings, strict=True):
+        nats[window.text_index] += value
+        tokens[window.text_index] += len(window.ids) - window.given
+        held[window.text_index].add(state)
     if any(len(states) > 1 for states in held):
-        raise EngineError("a text was read by two states")
+        raise EngineError("the engine's state changed while it read a text")
     return [
         CodeLengthResult(
             nats[i] / math.log(2), tokens[i], len(text.response.encode()), held[i].pop()

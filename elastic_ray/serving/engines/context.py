@@ -1,4 +1,4 @@
-"""Checks that prompts and texts fit an engine's context length."""
+"""The context length of an engine or scorer, and the check that an answer fits into it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from ..errors import EngineError
 from ..types import EngineConfig, ScorerConfig
 
 Prompts = Sequence[tuple[int, str]]
+"""(index, text) of each prompt."""
 
 
-def longest_text(config: EngineConfig | ScorerConfig) -> int:
-    """Tokens that the model takes, prompt and answer together, and the configuration allows."""
+def context_length(config: EngineConfig | ScorerConfig) -> int:
+    """Return the tokens, of prompt and answer together, that model and configuration allow."""
     from transformers import AutoConfig
 
     loaded = AutoConfig.from_pretrained(
@@ -19,14 +20,14 @@ def longest_text(config: EngineConfig | ScorerConfig) -> int:
     )
     positions = int(getattr(loaded, "max_position_embeddings", config.max_model_len))
     if getattr(loaded, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2  # they are numbered from the padding's id + 1
+        positions -= 2  # their position ids start after that of the padding
     return min(config.max_model_len, positions)
 
 
-def check_fits(tokens: int, longest: int) -> None:
-    """`EngineError` where a prompt and its longest answer exceed the context."""
-    if tokens > longest:
+def check_fits_context(tokens: int, context: int) -> None:
+    """Raise `EngineError` where a prompt and its longest possible answer exceed the context."""
+    if tokens > context:
         raise EngineError(
-            f"prompt and answer may take {tokens} tokens; the context is {longest} "
+            f"prompt and answer may take {tokens} tokens; the context is {context} "
             "(generation.max_tokens, resources.engines.context, the model's own positions)"
         )

@@ -1,62 +1,69 @@
-"""An engine: holds one state's weights, answers prompts, takes other weights (vLLM's AsyncLLM).
-
-`Engine` is the seam; `VllmEngine` is one side of it, `plain_engine.PlainEngine` the other.
-`make_engine` chooses, and says so where it falls back.
-"""
+"""The `Engine` protocol, with a vLLM and a transformers implementation, and the choice of one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .context import Prompts
+from .transformers_engine import TransformersEngine
 from .vllm_engine import VllmEngine
 from .vllm_runtime import vllm_unavailable_reason
 
-if TYPE_CHECKING:
-    pass
-
 
 class Engine(Protocol):
-    """What a replica needs of an engine. The caller holds a lease while it uses one."""
+    """Holds one state's full weights and runs requests on them.
+
+    The caller holds a `WeightLease` during each call. Results carry the state that the engine
+    itself reports; `EngineError` is raised where that is not the requested one.
+    """
 
     version: str
+    """Name and version of the library, e.g. "vllm 0.32.0"."""
     notice: str | None
+    """Why this is not the configured engine; None where it is."""
 
     async def load_weights(self, weights: Weights) -> None:
-        """Hold the full weights of `weights`; only while no request is in flight."""
+        """Load a state's full weights in place of those held; no request may be in flight.
+
+        Raises `CheckpointError` where they are missing, damaged, or differ from their record.
+        """
         ...
 
     async def generate(
         self, weights: Weights, prompts: Prompts, sampling: Sampling
     ) -> list[Answer]:
-        """Answers in the order of prompts, then samples."""
+        """Return sampled answers, in the order of prompts, then samples."""
         ...
 
     async def code_lengths(
-        self, weights: Weights, texts: Sequence[CodedText], size: int
+        self, weights: Weights, texts: Sequence[CodedText], window: int
     ) -> list[CodeLengthResult]:
-        """Code lengths in the order of texts, read in windows of `size` tokens (`coding`)."""
+        """Return code lengths in the order of texts, read `window` tokens at a time (see
+        `code_length`)."""
         ...
 
     async def check_health(self) -> None:
-        """Raises if the engine can answer no more."""
+        """Raise if the engine is dead."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End the engine's processes and free its memory."""
+        ...
 
 
 def make_engine(config: EngineConfig) -> Engine:
-    """The engine that the configuration asks for; `EngineError` where it cannot be had."""
-    from .transformers_engine import TransformersEngine
+    """Return the configured engine; "auto" falls back to transformers where vLLM is missing.
 
+    Raises `EngineError` where the configuration wants vLLM and it cannot be imported.
+    """
     if config.kind == "transformers":
         return TransformersEngine(config)
-    missing = vllm_unavailable_reason()
-    if missing is None:
+    reason = vllm_unavailable_reason()
+    if reason is None:
         return VllmEngine(config)
     if config.kind == "vllm":
-        raise EngineError(f"engine {config.name}: vLLM cannot be had here: {missing}")
-    return TransformersEngine(config, f"vLLM cannot be had here ({missing}); transformers steps in")
+        raise EngineError(f"engine {config.name}: vLLM is not available: {reason}")
+    return TransformersEngine(config, f"vLLM is not available ({reason}); transformers is used")

@@ -1,4 +1,4 @@
-"""Whether something that lives in another process still answers, without waiting for it."""
+"""Checks whether another process still responds, without waiting for the response."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from collections.abc import Awaitable, Callable
 
 from ..errors import EngineError
 
-SILENCE = 600.0
-"""Seconds without an answer after which it is given up: a swap of large weights from a slow disk is
-a silence too."""
+MAX_SILENCE = 600.0
+"""Seconds without a response after which a process counts as dead. Swapping large weights from a
+slow disk also takes long."""
 
 
 class Heartbeat:
-    """Asks one thing at a time with `ask`; `beat` never waits for the answer."""
+    """Sends one `ping` at a time; `beat` never waits for the response."""
 
     def __init__(
         self,
-        ask: Callable[[], Awaitable[object]],
-        silence: float = SILENCE,
+        ping: Callable[[], Awaitable[object]],
+        max_silence: float = MAX_SILENCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ask, self._silence, self._clock = ask, silence, clock
-        self._asked = 0.0
-        self._answer: asyncio.Future[object] | None = None
+        self._ping, self._max_silence, self._clock = ping, max_silence, clock
+        self._sent_at = 0.0
+        self._response: asyncio.Future[object] | None = None
 
     def beat(self) -> None:
-        """Ask, unless an answer is still to come; `EngineError` if that takes too long, and what
-        the last asking raised."""
-        if self._answer is not None and not self._answer.done():
-            if self._clock() - self._asked > self._silence:
-                raise EngineError(f"no answer for {self._silence:.0f} s")
+        """Send a ping, unless the last one still waits for its response.
+
+        Raises `EngineError` if it has waited longer than `max_silence`, and whatever the last ping
+        raised.
+        """
+        if self._response is not None and not self._response.done():
+            if self._clock() - self._sent_at > self._max_silence:
+                raise EngineError(f"no response for {self._max_silence:.0f} s")
             return
-        last, self._asked = self._answer, self._clock()
-        self._answer = asyncio.ensure_future(self._ask())
+        last, self._sent_at = self._response, self._clock()
+        self._response = asyncio.ensure_future(self._ping())
         if last is not None:
             last.result()

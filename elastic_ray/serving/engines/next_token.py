@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...checkpoints.files import CheckpointError
 from ...checkpoints.reference import CheckpointReference
-from ...results.storage.folder import fetched
+from ...results.storage.folder import local_folder_at
 from ...results.store import Results
 
 WINDOW = 256
@@ -111,7 +111,7 @@ def _weights(
         if reference.hub is not None:
             return folder, revision, adapter
         if reference.stored is not None:
-            folder = downloads.enter_context(fetched(folder))
+            folder = downloads.enter_context(local_folder_at(folder))
         if not Path(folder, "adapter_config.json").exists():
             return folder, None, adapter
         adapter = adapter or folder

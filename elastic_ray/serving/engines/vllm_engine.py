@@ -1,4 +1,8 @@
-"""The vLLM engine: `AsyncLLM`, with weights that are swapped in place."""
+"""The engine on vLLM: an `AsyncLLM` whose weights are swapped in place (docs/concepts.md#rule-4).
+
+Each output carries a weight version, which vLLM sets when the request is processed. It is the id of
+the full state that was held, so results name the state that really answered.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from ...checkpoints.files import CheckpointError
 from ...checkpoints.hub import download_model
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
-from .code_length import Window, measured, windows
-from .context import Prompts, check_fits, longest_text
+from .code_length import Window, split_windows, sum_windows
+from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
 from .vllm_runtime import check_vllm, last_line
 
@@ -22,66 +26,40 @@ if TYPE_CHECKING:
 
 
 BATCH_TOKENS = 2048
-"""Tokens that vLLM reads at once on CPUs, or the context where that is longer: it reads prompts
-whole there."""
+"""Tokens that vLLM reads at a time on CPUs, or the context where that is longer, as prompts are
+not split there."""
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Maximal ranks that vLLM supports."""
+NO_STATE = "none"
+"""Weight version while no state's weights are verified to be loaded."""
 
 
 class VllmEngine:
-    """vLLM's `AsyncLLM`, swapping weights in place."""
+    """One `AsyncLLM`; its model runs in a process of its own."""
 
     notice: str | None = None
 
     def __init__(self, config: EngineConfig) -> None:
         import vllm
         from transformers import AutoTokenizer
-        from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._config = config
         self.version = f"vllm {vllm.__version__}"
-        self._longest = longest_text(config)
-        args: dict[str, Any] = {}
-        if not config.gpus:
-            # One process less than vLLM's default on CPUs; the replica sets OMP_NUM_THREADS.
-            args["distributed_executor_backend"] = "uni"
-            # A prompt read in parts ends vLLM on CPUs: it would turn back the generator of a seeded
-            # request, which PyTorch's generators on CPUs cannot.
-            args["enable_chunked_prefill"] = False
-            args["max_num_batched_tokens"] = max(BATCH_TOKENS, self._longest)
-        if config.max_lora_rank:
-            ranks = (8, 16, 32, 64, 128, 256, 320, 512)
-            args["enable_lora"] = True
-            args["max_lora_rank"] = next(r for r in ranks if r >= config.max_lora_rank)
-            args["max_loras"] = 2
-        self._llm = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(
-                model=config.checkpoint,
-                revision=config.revision,
-                dtype=config.dtype,
-                max_model_len=self._longest,
-                enforce_eager=not config.gpus,
-                tensor_parallel_size=config.tensor_parallel,
-                gpu_memory_utilization=config.gpu_memory_utilization,
-                trust_remote_code=config.trust_remote_code,
-                worker_extension_cls="elastic_ray.serving.engines.vllm_weights.TakesWeights",
-                load_format="safetensors",
-                seed=0,
-                disable_log_stats=True,
-                **args,
-            ),
-        )
+        self._context = context_length(config)
+        self._llm = AsyncLLM.from_engine_args(_engine_arguments(config, self._context))
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
         )
-        self._adapters: dict[str, int] = {}
+        self._adapter_ids: dict[str, int] = {}
         self._requests = 0
         self.checked: list[dict[str, int]] = []
-        """What each worker checked at the last swap (`vllm_worker.take_weights`)."""
+        """What each worker checked at the last swap (`vllm_weights.VerifiedLoading`)."""
 
     async def load_weights(self, weights: Weights) -> None:
+        """As `Engine.load_weights`; a hub checkpoint is downloaded first."""
         folder = weights.checkpoint
         if weights.revision is not None:
             folder = await asyncio.to_thread(download_model, folder, weights.revision)
@@ -89,10 +67,10 @@ class VllmEngine:
             raise CheckpointError(
                 f"state {weights.full_state_id}: its checkpoint is missing: {folder}"
             )
-        await self._watched(self._swap(weights, folder))
+        await self._unless_dead(self._swap(weights, folder))
 
-    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await `work`, unless the engine's process dies: its calls would never return then."""
+    async def _unless_dead(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`. If the engine's process dies, raise its error: calls to it never return."""
         task = asyncio.ensure_future(work)
         while not task.done():
             await asyncio.wait({task}, timeout=1.0)
@@ -104,11 +82,11 @@ class VllmEngine:
     async def _swap(self, weights: Weights, folder: str) -> None:
         await self._llm.pause_generation(mode="wait", clear_cache=True)
         try:
-            # Until the new weights are proven, whatever answers is nobody's.
-            await self._llm.update_weight_version("none")
+            await self._llm.update_weight_version(NO_STATE)
             try:
                 self.checked = await self._llm.collective_rpc(
-                    "take_weights", kwargs={"folder": str(folder), "checksum": weights.checksum}
+                    "load_verified_weights",
+                    kwargs={"folder": str(folder), "checksum": weights.checksum},
                 )
             except Exception as e:
                 raise CheckpointError(f"state {weights.full_state_id}: {last_line(e)}") from None
@@ -120,92 +98,60 @@ class VllmEngine:
     async def generate(
         self, weights: Weights, prompts: Prompts, sampling: Sampling
     ) -> list[Answer]:
-        lora = await self._adapter(weights) if weights.adapter else None
-        jobs = [
-            self._one(index, prompt, sample, sampling, lora)
+        """As `Engine.generate`."""
+        lora = self._lora_request(weights)
+        requests = [
+            self._answer(index, prompt, sample, sampling, lora)
             for index, prompt in prompts
             for sample in range(sampling.samples)
         ]
-        answers = await asyncio.gather(*jobs)
+        answers = await asyncio.gather(*requests)
         await self._check_held(weights)
         return list(answers)
 
+    async def _answer(
+        self, index: int, prompt: str, sample: int, sampling: Sampling, lora: Any
+    ) -> Answer:
+        seed = sampling.request_seed(index, sample)
+        output = await self._run(prompt, _answer_parameters(sampling, seed), lora)
+        # Where the context ends, vLLM cuts the answer without an error.
+        check_fits_context(len(output.prompt_token_ids or ()) + sampling.max_tokens, self._context)
+        completion = output.outputs[0]
+        return Answer(
+            index,
+            sample,
+            prompt,
+            completion.text,
+            len(completion.token_ids),
+            str(completion.finish_reason),
+            _held_state(output, lora),
+            seed,
+            self.version,
+        )
+
     async def code_lengths(
-        self, weights: Weights, texts: Sequence[CodedText], size: int
+        self, weights: Weights, texts: Sequence[CodedText], window: int
     ) -> list[CodeLengthResult]:
-        lora = await self._adapter(weights) if weights.adapter else None
-        if weights.adapter and "lm_head" in _adapted(weights.adapter):
+        """As `Engine.code_lengths`; `EngineError` where an adapter changes the output layer."""
+        lora = self._lora_request(weights)
+        if weights.adapter and "lm_head" in _target_modules(weights.adapter):
             raise EngineError(
                 f"state {weights.state_id}: vLLM cannot read texts under an adapter of the output "
                 "layer; leave lm_head out of lora.target_modules, or set "
                 "resources.engines.engine to transformers"
             )
-        parts = windows(self._tokenizer, texts, size, self._longest)
-        read = await asyncio.gather(*(self._read(part, lora) for part in parts))
+        windows = split_windows(self._tokenizer, texts, window, self._context)
+        readings = await asyncio.gather(*(self._read(part, lora) for part in windows))
         await self._check_held(weights)
-        return measured(texts, parts, read)
+        return sum_windows(texts, windows, readings)
 
-    async def _check_held(self, weights: Weights) -> None:
-        held = await self._llm.get_weight_version()
-        if held != weights.full_state_id:
-            raise EngineError(f"asked of {weights.full_state_id}, but the engine holds {held}")
+    async def _read(self, window: Window, lora: Any) -> tuple[float, str]:
+        """Return the nats of a window's coded tokens, and the id of the state that read them."""
+        output = await self._run({"prompt_token_ids": window.ids}, _reading_parameters(), lora)
+        return _window_nats(output, window), _held_state(output, lora)
 
-    async def _read(self, part: Window, lora: Any) -> tuple[float, str]:
-        """The nats of a window's coded tokens, and the state that read them."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        parameters = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            prompt_logprobs=0,  # of the tokens themselves only
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        last = await self._last({"prompt_token_ids": part.ids}, parameters, lora)
-        told = last.prompt_logprobs
-        if told is None or len(told) != len(part.ids):
-            raise EngineError("the engine gave no probabilities for a text")
-        nats = 0.0
-        for place in range(part.given, len(part.ids)):
-            at = told[place]
-            assert at is not None  # only the first token's is left out, and that is given
-            nats -= at[part.ids[place]].logprob
-        return nats, _held(last, lora)
-
-    async def _one(
-        self, index: int, prompt: str, sample: int, sampling: Sampling, lora: Any
-    ) -> Answer:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        seed = sampling.request_seed(index, sample)
-        parameters = SamplingParams(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            seed=seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        last = await self._last(prompt, parameters, lora)
-        # vLLM cuts the answer where the context ends, without a word.
-        check_fits(len(last.prompt_token_ids or ()) + sampling.max_tokens, self._longest)
-        answer = last.outputs[0]
-        return Answer(
-            index,
-            sample,
-            prompt,
-            answer.text,
-            len(answer.token_ids),
-            str(answer.finish_reason),
-            _held(last, lora),
-            seed,
-            self.version,
-        )
-
-    async def _last(self, prompt: Any, parameters: SamplingParams, lora: Any) -> RequestOutput:
-        """The engine's final output for a prompt (text, or token ids)."""
+    async def _run(self, prompt: Any, parameters: SamplingParams, lora: Any) -> RequestOutput:
+        """Return the engine's final output for a prompt (text, or token ids)."""
         self._requests += 1
         last: RequestOutput | None = None
         async for output in self._llm.generate(
@@ -213,37 +159,118 @@ class VllmEngine:
         ):
             last = output
         if last is None or not last.finished:
-            raise EngineError("the engine gave no answer")
+            raise EngineError("the engine returned no answer")
         return last
 
-    async def _adapter(self, weights: Weights) -> Any:
-        """The adapter's request; ids are given once per state, vLLM does not check them."""
+    async def _check_held(self, weights: Weights) -> None:
+        held = await self._llm.get_weight_version()
+        if held != weights.full_state_id:
+            raise EngineError(
+                f"the request is for state {weights.full_state_id}, but the engine holds {held}"
+            )
+
+    def _lora_request(self, weights: Weights) -> Any:
+        """Return vLLM's reference to the state's adapter, None without one. Each state gets an id
+        of its own: vLLM recognises adapters by id alone."""
+        if weights.adapter is None:
+            return None
         from vllm.lora.request import LoRARequest
 
-        assert weights.adapter is not None
-        number = self._adapters.setdefault(weights.state_id, len(self._adapters) + 1)
+        number = self._adapter_ids.setdefault(weights.state_id, len(self._adapter_ids) + 1)
         return LoRARequest(weights.state_id, number, weights.adapter)
 
     async def check_health(self) -> None:
+        """As `Engine.check_health`."""
         await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
+        """As `Engine.close`."""
         self._llm.shutdown()
 
 
-def _held(output: RequestOutput, lora: Any) -> str:
-    """The state that an output came from, by its weight versions and its adapter."""
+def _engine_arguments(config: EngineConfig, context: int) -> Any:
+    from vllm import AsyncEngineArgs
+
+    arguments: dict[str, Any] = {"dtype": config.dtype}
+    if not config.gpus:
+        # One process less than by default on CPUs; the replica sets OMP_NUM_THREADS.
+        arguments["distributed_executor_backend"] = "uni"
+        # A prompt that is read in parts crashes vLLM on CPUs: it would rewind the generator of a
+        # seeded request, which PyTorch's CPU generators do not support.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(BATCH_TOKENS, context)
+    if config.max_lora_rank:
+        arguments["enable_lora"] = True
+        arguments["max_lora_rank"] = next(r for r in LORA_RANKS if r >= config.max_lora_rank)
+        arguments["max_loras"] = 2
+    return AsyncEngineArgs(
+        model=config.checkpoint,
+        revision=config.revision,
+        max_model_len=context,
+        enforce_eager=not config.gpus,
+        tensor_parallel_size=config.tensor_parallel,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        trust_remote_code=config.trust_remote_code,
+        worker_extension_cls="elastic_ray.serving.engines.vllm_weights.VerifiedLoading",
+        load_format="safetensors",
+        seed=0,
+        disable_log_stats=True,
+        **arguments,
+    )
+
+
+def _answer_parameters(sampling: Sampling, seed: int) -> SamplingParams:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        seed=seed,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _reading_parameters() -> SamplingParams:
+    """Return the parameters that have vLLM report the log-probability of each prompt token."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        prompt_logprobs=0,  # of the prompt's own tokens only
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _window_nats(output: RequestOutput, window: Window) -> float:
+    logprobs = output.prompt_logprobs
+    if logprobs is None or len(logprobs) != len(window.ids):
+        raise EngineError("the engine returned no log-probabilities for a text")
+    nats = 0.0
+    for position in range(window.given, len(window.ids)):
+        at_position = logprobs[position]
+        assert at_position is not None  # only the first token has none, and it is never coded
+        nats -= at_position[window.ids[position]].logprob
+    return nats
+
+
+def _held_state(output: RequestOutput, lora: Any) -> str:
+    """Return the id of the state that an output came from: its weight version and its adapter."""
     versions = {span.version for span in output.outputs[0].weight_versions or ()}
     if len(versions) > 1:
         raise EngineError(f"an answer spans two states: {', '.join(sorted(versions))}")
-    base = versions.pop() if versions else "none"
-    if lora is None:
+    base = versions.pop() if versions else NO_STATE
+    if lora is None or base == NO_STATE:
         return base
-    named = output.lora_request.lora_name if output.lora_request else "none"
-    return str(named) if base != "none" else base
+    return str(output.lora_request.lora_name) if output.lora_request else NO_STATE
 
 
-def _adapted(adapter: str) -> str:
-    """The modules that an adapter changes, as its configuration names them."""
+def _target_modules(adapter: str) -> str:
+    """Return the modules that an adapter changes, as its configuration names them."""
     config = json.loads(Path(adapter, "adapter_config.json").read_text(encoding="utf-8"))
     return str(config["target_modules"])

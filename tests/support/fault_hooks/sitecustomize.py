@@ -145,7 +145,7 @@ def _tracker(module) -> None:
     around(module.ProgressTracker, "state_done", before="driver.during", after="driver.after")
 
 
-def _plain_engine(module) -> None:
+def _transformers_engine(module) -> None:
     around(module.TransformersEngine, "__init__", before="engine.starting")
     around(module.TransformersEngine, "load_weights", before="engine.before")
     around(module.TransformersEngine, "generate", before="engine.during", after="engine.after")
@@ -153,6 +153,9 @@ def _plain_engine(module) -> None:
 
 def _scorer(module) -> None:
     around(module, "make_scorer_backend", before="scorer.before")
+
+
+def _transformers_scorer(module) -> None:
     around(module.TransformersScorer, "score", before="scorer.during", after="scorer.after")
 
 
@@ -173,8 +176,9 @@ WRAPPED = {
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule.tune_search": _schedule,
     "elastic_ray.progress.tracker": _tracker,
-    "elastic_ray.serving.engines.transformers_engine": _plain_engine,
+    "elastic_ray.serving.engines.transformers_engine": _transformers_engine,
     "elastic_ray.serving.engines.scorer": _scorer,
+    "elastic_ray.serving.engines.transformers_scorer": _transformers_scorer,
     "elastic_ray.serving.replica_options": _replica_options,
 }
 

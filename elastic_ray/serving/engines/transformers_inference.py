@@ -1,0 +1,106 @@
+"""Batched forward passes of transformers models: sampled answers, and nats of given tokens.
+
+Each answer has its own random generator, so that it does not depend on the rest of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..types import Sampling
+from .code_length import Window
+from .context import check_fits_context
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """The tokens of one answer."""
+
+    ids: list[int]
+    ended: bool
+    """Whether the last token is the end token."""
+
+
+def sample_batch(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    context: int,
+) -> list[SampledTokens]:
+    """Return one sampled answer per prompt, each drawn with its own seed.
+
+    Raises `EngineError` where the longest prompt and `sampling.max_tokens` exceed the context.
+    """
+    inputs = tokenizer(list(prompts), return_tensors="pt", padding=True)
+    check_fits_context(inputs["input_ids"].shape[1] + sampling.max_tokens, context)
+    next_ids = inputs["input_ids"].to(model.device)
+    mask = inputs["attention_mask"].to(model.device)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    end = tokenizer.eos_token_id
+    sampled: list[list[int]] = [[] for _ in prompts]
+    unfinished = [True] * len(prompts)
+    cache = None
+    with torch.inference_mode():
+        for _ in range(sampling.max_tokens):
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -next_ids.shape[1] :]
+            out = model(
+                input_ids=next_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = out.past_key_values
+            logits = out.logits[:, -1].float().cpu()
+            tokens = [
+                sample_token(logits[i], sampling, generators[i]) if unfinished[i] else 0
+                for i in range(len(prompts))
+            ]
+            for i, token in enumerate(tokens):
+                if unfinished[i]:
+                    sampled[i].append(token)
+                    unfinished[i] = token != end
+            if not any(unfinished):
+                break
+            next_ids = torch.tensor(tokens, device=model.device)[:, None]
+            mask = torch.cat([mask, torch.ones_like(next_ids)], dim=1)
+    return [SampledTokens(ids, bool(ids) and ids[-1] == end) for ids in sampled]
+
+
+def sample_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """Return one token from logits of shape (vocabulary,): temperature, then top-k, then top-p."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    scaled, order = (logits / sampling.temperature).sort(descending=True, stable=True)
+    if sampling.top_k:
+        scaled, order = scaled[: sampling.top_k], order[: sampling.top_k]
+    probabilities = scaled.softmax(-1)
+    if sampling.top_p < 1:
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities = torch.where(before < sampling.top_p, probabilities, torch.zeros(()))
+    return int(order[torch.multinomial(probabilities, 1, generator=generator)])
+
+
+def window_nats(model: Any, windows: Sequence[Window]) -> list[float]:
+    """Return the negative log-probability (nats) of each window's coded tokens, in one batch."""
+    longest = max(len(window.ids) for window in windows)
+    ids = torch.zeros((len(windows), longest), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, window in enumerate(windows):
+        ids[row, : len(window.ids)] = torch.tensor(window.ids)
+        mask[row, : len(window.ids)] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        log_probabilities = logits[:, :-1].float().log_softmax(-1)
+        taken = log_probabilities.gather(-1, ids[:, 1:, None])[..., 0].double().cpu()
+    return [
+        -float(taken[row, window.given - 1 : len(window.ids) - 1].sum())
+        for row, window in enumerate(windows)
+    ]

@@ -1,0 +1,92 @@
+"""The scorer backend on vLLM's pooling runner."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import EngineError
+from ..types import Score, ScorerConfig, score_from_outputs
+from .heartbeat import Heartbeat
+from .scorer_tokenizer import ScorerTokenizer, scorer_folder
+from .vllm_runtime import check_vllm
+
+
+class VllmScorer:
+    """One `AsyncLLM` that classifies; its model runs in a process of its own."""
+
+    notice: str | None = None
+
+    def __init__(self, config: ScorerConfig) -> None:
+        import vllm
+
+        from .score_model import write_as_classifier
+
+        self._config = config
+        self.version = f"vllm {vllm.__version__}"
+        self._tokenizer = ScorerTokenizer(config)
+        self._requests = 0
+        if not self._tokenizer.is_score_model:
+            self._llm = self._start(config.checkpoint, config.revision)
+        else:
+            # Once vLLM has started it has read the weights, and does not need the folder any more.
+            with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
+                write_as_classifier(scorer_folder(config), Path(folder))
+                self._llm = self._start(folder, None)
+        self._heartbeat = Heartbeat(self._llm.is_sleeping)
+
+    def _start(self, checkpoint: str, revision: str | None) -> Any:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        config = self._config
+        arguments: dict[str, Any] = {} if config.gpus else {"distributed_executor_backend": "uni"}
+        return AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                model=checkpoint,
+                revision=revision,
+                runner="pooling",
+                convert="classify",
+                max_model_len=self._tokenizer.context,
+                enforce_eager=True,
+                dtype="auto" if config.gpus else "float32",
+                trust_remote_code=config.trust_remote_code,
+                load_format="safetensors",
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                disable_log_stats=True,
+                **arguments,
+            ),
+        )
+
+    async def score(self, texts: Sequence[str]) -> list[Score]:
+        """As `ScorerBackend.score`."""
+        tokens = self._tokenizer.tokenize(texts)
+        return list(await asyncio.gather(*(self._score_one(ids) for ids in tokens)))
+
+    async def _score_one(self, ids: list[int]) -> Score:
+        from vllm import PoolingParams
+
+        self._requests += 1
+        last = None
+        # A single output is taken raw: vLLM would apply a sigmoid of its own.
+        raw = self._llm.model_config.hf_config.num_labels == 1
+        async for output in self._llm.encode(
+            {"prompt_token_ids": ids},
+            PoolingParams(task="classify", use_activation=not raw),
+            request_id=str(self._requests),
+        ):
+            last = output
+        if last is None:
+            raise EngineError(f"scorer {self._config.name}: no output")
+        return score_from_outputs([float(x) for x in last.outputs.data.flatten()], self._config)
+
+    async def check_health(self) -> None:
+        """As `ScorerBackend.check_health`."""
+        await check_vllm(self._llm, self._heartbeat)
+
+    async def close(self) -> None:
+        """As `ScorerBackend.close`."""
+        self._llm.shutdown()
