@@ -1,13 +1,16 @@
-"""`python -m elastic_ray.report`: a sweep's figures, tables and one page, fit for a paper.
+"""The report: figures, tables and one HTML page of a sweep, for a paper.
 
 | file | holds |
 |---|---|
-| `findings.py` | all that the report says, read and measured once |
-| `figures.py`, `scaling_figures.py`, `style.py` | matplotlib figures of it |
-| `tables.py` | its tables, and how they are written as CSV, LaTeX and HTML |
+| `__main__.py` | the command `python -m elastic_ray.report` |
+| `findings.py` | everything the report shows, read and measured once |
+| `curve_figures.py`, `surface_figures.py`, `scaling_figures.py` | matplotlib figures |
+| `style.py` | what the figures share: axes, colours, legends, saving |
+| `tables.py`, `table_files.py` | the tables, and their CSV, LaTeX and HTML form |
 | `paths.py`, `compression.py` | the sections on inverse and forward paths, and on code lengths |
-| `methods.py`, `caveats.py` | its sentences |
+| `methods.py`, `caveats.py` | the sentences of these sections |
 | `page.py` | the HTML page |
 
-Nothing here computes a statistic: that is `elasticity`'s; nor reads a file: that is `results`'.
+The report computes no statistic, which is for `elasticity` and `theory`, and reads no file, which
+is for `results`.
 """

@@ -1,4 +1,7 @@
-"""What was run, in sentences, from what is recorded; what is not on record is said to be so."""
+"""The methods section: what was run, in sentences, from the recorded results.
+
+What the results do not record, the sentences say so.
+"""
 
 from __future__ import annotations
 
@@ -6,43 +9,45 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from elastic_ray.analysis.formatting import format_compact, format_count, format_number
-from elastic_ray.spec import STAGES
 
 from .findings import Findings, Row
 
-NOT_RECORDED = "not on record (the sweep ran before sweeps recorded what they ask for)"
+STAGES = ("pretrain", "instruct", "positive", "negative")
+"""Kinds of stages, in the order of their sentences."""
+
+NOT_RECORDED = "not recorded (the sweep ran before sweeps recorded their sweep file)"
 
 STATISTICS = (
     "s(p, n) is the mean score over prompts and seeds after p positive, then n negative examples; "
-    "larger is more aligned. Retention is (s(p, n) - s(0, 0)) / (s(p, 0) - s(0, 0)); the reversion "
-    "size and the half-life are where it first reaches 0 and 0.5, interpolated on log n. The early "
-    "rate is the gap s(p, 0) - s(0, 0) over the reversion size, the late rate the fall from the "
-    "base line to the largest n over the examples between, both per 100 examples; the elasticity "
-    "index is log(early / late).",
-    "Intervals are 95%, from a bootstrap over prompts with seeds held fixed: percentile, for the "
-    "index BCa. Differences and slopes draw the prompts once for all curves (paired). A fitted "
-    "surface is the family, of seven, with the smallest error at sizes left out of the fit; "
-    "its intervals are percentiles of the fits to each resample, for shares and powers corrected "
-    "for bias. Trends are Kendall's tau within "
-    "positive sizes with a two-sided permutation p-value that moves whole models, plain and "
-    "adjusted (Holm).",
+    "a larger score is more aligned. Retention is (s(p, n) - s(0, 0)) / (s(p, 0) - s(0, 0)). The "
+    "reversion size and the half-life are the n at which retention first reaches 0 and 0.5, "
+    "interpolated on log n. The early rate is the gap s(p, 0) - s(0, 0) divided by the reversion "
+    "size; the late rate is the decrease from the baseline to the score at the largest n, divided "
+    "by the examples in between. Both are per 100 examples. The elasticity index is "
+    "log(early / late).",
+    "Intervals are 95% intervals from a bootstrap over prompts, with the seeds held fixed: "
+    "percentile intervals, and BCa intervals for the index. Differences and slopes resample the "
+    "prompts jointly for all curves (paired). A fitted surface belongs to that of seven families "
+    "with the smallest error at sizes left out of the fit; the intervals of its parameters are "
+    "percentiles of the fits to each resample, corrected for bias for shares and powers. Trends "
+    "are Kendall's tau within positive sizes, with a two-sided p-value from permuting whole "
+    "models, both unadjusted and adjusted (Holm).",
 )
 
-
 PATHS = (
-    "Of two slices k < l of one fine-tuning, the inverse path teaches the state of slice l what "
-    "that of slice k answers, the forward path the other way round. The distance of a student from "
-    "its teacher is measured on the teacher's own answers to other held-out prompts, over the "
-    "whole vocabulary: a mean over an answer's tokens, then over prompts and seeds. Intervals are "
-    "95% percentile intervals of a bootstrap over prompts, drawn with both paths and all seeds; "
-    "p-values are two-sided, of a permutation test that flips the sign of each prompt's "
-    "difference, seeds averaged (exact up to 13 prompts, else 9999 random flips). Seeds are held "
-    "fixed.",
+    "For two slices k < l of one fine-tuning run, the inverse path trains the state of slice l on "
+    "the answers of the state of slice k; the forward path trains the state of slice k on those of "
+    "slice l. The distance of a student from its teacher is measured on the teacher's own answers "
+    "to other held-out prompts, over the whole vocabulary: the mean over an answer's tokens, then "
+    "over prompts and seeds. Intervals are 95% percentile intervals of a bootstrap over prompts, "
+    "resampled jointly for both paths and all seeds. p-values are two-sided, from a permutation "
+    "test that flips the sign of each prompt's difference, averaged over seeds (exact up to 13 "
+    "prompts, else 9999 random flips). Seeds are held fixed.",
 )
 
 
 def methods(found: Findings) -> list[tuple[str, list[str]]]:
-    """(subject, sentences), in the order to be read."""
+    """Return (subject, sentences) in reading order."""
     paths = PATHS if found.lessons else ()
     return [
         ("Sweep", _sweep(found)),
@@ -51,7 +56,7 @@ def methods(found: Findings) -> list[tuple[str, list[str]]]:
         ("Sizes and seeds", _sizes(found)),
         ("Training", _training(found)),
         *([("Lessons", _lessons(found))] if found.lessons else []),
-        ("Questions", _questions(found)),
+        ("Evaluation", _evaluation(found)),
         ("Scorer", _scorer(found)),
         ("Software and hardware", _environment(found)),
         ("Statistics", [*(STATISTICS if found.measurements else ()), *paths]),
@@ -59,93 +64,78 @@ def methods(found: Findings) -> list[tuple[str, list[str]]]:
 
 
 def _sweep(found: Findings) -> list[str]:
-    p = found.progress
-    said = [
-        f"Sweep {found.sweep}, results in {found.uri}: {format_count(p['cells'])} cells, "
-        f"{format_count(p['done'])} scored, {format_count(p['failed'])} failed, {format_count(p['pending'])} pending; "
-        f"{format_count(p['states'])} states."
+    progress = found.progress
+    cells, done, failed, pending, states = (
+        format_count(progress[name]) for name in ("cells", "done", "failed", "pending", "states")
+    )
+    sentences = [
+        f"Sweep {found.sweep}, results in {found.uri}: {cells} cells, {done} scored, {failed} "
+        f"failed, {pending} pending; {states} states."
     ]
-    if p["started_at"] is not None:
-        said.append(f"First state started {_day(p['started_at'])}, last one made "
-                    f"{_day(p['last_state_at'])} (UTC).")  # fmt: skip
-    return said
+    if progress["started_at"] is not None:
+        sentences.append(
+            f"The first state started training at {_minute(progress['started_at'])}, the last one "
+            f"finished at {_minute(progress['last_state_at'])} (UTC)."
+        )
+    return sentences
 
 
 def _models(found: Findings) -> list[str]:
-    said = []
+    sentences = []
     for row in found.starts:
         start = dict(row["start"])
         kind = start.pop("kind", "?")
-        shape = start.get("init") or {}
-        told = {
-            "init": f"trained from scratch ({_pairs(shape)})",
+        origin = {
+            "init": f"trained from scratch ({_settings(start.get('init'))})",
             "hub": f"{start.get('repo')} at revision {start.get('revision')}",
-            "folder": f"a checkpoint folder of content {start.get('content')}",
+            "folder": f"a checkpoint folder with content {start.get('content')}",
         }.get(kind, kind)
-        sizes = {c["parameters"] for c in found.cells if c["model"] == row["model"]} - {None}
-        tokens = sorted({c["pretrain_tokens"] for c in found.cells if c["model"] == row["model"]}
-                        - {None})  # fmt: skip
-        many = f", {format_compact(max(sizes))} parameters" if sizes else ""
-        read = (
-            f", pre-trained on {_and(format_compact(t) for t in tokens)} tokens"
-            if any(tokens)
-            else ""
-        )
-        said.append(f"{row['model']}: {told}{many}{read}.")
-    return said or ["Where the weights start is not on record."]
+        cells = [cell for cell in found.cells if cell["model"] == row["model"]]
+        sizes = {cell["parameters"] for cell in cells} - {None}
+        tokens = sorted({cell["pretrain_tokens"] for cell in cells} - {None})
+        parameters = f", {format_compact(max(sizes))} parameters" if sizes else ""
+        pretrained = ""
+        if any(tokens):
+            pretrained = f", pre-trained on {_list(format_compact(t) for t in tokens)} tokens"
+        sentences.append(f"{row['model']}: {origin}{parameters}{pretrained}.")
+    return sentences or ["The models' initial weights are not recorded."]
 
 
 def _data(found: Findings) -> list[str]:
-    said = []
-    asked = {t["name"]: t for t in (found.spec or {}).get("task", ())}
+    sentences = []
+    requested = {task["name"]: task for task in (found.spec or {}).get("task", ())}
     for task in found.tasks:
-        settings = asked.get(task, {}).get("data")
+        settings = requested.get(task, {}).get("data")
         digests = sorted({r["data"] for r in found.recipes if r["task"] == task})
-        said.append(
+        sentences.append(
             f"Task {task}"
-            + (f" with {_pairs(settings)}" if settings else "")
-            + (f"; digest of its data {_and(digests)}" if digests else "")
+            + (f" with {_settings(settings)}" if settings else "")
+            + (f"; digest of its data {_list(digests)}" if digests else "")
             + "."
         )
-    return said
+    return sentences
 
 
 def _sizes(found: Findings) -> list[str]:
-    def of(name: str) -> str:
-        return _and(format_count(v) for v in sorted({c[name] for c in found.cells} - {None}))
+    def values(name: str, cells: Iterable[Row]) -> str:
+        return _list(format_count(v) for v in sorted({cell[name] for cell in cells} - {None}))
 
-    fine = [c for c in found.cells if c["positive"]]
-    said = [
-        f"Positive examples: {_and(format_count(v) for v in sorted({c['positive'] for c in fine}))}; "
-        f"negative: {_and(format_count(v) for v in sorted({c['negative'] for c in fine}))}; "
-        f"seeds: {of('seed')} (order and choice of the fine-tuning examples)."
+    tuned = [cell for cell in found.cells if cell["positive"]]
+    sentences = [
+        f"Positive examples: {values('positive', tuned)}; negative: {values('negative', tuned)}; "
+        f"seeds: {values('seed', found.cells)} (selection and order of the fine-tuning examples)."
     ]
-    if of("pretrain"):
-        said.insert(0, f"Pre-training examples: {of('pretrain')}.")
-    return said
+    if pretrain := values("pretrain", found.cells):
+        sentences.insert(0, f"Pre-training examples: {pretrain}.")
+    return sentences
 
 
 def _training(found: Findings) -> list[str]:
-    said = []
+    sentences = []
     for row in sorted(found.recipes, key=_place):
         task = f" ({row['task']})" if len(found.tasks) > 1 else ""
-        said.append(f"{row['kind'].capitalize()}{task}: {_pairs(row['recipe'])}.")
-    return said or ["Recipes are not on record."]
-
-
-def _lessons(found: Findings) -> list[str]:
-    inverse = [row for row in found.lessons if row["direction"] == "inverse"]
-    sizes = {(row["k"], row["teacher_positive"]) for row in inverse}
-    sizes |= {(row["l"], row["student_positive"]) for row in inverse}
-    slices = _and(f"{number} is {format_count(size)}" for number, size in sorted(sizes))
-    asked = (found.spec or {}).get("lessons")
-    if not asked or found.spec is None:
-        return [f"Slices, in positive examples: {slices}.", f"Students: {NOT_RECORDED}."]
-    return [
-        f"Slices, in positive examples: {slices}; a teacher answers {format_count(asked['queries'])} "
-        "prompts for its student.",
-        f"Lesson: {_pairs(found.spec['training']['lesson'])}.",
-    ]
+        sentences.append(f"{row['kind'].capitalize()}{task}: {_settings(row['recipe'])}.")
+    return sentences or ["Training recipes are not recorded."]
 
 
 def _place(recipe: Row) -> tuple[str, int]:
@@ -153,81 +143,97 @@ def _place(recipe: Row) -> tuple[str, int]:
     return recipe["task"], STAGES.index(kind) if kind in STAGES else len(STAGES)
 
 
-def _questions(found: Findings) -> list[str]:
-    said = []
+def _lessons(found: Findings) -> list[str]:
+    inverse = [row for row in found.lessons if row["direction"] == "inverse"]
+    sizes = {(row["k"], row["teacher_positive"]) for row in inverse}
+    sizes |= {(row["l"], row["student_positive"]) for row in inverse}
+    slices = _list(f"{index} is {format_count(size)}" for index, size in sorted(sizes))
+    requested = (found.spec or {}).get("lessons")
+    if not requested or found.spec is None:
+        return [f"Slices, in positive examples: {slices}.", f"Students: {NOT_RECORDED}."]
+    return [
+        f"Slices, in positive examples: {slices}; a teacher answers "
+        f"{format_count(requested['queries'])} prompts for its student.",
+        f"Lesson: {_settings(found.spec['training']['lesson'])}.",
+    ]
+
+
+def _evaluation(found: Findings) -> list[str]:
+    sentences = []
     for row in found.requests:
         per_prompt = row["answers"] / max(row["states"] * row["prompts"], 1)
-        said.append(
-            f"{row['task']}: {format_count(row['prompts'])} held-out prompts, answers to each: "
-            f"{format_number(per_prompt)}; "
-            f"{format_count(row['states'])} states answered, by {_and(row['engines'] or ('?',))}; "
-            f"{format_number(row['mean_tokens'])} tokens an answer on average (probe {row['probe_id']})."
+        sentences.append(
+            f"{row['task']}: {format_count(row['prompts'])} held-out prompts with "
+            f"{format_number(per_prompt)} answers each; {format_count(row['states'])} states "
+            f"answered, by {_list(row['engines'] or ('?',))}; "
+            f"{format_number(row['mean_tokens'])} tokens per answer on average "
+            f"(probe {row['probe_id']})."
         )
     sampling = (found.spec or {}).get("generation")
-    said.append(f"Sampling: {_pairs(sampling) if sampling else NOT_RECORDED}.")
-    return said
+    sentences.append(f"Sampling: {_settings(sampling) if sampling else NOT_RECORDED}.")
+    return sentences
 
 
 def _scorer(found: Findings) -> list[str]:
-    asked = {t["name"]: t.get("scorer") for t in (found.spec or {}).get("task", ())}
-    said = []
+    requested = {task["name"]: task.get("scorer") for task in (found.spec or {}).get("task", ())}
+    sentences = []
     for row in found.requests:
         accuracy = row["scorer_accuracy"]
         held_out = "not known" if accuracy is None else f"{accuracy:.1%}"
-        told = {k: v for k, v in (asked.get(row["task"]) or {}).items() if v is not None}
-        said.append(
+        settings = requested.get(row["task"]) or {}
+        given = {name: value for name, value in settings.items() if value is not None}
+        sentences.append(
             f"{row['task']}: {row['scorer']}"
-            + (f" ({_pairs(told)})" if told else "")
+            + (f" ({_settings(given)})" if given else "")
             + f"; accuracy on held-out labelled texts {held_out}."
         )
-    return said or ["No answer is scored."]
+    return sentences or ["No answer is scored."]
 
 
 def _environment(found: Findings) -> list[str]:
-    said = []
+    sentences = []
     for row in found.made_with:
         machine = dict(row["hardware"])
         gpus = machine.get("gpus") or []
-        on = f"{len(gpus)} x {gpus[0]}" if gpus else "no GPU"
-        said.append(
-            f"{format_count(row['states'])} states in {format_number((row['seconds'] or 0) / 60)} minutes of "
-            f"training: {machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {on}; "
+        accelerator = f"{len(gpus)} x {gpus[0]}" if gpus else "no GPU"
+        minutes = format_number((row["seconds"] or 0) / 60)
+        sentences.append(
+            f"{format_count(row['states'])} states in {minutes} minutes of training: "
+            f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {accelerator}; "
             f"{row['workers'] or 1} workers, ZeRO stage {row['zero_stage'] or 0}; git revision "
-            f"{row['git_revision'] or 'not known'}; {_pairs(row['versions'])}."
+            f"{row['git_revision'] or 'not known'}; {_settings(row['versions'])}."
         )
-    return said or ["No state is recorded as done."]
-
-
-def _pairs(values: Mapping[str, Any] | None) -> str:
-    shown = []
-    for name, value in (values or {}).items():
-        if isinstance(value, Mapping):
-            shown.append(f"{name.replace('_', ' ')} ({_pairs(value)})")
-        elif value is not None:
-            shown.append(f"{name.replace('_', ' ')} {_plain(value)}")
-    return ", ".join(shown)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return " / ".join(map(_plain, value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return (
-        format_count(value)
-        if isinstance(value, int) and not isinstance(value, bool)
-        else str(value)
-    )
-
-
-def _and(words: Iterable[str]) -> str:
-    return ", ".join(words)
-
-
-def _day(moment: Any) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
+    return sentences or ["No state is recorded as done."]
 
 
 def revisions(rows: Iterable[Row]) -> list[str]:
-    """The distinct git revisions among rows of `made_with`."""
+    """Return the distinct git revisions in rows of the view `made_with`."""
     return sorted({row["git_revision"] or "not known" for row in rows})
+
+
+def _settings(values: Mapping[str, Any] | None) -> str:
+    """Return settings as `name value, name value`, nested ones in brackets."""
+    shown = []
+    for name, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            shown.append(f"{name.replace('_', ' ')} ({_settings(value)})")
+        elif value is not None:
+            shown.append(f"{name.replace('_', ' ')} {_text(value)}")
+    return ", ".join(shown)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " / ".join(map(_text, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return format_count(value) if whole else str(value)
+
+
+def _list(items: Iterable[str]) -> str:
+    return ", ".join(items)
+
+
+def _minute(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"

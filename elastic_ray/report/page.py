@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .findings import Findings
-from .tables import Table, as_html
+from .table_files import as_html
+from .tables import Table
 
 
 @dataclass(frozen=True)

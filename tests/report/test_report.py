@@ -17,7 +17,8 @@ pytest.importorskip("matplotlib")
 from elastic_ray.analysis.formatting import format_row_interval
 from elastic_ray.elasticity import Estimate, curves, index_rows
 from elastic_ray.report.__main__ import main
-from elastic_ray.report.tables import Table, write_csv, write_latex
+from elastic_ray.report.table_files import write_csv, write_latex
+from elastic_ray.report.tables import Table
 from elastic_ray.results.store import Results
 
 NEGATIVES = (0, 16, 48, 96, 192, 400)
@@ -140,7 +141,7 @@ def test_a_sweep_of_lessons_is_reported_as_table_1(tmp_path: Path) -> None:
     assert page.count("data:image/svg+xml;base64,") == 2
     caveats = page[page.index('<h2 id="caveats">') :]
     assert "2 of 36 lessons failed (RuntimeError: out of memory)" in caveats
-    assert "In 5 of the pairs of slices cross-entropy and KL divergence do not say" in caveats
+    assert "In 5 of the pairs of slices, cross-entropy and KL divergence disagree" in caveats
     assert "rest on 2 seeds" in caveats
     rows = table(tmp_path, "inverse_forward")
     assert len(rows) == 4 * 9, "four distances of nine pairs"
@@ -234,7 +235,7 @@ def test_two_sweeps_are_compared_where_they_agree(place: Path, tmp_path: Path) -
     assert len(rows) == 6
     assert rows[0]["difference"].startswith("second: ")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "Sampling: not on record" in page
+    assert "Sampling: not recorded" in page
 
 
 def test_the_same_results_give_the_same_files(place: Path, tmp_path: Path) -> None:

@@ -1,126 +1,23 @@
-"""Figures of curves and surfaces. A hole breaks a line and leaves a cell empty.
+"""Figures of score surfaces over positive and negative examples: heatmaps, 3D surfaces and fits.
 
-Each function gives a figure, or None where the sweep has nothing of the kind to show.
+Each public function returns a matplotlib figure, or None if the sweep has nothing to show in it. A
+missing point leaves its cell empty.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
-from elastic_ray.elasticity import Estimate, Measurement, Surface, SurfaceFit
+from elastic_ray.elasticity import Measurement, Surface, SurfaceFit
 
 from .findings import Findings
-from .style import CATEGORIES, legend_above, new_figure, panels, shades, size_axis
-
-
-def curves(found: Findings) -> Any:
-    """Small multiples by model, a line per positive size: the paper's Figure 3."""
-    if not found.measurements:
-        return None
-    by_model: dict[str, list[Measurement]] = {}
-    for m in found.measurements:
-        by_model.setdefault(found.name(m.curve.key), []).append(m)
-    colours = shades([m.curve.key.positive for m in found.measurements])
-    figure, axes = panels(len(by_model))
-    for ax, (name, group) in zip(axes, by_model.items(), strict=True):
-        _base(ax, group[0])
-        for m in group:
-            positive = m.curve.key.positive
-            _line(ax, found, m, colours[positive], positive_label(positive))
-        ax.set_title(name)
-    _finish(figure, axes, found)
-    return figure
-
-
-def by_parameters(found: Findings) -> Any:
-    """One panel per positive size and pre-training, a line per model size: Figure 4."""
-    groups = _groups(found, ("task", "pretrain", "positive"), "parameters")
-    return _by_size(found, groups, "parameters")
-
-
-def by_pretrain(found: Findings) -> Any:
-    """One panel per model and positive size, a line per pre-training size: Figure 5."""
-    groups = _groups(found, ("task", "model", "positive"), "pretrain_tokens")
-    return _by_size(found, groups, "pretrain")
-
-
-def _groups(found: Findings, fixed: Sequence[str], size: str) -> list[list[Measurement]]:
-    """The curves that agree in `fixed` and differ in size."""
-    groups: dict[tuple[Any, ...], list[Measurement]] = {}
-    for m in found.measurements:
-        if getattr(m.curve, size) is not None:
-            at = tuple(getattr(m.curve.key, name) for name in fixed)
-            groups.setdefault(at, []).append(m)
-    return [
-        sorted(group, key=lambda m: getattr(m.curve, size))
-        for group in groups.values()
-        if len({getattr(m.curve, size) for m in group if m.curve.negatives}) > 1
-    ]
-
-
-def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any:
-    if not groups:
-        return None
-    figure, axes = panels(len(groups))
-    for ax, group in zip(axes, groups, strict=True):
-        key = group[0].curve.key
-        for m, colour in zip(group, _colours(len(group)), strict=True):
-            if size == "parameters":
-                label = (
-                    f"{m.curve.key.model} ({format_compact(m.curve.parameters or 0)} parameters)"
-                )
-            else:
-                label = f"pre-trained on {format_compact(m.curve.key.pretrain or 0)} examples"
-            _base(ax, m, colour, None)
-            _line(ax, found, m, colour, label)
-        where = found.name(key) if size == "pretrain" else model_without(key.pretrain)
-        where = key.model if size == "pretrain" else where
-        ax.set_title(", ".join(filter(None, (where, positive_label(key.positive)))))
-    _finish(figure, axes, found, columns=3)
-    return figure
-
-
-def model_without(pretrain: int | None) -> str:
-    return "" if pretrain is None else f"pre-trained on {format_compact(pretrain)}"
-
-
-def _colours(count: int) -> list[Any]:
-    return [CATEGORIES[i % len(CATEGORIES)] for i in range(count)]
-
-
-def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "base line") -> None:
-    if m.base.value is not None:
-        ax.axhline(m.base.value, color=colour, linestyle="--", linewidth=1, label=label)
-        if m.base.low is not None and m.base.high is not None:
-            ax.axhspan(m.base.low, m.base.high, color=colour, alpha=0.08, linewidth=0)
-
-
-def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> None:
-    asked = found.negatives
-    known = dict(zip(m.curve.negatives, m.scores, strict=True))
-    estimates = [known.get(n, Estimate()) for n in asked]
-    middle, low, high = (
-        np.array([math.nan if v is None else v for v in (getattr(e, end) for e in estimates)])
-        for end in ("value", "low", "high")
-    )
-    ax.fill_between(asked, low, high, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(asked, middle, "o-", markersize=3, color=colour, label=label)
-    for n in found.holes(m.curve.key):
-        ax.plot(n, 0.03, "x", color=colour, transform=ax.get_xaxis_transform(), clip_on=False)
-
-
-def _finish(figure: Any, axes: Any, found: Findings, columns: int = 5) -> None:
-    for ax in axes:
-        size_axis(ax, found.negatives)
-    figure.supxlabel(AXIS_LABELS["negative"], fontsize=9)
-    figure.supylabel(AXIS_LABELS["score"], fontsize=9)
-    legend_above(figure, axes, columns)
+from .style import legend_above, new_figure, shades, size_axis
 
 
 def heatmap(found: Findings, what: str) -> Any:
