@@ -29,11 +29,9 @@ from .file_names import check_key, empty_files, state_file, sweep_file
 from .parquet_files import empty_bytes, parquet_bytes
 from .partitions import Partitions
 from .schemas import TABLES, table_named
+from .state_rows import SUMMARY_COLUMNS
 from .storage.folder import Folder
 from .storage.object_store import DEFAULT_ATTEMPTS, PATIENT_ATTEMPTS
-
-STATE_SUMMARY = tuple("kind status error parent_id checkpoint checksum parameters tokens".split())
-"""The columns that `Results.states` reads by default."""
 
 
 class Results:
@@ -164,7 +162,7 @@ class Results:
         rows: list[dict[str, Any]] = self.read("states", state_id=state_id).to_pylist()
         return rows[0]
 
-    def states(self, columns: Sequence[str] = STATE_SUMMARY) -> dict[str, dict[str, Any]]:
+    def states(self, columns: Sequence[str] = SUMMARY_COLUMNS) -> dict[str, dict[str, Any]]:
         """Map the state_id of every recorded state, done or failed, to the chosen columns.
 
         Reads some 5,000 files a second before compaction, a million rows a second after.
@@ -205,9 +203,8 @@ class Results:
         """
         if not view.isidentifier():
             raise ResultsError(f"{view!r} is not the name of a view")
-        rows: list[dict[str, Any]] = self.query(
-            f"FROM {view} WHERE sweep = $sweep ORDER BY ALL", {"sweep": sweep}
-        ).to_pylist()
+        sql = f"FROM {view} WHERE sweep = $sweep ORDER BY ALL"
+        rows: list[dict[str, Any]] = self.query(sql, {"sweep": sweep}).to_pylist()
         return rows
 
     def connect(self, settings: Mapping[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
