@@ -20,7 +20,7 @@ from ray import tune
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ..cluster.ray_cluster import gone
+from ..cluster.ray_cluster import departed_nodes
 from ..training.job import TrainJob
 
 NODE_CHECK_INTERVAL = 5.0
@@ -85,5 +85,5 @@ def _exit_if_node_dies(nodes: Sequence[str], ended: threading.Event) -> None:
     process.
     """
     while not ended.wait(NODE_CHECK_INTERVAL):
-        if gone(nodes, leaving=False) and not ended.wait(NODE_CHECK_INTERVAL):
+        if departed_nodes(nodes, leaving=False) and not ended.wait(NODE_CHECK_INTERVAL):
             os._exit(1)

@@ -184,7 +184,9 @@ class TrialSearcher(_NotPickled, Searcher):
             return
         seconds = time.monotonic() - running.started
         self._tracker.activity.add_seconds("train", running.train_seconds)
-        self._tracker.activity.add_seconds("start trainers", max(0.0, seconds - running.train_seconds))
+        self._tracker.activity.add_seconds(
+            "start trainers", max(0.0, seconds - running.train_seconds)
+        )
         remaining = self._remaining(running.trial)
         if remaining is None or self.stopped.is_set():
             return
