@@ -1,4 +1,9 @@
-"""From a spec to a plan: model states, training ladders, probes and trials, each with its id."""
+"""Planning: from a spec to model states, training ladders, probes and trials, each with its id.
+
+`planner` makes a `Plan`; `graph` holds its types, `identity` the ids, `inputs` reads what a spec
+refers to, `task_info` checks that the data is large enough, `model_size` counts parameters,
+`trials` bundles ladders for Ray Tune, and `keep` says which checkpoints stay at the end.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from .graph import (
     Dependency,
     EngineGroup,
     EvaluationRequest,
+    ExampleCounts,
     Ladder,
     Lesson,
     Plan,
@@ -18,7 +24,8 @@ from .graph import (
     pairs_of,
 )
 from .identity import Answers, Start, canonical
-from .inputs import check_models, find, settings_of
+from .inputs import SweepInputs, check_models, load_inputs, settings_of
+from .keep import keeps_checkpoint
 from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
 from .planner import plan_sweep
 from .task_info import TaskInfo
@@ -34,19 +41,22 @@ __all__ = [
     "Answers",
     "Dependency",
     "EngineGroup",
+    "EvaluationRequest",
+    "ExampleCounts",
     "Ladder",
     "Lesson",
     "Plan",
     "Point",
-    "EvaluationRequest",
     "Rung",
     "Start",
+    "SweepInputs",
     "TaskInfo",
     "Trial",
     "bundle",
     "canonical",
     "check_models",
-    "find",
+    "keeps_checkpoint",
+    "load_inputs",
     "pairs_of",
     "parameters_in_name",
     "plan_sweep",

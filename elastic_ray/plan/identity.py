@@ -1,11 +1,11 @@
-"""Model states and their identity (design, rule 1).
+"""Ids of model states, probes and scorers (docs/concepts.md#rule-1).
 
-A state's id is a hash of how its weights come about: the start checkpoint, then each stage's data,
-selection, size, order seed and recipe. It hashes nothing else: no path, no replica count, no ZeRO
-stage, no machine. Ids chain, so a child's id fixes its whole history, and they are equal across
-processes, machines and Python versions. Pure.
+A state's id is a hash of everything that determines its weights: the start checkpoint, then for
+each stage the data, selection, size, order seed and recipe. It covers nothing else: no path, no
+replica count, no ZeRO stage, no machine. A child's id includes its parent's, so it fixes the whole
+history. Ids are equal across processes, machines and Python versions. Pure.
 
-Raise `IDENTITY_VERSION` when the code changes what a recipe means; every id changes with it.
+Increase `IDENTITY_VERSION` when the code changes what a recipe means; every id changes with it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ..spec import CodeLength, Generation, Init, Lessons, Part, Recipe, Scorer
 
 IDENTITY_VERSION = 1
 CLASSIFIER_VERSION = 2
-"""Of the scorer that a task trains for itself: raised when `training.classifier` changes."""
+"""Version of the scorers trained on tasks; increased when `training.scorer_training` changes."""
 ID_LENGTH = 20
-"""Hex digits, 80 bits: among a billion states a clash has a chance of about 4e-7."""
+"""Hex digits (80 bits): among a billion states the probability of a collision is about 4e-7."""
 
 
 class IdentityError(TypeError):
-    """A value without one stable form was to be hashed."""
+    """A value that has no stable canonical form and therefore cannot be hashed."""
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, ASCII, shortest floats.
+    """Return the canonical JSON of a value: sorted keys, no spaces, ASCII, shortest floats.
 
-    Raises `IdentityError` for what has no stable form (sets, objects, NaN, keys that are not
-    text), naming where it lies. A float that is whole differs from the int: 1.0 is not 1.
+    Raises `IdentityError`, with the path to the value, for values without a stable form (sets,
+    objects, NaN, keys that are not text). A whole float differs from the int: 1.0 is not 1.
     """
     _check(value, "value")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -60,18 +60,18 @@ def _check(value: Any, where: str) -> None:
 
 
 def digest(value: Any, length: int = ID_LENGTH) -> str:
-    """The first `length` hex digits of the SHA-256 of the value's canonical JSON."""
+    """Return the first `length` hex digits of the SHA-256 of the value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode("ascii")).hexdigest()[:length]
 
 
 def identity_of(part: Part) -> dict[str, Any]:
-    """The identity fields of a part of the spec, as JSON values; runtime fields are left out."""
-    found: dict[str, Any] = {}
+    """Return the identity fields of a part of the spec as JSON values, without the others."""
+    fields: dict[str, Any] = {}
     for name, info in type(part).model_fields.items():
         extra = info.json_schema_extra
         if isinstance(extra, dict) and extra.get("role") == "identity":
-            found[name] = _plain(getattr(part, name))
-    return found
+            fields[name] = _plain(getattr(part, name))
+    return fields
 
 
 def _plain(value: Any) -> Any:
@@ -84,10 +84,10 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where weights come from. `identity` is hashed; the other fields say how to get them.
+    """Where the weights of a start state come from.
 
-    `kind` is "init" (with `init`), "hub" (`repo`, `revision`) or "folder" (`path`, whose content
-    is hashed).
+    `kind` is "init" (a random init of the shape `init`), "hub" (`repo` at `revision`) or "folder"
+    (`path`; its content is hashed). Only `identity` enters the state's id.
     """
 
     kind: str
@@ -100,32 +100,34 @@ class Start:
 
     @property
     def state_id(self) -> str:
+        """Id of the start state."""
         return digest({"version": IDENTITY_VERSION, "start": self.kind, **self.identity})
 
 
 def init_start(init: Init, tokenizer: Mapping[str, Any]) -> Start:
-    """A random init; `tokenizer` is the task's `tokenizer_identity`."""
+    """Return the start state of a random init; `tokenizer` is the task's `tokenizer_identity`."""
     shape = identity_of(init)
-    # Defaults are written out, so that naming a default gives the same state.
+    # Defaults are filled in, so that a default given explicitly leads to the same id.
     shape["heads"] = init.heads_used
     shape["kv_heads"] = init.kv_heads or init.heads_used
     shape["intermediate_size"] = init.intermediate_used
-    shape.pop("vocabulary")  # the tokenizer's identity says it
+    shape.pop("vocabulary")  # part of the tokenizer's identity
     return Start("init", {"init": shape, "tokenizer": dict(tokenizer)}, init=init)
 
 
 def hub_start(repo: str, revision: str, trust_remote_code: bool = False) -> Start:
+    """Return the start state of a hub checkpoint."""
     identity = {"repo": repo, "revision": revision}
     return Start("hub", identity, None, repo, revision, None, trust_remote_code)
 
 
 def folder_start(path: str, content: str, trust_remote_code: bool = False) -> Start:
-    """A checkpoint folder; `content` is the hash of its files."""
+    """Return the start state of a checkpoint folder; `content` is the hash of its files."""
     return Start("folder", {"content": content}, None, None, None, path, trust_remote_code)
 
 
 class Answers(NamedTuple):
-    """What a state answered to a probe's questions, as `responses` has it."""
+    """The recorded answers of a state to the prompts of a probe (rows of `responses`)."""
 
     state_id: str
     probe_id: str
@@ -133,11 +135,11 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One training step of a recipe, but for how many examples.
+    """One training step of a model's history, for any number of examples.
 
-    `pool` is the task's pool of examples, `seed` picks and orders them, `data` is the digest of
-    the task's identity (its data, template and cleaning). Where a state is taught by another one,
-    the pool is that state's `answers`; see `lesson`.
+    `pool` is the task's pool of examples; `seed` selects and orders them; `data` is the digest of
+    the task's identity (its data, template and cleaning). In a lesson the pool is the teacher's
+    `answers`; see `lesson_stage`.
     """
 
     kind: str
@@ -159,11 +161,11 @@ class Stage:
 
     @property
     def fuses(self) -> bool:
-        """Whether a shorter run is a prefix of a longer one (design, rule 3)."""
+        """Whether a shorter run is a prefix of a longer one (docs/concepts.md#rule-3)."""
         return self.recipe.schedule == "constant" and self.recipe.epochs == 1
 
     def describe(self, examples: int) -> dict[str, Any]:
-        """The stage as the `lineage` column records it."""
+        """Return the stage as the column `states.lineage` records it."""
         return {
             "kind": self.kind,
             "pool": self.pool,
@@ -175,14 +177,16 @@ class Stage:
         }
 
 
-def lesson(answers: Answers, seed: int, recipe: Recipe) -> Stage:
-    """The stage whose examples are those answers; which they are is told by the state that gave
-    them and the questions."""
+def lesson_stage(answers: Answers, seed: int, recipe: Recipe) -> Stage:
+    """Return the stage whose examples are a teacher's answers.
+
+    The teacher's state id and the probe id identify the examples.
+    """
     return Stage("lesson", "answers", seed, recipe, digest(answers._asdict()), answers)
 
 
 def state_id(parent_id: str, stage: Stage, examples: int) -> str:
-    """The id of the state after `examples` of `stage`, from the parent's weights."""
+    """Return the id of the state after `examples` examples of `stage` from the parent."""
     return digest(
         {
             "version": IDENTITY_VERSION,
@@ -194,7 +198,7 @@ def state_id(parent_id: str, stage: Stage, examples: int) -> str:
 
 
 def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str:
-    """The id of the questions a state is asked: prompts, sampling, and the precision of answers."""
+    """Return the id of a task's answers: its prompts, the sampling and the engines' precision."""
     return digest(
         {
             "version": IDENTITY_VERSION,
@@ -208,8 +212,10 @@ def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str
 def queries_id(
     task: Mapping[str, Any], generation: Generation, lessons: Lessons, dtype: str
 ) -> str:
-    """The id of the questions that a state answers for others to learn from: the `queries` prompts
-    after those of `probe_id`, asked in the same way."""
+    """Return the probe id of the answers that lessons are trained on.
+
+    They answer the `queries` prompts after those of `probe_id`, with the same sampling.
+    """
     return digest(
         {
             "version": IDENTITY_VERSION,
@@ -220,29 +226,31 @@ def queries_id(
 
 
 def distance_id(answers: str) -> str:
-    """The id of distances measured on a reference's answers to that probe, over the tokens of the
-    answers and their end (`serving.distances`)."""
+    """Return the probe id of distances measured on a reference state's answers.
+
+    `answers` is the probe id of those answers. Distances cover the tokens of an answer and its end
+    token (`serving.engines.distances`).
+    """
     return digest({"version": IDENTITY_VERSION, "distance": "answers", "answers": answers})
 
 
-def corpus_id(kind: str, task: Mapping[str, Any], asked: CodeLength, dtype: str) -> str:
-    """The corpus that code lengths are of, e.g. "positive-1a2b3c4d": its texts, and how they are
-    coded."""
+def corpus_id(kind: str, task: Mapping[str, Any], settings: CodeLength, dtype: str) -> str:
+    """Return the id of a corpus and how it is encoded, e.g. "positive-1a2b3c4d"."""
     identity = {
         "version": IDENTITY_VERSION,
         "corpus": kind,
         "task": dict(task),
-        "code_length": identity_of(asked),
+        "code_length": identity_of(settings),
         "dtype": dtype,
     }
     return f"{kind}-{digest(identity, 8)}"
 
 
 def scorer_id(scorer: Scorer, origin: Mapping[str, Any]) -> str:
-    """The scorer's name and 8 hex digits of what it is, e.g. "sentiment-1a2b3c4d".
+    """Return the scorer's id: its name and 8 hex digits, e.g. "sentiment-1a2b3c4d".
 
-    `origin` tells its weights: a task's identity where it is trained on it, else empty or the
-    content hash of its folder.
+    `origin` identifies its weights: the task's identity where the scorer is trained on the task,
+    the content hash of its folder, or empty for the hub (repository and commit are in `scorer`).
     """
     identity = {"version": IDENTITY_VERSION, **identity_of(scorer), "origin": dict(origin)}
     return f"{scorer.name}-{digest(identity, 8)}"

@@ -1,6 +1,7 @@
-"""What a spec names outside itself: its tasks' data, folders, and models on the hub.
+"""Reads what a spec refers to: the data of its tasks, local folders, and models on the hub.
 
-Whatever is not there is a `SpecError` that names the field, before anything starts.
+`load_inputs` reads tasks and hashes folders; `check_models` checks hub models without downloading
+them. Both raise `SpecError`, with the field, for what is not available, before a sweep starts.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from ..tasks.task import POOLS, Task, TaskError, Unreachable
 from .graph import Plan
 from .task_info import TaskInfo
 
-SLOW = 5.0
-"""Seconds after which it is said what is being waited for."""
+_NOTICE_AFTER = 5.0
+"""Seconds after which a message says what is being read."""
 
 
 @dataclass(frozen=True)
-class Unread:
-    """What is taken for the facts of a task whose data cannot be reached, to price a sweep.
+class AssumedTask:
+    """A `TaskInfo` for a task whose data is unreachable, to estimate the cost of a sweep.
 
-    Its identity is known; its sizes are taken to be enough, its examples of the usual length.
+    The identity is known. The sizes are assumed to suffice, and the examples to have the typical
+    length.
     """
 
     task: Task
@@ -50,81 +52,93 @@ class Unread:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """The tasks by name; why the data of some cannot be reached; the hash of every folder."""
+class SweepInputs:
+    """The tasks and folders that a spec refers to."""
 
     tasks: dict[str, Task]
-    unreached: dict[str, str]
+    """By name."""
+    unreachable: dict[str, str]
+    """Error messages for the tasks whose data could not be read from the hub, by name."""
     folders: dict[str, str]
+    """Hash of the content of each `path` of models and scorers."""
 
-    def facts(self) -> dict[str, TaskInfo]:
-        """What planning needs of the tasks, whether or not their data was reached."""
-        return {n: Unread(t) if n in self.unreached else t for n, t in self.tasks.items()}
+    def task_info(self) -> dict[str, TaskInfo]:
+        """Return what planning needs of each task, with assumptions for unreachable data."""
+        return {
+            name: AssumedTask(task) if name in self.unreachable else task
+            for name, task in self.tasks.items()
+        }
 
 
-def find(spec: Spec, to_run: bool) -> Sources:
-    """The tasks, their data read, and the folders of a spec; `SpecError` for what is not there.
+def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
+    """Read the data of all tasks and hash all folders of a spec.
 
-    Unless it is `to_run`, a data set that the hub does not give is noted in `unreached` only.
+    Raises `SpecError` for what is missing. Data that the hub does not provide is an error only
+    where the sweep is `to_run`; otherwise it is listed in `unreachable`.
     """
     tasks: dict[str, Task] = {}
-    unreached: dict[str, str] = {}
+    unreachable: dict[str, str] = {}
     problems: list[str] = []
     paths = {f"models.{i}.path": model.path for i, model in enumerate(spec.models)}
     fields: dict[str, str] = {}
-    for i, asked in enumerate(spec.task):
-        fields[asked.name] = f"task.{i}"
-        if asked.scorer:
-            paths[f"task.{i}.scorer.path"] = asked.scorer.path
-    for i, asked in enumerate(spec.task):
-        if asked.instruct:
-            fields.setdefault(asked.instruct.task, f"task.{i}.instruct")
+    for i, part in enumerate(spec.task):
+        fields[part.name] = f"task.{i}"
+        if part.scorer:
+            paths[f"task.{i}.scorer.path"] = part.scorer.path
+    for i, part in enumerate(spec.task):
+        if part.instruct:
+            fields.setdefault(part.instruct.task, f"task.{i}.instruct")
     for name, settings in spec.datasets().items():
         try:
             tasks[name] = task = load_task(name, settings)
-            with _said_if_slow(f"reading the data of task {name}"):
-                _ = task.sizes
+            with _notice_if_slow(f"reading the data of task {name}"):
+                _ = task.sizes  # reads the data
         except Unreachable as e:
-            unreached[name] = str(e)
+            unreachable[name] = str(e)
             if to_run:
-                problems.append(_placed(fields[name], name, e))
+                problems.append(_with_field(fields[name], name, e))
         except TaskError as e:
-            problems.append(_placed(fields[name], name, e))
+            problems.append(_with_field(fields[name], name, e))
     folders: dict[str, str] = {}
-    for name, path in paths.items():
+    for field_name, path in paths.items():
         try:
             if path is not None:
-                with _said_if_slow(f"hashing the files of {path}"):
+                with _notice_if_slow(f"hashing the files of {path}"):
                     folders[path] = content_hash(path)
         except CheckpointError as e:
-            problems.append(f"{name}: {e}")
+            problems.append(f"{field_name}: {e}")
     _refuse(problems)
-    return Sources(tasks, unreached, folders)
+    return SweepInputs(tasks, unreachable, folders)
 
 
 def check_models(spec: Spec) -> None:
-    """`SpecError` for the models and scorers of the hub that cannot be had; downloads none."""
-    named = [(f"models.{i}", model.hub, model.revision) for i, model in enumerate(spec.models)]
+    """Raise `SpecError` for models and scorers that the hub does not provide.
+
+    Downloads no weights.
+    """
+    references = [(f"models.{i}", model.hub, model.revision) for i, model in enumerate(spec.models)]
     for i, task in enumerate(spec.task):
         if task.scorer:
-            named.append((f"task.{i}.scorer", task.scorer.hub, task.scorer.revision))
+            references.append((f"task.{i}.scorer", task.scorer.hub, task.scorer.revision))
     problems = []
-    for place, repo, revision in named:
+    for place, repo, revision in references:
         if repo is None or revision is None:
             continue
-        with _said_if_slow(f"asking for {repo}"):
-            why = model_problem(repo, revision)
-        if why:
-            # A mapping is set whole: a path beside the hub's id would be refused.
-            problems.append(f"{place}.hub: {why}; or give path, a local folder, in its place")
+        with _notice_if_slow(f"checking {repo} on the hub"):
+            problem = model_problem(repo, revision)
+        if problem:
+            problems.append(f"{place}.hub: {problem}; or give path, a local folder, in its place")
     _refuse(problems)
 
 
 @contextmanager
-def _said_if_slow(what: str) -> Iterator[None]:
-    """The hub's libraries ask again and again, silently, where it does not answer."""
-    line = f"{what} ..."
-    timer = threading.Timer(SLOW, print, [line], {"file": sys.stderr, "flush": True})
+def _notice_if_slow(activity: str) -> Iterator[None]:
+    """Print `activity` to stderr if the context takes more than `_NOTICE_AFTER` seconds.
+
+    The hub's libraries retry silently where the hub does not answer.
+    """
+    line = f"{activity} ..."
+    timer = threading.Timer(_NOTICE_AFTER, print, [line], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
     try:
@@ -133,7 +147,8 @@ def _said_if_slow(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _placed(field: str, name: str, error: TaskError) -> str:
+def _with_field(field: str, name: str, error: TaskError) -> str:
+    """Return a task's error message with the field of the spec in place of the task's name."""
     problem = str(error).removeprefix(f"task {name}: ")
     return f"{field}{'.' if problem.startswith('data.') else ': '}{problem}"
 
@@ -144,7 +159,7 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def settings_of(plan: Plan, task: str) -> dict[str, Any]:
-    """A task's settings for another process: Ray's workers have other working directories."""
+    """Return a task's settings with an absolute path: workers have other working directories."""
     settings = dict(plan.spec.datasets()[task])
     if isinstance(settings.get("path"), str):
         settings["path"] = os.path.abspath(settings["path"])

@@ -1,4 +1,4 @@
-"""Parameter counts of models, from their configuration or their name."""
+"""Parameter counts of models, from their shape or their name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import re
 from ..spec import Init, Model
 
 UNKNOWN_PARAMETERS = 1_000_000_000
+"""Assumed for models whose size is unknown."""
 
 
 def parameters(model: Model, vocabulary: int | None) -> int | None:
-    """Parameters of a model, tied weights once: exact for `init`, else as its name tells."""
+    """Return the parameters of a model, tied weights counted once; None where unknown.
+
+    Exact for `init`, else as stated by the name of the repository or folder.
+    """
     if model.init is None:
         folder = os.path.basename(os.path.abspath(model.path or ""))
         return parameters_in_name(model.hub or folder)
@@ -19,10 +23,10 @@ def parameters(model: Model, vocabulary: int | None) -> int | None:
 
 
 def parameters_in_name(name: str) -> int | None:
-    """The size that a model's name tells, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B"; else None.
+    """Return the size stated in a model's name, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B", or None.
 
-    The largest number of billions or millions: of "Qwen2.5-7B-Instruct-1M" the 1M is a context
-    length. Of a mixture ("8x7B") all experts count, though they share some weights.
+    Takes the largest number of billions or millions: in "Qwen2.5-7B-Instruct-1M" the 1M is a
+    context length. Counts all experts of a mixture ("8x7B"), though they share some weights.
     """
     found = re.findall(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z])", name)
     scale = {"b": 10**9, "m": 10**6}
@@ -33,7 +37,7 @@ def parameters_in_name(name: str) -> int | None:
 
 
 def init_parameters(init: Init, vocabulary: int) -> int:
-    """Parameters of a random init, by transformers' definitions of the architectures."""
+    """Return the parameters of a random init, by transformers' architecture definitions."""
     h, inner = init.hidden_size, init.intermediate_used
     embeddings = vocabulary * h * (1 if init.tied else 2)
     if init.architecture == "gpt2":

@@ -1,7 +1,7 @@
-"""From a spec to states, ladders and probes.
+"""Plans a sweep: from a spec to cells, states, ladders and probes.
 
-`plan_sweep(spec, tasks, folders)` gives a `Plan`. Pure; 100,000 cells plan in seconds. `trials`
-packs ladders into trials, `price` says what they cost.
+`plan_sweep` returns a `Plan`. 100,000 cells are planned in seconds. `trials` bundles the ladders
+into trials; `placement.estimate` estimates their cost.
 """
 
 from __future__ import annotations
@@ -36,21 +36,32 @@ from .identity import (
     folder_start,
     hub_start,
     init_start,
-    lesson,
+    lesson_stage,
     probe_id,
     queries_id,
     scorer_id,
     state_id,
 )
+from .inputs import load_inputs
 from .model_size import parameters
 from .task_info import TaskInfo, check_sizes
 
 
-def plan_sweep(spec: Spec, tasks: Mapping[str, TaskInfo], folders: Mapping[str, str]) -> Plan:
-    """Plan the sweep; `folders` maps each `path` of the spec to the hash of its content.
+def plan_sweep(
+    spec: Spec,
+    tasks: Mapping[str, TaskInfo] | None = None,
+    folders: Mapping[str, str] | None = None,
+) -> Plan:
+    """Return the plan of a sweep.
 
-    Raises `SpecError`, naming the field, where a size exceeds what the task's data holds.
+    `tasks` describes each task of the spec by name, and `folders` maps each `path` of the spec to
+    the hash of its content. Where one is None, both are read with `inputs.load_inputs`. Raises
+    `SpecError`, with the field, where a task's data or a folder is missing, or where a size
+    exceeds the task's data.
     """
+    if tasks is None or folders is None:
+        inputs = load_inputs(spec, to_run=False)
+        tasks, folders = inputs.task_info(), inputs.folders
     check_sizes(spec, tasks)
     draft = _Draft()
     lessons: list[Lesson] = []
@@ -58,16 +69,16 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskInfo], folders: Mapping[str, 
     curve = spec.curve_sizes()
     cells: list[Cell] = []
     for task in spec.task:
-        facts = tasks[task.name]
-        data = digest(facts.identity)
+        info = tasks[task.name]
+        data = digest(info.identity)
         stages = {
             (kind, seed): Stage(kind, kind, seed, spec.training.recipe(kind), data)
             for kind in ("positive", "negative")
             for seed in spec.seeds
         }
         for model in spec.models:
-            start = _start(model, facts, folders)
-            group = _group(spec, model, start, facts)
+            start = _start(model, info, folders)
+            group = _group(spec, model, start, info)
             draft.groups.setdefault(group.name, group)
             if spec.lessons:
                 pairs = replace(group, name=pairs_of(group.name), pairs=True)
@@ -77,15 +88,19 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskInfo], folders: Mapping[str, 
                 point = (model.name, task.name, pretrain)
                 for seed in spec.seeds:
                     cells.append(Cell(*point, 0, 0, seed, base))
-                    slices: dict[int, str] = {}
+                    aligned: dict[int, str] = {}
                     for positive in spec.positive_sizes(task):
-                        up = draft.grow(base, stages["positive", seed], positive, task.name)
-                        slices[positive] = up
+                        state = draft.train(base, stages["positive", seed], positive, task.name)
+                        aligned[positive] = state
                         for negative in curve:
-                            down = stages["negative", seed]
-                            state = draft.grow(up, down, negative, task.name) if negative else up
-                            cells.append(Cell(*point, positive, negative, seed, state))
-                    lessons += _lessons(draft, spec, probes[task.name], point, slices, seed)
+                            stage = stages["negative", seed]
+                            child = (
+                                draft.train(state, stage, negative, task.name)
+                                if negative
+                                else state
+                            )
+                            cells.append(Cell(*point, positive, negative, seed, child))
+                    lessons += _lessons(draft, spec, probes[task.name], point, aligned, seed)
     ladders = tuple(_fuse(draft.states, draft.task_of))
     return Plan(
         spec,
@@ -95,14 +110,14 @@ def plan_sweep(spec: Spec, tasks: Mapping[str, TaskInfo], folders: Mapping[str, 
         tuple(cells),
         probes,
         draft.groups,
-        _asked(spec, draft.states, ladders),
+        _example_counts(spec, draft.states, ladders),
         draft.start_task,
         tuple(lessons),
     )
 
 
 class _Draft:
-    """The graph while it grows; a state that is there is not added again."""
+    """The graph under construction; adding an existing state changes nothing."""
 
     def __init__(self) -> None:
         self.starts: dict[str, Start] = {}
@@ -112,6 +127,7 @@ class _Draft:
         self.task_of: dict[str, str] = {}
 
     def start(self, start: Start, task: str, engine: str) -> str:
+        """Add a start state and return its id."""
         state = start.state_id
         if state not in self.states:
             self.starts[state] = start
@@ -119,8 +135,8 @@ class _Draft:
             self.states[state] = State(state, None, None, 0, engine)
         return state
 
-    def grow(self, parent: str, stage: Stage, examples: int, task: str) -> str:
-        """The state after that many examples of the stage, which are the task's."""
+    def train(self, parent: str, stage: Stage, examples: int, task: str) -> str:
+        """Add the state after `examples` of the task in `stage`, and return its id."""
         state = state_id(parent, stage, examples)
         if state not in self.states:
             engine = self.states[parent].engine
@@ -137,18 +153,18 @@ def _bases(
     tasks: Mapping[str, TaskInfo],
     root: str,
 ) -> Iterator[tuple[int | None, str]]:
-    """(pre-training size, state) of each base line of the model."""
+    """Yield (pre-training size, state id) of each base line of the model."""
     bases: list[tuple[int | None, str]] = [(None, root)]
     if model.pretrain:
         seed = model.init.seed if model.init else 0
         data = digest(tasks[task.name].identity)
         stage = Stage("pretrain", "pretrain", seed, spec.training.pretrain, data)
-        bases = [(size, draft.grow(root, stage, size, task.name)) for size in model.pretrain]
+        bases = [(size, draft.train(root, stage, size, task.name)) for size in model.pretrain]
     for size, base in bases:
-        if (first := task.instruct) is not None:
-            data = digest(tasks[first.task].identity)
-            stage = Stage("instruct", "positive", first.seed, spec.training.instruct, data)
-            base = draft.grow(base, stage, first.examples, first.task)
+        if (instruct := task.instruct) is not None:
+            data = digest(tasks[instruct.task].identity)
+            stage = Stage("instruct", "positive", instruct.seed, spec.training.instruct, data)
+            base = draft.train(base, stage, instruct.examples, instruct.task)
         yield size, base
 
 
@@ -157,36 +173,36 @@ def _lessons(
     spec: Spec,
     probe: Probe,
     point: tuple[str, str, int | None],
-    slices: Mapping[int, str],
+    aligned: Mapping[int, str],
     seed: int,
 ) -> Iterator[Lesson]:
-    """Both paths between the slices of each pair that is asked for."""
+    """Yield both paths of each requested pair; `aligned` holds state ids by positive size."""
     if spec.lessons is None or probe.queries is None:
         return
     examples = spec.lessons.queries * spec.generation.samples
-    sizes = list(slices)
+    sizes = list(aligned)
     for pair in spec.lessons.pairs:
         earlier, later = (sizes[number - 1] for number in pair)
         for teacher, student in ((earlier, later), (later, earlier)):
-            taught = lesson(
-                Answers(slices[teacher], probe.queries), seed, spec.training.recipe("lesson")
-            )
-            state = draft.grow(slices[student], taught, examples, probe.task)
-            ends = (slices[teacher], slices[student])
+            answers = Answers(aligned[teacher], probe.queries)
+            stage = lesson_stage(answers, seed, spec.training.recipe("lesson"))
+            state = draft.train(aligned[student], stage, examples, probe.task)
+            ends = (aligned[teacher], aligned[student])
             yield Lesson(*point, pair, teacher, student, seed, state, *ends)
 
 
-def _start(model: Model, facts: TaskInfo, folders: Mapping[str, str]) -> Start:
+def _start(model: Model, info: TaskInfo, folders: Mapping[str, str]) -> Start:
+    """Return the start state of a model."""
     if model.init is not None:
-        return init_start(model.init, facts.tokenizer_identity(model.init.vocabulary))
+        return init_start(model.init, info.tokenizer_identity(model.init.vocabulary))
     if model.hub is not None and model.revision is not None:
         return hub_start(model.hub, model.revision, model.trust_remote_code)
     assert model.path is not None  # exactly one of the three, by the schema
     return folder_start(os.path.abspath(model.path), folders[model.path], model.trust_remote_code)
 
 
-def _group(spec: Spec, model: Model, start: Start, facts: TaskInfo) -> EngineGroup:
-    """Models share engines when they differ in their weights only."""
+def _group(spec: Spec, model: Model, start: Start, info: TaskInfo) -> EngineGroup:
+    """Return the engine group of a model: models that differ only in weights share one."""
     dtype = _dtype(spec)
     recipes = (spec.training.recipe(kind) for kind in STAGES)
     lora = [recipe.lora.rank for recipe in recipes if recipe.lora]
@@ -196,96 +212,98 @@ def _group(spec: Spec, model: Model, start: Start, facts: TaskInfo) -> EngineGro
     kind = model.init.architecture if model.init else start.repo or "folder"
     kind = kind.rpartition("/")[2]
     name = f"{kind}-{digest([shape, dtype], 6)}"
-    vocabulary = facts.tokenizer_identity(model.init.vocabulary) if model.init else {}
+    vocabulary = info.tokenizer_identity(model.init.vocabulary) if model.init else {}
     size = parameters(model, vocabulary.get("vocab_size"))
     return EngineGroup(name, dtype, max(lora, default=None), size, model.trust_remote_code)
 
 
 def _dtype(spec: Spec) -> str:
-    """The precision that answers are computed in: that of the fine-tuned states."""
+    """Return the torch dtype of the engines: the precision of the fine-tuned states."""
     return {"fp32": "float32", "bf16": "bfloat16"}[spec.training.positive.precision]
 
 
-def _probe(spec: Spec, task: Task, facts: TaskInfo, folders: Mapping[str, str]) -> Probe:
-    measured, dtype = spec.probes.code_length, _dtype(spec)
-    backend, taught = task.scorer, spec.lessons
-    answers = probe_id(facts.identity, spec.generation, dtype)
+def _probe(spec: Spec, task: Task, info: TaskInfo, folders: Mapping[str, str]) -> Probe:
+    """Return the ids of what is measured for a task."""
+    code_length, dtype = spec.probes.code_length, _dtype(spec)
+    scorer, lessons = task.scorer, spec.lessons
+    answers = probe_id(info.identity, spec.generation, dtype)
     return Probe(
         answers,
-        scorer_id(backend, _origin(backend, facts, folders)) if backend else "",
+        scorer_id(scorer, _origin(scorer, info, folders)) if scorer else "",
         task.name,
-        {kind: corpus_id(kind, facts.identity, measured, dtype) for kind in CORPORA}
-        if measured
+        {kind: corpus_id(kind, info.identity, code_length, dtype) for kind in CORPORA}
+        if code_length
         else {},
-        queries_id(facts.identity, spec.generation, taught, dtype) if taught else None,
-        distance_id(answers) if taught else None,
+        queries_id(info.identity, spec.generation, lessons, dtype) if lessons else None,
+        distance_id(answers) if lessons else None,
     )
 
 
-def _origin(scorer: Scorer, facts: TaskInfo, folders: Mapping[str, str]) -> dict[str, Any]:
+def _origin(scorer: Scorer, info: TaskInfo, folders: Mapping[str, str]) -> dict[str, Any]:
+    """Return what identifies a scorer's weights besides its fields in the spec."""
     if scorer.hub:
         return {}
     if scorer.path:
         return {"content": folders[scorer.path]}
-    return {"trained_on": facts.identity, "classifier": CLASSIFIER_VERSION}
+    return {"trained_on": info.identity, "classifier": CLASSIFIER_VERSION}
 
 
-def _fuse(nodes: Mapping[str, State], task_of: Mapping[str, str]) -> Iterator[Ladder]:
-    """The fewest runs that pass through every state, each exactly as if trained alone.
+def _fuse(states: Mapping[str, State], task_of: Mapping[str, str]) -> Iterator[Ladder]:
+    """Yield the fewest runs that pass through every state, each exactly as if trained separately.
 
-    Sizes of one stage and parent lie on one run if all but the last are whole global batches; a
-    size that is not, and is not the largest, ends a run of its own.
+    Sizes of one stage and parent share a run where all but the largest are whole global batches.
+    Any other size has a run of its own.
     """
     siblings: dict[tuple[str, str], list[State]] = defaultdict(list)
-    for node in nodes.values():
-        if node.stage is not None and node.parent_id is not None:
-            siblings[node.parent_id, node.stage.digest].append(node)
+    for state in states.values():
+        if state.stage is not None and state.parent_id is not None:
+            siblings[state.parent_id, state.stage.digest].append(state)
     for (parent, _), group in siblings.items():
-        group.sort(key=lambda node: node.examples)
+        group.sort(key=lambda state: state.examples)
         stage = group[0].stage
         assert stage is not None
         batch = stage.recipe.global_batch
         if stage.fuses:
-            along = [n for n in group[:-1] if n.examples % batch == 0] + group[-1:]
-            apart = [n for n in group[:-1] if n.examples % batch]
+            fused = [s for s in group[:-1] if s.examples % batch == 0] + group[-1:]
+            separate = [s for s in group[:-1] if s.examples % batch]
         else:
-            along, apart = [], group
-        for run in [along, *([node] for node in apart)]:
+            fused, separate = [], group
+        for run in [fused, *([state] for state in separate)]:
             if run:
-                rungs = tuple(Rung(n.state_id, n.examples) for n in run)
+                rungs = tuple(Rung(s.state_id, s.examples) for s in run)
                 yield Ladder(parent, stage, rungs, task_of[run[0].state_id], run[0].engine)
 
 
-def _asked(
-    spec: Spec, nodes: Mapping[str, State], ladders: Sequence[Ladder]
+def _example_counts(
+    spec: Spec, states: Mapping[str, State], ladders: Sequence[Ladder]
 ) -> dict[str, ExampleCounts]:
-    """Examples trained, for fine-tuning and for pre-training; further epochs are not counted."""
+    """Return the examples trained in fine-tuning and in pre-training, each epoch counted once."""
     starts = sum(max(1, len(model.pretrain)) for model in spec.models)
     pretrained = sum(sum(model.pretrain) for model in spec.models)
     curve = spec.curve_sizes()
-    tuned = taught = 0
+    fine_tuning = pre_training = 0
     for task in spec.task:
         sizes = spec.positive_sizes(task)
         cells = 1 + len(sizes) * len(curve)
         examples = sum(sizes) * len(curve) + sum(curve) * len(sizes)
         for numbers in spec.lessons.pairs if spec.lessons else ():
-            # Either path trains its teacher, its student, and what becomes of that.
+            # Each path trains the teacher, the student, and the student on the lesson.
             cells += 2
-            learnt = spec.lessons.queries * spec.generation.samples if spec.lessons else 0
-            examples += 2 * (sum(sizes[number - 1] for number in numbers) + learnt)
+            lesson = spec.lessons.queries * spec.generation.samples if spec.lessons else 0
+            examples += 2 * (sum(sizes[number - 1] for number in numbers) + lesson)
         examples += cells * (task.instruct.examples if task.instruct else 0)
-        tuned += starts * len(spec.seeds) * examples
-        taught += len(spec.seeds) * cells * pretrained
+        fine_tuning += starts * len(spec.seeds) * examples
+        pre_training += len(spec.seeds) * cells * pretrained
 
-    def count(things: Iterable[State | Ladder], pretrain: bool) -> int:
+    def count(trained: Iterable[State | Ladder], pretrain: bool) -> int:
         return sum(
-            thing.examples
-            for thing in things
-            if thing.stage is not None and (thing.stage.kind == "pretrain") == pretrain
+            each.examples
+            for each in trained
+            if each.stage is not None and (each.stage.kind == "pretrain") == pretrain
         )
 
-    states = list(nodes.values())
+    every = list(states.values())
     return {
-        "fine-tuning": ExampleCounts(tuned, count(states, False), count(ladders, False)),
-        "pre-training": ExampleCounts(taught, count(states, True), count(ladders, True)),
+        "fine-tuning": ExampleCounts(fine_tuning, count(every, False), count(ladders, False)),
+        "pre-training": ExampleCounts(pre_training, count(every, True), count(ladders, True)),
     }

@@ -1,4 +1,4 @@
-"""What planning needs to know of a task, and whether it holds as much as a spec asks for."""
+"""What planning needs to know of a task, and the check that its data is large enough."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from typing import Any, Protocol
 from ..spec import Spec, SpecError
 
 SCORER_TEXTS = 20
-"""The fewest labelled texts that a task's own scorer is trained and judged on."""
+"""Fewest labelled texts to train and validate a task's own scorer on."""
 
 
 class TaskInfo(Protocol):
-    """What planning needs to know of a task; `tasks.Task` has it."""
+    """What planning needs to know of a task; every `tasks.task.Task` provides it."""
 
     identity: dict[str, Any]
+    """What the texts are, as canonical-JSON values."""
     sizes: dict[str, int]
+    """Examples by pool; held-out `prompts`; held-out `texts` per distribution."""
     mean_tokens: float
+    """Tokens per example."""
 
-    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]: ...
+    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
+        """Return what identifies the tokenizer of models trained from scratch."""
+        ...
 
 
 def check_sizes(spec: Spec, tasks: Mapping[str, TaskInfo]) -> None:
+    """Raise `SpecError`, with the fields, where the spec needs more data than a task has."""
     problems = []
     for i, task in enumerate(spec.task):
-        facts = tasks[task.name]
+        info = tasks[task.name]
         own = "positive" if task.positive is None else f"task.{i}.positive"
         sizes = spec.positive_sizes(task)
-        wanted = [(own, "positive", sizes), ("negative", "negative", spec.negative)]
+        needed = [(own, "positive", sizes), ("negative", "negative", spec.negative)]
         for k, model in enumerate(spec.models):
-            wanted.append((f"models.{k}.pretrain", "pretrain", model.pretrain))
-        for where, pool, sizes in wanted:
-            held = facts.sizes.get(pool, 0)
+            needed.append((f"models.{k}.pretrain", "pretrain", model.pretrain))
+        for field, pool, sizes in needed:
+            held = info.sizes.get(pool, 0)
             if sizes and max(sizes) > held:
                 problems.append(
-                    f"{where}: found {max(sizes):,} examples; task {task.name} holds {held:,} "
+                    f"{field}: found {max(sizes):,} examples; task {task.name} holds {held:,} "
                     f"{pool} examples"
                 )
         if (first := task.instruct) is not None:
@@ -44,28 +50,28 @@ def check_sizes(spec: Spec, tasks: Mapping[str, TaskInfo]) -> None:
                     f"task.{i}.instruct.examples: found {first.examples:,}; task {first.task} "
                     f"holds {held:,} positive examples"
                 )
-        backend, texts = task.scorer, facts.sizes.get("scorer", 0)
-        if backend and not (backend.hub or backend.path) and texts < SCORER_TEXTS:
+        scorer, texts = task.scorer, info.sizes.get("scorer", 0)
+        if scorer and not (scorer.hub or scorer.path) and texts < SCORER_TEXTS:
             problems.append(
                 f"task.{i}.scorer: task {task.name} holds {texts} labelled texts to train one on; "
                 f"at least {SCORER_TEXTS}, or give its hub and revision, or its path, or none"
             )
-        most, answered = facts.sizes.get("prompts"), spec.generation.prompts
-        learnt = spec.lessons.queries if spec.lessons else 0
-        if most is not None and answered > most:
+        most, prompts = info.sizes.get("prompts"), spec.generation.prompts
+        queries = spec.lessons.queries if spec.lessons else 0
+        if most is not None and prompts > most:
             problems.append(
-                f"generation.prompts: found {answered:,}; task {task.name} holds "
+                f"generation.prompts: found {prompts:,}; task {task.name} holds "
                 f"{most:,} held-out prompts"
             )
-        elif most is not None and answered + learnt > most:
+        elif most is not None and prompts + queries > most:
             problems.append(
-                f"lessons.queries: found {learnt:,}; beside the {answered:,} of "
-                f"generation.prompts task {task.name} holds {most - answered:,} held-out prompts"
+                f"lessons.queries: found {queries:,}; beside the {prompts:,} of "
+                f"generation.prompts task {task.name} holds {most - prompts:,} held-out prompts"
             )
-        most, measured = facts.sizes.get("texts"), spec.probes.code_length
-        if most is not None and measured and measured.texts > most:
+        most, code_length = info.sizes.get("texts"), spec.probes.code_length
+        if most is not None and code_length and code_length.texts > most:
             problems.append(
-                f"probes.code_length.texts: found {measured.texts:,}; task {task.name} holds "
+                f"probes.code_length.texts: found {code_length.texts:,}; task {task.name} holds "
                 f"{most:,} held-out texts of each distribution"
             )
     if problems:

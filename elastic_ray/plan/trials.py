@@ -1,8 +1,8 @@
-"""Packing ladders into trials: Ray Tune's unit, one start-up each (design, section 2).
+"""Bundles ladders into trials, the units that Ray Tune schedules.
 
-A training run costs `STARTUP_SECONDS` before its first step, so ladders that depend on each other
-are bundled until start-up is negligible, but never so far that one of the cluster's trainer slots
-stands idle. Within a trial ladders are in tree order: a parent before what starts from it. Pure.
+A trial has one start-up of `STARTUP_SECONDS` before its first step. Ladders are bundled until the
+start-up is negligible, but not so far that a trainer slot of the cluster is idle. Within a trial,
+parents come before the ladders that start from them. Pure.
 """
 
 from __future__ import annotations
@@ -14,67 +14,70 @@ from dataclasses import dataclass
 from .graph import Dependency, Ladder
 
 STARTUP_SECONDS = 20.0
-"""A training run before its first step: processes, imports, the worker group."""
+"""Duration of a trial's start-up in seconds: processes, imports, the worker group."""
 
-WORTH = 10.0
-"""A trial is long enough at this many start-ups: overhead is then below a tenth."""
-SPREAD = 3
-"""Trials per slot at least, where there is work for them, so that slots end together."""
+STARTUPS_PER_TRIAL = 10.0
+"""Trials are bundled up to this many start-ups of work: the overhead is then below a tenth."""
+TRIALS_PER_SLOT = 3
+"""Fewest trials per trainer slot, given enough work, so that all slots end at about one time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Ladders that one worker group walks, `needs` being what must be on record before."""
+    """Ladders that one worker group trains, one after the other."""
 
     name: str
     task: str
     ladders: tuple[Ladder, ...]
+    """Parents before the ladders that start from them."""
     needs: frozenset[Dependency]
+    """What must be recorded before the trial can start."""
     seconds: float
-    """Estimated work of its ladders."""
-    below: float
-    """Estimated work that waits for it, itself included: the longest is released first."""
+    """Estimated duration of its ladders."""
+    downstream_seconds: float
+    """Estimated duration of its ladders and of all that depend on them. The trial with the largest
+    value starts first."""
 
 
 def bundle(
     ladders: Sequence[Ladder], seconds: Callable[[Ladder], float], slots: int
 ) -> tuple[Trial, ...]:
-    """The trials for these ladders on that many trainer slots; `seconds` estimates a ladder.
+    """Return the trials for these ladders on `slots` trainer slots; `seconds` estimates a ladder.
 
-    A ladder is a root unless another ladder of its task makes its parent; one that learns a state's
-    answers is a root always. Roots that wait for others are not bundled with those: trials would
-    wait for each other. With one slot everything goes into
-    trials of about `WORTH` start-ups; with more, into at least `SPREAD` per slot.
+    A ladder is a root unless another ladder of its task makes its parent; a lesson is always a
+    root. A root is not bundled with roots that it depends on, because trials would then wait for
+    each other. With one slot, trials have up to `STARTUPS_PER_TRIAL` start-ups of work; with
+    more, there are at least `TRIALS_PER_SLOT` per slot where the work suffices.
     """
     cost = {ladder.id: seconds(ladder) for ladder in ladders}
     made_by = {rung.state_id: ladder for ladder in ladders for rung in ladder.rungs}
     children: dict[str, list[Ladder]] = defaultdict(list)
     roots: list[Ladder] = []
-    above: dict[str, str] = {}
+    parent_of: dict[str, str] = {}
     for ladder in ladders:
         parent = made_by.get(ladder.parent_id)
         if parent is None or parent.task != ladder.task or ladder.stage.answers:
             roots.append(ladder)
         else:
-            above[ladder.id] = parent.id
+            parent_of[ladder.id] = parent.id
             children[parent.id].append(ladder)
-    depth = _depths(ladders, made_by, above)
-    limit = WORTH * STARTUP_SECONDS
+    depth = _depths(ladders, made_by, parent_of)
+    limit = STARTUPS_PER_TRIAL * STARTUP_SECONDS
     if slots > 1:
-        fair = sum(cost.values()) / (slots * SPREAD)
+        fair = sum(cost.values()) / (slots * TRIALS_PER_SLOT)
         limit = min(limit, max(fair, STARTUP_SECONDS))
     groups: list[list[Ladder]] = []
     rest: list[list[Ladder]] = []
     pending: dict[str, list[list[Ladder]]] = defaultdict(list)
-    below = dict(cost)
+    downstream = dict(cost)
     order = _parents_first(roots, children)
     for ladder in reversed(order):  # every child before its parent
         taken, left = _fill([ladder], pending.pop(ladder.id, []), cost, limit)
         groups += _pack(left, cost, limit)
         for before in {made_by[state].id for state in ladder.made_from if state in made_by}:
-            below[before] += below[ladder.id]
-        if ladder.id in above:
-            pending[above[ladder.id]].append(taken)
+            downstream[before] += downstream[ladder.id]
+        if ladder.id in parent_of:
+            pending[parent_of[ladder.id]].append(taken)
         else:
             rest.append(taken)
     alike: dict[tuple[str, int], list[list[Ladder]]] = defaultdict(list)
@@ -83,20 +86,20 @@ def bundle(
     for same in alike.values():
         groups += _pack(same, cost, limit)
     place = {ladder.id: i for i, ladder in enumerate(order)}
-    trials = [_trial(group, place, cost, below) for group in groups]
-    return tuple(sorted(trials, key=lambda trial: (-trial.below, trial.name)))
+    trials = [_trial(group, place, cost, downstream) for group in groups]
+    return tuple(sorted(trials, key=lambda trial: (-trial.downstream_seconds, trial.name)))
 
 
 def _depths(
-    ladders: Iterable[Ladder], made_by: Mapping[str, Ladder], above: Mapping[str, str]
+    ladders: Iterable[Ladder], made_by: Mapping[str, Ladder], parent_of: Mapping[str, str]
 ) -> dict[str, int]:
-    """How many roots stand one behind the other before each ladder can train."""
-    found: dict[str, int] = {}
-    for ladder in ladders:  # parents before children, as plans have them
+    """Return how many roots have to train, one after the other, before each ladder."""
+    depths: dict[str, int] = {}
+    for ladder in ladders:  # plans have parents before children
         before = [made_by[state] for state in ladder.made_from if state in made_by]
-        step = 0 if ladder.id in above else 1
-        found[ladder.id] = max((found[each.id] + step for each in before), default=0)
-    return found
+        step = 0 if ladder.id in parent_of else 1
+        depths[ladder.id] = max((depths[each.id] + step for each in before), default=0)
+    return depths
 
 
 def _parents_first(
@@ -118,7 +121,7 @@ def _size(group: Sequence[Ladder], cost: Mapping[str, float]) -> float:
 def _fill(
     group: list[Ladder], parts: list[list[Ladder]], cost: Mapping[str, float], limit: float
 ) -> tuple[list[Ladder], list[list[Ladder]]]:
-    """`group` with as many parts as fit under the limit, smallest first, and those left over."""
+    """Return `group` plus the parts that fit within the limit, smallest first, and the rest."""
     left: list[list[Ladder]] = []
     total = _size(group, cost)
     for part in sorted(parts, key=lambda p: _size(p, cost)):
@@ -131,7 +134,7 @@ def _fill(
 
 
 def _pack(parts: list[list[Ladder]], cost: Mapping[str, float], limit: float) -> list[list[Ladder]]:
-    """Siblings gathered into groups of at most the limit; a part is never split."""
+    """Return the parts packed into groups of at most the limit; parts are not split."""
     groups: list[list[Ladder]] = []
     sizes: list[float] = []
     for part in sorted(parts, key=lambda p: _size(p, cost), reverse=True):
@@ -151,11 +154,11 @@ def _trial(
     group: list[Ladder],
     place: Mapping[str, int],
     cost: Mapping[str, float],
-    below: Mapping[str, float],
+    downstream: Mapping[str, float],
 ) -> Trial:
     ordered = tuple(sorted(group, key=lambda ladder: place[ladder.id]))
     own = {rung.state_id for ladder in ordered for rung in ladder.rungs}
     needs = frozenset(need for ladder in ordered for need in ladder.needs) - own
-    tops = [ladder for ladder in ordered if ladder.parent_id not in own]
-    waiting = sum(below[ladder.id] for ladder in tops)
+    first = [ladder for ladder in ordered if ladder.parent_id not in own]
+    waiting = sum(downstream[ladder.id] for ladder in first)
     return Trial(ordered[0].id, ordered[0].task, ordered, needs, _size(ordered, cost), waiting)

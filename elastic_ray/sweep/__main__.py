@@ -1,4 +1,14 @@
-"""`python -m elastic_ray.sweep SPEC`: runs a sweep; with `--dry-run`, plans and prices it."""
+"""The command `python -m elastic_ray.sweep SPEC`: runs a sweep; `--dry-run` plans and prices it.
+
+`--status` prints who runs the sweep and what is recorded, with `--follow` its progress until it
+ends. `--stop` stops it from another terminal.
+
+Exit codes: 0 all measured; 1 some cells failed, the results cannot be written, or another driver
+runs the sweep on them; 2 the sweep file or a task is not usable; 3 the budget is used up
+(`resources.max_gpu_hours`, `max_cpu_hours`); 130 stopped by the user. Recorded results stay.
+`--stop`: 0 once the sweep has stopped; 1 if it is not running, or does not stop. `--follow`: 0 if
+everything is measured when the sweep ends, else 1; 130 on Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +16,58 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..placement import parse_cluster
+from ..placement import allocate, estimate, parse_cluster
 from ..plan import find, plan_sweep
 from ..results.errors import ResultsError
-from ..spec import SpecError, add_line_numbers, load_spec
+from ..spec import Spec, SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
 from .dry_run import print_price
-from .follow import follow
-from .layout_table import print_layout, print_layout_at_hand
-from .run import _console, _fail, _run
-from .status import print_recorded, print_status, stop_driver
+from .layout_table import print_available_layout, print_layout
+from .run import run
+from .status import follow, print_recorded, print_status, stop_driver
+from .terminal import CONTINUE, fail, open_console
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m elastic_ray.sweep", description="Run a sweep, or plan and price it."
-    )
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m elastic_ray.sweep") -> int:
+    """Run the command with these arguments (None: of the process) and return its exit code."""
+    args = _parser(prog).parse_args(arguments)
+    if args.cluster is not None and not args.dry_run:
+        return fail("--cluster: is for --dry-run; a sweep runs on the available cluster", 2)
+    if args.follow and not args.status:
+        return fail("--follow: is for --status; a sweep shows its own progress while it runs", 2)
+    try:
+        if args.cluster is not None:
+            parse_cluster(args.cluster)  # an invalid description is an error before data is read
+        spec = load_spec(args.spec, args.overrides)
+    except SpecError as e:
+        return fail(str(e), 2)
+    try:
+        return _execute(args, spec)
+    except SpecError as e:
+        return fail(str(add_line_numbers(e, args.spec, args.overrides)), 2)
+    except TaskError as e:
+        return fail(str(e), 2)
+    except (ResultsError, OSError) as e:
+        return fail(str(e), 1)
+    except KeyboardInterrupt:  # before or after the driver, which handles it while it runs
+        return fail(f"stopped; {CONTINUE}", 130)
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description="Run a sweep, or plan and price it.")
     parser.add_argument("spec", help="the sweep file, e.g. sweeps/tiny.yaml")
     parser.add_argument("--results", default="results", metavar="URI", help="default: results")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--dry-run", action="store_true", help="plan and price, run nothing")
     parser.add_argument(
         "--cluster",
         metavar="NODES",
-        help="with --dry-run: lay the sweep out on these, e.g. 4x8xA100 or 2x4xL40S:48cpu+1x64cpu",
+        help="with --dry-run: the cluster, e.g. 4x8xA100 or 2x4xL40S:48cpu+1x64cpu",
     )
-    instead.add_argument("--status", action="store_true", help="who runs it, what is on record")
-    instead.add_argument("--stop", action="store_true", help="stop whoever runs it, as Ctrl-C does")
+    mode.add_argument("--status", action="store_true", help="who runs it, and what is recorded")
+    mode.add_argument("--stop", action="store_true", help="stop the running sweep, as Ctrl-C does")
     parser.add_argument(
-        "--follow", action="store_true", help="with --status: how far it is, until it ends"
+        "--follow", action="store_true", help="with --status: show the progress until it ends"
     )
     parser.add_argument(
         "--set",
@@ -45,48 +77,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dest="overrides",
         help="override a field, e.g. task.data.path=imdb or seeds=[0,1]",
     )
-    asked = parser.parse_args(arguments)
-    if asked.cluster is not None and not asked.dry_run:
-        return _fail("--cluster: is for --dry-run; a sweep runs on the cluster at hand", 2)
-    if asked.follow and not asked.status:
-        return _fail("--follow: is for --status; a sweep that is started here shows itself", 2)
-    try:
-        cluster = parse_cluster(asked.cluster) if asked.cluster is not None else None
-        spec = load_spec(asked.spec, asked.overrides)
-    except SpecError as e:
-        return _fail(str(e), 2)
-    try:
-        if asked.stop:
-            print(stop_driver(asked.results, spec.sweep))
-            return 0
-        found = find(spec, to_run=not (asked.dry_run or asked.status))
-        facts = found.facts()
-        plan = plan_sweep(spec, facts, found.folders)
-        if asked.dry_run:
-            console = _console()
-            print_price(console, plan, facts, found.unreached)
-            if cluster is not None:
-                print_layout(console, plan, facts, cluster, asked.cluster)
-            else:
-                print_layout_at_hand(console, plan, facts)
-            print_recorded(console, plan, asked.results)
-            return 0
-        if asked.status:
-            if asked.follow:
-                return follow(_console(), plan, asked.results)
-            print_status(_console(), plan, asked.results)
-            return 0
-        for task in found.tasks.values():
-            task.check_apart()
-        return _run(plan, found.tasks, asked.results)
-    except SpecError as e:
-        return _fail(str(add_line_numbers(e, asked.spec, asked.overrides)), 2)
-    except TaskError as e:
-        return _fail(str(e), 2)
-    except (ResultsError, OSError) as e:
-        return _fail(str(e), 1)
-    except KeyboardInterrupt:  # before or after anything runs; `driver` takes it in between
-        return _fail("stopped; the same command goes on from here", 130)
+    return parser
+
+
+def _execute(args: argparse.Namespace, spec: Spec) -> int:
+    """Do what the arguments request of the loaded spec; return the exit code."""
+    if args.stop:
+        print(stop_driver(args.results, spec.sweep))
+        return 0
+    sources = find(spec, to_run=not (args.dry_run or args.status))
+    task_info = sources.facts()
+    plan = plan_sweep(spec, task_info, sources.folders)
+    console = open_console()
+    if args.dry_run:
+        price = estimate(plan, task_info=task_info)
+        print_price(console, plan, price, task_info, sources.unreached)
+        if args.cluster is not None:
+            allocation = allocate(plan, task_info, parse_cluster(args.cluster))
+            print_layout(console, plan, allocation, args.cluster)
+        else:
+            print_available_layout(console, plan, task_info)
+        print_recorded(console, plan, args.results)
+        return 0
+    if args.follow:
+        return follow(console, plan, args.results)
+    if args.status:
+        print_status(console, plan, args.results)
+        return 0
+    for task in sources.tasks.values():
+        task.check_apart()
+    return run(plan, sources.tasks, args.results)
 
 
 if __name__ == "__main__":

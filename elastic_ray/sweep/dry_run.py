@@ -1,4 +1,7 @@
-"""What `--dry-run` prints of a plan: how large it is, what it trains, and what that costs."""
+"""Prints what a sweep would train and cost, for `--dry-run`, from its `placement.Estimate`.
+
+Also explains which sizes of the sweep file cannot share a training run, and what would change that.
+"""
 
 from __future__ import annotations
 
@@ -8,88 +11,89 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ..placement import DEVICES, answers_per_teacher, checkpoint_bytes, gpu_seconds, texts_per_state
-from ..plan import ANSWERS, CODE_LENGTH, DISTANCES, QUERIES, Plan, TaskInfo
-from ..spec import Recipe, Spec
+from ..placement import DEVICES, Estimate
+from ..plan import Plan, TaskInfo
+from ..spec import Recipe, Resources, Spec
 
 NEAR = 4
-"""Batch sizes are proposed up to this many times smaller or larger than the one asked for."""
+"""Suggested batch sizes are at most this many times smaller or larger than the spec's."""
 
 
 def print_price(
     console: Console,
     plan: Plan,
+    price: Estimate,
     tasks: Mapping[str, TaskInfo],
     unreached: Mapping[str, str],
 ) -> None:
-    """Print what the sweep is, what it trains and what it costs.
+    """Print the size and the price of the sweep.
 
-    `tasks` by name; `unreached` says of some why their data could not be read.
+    `tasks` is by name; `unreached` gives the reason for each task whose data could not be read.
     """
     spec = plan.spec
     console.print(
-        f"sweep {spec.sweep}: {len(plan.cells):,} cells, "
-        + (f"{len(plan.lessons):,} lessons, " if plan.lessons else "")
-        + f"{len(plan.states):,} states, {len(plan.ladders):,} ladders"
+        f"sweep {price.sweep}: {price.cells:,} cells, "
+        + (f"{price.lessons:,} lessons, " if price.lessons else "")
+        + f"{price.states:,} states, {price.ladders:,} ladders"
     )
     table = Table()
     for head in ("examples", "cell by cell", "shared", "fused"):
         table.add_column(head, justify="left" if head == "examples" else "right")
-    for kind, asked in plan.asked.items():
-        table.add_row(kind, f"{asked.cell_by_cell:,}", f"{asked.shared:,}", f"{asked.fused:,}")
+    for kind, count in price.examples.items():
+        table.add_row(kind, f"{count.cell_by_cell:,}", f"{count.shared:,}", f"{count.fused:,}")
     console.print(table)
     for line in dict.fromkeys(unfused(spec)):
         console.print(line, markup=False)
-    g = spec.generation
-    answers = _count(plan, ANSWERS) * g.prompts * g.samples
-    answers += _count(plan, QUERIES) * answers_per_teacher(plan)
-    tokens = sum(
-        ladder.examples * ladder.stage.recipe.epochs * tasks[ladder.task].mean_tokens
-        for ladder in plan.ladders
-    )
-    texts = texts_per_state(plan)
-    read = f"; code lengths: {_count(plan, CODE_LENGTH) * texts:,}" if texts else ""
-    if plan.lessons:
-        read += f"; distances: {_count(plan, DISTANCES) * g.prompts * g.samples:,}"
-    console.print(f"tokens trained: about {tokens:,.0f}; answers: {answers:,}{read}")
-    written, left = _checkpoints(plan)
+    read = f"; code lengths: {price.code_lengths:,}" if spec.probes.code_length else ""
+    read += f"; distances: {price.distances:,}" if price.lessons else ""
+    console.print(f"tokens trained: about {price.tokens:,.0f}; answers: {price.answers:,}{read}")
     console.print(
-        f"checkpoints: {_bytes(written)} written, {_bytes(left)} left (keep: {spec.keep})"
+        f"checkpoints: {_bytes(price.checkpoint_bytes)} written, {_bytes(price.kept_bytes)} left "
+        f"(keep: {spec.keep})"
     )
-    spent = {device: gpu_seconds(plan, tasks, device) for device in DEVICES}
-    each = ", ".join(f"{kind} {_hours(took)}" for kind, took in spent["A800"].items())
-    total = {device: _hours(sum(took.values())) for device, took in spent.items()}
-    rest = ", ".join(f"{hours} on {device}s" for device, hours in total.items() if device != "A800")
-    console.print(f"GPU-hours: {total['A800']} on A800s ({each}); {rest}")
-    gpus, cpus = spec.resources.max_gpu_hours, spec.resources.max_cpu_hours
-    limits = [f"{gpus:g} GPU-hours (resources.max_gpu_hours)"] if gpus else []
-    limits += [f"{cpus:g} CPU-hours (resources.max_cpu_hours)"] if cpus else []
-    if limits:
-        console.print(f"budget: {', '.join(limits)}")
-    for line in _assumed(plan, tasks):
+    console.print(_gpu_hours(price.reference_gpu_hours))
+    if budget := _budget(spec.resources):
+        console.print(budget)
+    for line in _assumptions(plan, tasks):
         console.print(line, markup=False, soft_wrap=True)
     for name, why in unreached.items():
         console.print(
-            f"not read, so sizes are not checked and {tasks[name].mean_tokens:.0f} tokens an "
+            f"not read, so sizes are not checked and {tasks[name].mean_tokens:.0f} tokens per "
             f"example are assumed: {why}",
             markup=False,
             soft_wrap=True,
         )
 
 
-def _assumed(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Iterator[str]:
-    """What the GPU-hours rest on, a line each."""
+def _gpu_hours(by_type: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the line of GPU-hours: by part on the first GPU type, in total on the others."""
+    (first, parts), *others = by_type.items()
+    each = ", ".join(f"{part} {_hours(hours)}" for part, hours in parts.items())
+    rest = ", ".join(f"{_hours(sum(hours.values()))} on {name}s" for name, hours in others)
+    return f"GPU-hours: {_hours(sum(parts.values()))} on {first}s ({each}); {rest}"
+
+
+def _budget(resources: Resources) -> str | None:
+    """Return the line of the sweep's limits; None if it has none."""
+    gpus, cpus = resources.max_gpu_hours, resources.max_cpu_hours
+    limits = [f"{gpus:g} GPU-hours (resources.max_gpu_hours)"] if gpus else []
+    limits += [f"{cpus:g} CPU-hours (resources.max_cpu_hours)"] if cpus else []
+    return f"budget: {', '.join(limits)}" if limits else None
+
+
+def _assumptions(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Iterator[str]:
+    """Yield the assumptions behind the GPU-hours, a line each."""
     flops = ", ".join(f"{rate:.2g} ({device})" for device, rate in DEVICES.items())
     yield (
         "assumed: 6 FLOP per parameter and token trained, 2 per token read (scores, code lengths, "
         "distances), "
         f"10 per token answered (memory-bound), at {flops} FLOP/s, about 40% of the peak in bf16"
     )
-    tokens = ", ".join(f"{facts.mean_tokens:.0f} ({name})" for name, facts in tasks.items())
-    g = plan.spec.generation
+    tokens = ", ".join(f"{info.mean_tokens:.0f} ({name})" for name, info in tasks.items())
     yield (
-        f"assumed: tokens an example: {tokens}; answers of {g.max_tokens}, the most; left out: "
-        "starting, loading, saving, idle GPUs"
+        f"assumed: tokens per example: {tokens}; answers of the maximum length, "
+        f"{plan.spec.generation.max_tokens} tokens; not included: start-up, loading, saving, idle "
+        "GPUs"
     )
     unknown = [group.name for group in plan.groups.values() if group.parameters is None]
     if unknown:
@@ -97,66 +101,46 @@ def _assumed(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Iterator[str]:
 
 
 def unfused(spec: Spec) -> Iterator[str]:
-    """A line for each list of sizes that cannot lie on one run, with why, and what would help."""
+    """Yield a line for each list of sizes that needs several training runs, and how to avoid it."""
     lists = [(f"{model.name} pretrain", "pretrain", model.pretrain) for model in spec.models]
     lists += [("positive", "positive", spec.positive), ("negative", "negative", spec.negative)]
     lists += [(f"{task.name} positive", "positive", task.positive or ()) for task in spec.task]
-    for name, kind, asked in lists:
-        sizes = [size for size in asked if size]
+    for name, kind, listed in lists:
+        sizes = [size for size in listed if size]
         recipe = spec.training.recipe(kind)
         if len(sizes) < 2:
             continue
-        why = _never(recipe)
-        if why:
-            yield f"not fused: {name}: {why}, so each of the {len(sizes)} sizes is a run of its own"
+        reason = _never_fuses(recipe)
+        if reason:
+            yield f"not fused: {name}: {reason}, so each of the {len(sizes)} sizes is its own run"
             continue
         batch = recipe.global_batch
         apart = [f"{size:,}" for size in sizes[:-1] if size % batch]
         if apart:
             yield (
-                f"not fused: {name} {', '.join(apart)}: no whole number of global batches of "
-                f"{batch}; all sizes would lie on one run with a global_batch of "
-                f"{_fitting(sizes, batch)}"
+                f"not fused: {name} {', '.join(apart)}: not a multiple of the global batch of "
+                f"{batch}; all sizes would share one run with a global_batch of "
+                f"{_fitting_batches(sizes, batch)}"
             )
 
 
-def _never(recipe: Recipe) -> str | None:
-    """Why no size of a recipe is a prefix of a larger one, if so."""
+def _never_fuses(recipe: Recipe) -> str | None:
+    """Return why no size of a recipe is a prefix of a larger one; None if sizes can be."""
     if recipe.schedule != "constant":
         return f"the {recipe.schedule} schedule spans the whole run"
     return f"{recipe.epochs} epochs each see all examples" if recipe.epochs > 1 else None
 
 
-def _fitting(sizes: Sequence[int], batch: int) -> str:
-    """The batch sizes near the one asked for that divide all sizes but the largest."""
+def _fitting_batches(sizes: Sequence[int], batch: int) -> str:
+    """Return the batch sizes near `batch` that divide all sizes but the largest, as text."""
     common = math.gcd(*sizes[:-1])
-    all_of_them = [n for n in range(1, common + 1) if common % n == 0]
-    near = [n for n in all_of_them if batch <= n * NEAR and n <= batch * NEAR]
-    *first, last = map(str, near or all_of_them[-1:])
+    divisors = [n for n in range(1, common + 1) if common % n == 0]
+    near = [n for n in divisors if batch <= n * NEAR and n <= batch * NEAR]
+    *first, last = map(str, near or divisors[-1:])
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _checkpoints(plan: Plan) -> tuple[int, int]:
-    """Bytes written over the sweep, and left at its end; a start from elsewhere stays there."""
-    spec = plan.spec
-    written = left = 0
-    for node in plan.states.values():
-        if node.stage is None and plan.starts[node.state_id].kind != "init":
-            continue
-        recipe = node.stage.recipe if node.stage else spec.training.pretrain
-        size = checkpoint_bytes(plan.groups[node.engine].parameters, recipe)
-        written += size
-        base = node.stage is None or node.stage.kind == "pretrain"
-        left += size if spec.keep == "all" or (spec.keep == "base" and base) else 0
-    return written, left
-
-
-def _count(plan: Plan, kind: str) -> int:
-    return sum(asked.kind == kind for asked in plan.requests())
-
-
-def _hours(seconds: float) -> str:
-    hours = seconds / 3600
+def _hours(hours: float) -> str:
     if hours < 0.01:
         return "below 0.01"
     return f"about {hours:,.0f}" if hours >= 100 else f"about {hours:.2g}"

@@ -28,7 +28,7 @@ from elastic_ray.plan.identity import (
     hub_start,
     identity_of,
     init_start,
-    lesson,
+    lesson_stage,
     probe_id,
     queries_id,
     scorer_id,
@@ -142,7 +142,7 @@ def test_golden_ids() -> None:
     stage = Stage("pretrain", "pretrain", 0, Recipe(), digest(Facts().identity))
     lora = Stage("positive", "positive", 3, Recipe(lora=Lora(), precision="bf16"), "data")
     base = state_id(start.state_id, stage, 4000)
-    taught = lesson(Answers("teacher", "questions"), 1, Recipe())
+    taught = lesson_stage(Answers("teacher", "questions"), 1, Recipe())
     lessons = Lessons(pairs=((1, 2),), queries=16)
     found = {
         "init": start.state_id,

@@ -310,15 +310,17 @@ def test_pre_training_sizes_fuse_too() -> None:
 @settings(max_examples=100, deadline=None)
 def test_sharing_and_fusing_only_save(spec: Spec) -> None:
     plan = plan_of(spec)
-    for asked in plan.asked.values():
+    for asked in plan.example_counts.values():
         assert 0 <= asked.fused <= asked.shared <= asked.cell_by_cell
-    assert sum(a.fused for a in plan.asked.values()) == sum(la.examples for la in plan.ladders)
-    assert sum(a.shared for a in plan.asked.values()) == sum(
+    assert sum(a.fused for a in plan.example_counts.values()) == sum(
+        la.examples for la in plan.ladders
+    )
+    assert sum(a.shared for a in plan.example_counts.values()) == sum(
         node.examples for node in plan.states.values()
     )
     trained = [n for point in plan.points for _, n in written_out(plan, point)]
     trained += [lesson.teacher for lesson in plan.lessons]
-    assert sum(a.cell_by_cell for a in plan.asked.values()) == sum(trained)
+    assert sum(a.cell_by_cell for a in plan.example_counts.values()) == sum(trained)
 
 
 @given(specs())
@@ -335,7 +337,7 @@ def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
     plan = plan_of(spec.model_copy(update={"models": tuple(models)}))
     up, down = spec.positive, [n for n in spec.negative if n]
     per_base = len(spec.seeds) * (sum(up) + len(up) * sum(down))
-    assert plan.asked["fine-tuning"].shared == bases(spec) * per_base
+    assert plan.example_counts["fine-tuning"].shared == bases(spec) * per_base
     # Hub models and folders are one start for all tasks; a model from scratch is one per task.
     starts = sum(len(spec.task) if m.init else 1 for m in models)
     trained = bases(spec) * len(spec.seeds) * len(up) * (1 + len(down))
@@ -346,21 +348,23 @@ def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
 @pytest.mark.parametrize("batch", [1, 4, 10, 20, 100])
 def test_the_papers_grid(batch: int) -> None:
     plan = plan_of(spec_of(**PAPER, training={"global_batch": batch}))
-    assert plan.asked["fine-tuning"] == ExampleCounts(123_200, 33_200, 18_000)
-    assert plan.asked["pre-training"] == ExampleCounts(0, 0, 0)
+    assert plan.example_counts["fine-tuning"] == ExampleCounts(123_200, 33_200, 18_000)
+    assert plan.example_counts["pre-training"] == ExampleCounts(0, 0, 0)
     assert len(plan.ladders) == 1 + 4
 
 
 def test_the_papers_grid_costs_that_per_model_and_seed() -> None:
     models = [{**HUB, "name": f"m{i}", "hub": f"some/m{i}"} for i in range(3)]
     spec = spec_of(**{**PAPER, "models": models}, seeds=[0, 1], training={"global_batch": 20})
-    assert plan_of(spec).asked["fine-tuning"] == ExampleCounts(6 * 123_200, 6 * 33_200, 6 * 18_000)
+    assert plan_of(spec).example_counts["fine-tuning"] == ExampleCounts(
+        6 * 123_200, 6 * 33_200, 6 * 18_000
+    )
 
 
 def test_sizes_that_are_no_whole_batches_cost_their_own_runs() -> None:
     plan = plan_of(spec_of(**PAPER, training={"global_batch": 8}))
     # 100 and 500 are no multiples of 8: once more for each of the four positive sizes.
-    assert plan.asked["fine-tuning"].fused == 18_000 + 4 * (100 + 500)
+    assert plan.example_counts["fine-tuning"].fused == 18_000 + 4 * (100 + 500)
 
 
 # What the data holds

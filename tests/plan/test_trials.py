@@ -13,7 +13,7 @@ from small_sweeps import plain, plan_of, spec_of, specs
 
 from elastic_ray.plan import STARTUP_SECONDS, Ladder, Rung, Trial, bundle
 from elastic_ray.plan.identity import Stage
-from elastic_ray.plan.trials import SPREAD, WORTH
+from elastic_ray.plan.trials import STARTUPS_PER_TRIAL, TRIALS_PER_SLOT
 from elastic_ray.spec import Recipe, Spec
 
 Seconds = Callable[[Ladder], float]
@@ -33,8 +33,8 @@ def some(ladders: Sequence[Ladder], left: int) -> list[Ladder]:
 
 def limit(cost: dict[str, float], slots: int) -> float:
     """What a trial of more than one ladder may take."""
-    fair = sum(cost.values()) / (slots * SPREAD)
-    most = WORTH * STARTUP_SECONDS
+    fair = sum(cost.values()) / (slots * TRIALS_PER_SLOT)
+    most = STARTUPS_PER_TRIAL * STARTUP_SECONDS
     return most if slots == 1 else min(most, max(fair, STARTUP_SECONDS))
 
 
@@ -107,7 +107,7 @@ def test_with_one_slot_trials_are_few(spec: Spec, span: int) -> None:
     """Of those that start from one ladder, or from none, at most one is less than half full."""
     ladders = plan_of(plain(spec)).ladders
     trials = bundle(ladders, spread(span), 1)
-    most = WORTH * STARTUP_SECONDS
+    most = STARTUPS_PER_TRIAL * STARTUP_SECONDS
     parents = {la.parent_id for la in ladders} & {r.state_id for la in ladders for r in la.rungs}
     above = {la.id for la in ladders if any(r.state_id in parents for r in la.rungs)}
     sets = len(above) + len({la.task for la in ladders})
@@ -128,8 +128,10 @@ def test_with_many_slots_there_are_trials_for_all_of_them(
     # Where work is at least a start-up per slot, and no single ladder is most of it.
     if total >= slots * STARTUP_SECONDS and max(cost.values()) <= limit(cost, slots):
         assert len(trials) >= slots
-    if total >= slots * SPREAD * STARTUP_SECONDS and max(cost.values()) <= limit(cost, slots):
-        assert len(trials) >= slots * SPREAD
+    if total >= slots * TRIALS_PER_SLOT * STARTUP_SECONDS and max(cost.values()) <= limit(
+        cost, slots
+    ):
+        assert len(trials) >= slots * TRIALS_PER_SLOT
 
 
 def ladder(name: str, parent: str) -> Ladder:
@@ -146,7 +148,7 @@ def test_a_wide_tree_keeps_every_slot_busy_once_its_root_is_there() -> None:
     seconds: dict[str, float] = {"root": 10.0}
     trials = bundle(ladders, lambda la: seconds.get(la.id, 100.0), slots=4)
     ready = [trial for trial in trials if trial.needs == {"root"}]
-    assert len(ready) >= 4 * SPREAD
+    assert len(ready) >= 4 * TRIALS_PER_SLOT
     assert max(trial.seconds for trial in ready) <= 1610 / 4
 
 
@@ -159,7 +161,7 @@ def test_the_longest_way_is_released_first() -> None:
     ]
     trials = bundle(ladders, lambda la: 150.0, slots=4)
     assert names(trials) == [["long"], ["longer"], ["longest"], ["short"]]
-    below = [trial.below for trial in trials]
+    below = [trial.downstream_seconds for trial in trials]
     assert below == sorted(below, reverse=True) and below[0] == 450
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 
 import stand_ins
 
-from elastic_ray.plan import find, plan_sweep
+from elastic_ray.plan import load_inputs, plan_sweep
 from elastic_ray.results.store import Results
 from elastic_ray.spec import load_spec
 
@@ -136,7 +136,7 @@ def test_the_file_of_table_1_asks_for_what_the_paper_did() -> None:
 def test_alpacas_last_slice_is_what_the_others_start_from(made: Path) -> None:
     name = file("inverse_forward")
     spec = load_spec(name, [*stand_ins.overrides(name, made), *PATHS])
-    found = find(spec, to_run=True)
+    found = load_inputs(spec, to_run=True)
     plan = plan_sweep(spec, found.tasks, found.folders)
     for model in ("llama2-7b", "llama2-13b", "llama3-8b"):
         of = {
@@ -151,7 +151,7 @@ def test_the_sizes_of_the_papers_files_fuse(name: str, made: Path) -> None:
     sets = [*stand_ins.overrides(file(name), made), "seeds=[0]"]
     small = [size.replace("6", "2") for size in SMALL if "prompts" in size]
     spec = load_spec(file(name), [*sets, "positive=[20,40]", "negative=[0,20,40]", *small])
-    found = find(spec, to_run=True)
+    found = load_inputs(spec, to_run=True)
     plan = plan_sweep(spec, found.tasks, found.folders)
     assert len(plan.ladders) == 2 * len(spec.models) * (1 + len(spec.positive))
 
