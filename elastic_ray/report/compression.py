@@ -1,4 +1,4 @@
-"""The report's section on code lengths: its sentences are `theory.answer`'s, figures and table."""
+"""The report's section on code lengths: the sentences of `theory.answer`, figures and a table."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from .tables import Table
 
 
 def section(found: Findings) -> Section | None:
-    """The answer first; None where the sweep measures no code lengths."""
-    said = answer(found.coded)
+    """Return the section, its answer first; None if the sweep measures no code lengths."""
+    sentences = answer(found.coded)
     holds = ("code_lengths", "faster", "compression")
-    return Section("compression", "Compression", QUESTION, said, holds) if said else None
+    if not sentences:
+        return None
+    return Section("compression", "Compression", QUESTION, sentences, holds)
 
 
 def labels(found: Findings) -> list[str]:
-    """How each curve's model is called."""
+    """Return the label of each curve's model."""
     several = len(found.tasks) > 1
     return [
         model_label(coded.model, coded.pretrain, coded.task if several else None)
@@ -41,7 +43,7 @@ def labels(found: Findings) -> list[str]:
 
 
 def code_lengths(found: Findings) -> Any:
-    """A panel per curve: the change of each distribution's code length with negative examples."""
+    """Return a figure with a panel per curve: the change in code lengths with negative examples."""
     if not found.coded:
         return None
     figure, axes = panels(len(found.coded))
@@ -70,11 +72,11 @@ def code_lengths(found: Findings) -> Any:
 
 
 def faster(found: Findings) -> Any:
-    """How many times faster alignment is undone, against k, and the line y = k."""
+    """Return a figure of how many times faster alignment is undone, against k, with y = k."""
     shown = [
-        (coded.k, held, label)
+        (coded.k, ratio, label)
         for (coded, points), label in zip(found.coded, labels(found), strict=True)
-        if (held := times(undone(points))) is not None
+        if (ratio := times(undone(points))) is not None
     ]
     if not shown:
         return None
@@ -82,16 +84,16 @@ def faster(found: Findings) -> Any:
     ax = figure.subplots()
     ks = sorted({k for k, _, _ in shown})
     line = [ks[0] / 1.5, ks[-1] * 1.5]
-    bounded = [held.high for _, held, _ in shown if np.isfinite(held.high)]
-    edge = 1.5 * max(line[1], *bounded)  # an interval without an end runs off here
+    bounded = [ratio.high for _, ratio, _ in shown if np.isfinite(ratio.high)]
+    edge = 1.5 * max(line[1], *bounded)  # an unbounded interval runs off the top here
     ax.plot(line, line, "--", color="black", linewidth=1, label="k times")
     for place, name in enumerate(dict.fromkeys(label for _, _, label in shown)):
         colour = CATEGORIES[place % len(CATEGORIES)]
-        for k, held, label in shown:
+        for k, ratio, label in shown:
             if label == name:
-                x = k * (1 + 0.03 * place)  # a little apart
-                ax.plot([x, x], [held.low, min(held.high, edge)], color=colour, linewidth=1)
-                ax.plot(x, held.value, "o", markersize=4, color=colour, label=name)
+                x = k * (1 + 0.03 * place)  # a small offset, so that models do not overlap
+                ax.plot([x, x], [ratio.low, min(ratio.high, edge)], color=colour, linewidth=1)
+                ax.plot(x, ratio.value, "o", markersize=4, color=colour, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(ks, [format_compact(float(f"{k:.3g}")) for k in ks])
@@ -105,15 +107,15 @@ def faster(found: Findings) -> Any:
 
 
 def table(found: Findings) -> Table:
-    """Every curve and size."""
+    """Return the table of every curve and negative size."""
     made = []
     for row in rows(found.coded, labels(found)):
-        worded = format_compression_row(row)
+        formatted = format_compression_row(row)
         made.append(
             tuple(
                 Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
                 if f"{name}_low" in row and name in row
-                else row.get(name, worded[name])
+                else row.get(name, formatted[name])
                 for name in COMPRESSION_COLUMNS
             )
         )

@@ -20,7 +20,7 @@ from .style import CATEGORIES, legend_above, panels, shades, size_axis
 
 
 def curves(found: Findings) -> Any:
-    """Small multiples by model, a line per positive size: the paper's Figure 3."""
+    """Return a panel per model with a line per positive size: the paper's Figure 3."""
     if not found.measurements:
         return None
     by_model: dict[str, list[Measurement]] = {}
@@ -39,19 +39,19 @@ def curves(found: Findings) -> Any:
 
 
 def by_parameters(found: Findings) -> Any:
-    """One panel per positive size and pre-training, a line per model size: Figure 4."""
+    """Return a panel per pre-training and positive size, a line per model size: Figure 4."""
     groups = _groups(found, ("task", "pretrain", "positive"), "parameters")
     return _by_size(found, groups, "parameters")
 
 
 def by_pretrain(found: Findings) -> Any:
-    """One panel per model and positive size, a line per pre-training size: Figure 5."""
+    """Return a panel per model and positive size, a line per pre-training size: Figure 5."""
     groups = _groups(found, ("task", "model", "positive"), "pretrain_tokens")
     return _by_size(found, groups, "pretrain")
 
 
 def _groups(found: Findings, fixed: Sequence[str], size: str) -> list[list[Measurement]]:
-    """The curves that agree in `fixed` and differ in size."""
+    """Return the groups of curves that agree in `fixed` and differ in `size`."""
     groups: dict[tuple[Any, ...], list[Measurement]] = {}
     for m in found.measurements:
         if getattr(m.curve, size) is not None:
@@ -79,14 +79,13 @@ def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any
                 label = f"pre-trained on {format_compact(m.curve.key.pretrain or 0)} examples"
             _base(ax, m, colour, None)
             _line(ax, found, m, colour, label)
-        where = found.name(key) if size == "pretrain" else model_without(key.pretrain)
-        where = key.model if size == "pretrain" else where
+        where = key.model if size == "pretrain" else _pretraining(key.pretrain)
         ax.set_title(", ".join(filter(None, (where, positive_label(key.positive)))))
     _finish(figure, axes, found, columns=3)
     return figure
 
 
-def model_without(pretrain: int | None) -> str:
+def _pretraining(pretrain: int | None) -> str:
     return "" if pretrain is None else f"pre-trained on {format_compact(pretrain)}"
 
 
@@ -94,7 +93,7 @@ def _colours(count: int) -> list[Any]:
     return [CATEGORIES[i % len(CATEGORIES)] for i in range(count)]
 
 
-def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "base line") -> None:
+def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "baseline") -> None:
     if m.base.value is not None:
         ax.axhline(m.base.value, color=colour, linestyle="--", linewidth=1, label=label)
         if m.base.low is not None and m.base.high is not None:
@@ -102,15 +101,15 @@ def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "b
 
 
 def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> None:
-    asked = found.negatives
+    sizes = found.negatives
     known = dict(zip(m.curve.negatives, m.scores, strict=True))
-    estimates = [known.get(n, Estimate()) for n in asked]
+    estimates = [known.get(n, Estimate()) for n in sizes]
     middle, low, high = (
         np.array([math.nan if v is None else v for v in (getattr(e, end) for e in estimates)])
         for end in ("value", "low", "high")
     )
-    ax.fill_between(asked, low, high, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(asked, middle, "o-", markersize=3, color=colour, label=label)
+    ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.plot(sizes, middle, "o-", markersize=3, color=colour, label=label)
     for n in found.holes(m.curve.key):
         ax.plot(n, 0.03, "x", color=colour, transform=ax.get_xaxis_transform(), clip_on=False)
 

@@ -1,4 +1,4 @@
-"""All that a report says of a sweep, read from the results and measured once."""
+"""Everything a report shows of a sweep, read from the results and measured once."""
 
 from __future__ import annotations
 
@@ -30,20 +30,23 @@ from elastic_ray.results.store import Results
 from elastic_ray.theory import Curve as CodeLengthCurve
 
 MOST_PAIRED = 4
-"""Up to so many models all pairs are compared; of more, neighbours in size."""
+"""Up to this many models, all pairs are compared; of more, only neighbours in size."""
 
 
 class ReportError(ValueError):
-    """What is asked cannot be reported; the message says why, and what to ask instead."""
+    """The requested report cannot be made; the message says why and what to request instead."""
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """A sweep: `cells` are the rows of `cell_scores`, the other lists those of their views.
+    """A sweep's measurements and recorded rows.
 
-    `spec` is what the sweep file asked, None in results older than that record. `unfitted` says
-    for a surface why it has no fit. `coded` are the curves of code lengths with their points,
-    `lessons` and `paths` the rows of the views `lessons` and `inverse_forward`.
+    `cells` are rows of the view `cell_scores`; `lessons`, `failures`, `made_with`, `starts` and
+    `recipes` those of the views of the same name, `requests` those of `questions`, `paths` those of
+    `inverse_forward`. `spec` is the sweep file with its defaults, None in results that do not
+    record it. `unfitted` maps a surface to the reason why it has no fit. `coded` are the
+    code-length curves with their points. `comparisons` are differences between models,
+    `against` those between this sweep and a second one.
     """
 
     sweep: str
@@ -73,15 +76,15 @@ class Findings:
 
     @property
     def negatives(self) -> tuple[int, ...]:
-        """The negative sizes that the sweep asks for, whether scored or not."""
+        """The negative sizes of the sweep's grid, whether scored or not."""
         return tuple(sorted({row["negative"] for row in self.cells if row["positive"]}))
 
     def name(self, key: CurveKey) -> str:
-        """How a model is called here: with its task where there are several."""
+        """Return the model's label, with its task if the sweep has several."""
         return model_label(key.model, key.pretrain, key.task if len(self.tasks) > 1 else None)
 
     def holes(self, key: CurveKey) -> tuple[int, ...]:
-        """Negative sizes of a curve that failed for every seed."""
+        """Return the negative sizes of a curve at which every seed failed."""
         states: dict[int, set[str]] = {}
         for row in self.cells:
             if all(row[name] == getattr(key, name) for name in _CURVE):
@@ -92,25 +95,31 @@ class Findings:
 _CURVE = ("model", "task", "pretrain", "positive")
 
 
-def choose_sweep(results: Results, asked: str | None) -> str:
-    """The sweep to report on: `asked`, or the only one. `ReportError` names what there is."""
+def choose_sweep(results: Results, requested: str | None) -> str:
+    """Return the sweep to report on: `requested`, or the only one recorded.
+
+    Raises `ReportError`, which lists the recorded sweeps.
+    """
     known = sorted(key[0] for key in results.recorded("cells"))
     if not known:
         raise ReportError(f"no sweep is recorded in {results.uri}; run one with --results there")
-    if asked is None:
+    if requested is None:
         if len(known) > 1:
             raise ReportError(f"several sweeps are recorded; add --sweep, one of {_names(known)}")
         return known[0]
-    if asked not in known:
-        near = nearest(asked, known)
-        raise ReportError(f"no sweep {asked!r}{near} in {results.uri}; recorded: {_names(known)}")
-    return asked
+    if requested not in known:
+        near = nearest(requested, known)
+        raise ReportError(
+            f"no sweep {requested!r}{near} in {results.uri}; recorded: {_names(known)}"
+        )
+    return requested
 
 
 def find(results: Results, sweep: str, against: str | None = None) -> Findings:
-    """Read and measure the sweep; `against` is a second one to compare it with.
+    """Read and measure the sweep; `against` is a second sweep to compare it with.
 
-    Raises `ResultsError` for damaged results, `ReportError` where nothing compares.
+    Raises `ResultsError` for damaged results, and `ReportError` if the two sweeps have no curve in
+    common.
     """
     found, cells = read_curves(results, sweep)
     planes = surfaces(found)
@@ -157,7 +166,7 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
 
 
 def _pairs(planes: Sequence[Surface]) -> Iterable[tuple[Surface, Surface]]:
-    """(smaller, larger) of one task."""
+    """Yield the pairs of models to compare, (smaller, larger), within each task."""
     by_task: dict[str, list[Surface]] = {}
     for plane in planes:
         by_task.setdefault(plane.key.task, []).append(plane)
@@ -171,7 +180,7 @@ def _spec(results: Results, sweep: str) -> dict[str, Any] | None:
     try:
         rows = results.sweep_rows("sweeps", sweep)
     except ResultsError:
-        return None  # recorded before there was such a table
+        return None  # these results are older than the table
     return json.loads(rows[0]["spec"]) if rows else None
 
 

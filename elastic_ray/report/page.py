@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs no other file: figures and styles are inside it."""
+"""Builds the report's HTML page. It needs no other file: figures and styles are embedded."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from .tables import Table
 
 @dataclass(frozen=True)
 class Section:
-    """A section after the results: sentences that answer a question, then the figures and tables
-    named in `holds`."""
+    """A section after the results: sentences that answer `question`, then figures and tables.
+
+    `holds` names the figures and tables that belong to the section.
+    """
 
     name: str
     title: str
@@ -56,11 +58,12 @@ def page(
     sections: Sequence[Section] = (),
     folded: Iterable[str] = ("points",),
 ) -> str:
-    """The page; `figures` are (caption, SVG file), tables named in `folded` are shut at first.
+    """Return the page as HTML.
 
-    What no section holds stands under the results.
+    `figures` are pairs (caption, SVG file). Tables named in `folded` are collapsed at first.
+    Figures and tables that belong to no section are shown under Results.
     """
-    shut = set(folded)
+    collapsed = set(folded)
     place_of = {name: section.name for section in sections for name in section.holds}
     title = f"Elasticity of {found.sweep}"
     parts = [
@@ -81,14 +84,14 @@ def page(
     shown: dict[str, list[str]] = {"": [], **{section.name: [] for section in sections}}
     for number, (caption, svg) in enumerate(figures, start=1):
         data = base64.b64encode(svg.read_bytes()).decode("ascii")
-        words = html.escape(f"Figure {number}. {caption}")
+        caption_text = html.escape(f"Figure {number}. {caption}")
         shown[place_of.get(svg.stem, "")].append(
             f'<figure id="{html.escape(svg.stem)}"><img alt="{html.escape(caption)}" '
-            f'src="data:image/svg+xml;base64,{data}"><figcaption>{words}</figcaption></figure>'
+            f'src="data:image/svg+xml;base64,{data}"><figcaption>{caption_text}</figcaption></figure>'
         )
     for table in tables:
-        text = as_html(table, captioned=table.name not in shut)
-        if table.name in shut:
+        text = as_html(table, captioned=table.name not in collapsed)
+        if table.name in collapsed:
             text = f"<details><summary>{html.escape(table.caption)}</summary>{text}</details>"
         shown[place_of.get(table.name, "")].append(text)
     if not found.measurements:

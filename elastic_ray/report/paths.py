@@ -1,4 +1,4 @@
-"""The report's section on inverse and forward paths: Table 1 as measured, beside as printed."""
+"""The report's section on inverse and forward paths: the paper's Table 1, measured."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from .page import Section
 from .style import CATEGORIES, legend_above, panels
 from .tables import Table
 
-SAID = ("cross_entropy", "kl")
-"""The distances of which the section has a sentence and a figure; its table has all."""
+ANSWERED = ("cross_entropy", "kl")
+"""The distances with a sentence and a figure in the section; its table has all distances."""
 
 
 def section(found: Findings) -> Section | None:
-    """The answers by cross-entropy and by KL; None where the sweep has no lessons."""
+    """Return the section, answered by each of `ANSWERED`; None for a sweep without lessons."""
     if not found.lessons:
         return None
-    said = [
+    sentences = [
         answer_paths_question(metric, told_apart(rows))
-        for metric in SAID
+        for metric in ANSWERED
         if (rows := _rows(found, metric))
     ]
-    nothing = ["The paths are compared when the sweep ends; nothing is compared yet."]
+    nothing = ["Paths are compared at the end of the sweep; nothing is compared yet."]
     holds = ("paths", "paths_kl", "inverse_forward")
-    return Section("paths", "Inverse and forward", PATHS_QUESTION, said or nothing, holds)
+    return Section("paths", "Inverse and forward", PATHS_QUESTION, sentences or nothing, holds)
 
 
 def _rows(found: Findings, metric: str) -> list[Row]:
-    """The rows of one metric, models by size, pairs in the order of Table 1."""
+    """Return the rows of one distance, sorted by model size, then as in the paper's Table 1."""
     rows = [row for row in found.paths if row["metric"] == metric]
     return sorted(
         rows,
@@ -51,9 +51,9 @@ def _name(found: Findings, row: Row) -> str:
 
 
 def disagreeing(found: Findings) -> int:
-    """In how many pairs cross-entropy's interval and KL's do not lie on the same side of 0."""
+    """Return in how many pairs cross-entropy and KL place the interval differently around 0."""
     sides: dict[tuple[Any, ...], set[tuple[int, ...]]] = {}
-    for metric in SAID:
+    for metric in ANSWERED:
         for row in _rows(found, metric):
             if row["difference_low"] is not None:
                 at = tuple(row[name] for name in ("task", "model", "pretrain", "k", "l"))
@@ -62,7 +62,10 @@ def disagreeing(found: Findings) -> int:
 
 
 def distances(found: Findings, metric: str) -> Any:
-    """A panel per model: both paths of each pair, with 95% intervals; hollow what was printed."""
+    """Return a figure with a panel per model: both paths of each pair, with 95% intervals.
+
+    Hollow symbols are the paper's printed values.
+    """
     by_model: dict[str, list[Row]] = {}
     for row in _rows(found, metric):
         by_model.setdefault(_name(found, row), []).append(row)
@@ -100,11 +103,13 @@ def distances(found: Findings, metric: str) -> Any:
 
 
 def table(found: Findings) -> Table:
-    """Every pair and distance, with what the paper printed where it did."""
+    """Return the table of every pair and distance, with the paper's values where it printed any."""
     rows = [row for metric in METRIC_LABELS for row in _rows(found, metric)]
     printed = any(row["printed_inverse"] is not None for row in rows)
-    heads = ("model", "slices", "distance", *DIRECTIONS, "forward - inverse", "p", "prompts",
-             "seeds", "seeds inverse < forward")  # fmt: skip
+    heads: tuple[str, ...] = (
+        *("model", "slices", "distance", *DIRECTIONS, "forward - inverse", "p", "prompts"),
+        *("seeds", "seeds inverse < forward"),
+    )
     if printed:
         heads = (*heads, "printed inverse", "printed forward")
     made = [

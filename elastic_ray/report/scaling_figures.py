@@ -1,4 +1,4 @@
-"""The index and the two rates against model size and pre-training tokens."""
+"""Figure of the index and the two rates against model size and pre-training tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SHOWN = ("elasticity_index", "early_rate", "late_rate")
 
 
 def scaling(found: Findings) -> Any:
-    """A row per quantity, a column per comparison; None where no two sizes differ."""
+    """Return a figure with a row per quantity and a column per comparison.
+
+    None if no two sizes differ.
+    """
     columns: dict[tuple[Any, ...], dict[str, Scaling]] = {}
     for s in found.scaling:
         columns.setdefault((s.along, s.fixed), {})[s.quantity] = s
@@ -84,14 +87,14 @@ def _of(
 
 
 def _title(s: Scaling) -> str:
-    slope = f"per tenfold {format_interval(s.slope.value, s.slope.low, s.slope.high)}"
+    slope = f"per tenfold size {format_interval(s.slope.value, s.slope.low, s.slope.high)}"
     if len(s.models) < 3 or s.tau is None:
-        return slope  # two models can show no trend, whatever they do
+        return slope  # two models cannot show a trend
     return f"{slope}\ntau = {s.tau:.2f}, {format_p_value(s.p_value)}"
 
 
 def what_is_alike(found: Findings, s: Scaling) -> str:
-    """What the compared models have in common, in words."""
+    """Return what the compared models have in common, such as `pre-trained on 4k`."""
     fixed = dict(s.fixed)
     words = [str(fixed["task"])] if len(found.tasks) > 1 else []
     if s.along == "pretrain_tokens":

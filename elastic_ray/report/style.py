@@ -1,4 +1,7 @@
-"""How the figures look: one style, the same file for the same numbers, PNG and SVG."""
+"""What the report's figures share: axes, colours, legends, and saving as PNG and SVG.
+
+The same numbers give the same files.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.theory.figure_style import figure_style, require_matplotlib
 
 CATEGORIES = ("#2166ac", "#b2182b", "#4d9221", "#7b3294", "#e08214", "#35978f", "#555555")
-"""Colours of models; a colour stands for the same model throughout a figure."""
+"""Colours of categories, such as models; a colour means the same throughout a figure."""
 
 
 def report_style() -> AbstractContextManager[None]:
@@ -20,7 +23,7 @@ def report_style() -> AbstractContextManager[None]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A figure that belongs to no window."""
+    """Return an empty figure without a window; sizes are in inches."""
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -31,7 +34,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def panels(count: int, across: int = 3, size: tuple[float, float] = (3.1, 2.6)) -> tuple[Any, Any]:
-    """A figure of `count` axes that share their scales, and the axes."""
+    """Return a figure and its `count` axes, which share their scales, in rows of `across`."""
     columns = min(count, across)
     rows = -(-count // columns)
     figure = new_figure(max(columns * size[0], 4.2), rows * size[1] + 0.7)
@@ -44,7 +47,7 @@ def panels(count: int, across: int = 3, size: tuple[float, float] = (3.1, 2.6)) 
 
 
 def shades(values: Sequence[int]) -> dict[int, Any]:
-    """A colour for each, lighter to darker in their order."""
+    """Return a colour for each value, from light to dark in ascending order."""
     from matplotlib import colormaps
 
     ordered = sorted(set(values))
@@ -53,7 +56,7 @@ def shades(values: Sequence[int]) -> dict[int, Any]:
 
 
 def size_axis(ax: Any, sizes: Sequence[int]) -> None:
-    """Negative sizes on a logarithmic axis that begins at 0; labels as far as they fit."""
+    """Make x a logarithmic axis of negative sizes that starts at 0, with as many labels as fit."""
     above = sorted(size for size in sizes if size > 0)
     if not above:
         return
@@ -67,7 +70,7 @@ def size_axis(ax: Any, sizes: Sequence[int]) -> None:
 
 
 def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
-    """One legend for all axes. Not below: matplotlib would lay it over the common x label."""
+    """Add one legend for all axes, above them: below, matplotlib would draw it over the x label."""
     labels: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -78,7 +81,7 @@ def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
 
 
 def save(figure: Any, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write `name`.png and `name`.svg."""
+    """Write the figure to `name`.png and `name`.svg and return both paths."""
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with report_style():
         figure.savefig(png, dpi=150, metadata={"Software": None})

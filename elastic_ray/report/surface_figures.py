@@ -21,7 +21,10 @@ from .style import legend_above, new_figure, shades, size_axis
 
 
 def heatmap(found: Findings, what: str) -> Any:
-    """`what` is "score" or "retention": a panel per model, one scale for all, numbers in cells."""
+    """Return a panel per model with a number in each cell, all on one scale.
+
+    `what` is "score" or "retention".
+    """
     if not found.surfaces:
         return None
     negatives = list(found.negatives)
@@ -33,7 +36,7 @@ def heatmap(found: Findings, what: str) -> Any:
     low, high = float(known.min()), float(known.max())
     if what == "retention":
         high = min(max(1.0, high, -low), 2.5)
-        low = -high  # white is the base line; what lies further out has the last colour
+        low = -high  # white is the baseline; values further out take the last colour
     figure = new_figure(max(0.55 * len(negatives) + 2.6, 5), _height(len(tables), len(positives)))
     axes = figure.subplots(len(tables), 1, squeeze=False, sharex=True).ravel()
     image = None
@@ -82,7 +85,7 @@ def _readable(background: Any) -> str:
 
 
 def surfaces(found: Findings) -> Any:
-    """Fitted surfaces in three dimensions with the measured scores, one scale for all models."""
+    """Return the fitted surfaces in 3D with the measured scores, one scale for all models."""
     fits = [f for f in found.fits if len(f.surface.positives) > 1]
     if not fits:
         return None
@@ -110,7 +113,7 @@ def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
     first = min(sizes[sizes > 0], default=1.0)
 
     def across(n: Any) -> Any:
-        # 0 has no logarithm: it stands as far before the smallest size as a factor of 3.
+        # 0 has no logarithm: it is drawn a factor of 3 before the smallest size.
         return np.log10(np.maximum(n, first / 3))
 
     known = [p for p in surface.positives if np.isfinite(fit.predict(p, [0.0])[0])]
@@ -145,7 +148,7 @@ def _one_surface(ax: Any, fit: SurfaceFit, low: float, high: float) -> None:
 
 
 def fits(found: Findings) -> Any:
-    """Above, measured scores and fitted lines; below, what the fit leaves over."""
+    """Return a column per fit: measured scores and fitted lines above, residuals below."""
     if not found.fits:
         return None
     count = len(found.fits)

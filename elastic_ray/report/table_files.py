@@ -24,8 +24,8 @@ from elastic_ray.elasticity import Estimate
 from .tables import Table
 
 
-def worded(value: Any) -> str:
-    """A cell as people read it."""
+def as_text(value: Any) -> str:
+    """Return the value of a table's cell as formatted text."""
     if isinstance(value, Estimate):
         return format_interval(value.value, value.low, value.high)
     if isinstance(value, float):
@@ -34,7 +34,7 @@ def worded(value: Any) -> str:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """An estimate is three columns: its value, `low` and `high`."""
+    """Write the table as CSV; an estimate takes three columns: its value, `low` and `high`."""
     wide = [
         any(isinstance(row[i], Estimate) for row in table.rows) for i in range(len(table.heads))
     ]
@@ -52,7 +52,7 @@ def write_csv(table: Table, path: Path) -> None:
 
 
 def write_latex(table: Table, path: Path) -> None:
-    """A `table` environment with booktabs' rules."""
+    """Write the table as a LaTeX `table` environment with the rules of booktabs."""
     columns = "".join("l" if _is_text(table, i) else "r" for i in range(len(table.heads)))
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -63,7 +63,7 @@ def write_latex(table: Table, path: Path) -> None:
         "\\toprule",
         " & ".join(map(_latex, table.heads)) + " \\\\",
         "\\midrule",
-        *(" & ".join(_latex(worded(value)) for value in row) + " \\\\" for row in table.rows),
+        *(" & ".join(_latex(as_text(value)) for value in row) + " \\\\" for row in table.rows),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
@@ -82,7 +82,7 @@ def _latex(text: str) -> str:
     if text == UNDEFINED:
         return "--"
     found = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
-    # A row that began with a bracket would be read as the argument of the \\ before it.
+    # LaTeX reads a bracket at the start of a row as the argument of the \\ before it.
     return f"{{{found}}}" if found.startswith("[") else found
 
 
@@ -91,7 +91,7 @@ def _is_text(table: Table, column: int) -> bool:
 
 
 def as_html(table: Table, *, captioned: bool = True) -> str:
-    """A `figure` with the table and, unless told otherwise, its caption."""
+    """Return an HTML `figure` with the table and, if `captioned`, its caption."""
     texts = [_is_text(table, i) for i in range(len(table.heads))]
 
     def cells(tag: str, values: Sequence[str]) -> str:
@@ -100,7 +100,7 @@ def as_html(table: Table, *, captioned: bool = True) -> str:
             for value, text in zip(values, texts, strict=True)
         )
 
-    body = "\n".join(f"<tr>{cells('td', [worded(v) for v in row])}</tr>" for row in table.rows)
+    body = "\n".join(f"<tr>{cells('td', [as_text(v) for v in row])}</tr>" for row in table.rows)
     caption = f"<figcaption>{html.escape(table.caption)}</figcaption>" if captioned else ""
     return (
         f'<figure id="table-{table.name}">{caption}'

@@ -1,8 +1,4 @@
-"""The report's tables: rows of plain values, and the same rows worded, as CSV, LaTeX and HTML.
-
-CSV has every number in full, with intervals in columns of their own and nothing for undefined;
-LaTeX and HTML have them as people read them.
-"""
+"""The report's tables, as rows of plain values; `table_files` writes them."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from .scaling_figures import what_is_alike
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` hold strings, numbers, None and `Estimate`s, a column each of `heads`."""
+    """A table. Each row holds a string, number, None or `Estimate` per column of `heads`."""
 
     name: str
     caption: str
@@ -31,7 +27,7 @@ class Table:
 
 
 def tables(found: Findings) -> list[Table]:
-    """Every table that has a row."""
+    """Return every table that has at least one row."""
     made = (
         _indices(found),
         _points(found),
@@ -39,9 +35,9 @@ def tables(found: Findings) -> list[Table]:
         _parameters(found),
         _scaling(found),
         _comparisons(found, "comparisons", found.comparisons,
-                     "Larger minus smaller model, paired by prompt."),
+                     "Larger model minus smaller model, paired by prompt."),
         _comparisons(found, "against", found.against,
-                     "This sweep minus the other one, paired by prompt where prompts are shared."),
+                     "This sweep minus the other sweep, paired by prompt for shared prompts."),
         _failures(found),
     )  # fmt: skip
     return [table for table in made if table.rows]
@@ -71,7 +67,7 @@ def _points(found: Findings) -> Table:
             rows.append((found.name(m.curve.key), m.curve.key.positive, n, m.scores[i],
                          m.retention[i], over))  # fmt: skip
     heads = ("model", "positive", "negative", "score", "retention", "spread of seeds")
-    caption = "Every point of the curves; the spread is the standard deviation between seeds."
+    caption = "Every point of the curves. Spread is the standard deviation between seeds."
     return Table("points", caption, heads, tuple(rows))
 
 
@@ -83,8 +79,8 @@ def _held_out(found: Findings) -> Table:
             rows.append((found.name(fit.surface.key), name, error, fit.noise, chosen))
     heads = ("model", "family", "held-out error", "noise of a cell", "")
     caption = (
-        "Root mean square error of each family at negative sizes that it was not fitted to. The "
-        "family with the smallest is chosen."
+        "Root mean square error of each family at negative sizes left out of its fit. The family "
+        "with the smallest error is chosen."
     )
     return Table("held_out", caption, heads, tuple(rows))
 
@@ -105,24 +101,24 @@ def _parameters(found: Findings) -> Table:
                 for what, e in derived.items()
             ]
     caption = (
-        "Parameters of the fitted surfaces, and what is read off them without interpolation; 95% "
-        "intervals from a fit to each resample, the family taken as given."
+        "Parameters of the fitted surfaces, and quantities computed from them without "
+        "interpolation. 95% intervals are from a fit to each resample, given the family."
     )
     return Table("fits", caption, ("model", "family", "parameter", "estimate"), tuple(rows))
 
 
 def _scaling(found: Findings) -> Table:
     rows = tuple(
-        (AXIS_LABELS[s.along], what_is_alike(found, s), QUANTITY_LABELS[s.quantity].short, len(s.models),
-         s.tau, s.p_value, s.p_adjusted, s.slope, s.undefined)
+        (AXIS_LABELS[s.along], what_is_alike(found, s), QUANTITY_LABELS[s.quantity].short,
+         len(s.models), s.tau, s.p_value, s.p_adjusted, s.slope, s.undefined)
         for s in found.scaling
     )  # fmt: skip
     heads = ("along", "alike", "quantity", "models", "tau", "p", "p, Holm", "per tenfold size",
              "undefined curves")  # fmt: skip
     caption = (
         "Trends with size: Kendall's tau within positive sizes with its two-sided permutation "
-        "p-value, plain and adjusted for all rows, and the change per tenfold size with its 95% "
-        "interval over prompts."
+        "p-value, unadjusted and adjusted for all rows, and the change per tenfold size with its "
+        "95% interval over prompts."
     )
     return Table("scaling", caption, heads, rows)
 
@@ -148,4 +144,4 @@ def _failures(found: Findings) -> Table:
         for row in found.failures
     )  # fmt: skip
     heads = ("what", "model", "pre-training", "positive", "negative", "seed", "state", "error")
-    return Table("failures", "What failed, and why.", heads, rows)
+    return Table("failures", "States and cells that failed, with their errors.", heads, rows)
