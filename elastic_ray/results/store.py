@@ -181,19 +181,23 @@ class Results:
         rows: list[dict[str, Any]] = self.read("cells", sweep=sweep).to_pylist()
         return rows
 
-    def score_rows(self, sweep: str) -> pa.Table:
+    def score_rows(
+        self, sweep: str, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> pa.Table:
         """Return the scores of the sweep's cells for `elasticity`: one row per cell and prompt.
 
         Columns model, task, pretrain, positive, negative, seed, prompt_index, score (the mean over
         samples). Cells that share a state repeat its scores, e.g. (0, 0) for each seed.
+        `connection` is as in `query`.
         """
         key = "model, task, pretrain, positive, negative, seed, prompt_index"
         rows = f"FROM score_rows WHERE sweep = $sweep ORDER BY {key}"
         parameters = {"sweep": sweep}
-        if self.query("SELECT max(sample) FROM scores").column(0)[0].as_py() in (None, 0):
-            return self.query(f"SELECT {key}, score {rows}", parameters)
+        most = self.query("SELECT max(sample) FROM scores", None, connection).column(0)[0].as_py()
+        if most in (None, 0):
+            return self.query(f"SELECT {key}, score {rows}", parameters, connection)
         grouped = rows.replace(" ORDER BY", " GROUP BY ALL ORDER BY")
-        return self.query(f"SELECT {key}, avg(score) AS score {grouped}", parameters)
+        return self.query(f"SELECT {key}, avg(score) AS score {grouped}", parameters, connection)
 
     def sweep_rows(self, view: str, sweep: str) -> list[dict[str, Any]]:
         """Return one sweep's rows of a view that has a column `sweep`, sorted (see `views.sql`).
