@@ -62,7 +62,7 @@ _START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one statement: seconds, DuckDB's memory and threads, rows and size of the answer."""
+    """Limits of one statement: seconds, DuckDB's memory and threads, and size of the answer."""
 
     seconds: float = 10.0
     memory_mb: int = 512

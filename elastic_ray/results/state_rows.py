@@ -12,6 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SUMMARY_COLUMNS = (
+    "kind",
+    "status",
+    "error",
+    "parent_id",
+    "checkpoint",
+    "checksum",
+    "parameters",
+    "tokens",
+)
+"""The columns that `Results.states` reads by default."""
+
 
 @dataclass(frozen=True)
 class PlannedState:

@@ -148,10 +148,10 @@ def test_a_running_sweep_is_seen_kept_alone_and_stopped(tmp_path: Path) -> None:
     assert stopped.returncode == 0, stopped.stderr
     out, _ = run.communicate(timeout=600)
     assert run.returncode == 130, out
-    assert "someone asked for it with --stop" in out and "goes on from here" in out
+    assert "someone asked for it with --stop" in out and "run the same command to continue" in out
     sweep_process.nothing_is_left()
 
     after = sweep_process.sweep(spec, results, "--status")
-    assert "nobody runs it" in after.stdout
+    assert "not running" in after.stdout
     again = sweep_process.sweep(spec, results, "--stop")
-    assert again.returncode == 1 and "nobody runs little" in again.stderr
+    assert again.returncode == 1 and "little is not running" in again.stderr
