@@ -40,6 +40,23 @@ class Application:
     """Id of the full state that the last request was about."""
 
 
+class ServeStarter:
+    """Starts Serve on the cluster, once, without its HTTP proxy."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start Serve, or join it where another driver started it."""
+        from ray import serve
+
+        async with self._lock:
+            if not self._started:
+                await asyncio.to_thread(serve.start, proxy_location="Disabled")
+                self._started = True
+
+
 async def call_replica(handle: Any, method: str, arguments: Mapping[str, Any]) -> Any:
     """Call a method of one of the deployment's replicas and return its result."""
     return await getattr(handle, method).remote(**arguments)
@@ -89,6 +106,20 @@ async def end_application(application: Application) -> None:
         await asyncio.to_thread(serve.delete, application.name)
     except TimeoutError as e:  # Serve goes on deleting; the sweep need not wait for it
         logging.getLogger(__name__).warning("%s", e)
+
+
+async def drop_application(name: str, application: Application | None) -> None:
+    """Give up an application whose node left: cancel its requests and delete it.
+
+    `application` is None where it had not started yet.
+    """
+    from ray import serve
+
+    if application is not None:
+        application.node_left = True
+        for call in application.calls:  # Serve would let them wait for a replica for ever
+            call.cancel()
+    await asyncio.to_thread(serve.delete, name, _blocking=False)
 
 
 async def _run(target: RunTarget) -> tuple[Any, dict[str, Any]]:

@@ -16,6 +16,8 @@ from .applications import (
     POLL_SECONDS,
     Application,
     NodeLeftError,
+    ServeStarter,
+    drop_application,
     end_application,
     start_application,
 )
@@ -38,8 +40,7 @@ class ReplicaLauncher:
         self._places: dict[str, Mapping[str, int]] = {}
         """Deployment -> node -> number of replicas that it shall have there."""
         self._opening: set[str] = set()
-        self._serve_started = False
-        self._serve_lock = asyncio.Lock()
+        self._serve = ServeStarter()
 
     async def open(self, config: EngineConfig | ScorerConfig, bind: Bind) -> dict[str, Any]:
         """Start a deployment and return its description: `engine`, `notice` and `seconds`.
@@ -48,7 +49,7 @@ class ReplicaLauncher:
         are `config.replicas`, wherever Ray finds resources. Raises `EngineError` if none starts.
         """
         began = time.monotonic()
-        await self._start_serve()
+        await self._serve.start()
         name = config.name
         self._binds[name], self._applications[name] = bind, {}
         self._opening.add(name)
@@ -62,14 +63,6 @@ class ReplicaLauncher:
         if failures:
             description["notice"] = f"some replicas did not start: {failures[0]}"
         return {**description, "seconds": time.monotonic() - began}
-
-    async def _start_serve(self) -> None:
-        from ray import serve
-
-        async with self._serve_lock:
-            if not self._serve_started:
-                await asyncio.to_thread(serve.start, proxy_location="Disabled")
-                self._serve_started = True
 
     async def _start_everywhere(
         self, name: str, replicas: int
@@ -144,7 +137,7 @@ class ReplicaLauncher:
         if running is None:
             return []
         for node in previous.keys() - places.keys():
-            await self._drop(name, running, node)
+            await drop_application(self._application_name(name, node), running.pop(node, None))
         if name in self._opening:
             return []  # `open` sees the new places
         wanted: dict[str | None, int] = {node: count for node, count in places.items()}
@@ -154,18 +147,6 @@ class ReplicaLauncher:
             if not isinstance(failure, EngineError):
                 raise failure
         return [str(failure) for failure in failures]
-
-    async def _drop(self, name: str, running: dict[str | None, Application], node: str) -> None:
-        """Give up the application on a node that left."""
-        from ray import serve
-
-        lost = running.pop(node, None)
-        if lost is not None:
-            lost.node_left = True
-            for call in lost.calls:  # Serve would let them wait for a replica for ever
-                call.cancel()
-        application = self._application_name(name, node)
-        await asyncio.to_thread(serve.delete, application, _blocking=False)
 
     @property
     def replicas(self) -> dict[str, int]:
@@ -189,5 +170,5 @@ class ReplicaLauncher:
         await asyncio.gather(*(end_application(application) for application in running))
 
     async def shut_down(self) -> None:
-        """End all deployments. Serve itself stays: it may be another sweep's too."""
+        """End all deployments; Serve itself may be another sweep's too, and stays."""
         await asyncio.gather(*(self.close(name) for name in list(self._applications)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -67,20 +68,21 @@ def remove_orphaned_placement_groups(job: str) -> None:
     # Private API: the public list needs the dashboard, and the public table does not name the
     # creator of a group.
     from ray._private.state import state
-    from ray.core.generated.gcs_pb2 import (
-        ActorTableData,  # type: ignore[attr-defined]  # generated at run time, no stubs
-        PlacementGroupTableData,  # type: ignore[attr-defined]  # as above
-    )
+    from ray.core.generated import gcs_pb2
+
+    tables: Any = gcs_pb2  # its classes are generated at run time, and have no stubs
 
     for serialized in state._connect_and_get_accessor().get_placement_group_table():
-        group = PlacementGroupTableData.FromString(serialized)
+        group = tables.PlacementGroupTableData.FromString(serialized)
         if (
             group.creator_job_id.hex() == job
-            and group.state != PlacementGroupTableData.REMOVED
+            and group.state != tables.PlacementGroupTableData.REMOVED
             and not group.is_detached
         ):
             creator = state.actor_table(ray.ActorID(group.creator_actor_id).hex())
-            if creator.get("State") == ActorTableData.ActorState.Name(ActorTableData.DEAD):
+            if creator.get("State") == tables.ActorTableData.ActorState.Name(
+                tables.ActorTableData.DEAD
+            ):
                 group_id = ray.PlacementGroupID(group.placement_group_id)
                 remove_placement_group(PlacementGroup(group_id))
 

@@ -4,7 +4,8 @@
   implement it. `scorer`: the same for scorers, with `vllm_scorer` and `transformers_scorer`.
 - vLLM: `vllm_runtime` (availability, environment, health), `vllm_weights` (verified loading of
   weights, inside vLLM's worker), `heartbeat` (detects a silent engine process).
-- transformers: `transformers_inference` (sampling and log-probabilities of batches).
+- transformers: `transformers_models` (verified loading, models in memory) and
+  `transformers_inference` (sampling and log-probabilities of batches).
 - Shared: `context` (context lengths), `code_length` (texts as token windows), `distances`
   (between next-token distributions), `scorer_tokenizer`, `score_model` (safe-rlhf's models).
 - `next_token`: a recorded state as a next-token predictor, for `theory`.

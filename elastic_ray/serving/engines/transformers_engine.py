@@ -7,15 +7,9 @@ do not depend on the rest of the batch, and carry the state that was held.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from ...checkpoints.files import CheckpointError, checkpoint_checksum
 from ...elasticity import METRICS
-from ..errors import EngineError
 from ..types import (
     Answer,
     CodedText,
@@ -29,6 +23,7 @@ from .code_length import split_windows, sum_windows
 from .context import Prompts, context_length
 from .distances import text_distances, tokenize_answer
 from .transformers_inference import sample_batch, window_nats
+from .transformers_models import ModelHolder, StateModel
 
 ANSWER_BATCH = 64
 """Answers per batch."""
@@ -36,25 +31,15 @@ WINDOW_BATCH = 8
 """Windows of text per batch. Logits of every token of a window are in memory at a time."""
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A model in memory, and the id of the state that it is."""
-
-    state: str
-    model: Any
-
-
 class TransformersEngine:
     """Runs transformers' forward pass in threads, one request at a time."""
 
     def __init__(self, config: EngineConfig, notice: str | None = None) -> None:
-        import torch
         import transformers
 
-        self._config, self.notice = config, notice
+        self.notice = notice
         self._context = context_length(config)
         self.version = f"transformers {transformers.__version__}"
-        self._device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
@@ -64,69 +49,11 @@ class TransformersEngine:
         if self._tokenizer.pad_token_id is None:
             # Llama 2 has no padding token. Any token will do, as the attention mask hides it.
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._held: _Loaded | None = None
-        self._reference: tuple[Weights, Any] | None = None
-        """The last reference state that was compared with, and its model."""
-        self._lock = threading.Lock()
+        self._models = ModelHolder(config)
 
     async def load_weights(self, weights: Weights) -> None:
         """As `Engine.load_weights`."""
-        await asyncio.to_thread(self._load_weights, weights)
-
-    def _load_weights(self, weights: Weights) -> None:
-        self._held = None  # frees the old model before the new one is loaded
-        self._held = _Loaded(weights.full_state_id, self._verified_model(weights))
-
-    def _verified_model(self, weights: Weights) -> Any:
-        """Return a state's full model, after its files were compared with their checksum."""
-        if weights.checksum is not None and weights.revision is None:
-            try:
-                same = checkpoint_checksum(weights.checkpoint) == weights.checksum
-            except OSError as e:
-                raise CheckpointError(f"state {weights.full_state_id}: {e}") from None
-            if not same:
-                raise CheckpointError(
-                    f"state {weights.full_state_id}: {weights.checkpoint}: its weights are not "
-                    "those on record (checksum)"
-                )
-        return self._model_of(weights)
-
-    def _model_of(self, weights: Weights) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                weights.checkpoint,
-                revision=weights.revision,
-                dtype=self._config.dtype,
-                use_safetensors=True,
-                trust_remote_code=self._config.trust_remote_code,
-            )
-        except Exception as e:
-            state = weights.full_state_id
-            raise CheckpointError(f"state {state}: {type(e).__name__}: {e}") from None
-        return model.to(self._device).eval()
-
-    @contextmanager
-    def _model(self, weights: Weights) -> Iterator[_Loaded]:
-        """Give the held model, with the state's adapter on top where it has one."""
-        with self._lock:
-            held = self._held
-            if held is None or held.state != weights.full_state_id:
-                raise EngineError(
-                    f"the request is for state {weights.full_state_id}, but the engine holds "
-                    f"{held.state if held else 'none'}"
-                )
-            if weights.adapter is None:
-                yield held
-                return
-            from peft import PeftModel
-
-            adapted = PeftModel.from_pretrained(held.model, weights.adapter).eval()
-            try:
-                yield _Loaded(weights.state_id, adapted)
-            finally:
-                adapted.unload()  # type: ignore[operator]  # looked up in the model it wraps
+        await asyncio.to_thread(self._models.load, weights)
 
     async def generate(
         self, weights: Weights, prompts: Prompts, sampling: Sampling
@@ -137,13 +64,13 @@ class TransformersEngine:
     def _generate(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
         rows = [(i, text, s) for i, text in prompts for s in range(sampling.samples)]
         answers: list[Answer] = []
-        with self._model(weights) as loaded:
+        with self._models.use(weights) as loaded:
             for start in range(0, len(rows), ANSWER_BATCH):
                 answers += self._answer_batch(loaded, rows[start : start + ANSWER_BATCH], sampling)
         return answers
 
     def _answer_batch(
-        self, loaded: _Loaded, rows: list[tuple[int, str, int]], sampling: Sampling
+        self, loaded: StateModel, rows: list[tuple[int, str, int]], sampling: Sampling
     ) -> list[Answer]:
         """Return the answers to (prompt index, prompt, sample)."""
         seeds = [sampling.request_seed(index, sample) for index, _, sample in rows]
@@ -177,7 +104,7 @@ class TransformersEngine:
     ) -> list[CodeLengthResult]:
         windows = split_windows(self._tokenizer, texts, window, self._context)
         readings: list[tuple[float, str]] = []
-        with self._model(weights) as loaded:
+        with self._models.use(weights) as loaded:
             for start in range(0, len(windows), WINDOW_BATCH):
                 batch = windows[start : start + WINDOW_BATCH]
                 readings += [(nats, loaded.state) for nats in window_nats(loaded.model, batch)]
@@ -198,8 +125,8 @@ class TransformersEngine:
     ) -> list[DistanceResult]:
         tokenized = [tokenize_answer(self._tokenizer, each, self._context) for each in answers]
         compared = [(a, text) for a, text in zip(answers, tokenized, strict=True) if text]
-        with self._model(weights) as loaded:
-            other = self._reference_model(reference)
+        with self._models.use(weights) as loaded:
+            other = self._models.reference(reference)
             found = text_distances(other.model, loaded.model, [text for _, text in compared])
         return [
             DistanceResult(
@@ -213,20 +140,9 @@ class TransformersEngine:
             for (answer, _), each in zip(compared, found, strict=True)
         ]
 
-    def _reference_model(self, reference: Weights) -> _Loaded:
-        if self._reference is None or self._reference[0] != reference:
-            self._reference = None  # memory holds two models at most
-            model = self._verified_model(reference)
-            if reference.adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, reference.adapter).eval()
-            self._reference = (reference, model)
-        return _Loaded(self._reference[0].state_id, self._reference[1])
-
     async def check_health(self) -> None:
         """Do nothing: the model runs in this process."""
 
     async def close(self) -> None:
         """Free the models."""
-        self._held, self._reference = None, None
+        self._models.close()

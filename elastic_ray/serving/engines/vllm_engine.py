@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling,
 from .code_length import Window, split_windows, sum_windows
 from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
-from .vllm_runtime import check_vllm, last_line
+from .vllm_runtime import check_vllm, last_line, unless_dead
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -67,17 +67,7 @@ class VllmEngine:
             raise CheckpointError(
                 f"state {weights.full_state_id}: its checkpoint is missing: {folder}"
             )
-        await self._unless_dead(self._swap(weights, folder))
-
-    async def _unless_dead(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await `work`. If the engine's process dies, raise its error: calls to it never return."""
-        task = asyncio.ensure_future(work)
-        while not task.done():
-            await asyncio.wait({task}, timeout=1.0)
-            if not task.done() and self._llm.errored:
-                task.cancel()
-                raise self._llm.dead_error
-        task.result()
+        await unless_dead(self._llm, self._swap(weights, folder))
 
     async def _swap(self, weights: Weights, folder: str) -> None:
         await self._llm.pause_generation(mode="wait", clear_cache=True)

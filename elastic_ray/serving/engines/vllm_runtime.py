@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineError
 from ..types import EngineConfig, ScorerConfig
@@ -55,6 +57,17 @@ async def check_vllm(llm: AsyncLLM, heartbeat: Heartbeat) -> None:
         heartbeat.beat()
     except Exception as e:
         raise EngineError(f"the engine's process is dead: {last_line(e)}") from None
+
+
+async def unless_dead(llm: AsyncLLM, work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`. If the engine's process dies, raise its error: calls to it never return."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=1.0)
+        if not task.done() and llm.errored:
+            task.cancel()
+            raise llm.dead_error
+    task.result()
 
 
 def last_line(error: BaseException) -> str:

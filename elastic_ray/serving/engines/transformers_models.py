@@ -1,0 +1,117 @@
+"""The transformers models in memory: that of the held state, and that of a reference state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ...checkpoints.files import CheckpointError, checkpoint_checksum
+from ..errors import EngineError
+from ..types import EngineConfig, Weights
+
+
+@dataclass(frozen=True)
+class StateModel:
+    """A model in memory, and the id of the state that it is."""
+
+    state: str
+    model: Any
+
+
+class ModelHolder:
+    """Loads models with verified weights. Threads may share a holder."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        import torch
+
+        self._config = config
+        self._device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
+        self._held: StateModel | None = None
+        self._reference: tuple[Weights, StateModel] | None = None
+        """The last reference state that was asked for, and its model."""
+        self._lock = threading.Lock()
+
+    def load(self, weights: Weights) -> None:
+        """Hold a state's full model in place of the one held.
+
+        Raises `CheckpointError` where its weights are missing, damaged, or differ from their
+        checksum; no state is held then.
+        """
+        self._held = None  # frees the old model before the new one is loaded
+        self._held = StateModel(weights.full_state_id, self._verified_model(weights))
+
+    def close(self) -> None:
+        """Free the models."""
+        self._held, self._reference = None, None
+
+    @contextmanager
+    def use(self, weights: Weights) -> Iterator[StateModel]:
+        """Give the held model, alone for the block, with the state's adapter on top if it has one.
+
+        Raises `EngineError` where another state is held.
+        """
+        with self._lock:
+            held = self._held
+            if held is None or held.state != weights.full_state_id:
+                raise EngineError(
+                    f"the request is for state {weights.full_state_id}, but the engine holds "
+                    f"{held.state if held else 'none'}"
+                )
+            if weights.adapter is None:
+                yield held
+                return
+            from peft import PeftModel
+
+            adapted = PeftModel.from_pretrained(held.model, weights.adapter).eval()
+            try:
+                yield StateModel(weights.state_id, adapted)
+            finally:
+                adapted.unload()
+
+    def reference(self, weights: Weights) -> StateModel:
+        """Return the model of a reference state, which stays in memory for the next call.
+
+        Raises `CheckpointError` as `load` does.
+        """
+        if self._reference is None or self._reference[0] != weights:
+            self._reference = None  # memory holds two models at most
+            model = self._verified_model(weights)
+            if weights.adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, weights.adapter).eval()
+            self._reference = (weights, StateModel(weights.state_id, model))
+        return self._reference[1]
+
+    def _verified_model(self, weights: Weights) -> Any:
+        """Return a state's full model, after its files were compared with their checksum."""
+        if weights.checksum is not None and weights.revision is None:
+            try:
+                same = checkpoint_checksum(weights.checkpoint) == weights.checksum
+            except OSError as e:
+                raise CheckpointError(f"state {weights.full_state_id}: {e}") from None
+            if not same:
+                raise CheckpointError(
+                    f"state {weights.full_state_id}: {weights.checkpoint}: its weights are not "
+                    "those on record (checksum)"
+                )
+        return self._read_model(weights)
+
+    def _read_model(self, weights: Weights) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                weights.checkpoint,
+                revision=weights.revision,
+                dtype=self._config.dtype,
+                use_safetensors=True,
+                trust_remote_code=self._config.trust_remote_code,
+            )
+        except Exception as e:
+            state = weights.full_state_id
+            raise CheckpointError(f"state {state}: {type(e).__name__}: {e}") from None
+        return model.to(self._device).eval()
