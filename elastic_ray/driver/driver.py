@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from ..cluster.ray_cluster import staying_nodes
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import InferenceRunner
-from ..evaluation.prompts import _prompts, _texts
+from ..evaluation.prompts import code_length_texts, evaluation_prompts
 from ..evaluation.scoring import ScoringRunner
 from ..placement import (
     Node,
@@ -173,9 +173,7 @@ class _Drive:
     async def _all(self) -> None:
         fleet = self.fleet
         scorers = {task: asyncio.ensure_future(self._scorer(task)) for task in self._to_score()}
-        prompts = {
-            name: self.loaded[name].prompts(_prompts(self.plan)) for name in self.plan.probes
-        }
+        prompts = evaluation_prompts(self.plan, self.loaded)
         patient = await asyncio.to_thread(Results, self.results.uri, patient=True)
         shared = (self.plan, patient, self.tracker, fleet)
         evaluator = self.evaluator = Evaluator(
@@ -183,7 +181,7 @@ class _Drive:
             self.tracker,
             self.layout,
             InferenceRunner(
-                *shared, self.layout, prompts, _texts(self.plan, self.loaded), self.display.say
+                *shared, self.layout, prompts, code_length_texts(self.plan, self.loaded), self.display.say
             ),
             ScoringRunner(*shared, scorers, self.loaded, self.display.say),
         )

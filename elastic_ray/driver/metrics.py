@@ -76,7 +76,7 @@ class Metrics:
         }
         for name, value in figures.items():
             self._gauges[name].set(value)  # None: left out
-        counted = {**tracker.counts, "examples_trained": tracker.examples_trained()}
+        counted = {**tracker.activity.counts, "examples_trained": tracker.examples_trained()}
         for name, counter in self._counters.items():
             more = counted.get(name, 0) - self._told[name]
             if more > 0:

@@ -63,12 +63,12 @@ class ProgressDisplay:
 
     def refresh(self) -> None:
         """Bring the panel up to date, or print a line if the last one is old enough."""
-        self._tracker.progress = self._line()
+        self._tracker.activity.progress_line = self._line()
         if self._live:
             self._live.update(self._panel())
         elif time.monotonic() - self._last >= LINE_EVERY:
             self._last = time.monotonic()
-            self.say(self._tracker.progress)
+            self.say(self._tracker.activity.progress_line)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
         """(what, done, failed, all) of ladders, states, and states questioned."""
@@ -96,7 +96,7 @@ class ProgressDisplay:
 
     def remaining(self) -> float | None:
         """Seconds left, by how the estimate has held so far; None while that cannot be told."""
-        elapsed = time.monotonic() - self._tracker.started
+        elapsed = self._tracker.activity.elapsed
         at_first, now = max(self._total), max(self._left())
         done = at_first - now
         if elapsed < 10 or at_first <= 0 or done / at_first < 0.03:
@@ -108,8 +108,8 @@ class ProgressDisplay:
             f"{what} {done}/{total}" + (f" ({failed} failed)" if failed else "")
             for what, done, failed, total in self._counts()
         )
-        elapsed = time.monotonic() - self._tracker.started
-        now = "; ".join(self._tracker.running.values())
+        elapsed = self._tracker.activity.elapsed
+        now = "; ".join(self._tracker.activity.current)
         return f"[{clock(elapsed)}] {counts}; left {self._eta()}" + (f"; {now}" if now else "")
 
     def _eta(self) -> str:
@@ -125,10 +125,10 @@ class ProgressDisplay:
                 f"{done}/{total}",
                 Text(f"{failed} failed", style="red") if failed else Text(""),
             )
-        elapsed = time.monotonic() - self._tracker.started
+        elapsed = self._tracker.activity.elapsed
         status = Text(f"{clock(elapsed)} passed, {self._eta()} left", style="bold")
         lines = [
-            Text("  " + words, style="dim") for words in list(self._tracker.running.values())[:8]
+            Text("  " + words, style="dim") for words in self._tracker.activity.current[:8]
         ]
         return Group(grid, status, *lines)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from ..placement import PREPARE_CPUS, Layout, memory_share
+from ..placement import SETUP_CPUS, Layout, memory_share
 from ..plan import Plan, settings_of
 from ..progress.tracker import ProgressTracker
 from ..results.store import Results
@@ -22,7 +22,7 @@ from ..training.provenance import git_revision
 async def make_start(plan: Plan, results: Results, tracker: ProgressTracker, state: str) -> None:
     """Make and record a start state; raises what kept it from being made."""
     task = plan.start_task[state]
-    tracker.now(f"start {state}", "making start states")
+    tracker.activity.set(f"start {state}", "making start states")
     began = time.monotonic()
     try:
         await _prepare_start.remote(
@@ -36,8 +36,8 @@ async def make_start(plan: Plan, results: Results, tracker: ProgressTracker, sta
             git_revision(),
         )
     finally:
-        tracker.took("make starts", time.monotonic() - began)
-        tracker.now(f"start {state}", None)
+        tracker.activity.add_seconds("make starts", time.monotonic() - began)
+        tracker.activity.clear(f"start {state}")
 
 
 async def make_scorer(
@@ -52,13 +52,13 @@ async def make_scorer(
     accuracy: float | None = None
     checkpoint = backend.hub or (os.path.abspath(backend.path) if backend.path else None)
     if checkpoint is None:
-        tracker.now("classifier", f"training the scorer {name}")
+        tracker.activity.set("classifier", f"training the scorer {name}")
         began = time.monotonic()
         record = await _train_scorer.remote(results.uri, task, settings_of(plan, task), name)
         accuracy = float(record["accuracy"])
         checkpoint = results.location(f"scorers/{name}")
-        tracker.took("train scorers", time.monotonic() - began)
-        tracker.now("classifier", None)
+        tracker.activity.add_seconds("train scorers", time.monotonic() - began)
+        tracker.activity.clear("classifier")
     return ScorerConfig(
         name=name,
         kind=serving.engine,
@@ -76,14 +76,14 @@ async def make_scorer(
     ), accuracy
 
 
-@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
+@ray.remote(num_cpus=SETUP_CPUS, max_retries=1)
 def _prepare_start(*arguments: Any) -> None:
     from ..training.start_states import prepare_start
 
     prepare_start(*arguments)
 
 
-@ray.remote(num_cpus=PREPARE_CPUS, max_retries=1)
+@ray.remote(num_cpus=SETUP_CPUS, max_retries=1)
 def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
     from ..training.scorer_training import train_classifier
 

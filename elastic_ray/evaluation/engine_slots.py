@@ -1,62 +1,82 @@
-"""Which engine group holds which engine slot, and when it yields it."""
+"""Which engine group holds which engine slot, and which groups wait for one.
+
+The engine slots come from the layout. A group holds at most one slot; groups that find none free
+wait in order of arrival. Pure and synchronous: the state machine (`state_machine`) decides when a
+group asks for a slot and when it gives it back.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-from ..placement import EngineSlot, Layout
+from ..placement import EngineSlot
 
 
 class EngineSlots:
-    """The engine slots, and the kinds of engines that are open in them; for one event loop."""
+    """Assigns engine slots to engine groups, by their names."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._slots = layout.engine_slots
+    def __init__(self, slots: Sequence[EngineSlot]) -> None:
+        self._slots = tuple(slots)
         self._holders: dict[int, str] = {}
-        self._changed = asyncio.Condition()
+        """Index of a slot -> the group that holds it."""
+        self._queue: list[str] = []
 
-    def free(self, kind: str) -> bool:
-        """Whether the kind could open now."""
-        return self._slot_for(kind) is not None
+    def has_free(self, group: str) -> bool:
+        """Return whether the group could take a slot now."""
+        return self._free_slot(group) is not None
 
-    @asynccontextmanager
-    async def hold(self, kind: str) -> AsyncIterator[None]:
-        """Wait for a slot that the kind may use, and hold it."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.free(kind))
-            number = self._slot_for(kind)
-            assert number is not None
-            self._holders[number] = kind
-        try:
-            yield
-        finally:
-            del self._holders[number]
-            async with self._changed:
-                self._changed.notify_all()
+    def enqueue(self, group: str) -> None:
+        """Add the group to the groups that wait for a slot."""
+        self._queue.append(group)
 
-    def places(self, kind: str) -> dict[str, int]:
-        """The replicas of an open kind, by node."""
-        [number] = [number for number, holder in self._holders.items() if holder == kind]
-        return self._slots[number].places
+    def grant(self) -> str | None:
+        """Give a free slot to the first waiting group that may use it, and return that group.
+
+        Returns None where no waiting group can have a slot.
+        """
+        for group in self._queue:
+            index = self._free_slot(group)
+            if index is not None:
+                self._queue.remove(group)
+                self._holders[index] = group
+                return group
+        return None
+
+    def release(self, group: str) -> None:
+        """Take the slot back from the group that holds it."""
+        del self._holders[self._index(group)]
+
+    def places(self, group: str) -> dict[str, int]:
+        """Return the replicas of the slot that the group holds: node id -> number of replicas."""
+        return self._slots[self._index(group)].places
+
+    def replicas(self, group: str) -> int:
+        """Return the number of replicas of the slot that the group holds."""
+        return sum(self.places(group).values())
 
     @property
-    def open(self) -> list[str]:
-        """The kinds that hold a slot."""
-        return list(self._holders.values())
+    def holders(self) -> tuple[str, ...]:
+        """The groups that hold a slot."""
+        return tuple(self._holders.values())
 
-    async def become(self, layout: Layout) -> None:
-        """Use the slots of that layout from now on; it has those that are held, in their order."""
-        async with self._changed:
-            self._slots = layout.engine_slots
-            self._changed.notify_all()
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The groups that wait for a slot, the first to come first."""
+        return tuple(self._queue)
 
-    def _slot_for(self, kind: str) -> int | None:
-        """The number of a slot that is free for the kind: its own, or one that any may use."""
+    def change(self, slots: Sequence[EngineSlot]) -> None:
+        """Use the slots of a new layout.
 
-        def may(slot: EngineSlot) -> bool:
-            return kind in slot.kinds and bool(slot.replicas)
+        A slot that is held must keep its index, as `placement.adapt` has it.
+        """
+        self._slots = tuple(slots)
 
-        free = (i for i, slot in enumerate(self._slots) if i not in self._holders and may(slot))
-        return next(free, None)
+    def _index(self, group: str) -> int:
+        return next(index for index, holder in self._holders.items() if holder == group)
+
+    def _free_slot(self, group: str) -> int | None:
+        """Return the index of a slot that nobody holds, has replicas, and admits the group."""
+        for index, slot in enumerate(self._slots):
+            if index not in self._holders and group in slot.groups and slot.replicas:
+                return index
+        return None

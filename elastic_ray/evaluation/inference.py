@@ -1,5 +1,9 @@
-"""One question to one state: where its weights lie, what it answers or takes for texts in bits, and
-the record of that."""
+"""Runs one evaluation request against one model state, and records the result.
+
+Results are sampled answers, code lengths (bits) or distances between next-token distributions. An
+answer is recorded only if the engine held the state's own weights when it gave it
+(docs/concepts.md#rule-4).
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,20 @@ from ..serving.types import (
 
 
 class WrongState(RuntimeError):
-    """An engine answered while it held another state than it was asked about."""
+    """An engine answered while it held the weights of another state than the requested one."""
 
 
 class InferenceRunner:
-    """Asks engines; `prompts` holds each task's held-out prompts, those of lessons last, `texts`
-    its held-out texts by distribution (none where no code lengths are asked for)."""
+    """Starts the engines of the fleet and runs evaluation requests on them.
+
+    `prompts` holds each task's held-out prompts, those of lessons last; `texts` its held-out texts
+    by distribution, which may be empty where no code lengths are measured. `notify` takes messages
+    for the user.
+
+    The methods that run a request record its result and report it to the tracker. They raise
+    `WrongState` if an engine held other weights, in which case nothing is recorded, and
+    `LookupError` if the state's checkpoint has been deleted.
+    """
 
     def __init__(
         self,
@@ -45,29 +57,29 @@ class InferenceRunner:
         layout: Layout,
         prompts: Mapping[str, list[str]],
         texts: Mapping[str, Mapping[str, list[CodedText]]],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         self._plan, self._results, self._tracker = plan, results, tracker
-        self._fleet, self._layout, self._say = fleet, layout, say
+        self._fleet, self._layout, self._notify = fleet, layout, notify
         self._prompts, self._texts = prompts, texts
         self._probes = plan.requests()
-        asked = plan.spec.generation
+        generation = plan.spec.generation
         self._sampling = Sampling(
-            asked.samples,
-            asked.max_tokens,
-            asked.temperature,
-            asked.top_k,
-            asked.top_p,
-            asked.seed,
+            generation.samples,
+            generation.max_tokens,
+            generation.temperature,
+            generation.top_k,
+            generation.top_p,
+            generation.seed,
         )
 
-    async def place(self, group: EngineGroup, places: Mapping[str, int]) -> None:
-        """Have so many engines of a kind on those nodes, once they are open."""
+    async def place_engines(self, group: EngineGroup, places: Mapping[str, int]) -> None:
+        """Place the group's replicas on nodes (node id -> number), now or when they start."""
         for problem in await self._fleet.place(group.name, places):
-            self._say(problem)
+            self._notify(problem)
 
-    async def open(self, group: EngineGroup, state: str) -> None:
-        """Start the engines of a kind on that state's weights."""
+    async def start_engines(self, group: EngineGroup, state: str) -> None:
+        """Start the group's engines on a state's weights; raises what keeps them from starting."""
         self._tracker.activity.set(f"engine {group.name}", f"engine {group.name}: starting")
         serving = self._plan.spec.resources.engines
         need = self._layout.needs.engines[group.name]
@@ -90,52 +102,50 @@ class InferenceRunner:
             trust_remote_code=group.trust_remote_code,
         )
         began = time.monotonic()
-        about = await self._fleet.open_engine(config)
+        started = await self._fleet.open_engine(config)
         self._tracker.activity.add_seconds("start engines", time.monotonic() - began)
-        if about.get("notice"):
-            self._say(f"engine {group.name}: {about['notice']}")
+        if started.get("notice"):
+            self._notify(f"engine {group.name}: {started['notice']}")
         self._tracker.activity.set(
-            f"engine {group.name}", f"engine {group.name}: {about['engine']}"
+            f"engine {group.name}", f"engine {group.name}: {started['engine']}"
         )
 
-    async def close(self, group: EngineGroup) -> None:
-        """End the engines of a kind and give their resources back."""
+    async def stop_engines(self, group: EngineGroup) -> None:
+        """Stop the group's engines and release their resources."""
         await self._fleet.close(group.name)
         self._tracker.activity.clear(f"engine {group.name}")
 
-    async def answers(self, group: EngineGroup, question: EvaluationRequest) -> list[Answer]:
-        """The answers to a question, recorded: as they are on record, or asked now.
+    async def answers(self, group: EngineGroup, request: EvaluationRequest) -> list[Answer]:
+        """Return the state's answers to its task's prompts, sampled now or from the record."""
+        probe = self._probes[request].probe_id
+        if request in self._tracker.answered:
+            return await asyncio.to_thread(self._recorded_answers, request.state_id, probe)
+        prompts = list(enumerate(self._prompts[request.task]))
+        measured = prompts[: self._plan.spec.generation.prompts]
+        return await self._sample_answers(group, request, probe, measured)
 
-        `WrongState` if a single one came from other weights; nothing is recorded then.
-        """
-        state, asked = question.state_id, self._plan.spec.generation.prompts
-        prompts = list(enumerate(self._prompts[question.task]))
-        probe, prompts = self._probes[question].probe_id, prompts[:asked]
-        if question in self._tracker.answered:
-            return await asyncio.to_thread(self._on_record, state, probe)
-        return await self._answered(group, question, probe, prompts)
+    async def lesson_answers(self, group: EngineGroup, request: EvaluationRequest) -> None:
+        """Sample the answers that other states learn from."""
+        probe = self._probes[request].queries
+        assert probe is not None  # the plan has such a request only for lessons
+        prompts = list(enumerate(self._prompts[request.task]))
+        queries = prompts[self._plan.spec.generation.prompts :]
+        await self._sample_answers(group, request, probe, queries)
+        self._tracker.request_closed(request)
 
-    async def teach(self, group: EngineGroup, question: EvaluationRequest) -> None:
-        """The answers that other states learn from, recorded; `WrongState` as for answers."""
-        probe, asked = self._probes[question].queries, self._plan.spec.generation.prompts
-        assert probe is not None  # the plan asks this question only then
-        prompts = list(enumerate(self._prompts[question.task]))[asked:]
-        await self._answered(group, question, probe, prompts)
-        self._tracker.request_closed(question)
-
-    async def _answered(
+    async def _sample_answers(
         self,
         group: EngineGroup,
-        question: EvaluationRequest,
+        request: EvaluationRequest,
         probe: str,
         prompts: list[tuple[int, str]],
     ) -> list[Answer]:
-        state = question.state_id
+        state = request.state_id
         at = {"state_id": state, "probe_id": probe}
-        # Another sweep may have asked it since this one began, or while this one asks.
+        # Another sweep may have recorded the answers since this one began, or do so meanwhile.
         if await asyncio.to_thread(self._results.has, "responses", **at):
-            self._tracker.request_answered(question)
-            return await asyncio.to_thread(self._on_record, state, probe)
+            self._tracker.request_answered(request)
+            return await asyncio.to_thread(self._recorded_answers, state, probe)
         weights = await asyncio.to_thread(self.weights, state)
         reply = await self._fleet.generate(group.name, weights, prompts, self._sampling)
         _check_held(state, reply)
@@ -144,53 +154,47 @@ class InferenceRunner:
         try:
             await asyncio.to_thread(self._results.write, "responses", rows, **at)
         except AlreadyRecorded:
-            answers = await asyncio.to_thread(self._on_record, state, probe)
-        self._took("generate", reply)
+            answers = await asyncio.to_thread(self._recorded_answers, state, probe)
+        self._count_work("generate", reply)
         self._tracker.activity.add_count(
             "tokens_generated", sum(each.tokens for each in reply.items)
         )
-        self._tracker.request_answered(question)
+        self._tracker.request_answered(request)
         return answers
 
-    async def code_lengths(self, group: EngineGroup, question: EvaluationRequest) -> None:
-        """Measure and record the state's code lengths of each corpus that is not on record.
-
-        `WrongState` as for answers.
-        """
-        asked = self._plan.spec.probes.code_length
-        assert asked is not None  # the plan asks this question only then
-        state = question.state_id
+    async def code_lengths(self, group: EngineGroup, request: EvaluationRequest) -> None:
+        """Measure the state's code lengths of every corpus that has none on record."""
+        code_length = self._plan.spec.probes.code_length
+        assert code_length is not None  # the plan has such a request only then
+        state = request.state_id
         weights = await asyncio.to_thread(self.weights, state)
-        for kind, corpus in self._probes[question].corpora.items():
+        for kind, corpus in self._probes[request].corpora.items():
             at = {"state_id": state, "corpus": corpus}
             if await asyncio.to_thread(self._results.has, "code_lengths", **at):
                 continue
-            texts = self._texts[question.task][kind]
-            reply = await self._fleet.code_lengths(group.name, weights, texts, asked.window)
+            texts = self._texts[request.task][kind]
+            reply = await self._fleet.code_lengths(group.name, weights, texts, code_length.window)
             _check_held(state, reply)
             rows = [
                 {"example": i, "bits": each.bits, "tokens": each.tokens, "bytes": each.bytes}
                 for i, each in enumerate(reply.items)
             ]
-            # Another sweep may have measured it meanwhile: the same but for the last digits.
+            # Another sweep may have measured it meanwhile: equal but for the last digits.
             with contextlib.suppress(AlreadyRecorded):
                 await asyncio.to_thread(self._results.write, "code_lengths", rows, **at)
-            self._took("code lengths", reply)
-        self._tracker.request_closed(question)
+            self._count_work("code lengths", reply)
+        self._tracker.request_closed(request)
 
-    async def distances(self, group: EngineGroup, question: EvaluationRequest) -> None:
-        """Measure and record the state's distances from its reference, on that one's answers.
-
-        `WrongState` as for answers.
-        """
-        state, reference = question.state_id, question.reference
-        probe = self._probes[question]
+    async def distances(self, group: EngineGroup, request: EvaluationRequest) -> None:
+        """Measure the state's distances from its reference state, on the reference's answers."""
+        state, reference = request.state_id, request.reference
+        probe = self._probes[request]
         assert reference is not None and probe.distances is not None
         at = {"state_id": state, "reference_id": reference, "probe_id": probe.distances}
-        if await asyncio.to_thread(self._results.has, "distances", **at):  # by another sweep
-            self._tracker.request_closed(question)
+        if await asyncio.to_thread(self._results.has, "distances", **at):  # another sweep did
+            self._tracker.request_closed(request)
             return
-        answers = await asyncio.to_thread(self._on_record, reference, probe.probe_id)
+        answers = await asyncio.to_thread(self._recorded_answers, reference, probe.probe_id)
         weights, other = (
             await asyncio.to_thread(self.weights, state),
             await asyncio.to_thread(self.weights, reference),
@@ -198,7 +202,9 @@ class InferenceRunner:
         reply = await self._fleet.distances(group.name, weights, other, answers)
         _check_held(state, reply)
         if any(each.reference != reference for each in reply.items):
-            raise WrongState(f"to be compared with {reference}, compared with another state")
+            raise WrongState(
+                f"the reference should be state {reference}, but the engine held another one"
+            )
         rows = [
             {
                 "prompt_index": each.prompt_index,
@@ -212,34 +218,38 @@ class InferenceRunner:
         ]
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "distances", rows, **at)
-        self._took("distances", reply)
-        self._tracker.request_closed(question)
+        self._count_work("distances", reply)
+        self._tracker.request_closed(request)
 
-    def _took(self, kind: str, reply: Reply[Any]) -> None:
+    def _count_work(self, kind: str, reply: Reply[Any]) -> None:
         self._tracker.activity.add_seconds(kind, reply.seconds)
         self._tracker.activity.add_seconds("swap weights", reply.swap_seconds)
         self._tracker.activity.add_count("weight_swaps", reply.swaps)
 
-    def _on_record(self, state: str, probe: str) -> list[Answer]:
+    def _recorded_answers(self, state: str, probe: str) -> list[Answer]:
         rows = self._results.read("responses", state_id=state, probe_id=probe).to_pylist()
         return [Answer(**{name: row[name] for name in _COLUMNS}) for row in rows]
 
     def weights(self, state: str) -> Weights:
-        """Where the state's weights lie; `LookupError` when they were deleted."""
+        """Return the location of a state's weights; `LookupError` if they have been deleted."""
         row = self._results.state(state)
         if row is None or row["checkpoint"] is None:
-            raise LookupError(f"state {state}: its checkpoint is not there any more")
-        full = self._plan.full_ancestor(state)
-        if full == state:
-            return Weights(state, *self._place(row["checkpoint"]), row["checksum"], None, None)
-        base = self._results.state(full)
+            raise LookupError(f"state {state}: its checkpoint has been deleted")
+        full_state = self._plan.full_ancestor(state)
+        if full_state == state:
+            return Weights(state, *self._source(row["checkpoint"]), row["checksum"], None, None)
+        base = self._results.state(full_state)
         if base is None or base["checkpoint"] is None:
-            raise LookupError(f"state {state}: the weights below its adapter are not there")
-        adapter = self._place(row["checkpoint"])[0]
-        return Weights(state, *self._place(base["checkpoint"]), base["checksum"], adapter, full)
+            raise LookupError(
+                f"state {state}: the weights that its adapter belongs to have been deleted"
+            )
+        adapter = self._source(row["checkpoint"])[0]
+        return Weights(
+            state, *self._source(base["checkpoint"]), base["checksum"], adapter, full_state
+        )
 
-    def _place(self, checkpoint: str) -> tuple[str, str | None]:
-        """(folder or hub id, revision) of a recorded checkpoint."""
+    def _source(self, checkpoint: str) -> tuple[str, str | None]:
+        """Return (folder or hub id, revision) of a recorded checkpoint."""
         return CheckpointReference.parse(checkpoint).source(self._results.location)
 
 
@@ -248,7 +258,7 @@ def _check_held(
 ) -> None:
     wrong = sorted({item.held_state for item in reply.items} - {state})
     if wrong:
-        raise WrongState(f"asked of {state}, answered by {', '.join(map(str, wrong))}")
+        raise WrongState(f"requested from state {state}, answered by {', '.join(map(str, wrong))}")
 
 
 _COLUMNS = (

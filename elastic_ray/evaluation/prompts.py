@@ -1,4 +1,4 @@
-"""The prompts and texts that the probes of a plan use."""
+"""The held-out prompts and texts that the evaluation of a plan uses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from ..serving.types import CodedText
 from ..tasks.task import Task
 
 
-def _texts(plan: Plan, loaded: Mapping[str, Task]) -> dict[str, dict[str, list[CodedText]]]:
-    """Each task's held-out texts by distribution, as many as code lengths are asked of."""
-    asked = plan.spec.probes.code_length
-    count = asked.texts if asked else 0
+def evaluation_prompts(plan: Plan, loaded: Mapping[str, Task]) -> dict[str, list[str]]:
+    """Return each task's prompts: those that every state answers, then those of lessons."""
+    lessons = plan.spec.lessons
+    count = plan.spec.generation.prompts + (lessons.queries if lessons else 0)
+    return {name: loaded[name].prompts(count) for name in plan.probes}
+
+
+def code_length_texts(
+    plan: Plan, loaded: Mapping[str, Task]
+) -> dict[str, dict[str, list[CodedText]]]:
+    """Return each task's held-out texts by distribution, as many as code lengths are measured of.
+
+    The lists are empty where the sweep measures no code lengths.
+    """
+    code_length = plan.spec.probes.code_length
+    count = code_length.texts if code_length else 0
     return {
         name: {
             kind: [
@@ -22,9 +34,3 @@ def _texts(plan: Plan, loaded: Mapping[str, Task]) -> dict[str, dict[str, list[C
         }
         for name, probe in plan.probes.items()
     }
-
-
-def _prompts(plan: Plan) -> int:
-    """Held-out prompts of each task: those that every state answers, then those of lessons."""
-    lessons = plan.spec.lessons
-    return plan.spec.generation.prompts + (lessons.queries if lessons else 0)

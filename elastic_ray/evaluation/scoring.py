@@ -1,4 +1,4 @@
-"""Scores of one state's answers: the scorer that a task wants, and the record of what it said."""
+"""Scores the answers to an evaluation request with the task's scorer, and records the scores."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from ..serving.fleet import Fleet
 from ..serving.types import Answer, ScorerConfig
 from ..tasks.task import Task
 
-Made = tuple[ScorerConfig, float | None]
-"""A scorer's configuration and held-out accuracy (None where it is not known)."""
+MadeScorer = tuple[ScorerConfig, float | None]
+"""A scorer's configuration, and its accuracy on held-out texts (None if unknown)."""
 
 
 class ScoringRunner:
-    """Scores answers; `made` gives each task's scorer once it is there (it may be trained first).
-    `loaded` holds the tasks, which say what a scorer reads of an answer.
+    """Starts the scorers of the fleet and scores answers.
 
-    A scorer is opened at its first use, or ahead by `prepare`.
+    `made` gives each task's scorer once it is available (it may have to be trained first). `loaded`
+    holds the tasks, which know what of an answer a scorer reads. `notify` takes messages for the
+    user. A scorer is started at its first use, or ahead of that by `prepare`.
     """
 
     def __init__(
@@ -33,32 +34,35 @@ class ScoringRunner:
         results: Results,
         tracker: ProgressTracker,
         fleet: Fleet,
-        made: Mapping[str, Awaitable[Made]],
+        made: Mapping[str, Awaitable[MadeScorer]],
         loaded: Mapping[str, Task],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
-        self._results, self._tracker, self._fleet, self._say = results, tracker, fleet, say
+        self._results, self._tracker, self._fleet, self._notify = results, tracker, fleet, notify
         self._probes = plan.requests()
         self._loaded = loaded
         self._made = {task: asyncio.ensure_future(scorer) for task, scorer in made.items()}
         self._open: dict[str, asyncio.Future[None]] = {}
 
     async def prepare(self) -> None:
-        """Open every scorer before there is anything to score; what fails is told then."""
+        """Start every scorer before there is anything to score; `score` reports what failed."""
         for task in self._made:
             with contextlib.suppress(Exception):
                 await self._scorer(task)
 
     def cancel(self) -> None:
-        """Make no scorer that is not there yet."""
+        """Stop waiting for scorers that are not made yet."""
         for scorer in self._made.values():
             scorer.cancel()
 
-    async def score(self, question: EvaluationRequest, answers: list[Answer]) -> None:
-        """Score the answers to a question and record the scores."""
-        probe = self._probes[question]
-        config, accuracy = await self._scorer(question.task)
-        judged = self._loaded[question.task].judged
+    async def score(self, request: EvaluationRequest, answers: list[Answer]) -> None:
+        """Score the answers to a request, record the scores and close the request.
+
+        Raises what kept the scorer from being made, started or used.
+        """
+        probe = self._probes[request]
+        config, accuracy = await self._scorer(request.task)
+        judged = self._loaded[request.task].judged
         texts = [judged(answer.prompt, answer.response) for answer in answers]
         reply = await self._fleet.score(config.name, texts)
         rows: list[dict[str, Any]] = [
@@ -71,15 +75,15 @@ class ScoringRunner:
             }
             for answer, score in zip(answers, reply.items, strict=True)
         ]
-        names = {"state_id": question.state_id, "probe_id": probe.probe_id, "scorer": probe.scorer}
-        # Another sweep may have scored them meanwhile: the same but for the last digits.
+        names = {"state_id": request.state_id, "probe_id": probe.probe_id, "scorer": probe.scorer}
+        # Another sweep may have scored them meanwhile: equal but for the last digits.
         with contextlib.suppress(AlreadyRecorded):
             await asyncio.to_thread(self._results.write, "scores", rows, **names)
         self._tracker.activity.add_seconds("score", reply.seconds)
-        self._tracker.request_closed(question)
+        self._tracker.request_closed(request)
 
-    async def _scorer(self, task: str) -> Made:
-        """The task's scorer, open."""
+    async def _scorer(self, task: str) -> MadeScorer:
+        """Return the task's scorer once it runs."""
         config, accuracy = await asyncio.shield(self._made[task])
         if config.name not in self._open:
             self._open[config.name] = asyncio.ensure_future(self._start(config))
@@ -89,10 +93,10 @@ class ScoringRunner:
     async def _start(self, config: ScorerConfig) -> None:
         began = time.monotonic()
         self._tracker.activity.set(f"scorer {config.name}", f"scorer {config.name}: starting")
-        about = await self._fleet.open_scorer(config)
+        started = await self._fleet.open_scorer(config)
         self._tracker.activity.add_seconds("start scorers", time.monotonic() - began)
-        if about.get("notice"):
-            self._say(f"scorer {config.name}: {about['notice']}")
+        if started.get("notice"):
+            self._notify(f"scorer {config.name}: {started['notice']}")
         self._tracker.activity.set(
-            f"scorer {config.name}", f"scorer {config.name}: {about['engine']}"
+            f"scorer {config.name}", f"scorer {config.name}: {started['engine']}"
         )

@@ -1,10 +1,10 @@
-"""What a sweep holds of its cluster, in hours, and the budget that ends it.
+"""Counts the CPU-hours and GPU-hours that a sweep reserves, and stops it once its budget is spent.
 
-Counted is what Ray sets aside, busy or not, a share of a GPU as that share: for a trainer from its
-release to its end, for an engine or scorer from its opening to its closing. Not counted are the
-short tasks that make start states and scorers, and what of a cluster nobody holds. Every run of the
-sweep is a row of the table `runs`, so that the hours of all of them add up; a driver that is killed
-loses those since it last wrote its row. The budget is of the sweep's name in one results folder.
+Counts reserved resources, busy or idle, fractional GPUs pro rata: a trainer from launch to exit, an
+engine or scorer from opening to closing. Not counted are the short tasks that make start states and
+scorers, and nodes on which nothing is reserved. Every run of a sweep is a row of the table `runs`,
+so that the hours of all runs add up; a driver that is killed loses the hours since it last wrote
+its row. The budget belongs to the sweep's name in one results folder.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ..results.leases.sweep_lease import SweepLease
 from ..results.store import Results
 from ..spec import Resources
 
-LOOK = 0.5
-"""Seconds between looks at what is held: a change counts from the next look on."""
+SAMPLE_EVERY = 0.5
+"""Sampling interval (seconds) of the reserved resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """CPUs and GPUs, or hours of them."""
+    """CPUs and GPUs, or CPU-hours and GPU-hours."""
 
     cpus: float = 0.0
     gpus: float = 0.0
@@ -36,29 +36,33 @@ class Amount:
         return Amount(self.cpus + other.cpus, self.gpus + other.gpus)
 
     def times(self, factor: float) -> Amount:
+        """Return the amount multiplied by a factor."""
         return Amount(self.cpus * factor, self.gpus * factor)
 
-    def words(self) -> str:
-        """Hours, for people."""
+    def text(self) -> str:
+        """Return the hours as text, such as "1.5 CPU-hours and 0.25 GPU-hours"."""
         gpus = f" and {self.gpus:.3g} GPU-hours" if self.gpus else ""
         return f"{self.cpus:.3g} CPU-hours{gpus}"
 
 
 class Meter:
-    """The hours of what is held, from looks at it: between two looks it is what the first saw."""
+    """Integrates samples of reserved resources over time; between two samples the first one holds.
+
+    Times are seconds of a monotonic clock.
+    """
 
     def __init__(self, now: float) -> None:
         self.hours = Amount()
-        self._held, self._at = Amount(), now
+        self._reserved, self._since = Amount(), now
 
-    def look(self, held: Amount, now: float) -> None:
-        """That much is held from `now` on, in seconds of a clock that never goes back."""
-        self.hours += self._held.times((now - self._at) / 3600)
-        self._held, self._at = held, now
+    def sample(self, reserved: Amount, now: float) -> None:
+        """Take a sample: this much is reserved from `now` on."""
+        self.hours += self._reserved.times((now - self._since) / 3600)
+        self._reserved, self._since = reserved, now
 
 
-def held(needs: ResourceNeeds, trainers: int, replicas: Mapping[str, int]) -> Amount:
-    """What so many trainers hold, and so many replicas of each engine and scorer, by its name."""
+def reserved_resources(needs: ResourceNeeds, trainers: int, replicas: Mapping[str, int]) -> Amount:
+    """Return what trainers reserve, plus the replicas of each engine group and scorer."""
     worker = needs.worker
     total = Amount(worker.cpus, worker.gpus).times(trainers * needs.workers)
     for name, count in replicas.items():
@@ -67,35 +71,35 @@ def held(needs: ResourceNeeds, trainers: int, replicas: Mapping[str, int]) -> Am
     return total
 
 
-def used_up(limits: Resources, used: Amount) -> str | None:
-    """Which of the limits is used up, in words; None while none is."""
-    for field, unit, limit, hours in _each(limits, used):
+def exhausted_limit(limits: Resources, used: Amount) -> str | None:
+    """Return a message that names the first limit that is used up; None if there is none."""
+    for field, unit, limit, hours in _limits(limits, used):
         if hours >= limit:
             return f"the budget is used up: {hours:.4g} of {limit:g} {unit} ({field})"
     return None
 
 
-def told(limits: Resources, used: Amount) -> str | None:
-    """How much of each limit is used, in words; None without one."""
+def budget_text(limits: Resources, used: Amount) -> str | None:
+    """Return a message with the used share of each limit; None if no limit is set."""
     parts = [
         f"{hours:.3g} of {limit:g} {unit} ({field})"
-        for field, unit, limit, hours in _each(limits, used)
+        for field, unit, limit, hours in _limits(limits, used)
     ]
     return f"budget: used {', '.join(parts)}" if parts else None
 
 
-def uncounted(limits: Resources, needs: ResourceNeeds) -> str | None:
-    """What to say where GPU-hours are limited and nothing holds a GPU."""
-    if limits.max_gpu_hours is None or needs.any_gpu:
+def gpu_limit_notice(limits: Resources, needs: ResourceNeeds) -> str | None:
+    """Return a message if GPU-hours are limited although nothing reserves a GPU; else None."""
+    if limits.max_gpu_hours is None or needs.uses_gpus:
         return None
     return (
-        "resources.max_gpu_hours limits nothing here: no trainer, engine or scorer has a GPU; "
-        "resources.max_cpu_hours would"
+        "resources.max_gpu_hours has no effect: no trainer, engine or scorer uses a GPU; "
+        "set resources.max_cpu_hours instead"
     )
 
 
-def _each(limits: Resources, used: Amount) -> list[tuple[str, str, float, float]]:
-    """(field, unit, limit, used) of every limit that is set."""
+def _limits(limits: Resources, used: Amount) -> list[tuple[str, str, float, float]]:
+    """Return (field, unit, limit, used) for every limit that is set."""
     both = (
         ("resources.max_gpu_hours", "GPU-hours", limits.max_gpu_hours, used.gpus),
         ("resources.max_cpu_hours", "CPU-hours", limits.max_cpu_hours, used.cpus),
@@ -103,46 +107,49 @@ def _each(limits: Resources, used: Amount) -> list[tuple[str, str, float, float]
     return [(field, unit, limit, hours) for field, unit, limit, hours in both if limit is not None]
 
 
-def hours_of(results: Results, sweep: str) -> Amount:
-    """The hours that all recorded runs of the sweep held."""
+def recorded_hours(results: Results, sweep: str) -> Amount:
+    """Return the hours of all recorded runs of the sweep; `ResultsError` if they are unreadable."""
     return sum((_hours(row) for row in _runs(results, sweep)), Amount())
 
 
 class Budget:
-    """The hours of one run, who holds `lease`, on top of those of the sweep's earlier runs."""
+    """The hours of one run, which holds `lease`, added to those of the sweep's earlier runs."""
 
     def __init__(self, results: Results, lease: SweepLease, limits: Resources) -> None:
         self._results, self._lease, self._limits = results, lease, limits
         self._earlier = _runs(results, lease.sweep)
         self._before = sum(map(_hours, self._earlier), Amount())
         self._meter = Meter(time.monotonic())
-        self.ended = used_up(limits, self.used)
-        """Why the sweep must not go on, in words; None while it may."""
+        self.exhausted = exhausted_limit(limits, self.used)
+        """The message that says why the sweep must stop; None while it may go on."""
 
     @property
     def used(self) -> Amount:
-        """The hours of all runs."""
+        """The hours of all runs of the sweep, this one included."""
         return self._before + self._meter.hours
 
-    def told(self) -> str | None:
-        """How much of each limit is used, in words; None without one."""
-        return told(self._limits, self.used)
+    def text(self) -> str | None:
+        """Return a message with the used share of each limit; None if no limit is set."""
+        return budget_text(self._limits, self.used)
 
-    async def count(self, holds: Callable[[], Amount], end: Callable[[str], None]) -> None:
-        """Count what `holds` tells until cancelled; call `end` once if the budget is used up."""
+    async def count(self, reserved: Callable[[], Amount], stop: Callable[[str], None]) -> None:
+        """Count what `reserved` returns, until cancelled.
+
+        Calls `stop` once, with a message, when the budget is used up.
+        """
         try:
             while True:
-                self._meter.look(holds(), time.monotonic())
-                if self.ended is None:
-                    self.ended = used_up(self._limits, self.used)
-                    if self.ended:
-                        end(self.ended)
-                await asyncio.sleep(LOOK)
+                self._meter.sample(reserved(), time.monotonic())
+                if self.exhausted is None:
+                    self.exhausted = exhausted_limit(self._limits, self.used)
+                    if self.exhausted:
+                        stop(self.exhausted)
+                await asyncio.sleep(SAMPLE_EVERY)
         finally:
-            self._meter.look(Amount(), time.monotonic())
+            self._meter.sample(Amount(), time.monotonic())
 
     def record(self) -> None:
-        """Write this run's row beside those of earlier ones; `ResultsError` where that fails."""
+        """Write this run's row beside those of earlier runs; raises `ResultsError` on failure."""
         hours = self._meter.hours
         if hours == Amount():
             return

@@ -1,8 +1,7 @@
-"""What of a plan is left to do, told from the record alone (pure).
+"""Derives what is left to do from a plan and the recorded states (pure).
 
-`outstanding` compares a plan with the recorded states and answers: which ladders must train, which
-starts must be made, and which recorded states must be made again because their checkpoint was
-deleted and something new starts from it, or asks it.
+`outstanding` returns the ladders to train, the start states to make, and the recorded states whose
+checkpoint must be made again because it was deleted and something still needs it.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 
 from ..plan import Ladder, Plan
 
-FOR_GOOD = "diverged"
-"""A failure that begins so would repeat itself; every other one is tried again."""
+PERMANENT_ERROR = "diverged"
+"""Errors that begin with this would repeat themselves; after all others a state is tried again."""
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A state's record in short; `kept` says whether its checkpoint is there."""
+class RecordedState:
+    """What the `states` table says of a state; `kept`: its checkpoint has not been deleted."""
 
     done: bool
     error: str | None
@@ -27,41 +26,42 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Outstanding:
-    """What must be done: `starts` to make, `ladders` to train, in the plan's order.
-
-    `remade` are states that are recorded and pass by again because their checkpoint, or the one
-    that their adapters lie on, must be made again first; `failed` are those that failed for good,
-    with their errors.
-    """
+    """What is left to do, in the plan's order."""
 
     starts: tuple[str, ...]
+    """Start states to make."""
     ladders: tuple[Ladder, ...]
+    """Ladders to train."""
     remade: frozenset[str]
+    """Recorded states that are made again: their checkpoint is needed, or one that their adapters
+    lie on."""
     failed: Mapping[str, str]
+    """States that failed permanently, or whose parent did, with their errors."""
 
 
 def outstanding(
-    plan: Plan, recorded: Mapping[str, Recorded], unanswered: Iterable[str]
+    plan: Plan, recorded: Mapping[str, RecordedState], needed: Iterable[str]
 ) -> Outstanding:
-    """What is left, given the record; `unanswered` are states that some question still needs."""
+    """Return what is left; `needed` are states that an open evaluation request still needs."""
     made_by = {rung.state_id: ladder for ladder in plan.ladders for rung in ladder.rungs}
     failed: dict[str, str] = {}
     for state in plan.states:  # parents before children
         row = recorded.get(state)
-        lost = next((each for each in plan.states[state].made_from if each in failed), None)
-        if row and not row.done and (row.error or "").startswith(FOR_GOOD):
-            failed[state] = row.error or FOR_GOOD
-        elif lost is not None and not (row and row.done):
-            failed[state] = f"parent {lost} failed: {failed[lost]}"
+        parent = next((each for each in plan.states[state].made_from if each in failed), None)
+        if row and not row.done and (row.error or "").startswith(PERMANENT_ERROR):
+            failed[state] = row.error or PERMANENT_ERROR
+        elif parent is not None and not (row and row.done):
+            failed[state] = f"parent {parent} failed: {failed[parent]}"
 
-    wanted: dict[str, Ladder] = {}
+    ladders: set[str] = set()
     starts: set[str] = set()
     remade: set[str] = set()
     todo: list[str] = []
+    """States whose checkpoint must be available."""
 
     def train(ladder: Ladder) -> None:
-        if ladder.id not in wanted:
-            wanted[ladder.id] = ladder
+        if ladder.id not in ladders:
+            ladders.add(ladder.id)
             todo.append(ladder.parent_id)
 
     def kept(state: str) -> bool:
@@ -69,13 +69,13 @@ def outstanding(
 
     for ladder in plan.ladders:
         states = [rung.state_id for rung in ladder.rungs]
-        if any(s not in failed and not _done(recorded, s) for s in states):
+        if any(state not in failed and not _done(recorded, state) for state in states):
             train(ladder)
-    todo += unanswered
+    todo += needed
     seen: set[str] = set()
     while todo:
         state = todo.pop()
-        # Adapters are of use with the weights below them only.
+        # An adapter is of use only together with the full weights below it.
         if state in seen or state in failed or (kept(state) and kept(plan.full_ancestor(state))):
             continue
         seen.add(state)
@@ -86,13 +86,13 @@ def outstanding(
         else:
             train(made_by[state])
     return Outstanding(
-        tuple(s for s in plan.starts if s in starts),
-        tuple(ladder for ladder in plan.ladders if ladder.id in wanted),
+        tuple(state for state in plan.starts if state in starts),
+        tuple(ladder for ladder in plan.ladders if ladder.id in ladders),
         frozenset(remade),
         failed,
     )
 
 
-def _done(recorded: Mapping[str, Recorded], state: str) -> bool:
+def _done(recorded: Mapping[str, RecordedState], state: str) -> bool:
     row = recorded.get(state)
     return row is not None and row.done

@@ -1,42 +1,45 @@
-"""Restores the progress of a plan from the recorded results."""
+"""Restores a plan's progress from the results: the record is the only memory of a sweep."""
 
 from __future__ import annotations
 
 from ..plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
 from ..results.store import Results
-from .outstanding import Outstanding, Recorded, outstanding
+from .outstanding import Outstanding, RecordedState, outstanding
 from .tracker import ProgressTracker
 
 
-def board_of(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding]:
-    """The board of what is recorded, and what is left to do."""
+def restore_progress(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding]:
+    """Return a tracker of what is on record, and what is left to do.
+
+    Raises `ResultsError` if the results cannot be read.
+    """
     recorded = {
-        state: Recorded(row["status"] == "done", row["error"], row["checkpoint"] is not None)
+        state: RecordedState(row["status"] == "done", row["error"], row["checkpoint"] is not None)
         for state, row in results.states(("status", "error", "checkpoint")).items()
         if state in plan.states
     }
     answers, scores = results.recorded("responses"), results.recorded("scores")
     lengths, distances = results.recorded("code_lengths"), results.recorded("distances")
     answered, closed = set(), set()
-    for asked, probe in plan.requests().items():
-        state = asked.state_id
-        if asked.kind == ANSWERS:
+    for request, probe in plan.requests().items():
+        state = request.state_id
+        if request.kind == ANSWERS:
             if (state, probe.probe_id) in answers:
-                answered.add(asked)
-            judged = (state, probe.probe_id, probe.scorer) in scores
-            if judged or (asked in answered and not probe.scorer):
-                closed.add(asked)
-        elif asked.kind == CODE_LENGTH:
+                answered.add(request)
+            scored = (state, probe.probe_id, probe.scorer) in scores
+            if scored or (request in answered and not probe.scorer):
+                closed.add(request)
+        elif request.kind == CODE_LENGTH:
             if all((state, corpus) in lengths for corpus in probe.corpora.values()):
-                closed.add(asked)
-        elif asked.kind == QUERIES:
+                closed.add(request)
+        elif request.kind == QUERIES:
             if (state, probe.queries) in answers:
-                closed.add(asked)
-        elif (state, asked.reference, probe.distances) in distances:
-            closed.add(asked)
-    still = plan.requests().keys() - answered - closed
-    unasked = {state for asked in still for state in asked.states}
-    left = outstanding(plan, recorded, unasked)
+                closed.add(request)
+        elif (state, request.reference, probe.distances) in distances:
+            closed.add(request)
+    unanswered = plan.requests().keys() - answered - closed
+    needed = {state for request in unanswered for state in request.states}
+    left = outstanding(plan, recorded, needed)
     done = {s for s, row in recorded.items() if row.done and s not in left.remade}
     tracker = ProgressTracker(plan, done, answered, closed)
     tracker.failed.update(left.failed)

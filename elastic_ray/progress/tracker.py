@@ -1,22 +1,22 @@
-"""The driver's live picture of a sweep: which states, answers and scores are there.
+"""Tracks which states and evaluation requests of a plan are done, failed or open during a run.
 
-Threads meet here (Tune's and the event loop's), so every change goes through a lock, and those who
-wait are told through `listen`. The board only mirrors the record: a state is marked done after its
-row is written (design, rule 2). No ray.
+The tracker mirrors the record: a state is marked done after its row is written
+(docs/concepts.md#rule-2). It may be changed from any thread (Ray Tune's and the event loop's);
+listeners are called on the thread that makes the change. It imports no ray.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from ..plan import QUERIES, Answers, Dependency, EvaluationRequest, Ladder, Plan, Point
+from .activity import RunActivity
 
 
 class ProgressTracker:
-    """What is done, what failed, what runs."""
+    """The progress of one plan; `done`, `answered` and `closed` are what is already on record."""
 
     def __init__(
         self,
@@ -26,54 +26,54 @@ class ProgressTracker:
         closed: Iterable[EvaluationRequest],
     ) -> None:
         self.plan = plan
+        self.activity = RunActivity()
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str, str], None]] = []
         self.done = {state for state in done if state in plan.states}
+        """Ids of the states on record."""
         self.failed: dict[str, str] = {}
+        """Id of a failed state -> its error."""
         self.answered = set(answered)
-        """Questions whose answers are on record, scored or not."""
+        """Requests whose answers are on record, scored or not."""
         self.closed = set(closed)
-        """Questions of which all is on record: answers and their scores, or code lengths."""
+        """Requests all of whose results are on record: scored answers, code lengths, distances."""
         self.lost: dict[EvaluationRequest, str] = {}
-        """Questions that failed although their state is there, with the error."""
+        """Failed requests of states that are done -> their error."""
         self.examples: dict[str, int] = {}
-        """ladder id -> examples of it trained so far, of the ladders that run."""
-        self.running: dict[str, str] = {}
-        """What runs now, for people: key -> words."""
-        self.progress = ""
-        """The screen's last line, for those who look from elsewhere."""
-        self.spent: dict[str, float] = defaultdict(float)
-        """Seconds by kind of work, summed over trainers and replicas."""
-        self.counts: dict[str, int] = defaultdict(int)
-        """What was counted since the run began, by name."""
-        self.started = time.monotonic()
+        """Id of a ladder that runs -> examples trained so far."""
         self.children: dict[str, list[Ladder]] = defaultdict(list)
+        """Id of a state -> ladders that start from it or learn from its answers."""
         for ladder in plan.ladders:
             for state in ladder.made_from:
                 self.children[state].append(ladder)
         self._taught = {
-            Answers(asked.state_id, str(probe.queries)): asked
-            for asked, probe in plan.requests().items()
-            if asked.kind == QUERIES
+            Answers(request.state_id, str(probe.queries)): request
+            for request, probe in plan.requests().items()
+            if request.kind == QUERIES
         }
 
     def listen(self, listener: Callable[[str, str], None]) -> None:
-        """Call `listener(event, state_id)` after each change; from any thread."""
+        """Call `listener(event, state_id)` after each change, on the thread that makes it.
+
+        Events: "done" and "failed" of a state; "answered", "closed" and "lost" of one of its
+        requests.
+        """
         self._listeners.append(listener)
 
-    def _tell(self, event: str, state: str) -> None:
+    def _notify(self, event: str, state: str) -> None:
         for listener in self._listeners:
             listener(event, state)
 
     def state_done(self, state: str) -> None:
+        """Mark a state done, once its row is written."""
         with self._lock:
             self.failed.pop(state, None)
             self.done.add(state)
-        self._tell("done", state)
+        self._notify("done", state)
 
     def state_failed(self, state: str, error: str) -> list[str]:
-        """Mark a state failed and, with it, all that would start from it; returns the latter."""
-        fell: list[str] = []
+        """Mark a state failed, and with it all states made from it; return the latter."""
+        descendants: list[str] = []
         with self._lock:
             if state in self.done:
                 return []
@@ -85,57 +85,46 @@ class ProgressTracker:
                     for rung in ladder.rungs:
                         if rung.state_id not in self.done and rung.state_id not in self.failed:
                             self.failed[rung.state_id] = f"parent {parent} failed: {error}"
-                            fell.append(rung.state_id)
+                            descendants.append(rung.state_id)
                             stack.append(rung.state_id)
-        for each in (state, *fell):
-            self._tell("failed", each)
-        return fell
+        for each in (state, *descendants):
+            self._notify("failed", each)
+        return descendants
 
-    def request_answered(self, question: EvaluationRequest) -> None:
+    def request_answered(self, request: EvaluationRequest) -> None:
+        """Mark a request answered, once its answers are written."""
         with self._lock:
-            self.answered.add(question)
-        self._tell("answered", question.state_id)
+            self.answered.add(request)
+        self._notify("answered", request.state_id)
 
-    def request_closed(self, question: EvaluationRequest) -> None:
+    def request_closed(self, request: EvaluationRequest) -> None:
+        """Mark a request closed, once all its results are written."""
         with self._lock:
-            self.closed.add(question)
-            self.lost.pop(question, None)
-        self._tell("closed", question.state_id)
+            self.closed.add(request)
+            self.lost.pop(request, None)
+        self._notify("closed", request.state_id)
 
-    def request_failed(self, question: EvaluationRequest, error: str) -> None:
-        """Mark a question lost and, where a state was to learn from it, that state failed."""
+    def request_failed(self, request: EvaluationRequest, error: str) -> None:
+        """Mark a request failed and, where states were to learn from its answers, those states."""
         with self._lock:
-            self.lost[question] = error
-        if question.kind == QUERIES:
-            for ladder in self.children[question.state_id]:
+            self.lost[request] = error
+        if request.kind == QUERIES:
+            for ladder in self.children[request.state_id]:
                 taught = self._taught.get(ladder.stage.answers) if ladder.stage.answers else None
-                for rung in ladder.rungs if taught == question else ():
+                for rung in ladder.rungs if taught == request else ():
                     self.state_failed(rung.state_id, f"its teacher did not answer: {error}")
-        self._tell("lost", question.state_id)
+        self._notify("lost", request.state_id)
 
-    def trained(self, ladder: str, examples: int) -> None:
+    def ladder_advanced(self, ladder: str, examples: int) -> None:
+        """Set how many examples a running ladder has trained."""
         with self._lock:
             self.examples[ladder] = examples
 
-    def now(self, key: str, words: str | None) -> None:
-        """Set, or with None remove, a line of what runs now."""
-        with self._lock:
-            if words is None:
-                self.running.pop(key, None)
-            else:
-                self.running[key] = words
-
-    def took(self, kind: str, seconds: float) -> None:
-        with self._lock:
-            self.spent[kind] += seconds
-
-    def counted(self, name: str, number: int) -> None:
-        with self._lock:
-            self.counts[name] += number
-
     def examples_trained(self) -> int:
-        """Examples that training has seen on the way to what is recorded, or runs now: what a
-        crash has others see again counts once."""
+        """Return the examples trained on the way to what is on record or runs now.
+
+        Examples that are trained again after a crash count once.
+        """
         return sum(
             max(
                 self.examples.get(ladder.id, 0),
@@ -145,29 +134,30 @@ class ProgressTracker:
             for ladder in self.plan.ladders
         )
 
-    def settled(self, need: Dependency) -> bool:
-        """Whether it is known how that came out: on record, or failed."""
-        if isinstance(need, Answers):
-            asked = self._taught[need]
-            return asked in self.closed or asked in self.lost or asked.state_id in self.failed
-        return need in self.done or need in self.failed
+    def settled(self, dependency: Dependency) -> bool:
+        """Return whether a dependency is on record or has failed."""
+        if isinstance(dependency, Answers):
+            request = self._taught[dependency]
+            ended = request in self.closed or request in self.lost
+            return ended or request.state_id in self.failed
+        return dependency in self.done or dependency in self.failed
 
     def finished(self, ladder: Ladder) -> bool:
-        """Whether every state of the ladder is."""
+        """Return whether every state of the ladder is on record or has failed."""
         return all(self.settled(rung.state_id) for rung in ladder.rungs)
 
     def measured(self, point: Point) -> bool:
-        """Whether all that is asked of the point's state is on record."""
-        return all(question in self.closed for question in self.plan.requests_of(point))
+        """Return whether all requests of a cell or lesson are closed."""
+        return all(request in self.closed for request in self.plan.requests_of(point))
 
-    def error(self, point: Point) -> str | None:
-        """What keeps, or kept, something that is asked of the point's state from the record."""
-        lost = (self.lost.get(question) for question in self.plan.requests_of(point))
-        return next(filter(None, lost), None) or self.failed.get(point.state_id)
+    def status(self, point: Point, recorded_error: str | None = None) -> tuple[str, str | None]:
+        """Return the status of a cell or lesson, "done", "failed" or "pending", and its error.
 
-    def status(self, point: Point) -> tuple[str, str | None]:
-        """done, failed or pending, as the tables say it; and the error, if it failed."""
+        `recorded_error` is the error of the point's row that another process wrote, for a tracker
+        that was restored from the results: failed requests are in the rows of points only.
+        """
         if self.measured(point):
             return "done", None
-        error = self.error(point)
+        lost = (self.lost.get(request) for request in self.plan.requests_of(point))
+        error = next(filter(None, lost), None) or self.failed.get(point.state_id) or recorded_error
         return ("failed" if error else "pending"), error

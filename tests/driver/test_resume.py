@@ -14,22 +14,22 @@ from small_sweeps import COMMIT, plan_of, spec_of, specs
 
 from elastic_ray.plan import ANSWERS, CODE_LENGTH, QUERIES, EvaluationRequest, Ladder, Plan
 from elastic_ray.progress.grid_rows import cell_rows, lesson_rows
-from elastic_ray.progress.outstanding import Outstanding, Recorded, outstanding
+from elastic_ray.progress.outstanding import Outstanding, RecordedState, outstanding
 from elastic_ray.progress.retention import RetentionPolicy
 from elastic_ray.progress.tracker import ProgressTracker
 from elastic_ray.spec import Spec
 
-DONE, DELETED = Recorded(True, None, True), Recorded(True, None, False)
-DIVERGED = Recorded(False, "diverged at step 3 of 9: loss nan", False)
-CRASHED = Recorded(False, "OSError: no space left", False)
+DONE, DELETED = RecordedState(True, None, True), RecordedState(True, None, False)
+DIVERGED = RecordedState(False, "diverged at step 3 of 9: loss nan", False)
+CRASHED = RecordedState(False, "OSError: no space left", False)
 HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
 KINDS = (None, DONE, DELETED, DIVERGED, CRASHED)
 
 
-def records(plan: Plan, dice: random.Random) -> dict[str, Recorded]:
+def records(plan: Plan, dice: random.Random) -> dict[str, RecordedState]:
     """A record as interrupted sweeps may leave it: nothing is done whose parent was never done."""
     weights = [dice.random() + 0.05 for _ in KINDS]
-    found: dict[str, Recorded] = {}
+    found: dict[str, RecordedState] = {}
     for state, node in plan.states.items():
         (row,) = dice.choices(KINDS, weights)
         parent = found.get(node.parent_id or "")
@@ -46,7 +46,7 @@ def some(things: Iterable[Any], dice: random.Random) -> list[Any]:
 
 
 def carried_out(
-    plan: Plan, recorded: dict[str, Recorded], left: Outstanding
+    plan: Plan, recorded: dict[str, RecordedState], left: Outstanding
 ) -> tuple[set[str], set[str]] | None:
     """(states done, checkpoints there) after what is left was done; None where it cannot be."""
     done = {state for state, row in recorded.items() if row.done}
@@ -62,7 +62,9 @@ def carried_out(
     return done, there
 
 
-def complete(plan: Plan, recorded: dict[str, Recorded], left: Outstanding, asked: set[str]) -> bool:
+def complete(
+    plan: Plan, recorded: dict[str, RecordedState], left: Outstanding, asked: set[str]
+) -> bool:
     """Whether doing what is left does all that can be done, with a checkpoint for each question."""
     outcome = carried_out(plan, recorded, left)
     if outcome is None:
@@ -190,7 +192,7 @@ def test_an_adapter_needs_the_weights_below() -> None:
 
 
 @pytest.mark.parametrize("row", [CRASHED, None])
-def test_other_failures_are_tried_again(row: Recorded | None) -> None:
+def test_other_failures_are_tried_again(row: RecordedState | None) -> None:
     plan = small()
     recorded = {s: DONE for s in plan.states}
     recorded.pop(state(plan, 8, 8))
@@ -218,7 +220,7 @@ class Simulation:
     def __init__(
         self,
         plan: Plan,
-        recorded: dict[str, Recorded],
+        recorded: dict[str, RecordedState],
         closed: Iterable[EvaluationRequest],
         dice: random.Random,
     ) -> None:
@@ -236,7 +238,7 @@ class Simulation:
         self.made: set[str] = set()
         self.points: dict[str, str] = {}
         """Where a ladder that is not at its end goes on, if it is interrupted: a rung."""
-        self.tracker.listen(lambda event, state: self.tidy(self.keeper.may_go(state)))
+        self.tracker.listen(lambda event, state: self.tidy(self.keeper.deletable_after(state)))
 
     def tidy(self, states: Iterable[str]) -> None:
         self.there -= set(states)
@@ -304,11 +306,14 @@ class Simulation:
 
     def end(self) -> None:
         """The last look over all states."""
-        self.tidy([s for s in self.plan.states if self.keeper.not_needed(s)])
+        self.tidy([s for s in self.plan.states if self.keeper.may_delete(s)])
 
-    def recorded(self) -> dict[str, Recorded]:
-        found = {s: Recorded(True, None, s in self.there) for s in self.tracker.done}
-        return {**{s: Recorded(False, e, False) for s, e in self.tracker.failed.items()}, **found}
+    def recorded(self) -> dict[str, RecordedState]:
+        found = {s: RecordedState(True, None, s in self.there) for s in self.tracker.done}
+        return {
+            **{s: RecordedState(False, e, False) for s, e in self.tracker.failed.items()},
+            **found,
+        }
 
 
 @given(specs(), st.integers(0, 2**32), st.booleans())

@@ -1,4 +1,4 @@
-"""When states are questioned: whatever fails, the prober comes to its end and says why."""
+"""The evaluator comes to its end whatever fails, and names the reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from small_sweeps import COMMIT, plan_of, spec_of
 
 from elastic_ray.evaluation.evaluator import Evaluator
-from elastic_ray.placement import described, lay_out
+from elastic_ray.placement import lay_out, parse_cluster
 from elastic_ray.placement.layout import EngineMemory
 from elastic_ray.plan import ANSWERS, DISTANCES, EngineGroup, EvaluationRequest, Plan
 from elastic_ray.progress.tracker import ProgressTracker
@@ -19,16 +19,16 @@ HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
 
 
 class Answering:
-    """Answers every question at once; `fails` are questions that it cannot."""
+    """Stands in for the runners: ends every request at once; those in `fails` fail."""
 
     def __init__(self, plan: Plan, tracker: ProgressTracker, fails: set[EvaluationRequest]) -> None:
         self._plan, self._tracker, self._fails = plan, tracker, fails
 
-    async def open(self, group: EngineGroup, state: str) -> None: ...
+    async def start_engines(self, group: EngineGroup, state: str) -> None: ...
 
-    async def close(self, group: EngineGroup) -> None: ...
+    async def stop_engines(self, group: EngineGroup) -> None: ...
 
-    async def place(self, group: EngineGroup, places: Any) -> None: ...
+    async def place_engines(self, group: EngineGroup, places: Any) -> None: ...
 
     def weights(self, state: str) -> None: ...
 
@@ -36,25 +36,25 @@ class Answering:
 
     def cancel(self) -> None: ...
 
-    async def _closes(self, group: EngineGroup, question: EvaluationRequest) -> None:
-        if question in self._fails:
+    async def _closes(self, group: EngineGroup, request: EvaluationRequest) -> None:
+        if request in self._fails:
             raise RuntimeError("the engine died")
-        self._tracker.request_answered(question)
-        self._tracker.request_closed(question)
+        self._tracker.request_answered(request)
+        self._tracker.request_closed(request)
 
-    teach = code_lengths = distances = _closes
+    lesson_answers = code_lengths = distances = _closes
 
-    async def answers(self, group: EngineGroup, question: EvaluationRequest) -> list[Any]:
-        if question in self._fails:
+    async def answers(self, group: EngineGroup, request: EvaluationRequest) -> list[Any]:
+        if request in self._fails:
             raise RuntimeError("the engine died")
-        self._tracker.request_answered(question)
+        self._tracker.request_answered(request)
         return []
 
 
-def probed(plan: Plan, tracker: ProgressTracker, runner: Answering, then: Any = None) -> None:
-    """Run a prober to its end; `then` happens meanwhile."""
-    kinds = {name: EngineMemory() for name in plan.groups}
-    layout = lay_out(described("1x8xA100"), Runtime(), Resources(), kinds, [])
+def evaluate(plan: Plan, tracker: ProgressTracker, runner: Answering, then: Any = None) -> None:
+    """Run an evaluator to its end; `then` is called meanwhile."""
+    memory = {name: EngineMemory() for name in plan.groups}
+    layout = lay_out(parse_cluster("1x8xA100"), Runtime(), Resources(), memory, [])
 
     async def run() -> None:
         evaluator = Evaluator(plan, tracker, layout, runner, runner)  # type: ignore[arg-type]
@@ -79,15 +79,15 @@ def lessons() -> Plan:
     )
 
 
-def test_all_is_closed() -> None:
+def test_every_request_is_closed() -> None:
     plan = lessons()
     tracker = ProgressTracker(plan, plan.states, [], [])
-    probed(plan, tracker, Answering(plan, tracker, set()))
+    evaluate(plan, tracker, Answering(plan, tracker, set()))
     assert tracker.closed == set(plan.requests()) and not tracker.lost
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_teacher_that_failed_leaves_nobody_waiting(late: bool) -> None:
+def test_requests_that_compare_with_a_failed_teacher_fail(late: bool) -> None:
     plan = lessons()
     third = next(cell.state_id for cell in plan.cells if cell.positive == 24)
     taught = {les.state_id for les in plan.lessons if third in (les.teacher_id, les.student_id)}
@@ -98,17 +98,19 @@ def test_a_teacher_that_failed_leaves_nobody_waiting(late: bool) -> None:
 
     if not late:
         fails()
-    probed(plan, tracker, Answering(plan, tracker, set()), fails if late else None)
-    lost = [question for question in tracker.lost if question.reference == third]
+    evaluate(plan, tracker, Answering(plan, tracker, set()), fails if late else None)
+    lost = [request for request in tracker.lost if request.reference == third]
     assert lost and all("its reference failed: diverged" in tracker.lost[q] for q in lost)
     assert {les.state_id for les in plan.lessons if tracker.status(les)[0] == "failed"} == taught
 
 
-def test_a_teacher_without_answers_loses_what_is_compared_on_them() -> None:
+def test_requests_that_compare_with_a_teacher_without_answers_fail() -> None:
     plan = lessons()
     third = next(cell.state_id for cell in plan.cells if cell.positive == 24)
     tracker = ProgressTracker(plan, plan.states, [], [])
-    probed(plan, tracker, Answering(plan, tracker, {EvaluationRequest(third, "reviews", ANSWERS)}))
+    evaluate(
+        plan, tracker, Answering(plan, tracker, {EvaluationRequest(third, "reviews", ANSWERS)})
+    )
     compared = {q for q in plan.requests() if q.kind == DISTANCES and q.reference == third}
     assert compared and compared < set(tracker.lost)
-    assert all("no answers to compare on" in tracker.lost[question] for question in compared)
+    assert all("no answers to compare on" in tracker.lost[request] for request in compared)

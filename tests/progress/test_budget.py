@@ -1,4 +1,4 @@
-"""What a sweep holds is counted over all its runs, and a budget ends it: it goes on with more."""
+"""Reserved resources are counted over all runs of a sweep, and a budget stops it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from small_sweeps import plan_of, spec_of
 
 from elastic_ray.placement import ResourceNeeds
 from elastic_ray.placement.bin_packing import Bundle
-from elastic_ray.progress.budget import Amount, Budget, Meter, held, hours_of, uncounted, used_up
+from elastic_ray.progress.budget import (
+    Amount,
+    Budget,
+    Meter,
+    exhausted_limit,
+    gpu_limit_notice,
+    recorded_hours,
+    reserved_resources,
+)
 from elastic_ray.results.leases.sweep_lease import SweepLease
 from elastic_ray.results.store import Results
 from elastic_ray.spec import Resources
@@ -21,47 +29,51 @@ from elastic_ray.spec import Resources
 AMOUNTS = st.builds(
     Amount, st.integers(0, 64), st.integers(0, 8).map(lambda quarters: quarters / 4)
 )
-LOOKS = st.lists(st.tuples(st.floats(0, 1e6), AMOUNTS), max_size=20)
+SAMPLES = st.lists(st.tuples(st.floats(0, 1e6), AMOUNTS), max_size=20)
 
 
 def close(amount: Amount) -> Amount:
     return Amount(pytest.approx(amount.cpus), pytest.approx(amount.gpus))  # type: ignore[arg-type]
 
 
-def metered(looks: list[tuple[float, Amount]], began: float = 0.0) -> Amount:
+def metered(samples: list[tuple[float, Amount]], began: float = 0.0) -> Amount:
     meter, now = Meter(began), began
-    for passed, amount in looks:
+    for passed, amount in samples:
         now += passed
-        meter.look(amount, now)
+        meter.sample(amount, now)
     return meter.hours
 
 
-@given(LOOKS)
-def test_hours_are_what_was_held_from_look_to_look(looks: list[tuple[float, Amount]]) -> None:
-    before = [Amount(), *(amount for _, amount in looks)]
+@given(SAMPLES)
+def test_hours_are_what_was_reserved_from_sample_to_sample(
+    samples: list[tuple[float, Amount]],
+) -> None:
+    before = [Amount(), *(amount for _, amount in samples)]
     parts = [
-        amount.times(passed / 3600) for amount, (passed, _) in zip(before, looks, strict=False)
+        amount.times(passed / 3600) for amount, (passed, _) in zip(before, samples, strict=False)
     ]
-    assert metered(looks) == close(sum(parts, Amount()))
+    assert metered(samples) == close(sum(parts, Amount()))
 
 
-@given(LOOKS, st.floats(0, 1e9))
-def test_hours_depend_on_no_clocks_beginning(looks: list[tuple[float, Amount]], at: float) -> None:
-    one, other = metered(looks), metered(looks, at)
+@given(SAMPLES, st.floats(0, 1e9))
+def test_hours_depend_on_no_clocks_beginning(
+    samples: list[tuple[float, Amount]], at: float
+) -> None:
+    one, other = metered(samples), metered(samples, at)
     assert other.cpus == pytest.approx(one.cpus, rel=1e-4, abs=1e-4)
     assert other.gpus == pytest.approx(one.gpus, rel=1e-4, abs=1e-4)
 
 
 @given(AMOUNTS, st.lists(st.floats(0, 1e5), min_size=1, max_size=20))
-def test_how_often_is_looked_changes_nothing(amount: Amount, pauses: list[float]) -> None:
+def test_the_sampling_rate_changes_nothing(amount: Amount, pauses: list[float]) -> None:
     once = metered([(0, amount), (sum(pauses), amount)])
     assert metered([(0, amount), *((pause, amount) for pause in pauses)]) == close(once)
 
 
-@given(LOOKS)
-def test_hours_only_grow(looks: list[tuple[float, Amount]]) -> None:
-    for count in range(len(looks)):
-        before, after = metered(looks[:count]), metered(looks[: count + 1])
+@given(SAMPLES)
+def test_hours_only_grow(samples: list[tuple[float, Amount]]) -> None:
+    for count in range(len(samples)):
+        before, after = metered(samples[:count]), metered(samples[: count + 1])
         assert after.cpus >= before.cpus and after.gpus >= before.gpus
 
 
@@ -70,30 +82,32 @@ NEEDS = ResourceNeeds(
 )
 
 
-def test_trainers_engines_and_scorers_hold_what_each_of_them_needs() -> None:
-    assert held(NEEDS, 0, {}) == Amount()
-    assert held(NEEDS, 3, {}) == Amount(24, 6)
-    assert held(NEEDS, 0, {"small": 3, "large": 1}) == Amount(4, 2.75)
-    assert held(NEEDS, 1, {"small": 1, "sentiment-0123": 2}) == Amount(8 + 1 + 4, 2.25)
+def test_trainers_engines_and_scorers_reserve_what_each_of_them_needs() -> None:
+    assert reserved_resources(NEEDS, 0, {}) == Amount()
+    assert reserved_resources(NEEDS, 3, {}) == Amount(24, 6)
+    assert reserved_resources(NEEDS, 0, {"small": 3, "large": 1}) == Amount(4, 2.75)
+    assert reserved_resources(NEEDS, 1, {"small": 1, "sentiment-0123": 2}) == Amount(
+        8 + 1 + 4, 2.25
+    )
 
 
 def test_a_limit_is_used_up_when_it_is_reached() -> None:
     limits = Resources(max_gpu_hours=10, max_cpu_hours=100)
-    assert used_up(Resources(), Amount(1e9, 1e9)) is None
-    assert used_up(limits, Amount(99.9, 9.9)) is None
-    found = used_up(limits, Amount(5, 10.25))
+    assert exhausted_limit(Resources(), Amount(1e9, 1e9)) is None
+    assert exhausted_limit(limits, Amount(99.9, 9.9)) is None
+    found = exhausted_limit(limits, Amount(5, 10.25))
     assert found == "the budget is used up: 10.25 of 10 GPU-hours (resources.max_gpu_hours)"
-    assert "100 of 100 CPU-hours" in (used_up(limits, Amount(100, 5)) or "")
+    assert "100 of 100 CPU-hours" in (exhausted_limit(limits, Amount(100, 5)) or "")
 
 
-def test_a_limit_that_nothing_counts_towards_is_said() -> None:
+def test_a_limit_without_effect_is_reported() -> None:
     bare = ResourceNeeds(Bundle(1.0), 1, {"m": Bundle(0.25)}, Bundle(0.25))
-    assert uncounted(Resources(), bare) is None
-    assert uncounted(Resources(max_gpu_hours=1), NEEDS) is None
-    assert "limits nothing here" in (uncounted(Resources(max_gpu_hours=1), bare) or "")
+    assert gpu_limit_notice(Resources(), bare) is None
+    assert gpu_limit_notice(Resources(max_gpu_hours=1), NEEDS) is None
+    assert "has no effect" in (gpu_limit_notice(Resources(max_gpu_hours=1), bare) or "")
 
 
-def test_a_budget_changes_no_state_and_no_question() -> None:
+def test_a_budget_changes_no_state_and_no_request() -> None:
     one, other = (
         plan_of(spec_of(resources=resources)) for resources in ({}, {"max_gpu_hours": 1.5})
     )
@@ -106,7 +120,7 @@ def lease(run: str) -> SweepLease:
 
 
 async def use(budget: Budget, amount: Amount) -> str:
-    """Hold so much until the budget ends it."""
+    """Reserve an amount until the budget is used up; return the message."""
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     counting = asyncio.ensure_future(budget.count(lambda: amount, ended.set_result))
     try:
@@ -118,25 +132,25 @@ async def use(budget: Budget, amount: Amount) -> str:
 def test_a_budget_is_of_all_runs_together(tmp_path: Path) -> None:
     results, limits = Results(tmp_path), Resources(max_gpu_hours=1)
     first = Budget(results, lease("a"), limits)
-    assert first.ended is None and first.used == Amount()
+    assert first.exhausted is None and first.used == Amount()
     first.record()
     assert not results.has("runs", sweep="small"), "it held nothing"
-    words = asyncio.run(use(first, Amount(3e5, 1e5)))
-    assert words == first.ended and "of 1 GPU-hours" in words
+    message = asyncio.run(use(first, Amount(3e5, 1e5)))
+    assert message == first.exhausted and "of 1 GPU-hours" in message
     first.record()
     first.record()
-    used = hours_of(results, "small")
+    used = recorded_hours(results, "small")
     assert used == first.used and used.gpus >= 1
     assert used.cpus == pytest.approx(3 * used.gpus)
-    assert hours_of(results, "another") == Amount()
+    assert recorded_hours(results, "another") == Amount()
 
     again = Budget(results, lease("b"), limits)
-    assert again.ended is not None and again.used == used
+    assert again.exhausted is not None and again.used == used
     more = Budget(results, lease("c"), Resources(max_gpu_hours=used.gpus + 1))
-    assert more.ended is None
+    assert more.exhausted is None
     asyncio.run(use(more, Amount(0, 1e5)))
     more.record()
-    after = hours_of(results, "small")
+    after = recorded_hours(results, "small")
     assert after.gpus >= used.gpus + 1 and after.cpus == used.cpus
     rows = results.query("FROM runs ORDER BY started_at").to_pylist()
     assert [row["run"] for row in rows] == ["a", "c"]
