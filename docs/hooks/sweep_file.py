@@ -67,9 +67,11 @@ def _section(name: str, places: Mapping[str, str], parts: Mapping[str, Any]) -> 
         yield f"\n## `{path}`{also} {{ #{_anchor(path)} }}\n"
     else:
         yield "\n## The whole file\n"
-    if text := parts[name].get("description"):
+    text = parts[name].get("description")
+    if text and name != "Training":
         yield f"{_plain(text)}\n"
     if name == "Training":
+        yield "The fields of the two tables below stand side by side and apply to every stage.\n"
         stages = ", ".join(f"`{stage}`" for stage in STAGES)
         yield (
             f"Also allowed, each with the fields of a recipe that differ in that stage: {stages}.\n"
