@@ -1,9 +1,11 @@
-"""`python -m elastic_ray.query [--results URI] [--format table|csv|json] "SQL"`: one query.
+"""The command `query`: runs one SQL query over results and prints the rows.
 
-The views are those of `results/views.sql`. Only reading is allowed, and only of these results. A
-table shows every column, folded where the terminal is narrow, and says how many rows it leaves out;
-csv and json give all rows. In json, a number that is not finite is null. Exit code 2 and one
-line on stderr where the query or the results cannot be read.
+    python -m elastic_ray.query [--results URI] [--format table|csv|json] "SQL"
+
+The views are those of `results/views.sql`; only reading is allowed, and only from these results. A
+table shows every column, folded if the terminal is narrow, and says how many rows it leaves out;
+csv and json print all rows. In json, a number that is not finite is null. If the query or the
+results cannot be read, the exit code is 2 and stderr has one line.
 """
 
 from __future__ import annotations
@@ -15,55 +17,70 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 import pyarrow as pa
 
 from elastic_ray.results.errors import ResultsError
+from elastic_ray.results.statements import one_line
 from elastic_ray.results.store import Results
 
-from .results.statements import one_line
+DEFAULT_ROWS = 500
+"""Rows of a printed table."""
 
-ROWS = 500
+PROGRAM = "python -m elastic_ray.query"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """Run the command and return its exit code; `prog` is its name in the help text."""
     parser = argparse.ArgumentParser(
-        prog="python -m elastic_ray.query",
-        description="One SQL query over the results of sweeps.",
+        prog=prog,
+        description="Run one SQL query over the results of sweeps and print the rows.",
         epilog="Views: curves, surfaces, baselines, elasticity, cell_scores, progress, failures, "
-        "answers, states, cells, responses, scores, ...; SHOW TABLES lists them, DESCRIBE curves "
-        "its columns.",
+        "answers, states, cells, responses, scores, ... SHOW TABLES lists all, DESCRIBE curves "
+        "the columns of that one.",
     )
-    parser.add_argument("sql", help='e.g. "FROM curves"')
-    parser.add_argument("--results", default="results", metavar="URI", help="default: results")
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument("sql", help='one SELECT, e.g. "FROM curves"')
     parser.add_argument(
-        "--rows", type=int, default=ROWS, help=f"rows of a table, 0 for all (default {ROWS})"
+        "--results",
+        default="results",
+        metavar="URI",
+        help="the results: a folder, or a URI such as s3://bucket/folder (default: results)",
     )
-    asked = parser.parse_args(arguments)
+    parser.add_argument(
+        "--format",
+        choices=("table", "csv", "json"),
+        default="table",
+        help="the output format; csv and json print all rows (default: table)",
+    )
+    parser.add_argument(
+        "--rows",
+        type=int,
+        default=DEFAULT_ROWS,
+        help=f"the number of rows of a table, 0 for all (default: {DEFAULT_ROWS})",
+    )
+    args = parser.parse_args(arguments)
     try:
-        rows = Results(asked.results, read_only=True).query(asked.sql)
+        rows = Results(args.results, read_only=True).query(args.sql)
     except ResultsError as e:
         print(f"error: {one_line(str(e))}", file=sys.stderr)
         return 2
     try:
-        if asked.format == "csv":
+        if args.format == "csv":
             write_csv(rows, sys.stdout)
-        elif asked.format == "json":
+        elif args.format == "json":
             write_json(rows, sys.stdout)
         else:
-            write_table(rows, asked.rows)
+            write_table(rows, args.rows)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def write_csv(rows: pa.Table, out: TextIO) -> None:
-    """All rows as CSV with a header; null is empty, lists and structs are JSON."""
+    """Write all rows as CSV with a header; null is empty, lists and structs are JSON."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(rows.column_names)
     for row in _values(rows):
@@ -71,7 +88,7 @@ def write_csv(rows: pa.Table, out: TextIO) -> None:
 
 
 def write_json(rows: pa.Table, out: TextIO) -> None:
-    """All rows as a JSON array of objects, one a line; a second column `a` is called `a_2`."""
+    """Write all rows as a JSON array, one object per line; a second column `a` is called `a_2`."""
     names = _distinct(rows.column_names)
     out.write("[")
     for number, row in enumerate(_values(rows)):
@@ -81,8 +98,8 @@ def write_json(rows: pa.Table, out: TextIO) -> None:
     out.write("\n]\n" if rows.num_rows else "]\n")
 
 
-def write_table(rows: pa.Table, limit: int = ROWS) -> None:
-    """The first `limit` rows (0: all) as a table on stdout; says how many there are."""
+def write_table(rows: pa.Table, limit: int = DEFAULT_ROWS) -> None:
+    """Print the first `limit` rows (0: all) as a table, and how many are shown and left out."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -97,7 +114,7 @@ def write_table(rows: pa.Table, limit: int = ROWS) -> None:
         table.add_row(*(Text("" if value is None else _brief(value)) for value in row))
     console = Console(highlight=False)
     if not console.is_terminal:
-        # a file or a pipe has no width: no value is folded there
+        # A file or a pipe has no width, so values are not folded.
         needed = Console(width=1_000_000).measure(table).maximum
         console = Console(highlight=False, width=max(needed, 80))
     console.print(table)
@@ -106,13 +123,15 @@ def write_table(rows: pa.Table, limit: int = ROWS) -> None:
     console.print(f"{shown.num_rows} row{'s' * (shown.num_rows != 1)}{more}", style="dim")
 
 
-def _values(rows: pa.Table) -> Any:
+def _values(rows: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Yield each row's values."""
     for batch in rows.to_batches(max_chunksize=1024):
         columns = [column.to_pylist() for column in batch.columns]
         yield from zip(*columns, strict=True)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names with `_2`, `_3`, ... added to repeated ones."""
     taken: list[str] = []
     for name in names:
         candidate, number = name, 1
@@ -140,7 +159,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` in the types of JSON."""
+    """Return `value` in the types of JSON."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

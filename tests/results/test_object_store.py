@@ -1,4 +1,4 @@
-"""Results on an object store: a real S3 protocol server on loopback, calm or refusing requests."""
+"""Results on an object store: a real S3 server on loopback that can refuse requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def running() -> Iterator[Store]:
 
 @pytest.fixture
 def store(running: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The store, empty and calm; this node's copies are in a folder of the test's own."""
+    """The store, empty and refusing nothing; the node cache is in a folder of this test."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "copies"))
     running.empty()
     return running
@@ -58,8 +58,8 @@ def scores(results: Results) -> dict[str, float]:
 ALL = {state: float(i) for i, state in enumerate(STATES)}
 
 
-def test_a_store_that_refuses_is_asked_again_however_long_it_is_used(store: Store) -> None:
-    """The SDK's "standard" strategy asks again a hundred times in a filesystem's life."""
+def test_refused_requests_are_retried_however_long_a_store_is_used(store: Store) -> None:
+    """The SDK's "standard" strategy retries only a hundred times in a filesystem's life."""
     results = Results(store.uri("results"))
     scored(results)
     store.refuse = 0.3
@@ -68,7 +68,7 @@ def test_a_store_that_refuses_is_asked_again_however_long_it_is_used(store: Stor
     assert scores(results) == ALL
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error_and_never_fewer_rows(store: Store) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_error(store: Store) -> None:
     results = Results(store.uri("results"))
     scored(results)
     store.deny = "prefix=results/scores/"
@@ -76,7 +76,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_never_fewer_rows(store: 
         results.query("SELECT count(*) FROM scores")
 
 
-def test_small_files_are_gathered_and_read_once_on_a_refusing_store(store: Store) -> None:
+def test_compaction_on_a_store_that_refuses_requests(store: Store) -> None:
     store.refuse = 0.1
     results = Results(store.uri("results"))
     scored(results)
@@ -87,7 +87,7 @@ def test_small_files_are_gathered_and_read_once_on_a_refusing_store(store: Store
     assert results.has("scores", state_id="s3", probe_id="p", scorer="s")
 
 
-def test_a_row_that_is_replaced_is_read_as_it_is_by_an_open_connection(store: Store) -> None:
+def test_an_open_connection_reads_a_replaced_row_in_its_new_form(store: Store) -> None:
     results = Results(store.uri("results"))
     row = {"state_id": "s", "kind": "start", "examples": 0, "status": "done", "checkpoint": "x"}
     results.write("states", [row])
@@ -103,7 +103,7 @@ def test_a_row_that_is_replaced_is_read_as_it_is_by_an_open_connection(store: St
             assert checkpoint() == [name]
 
 
-def test_a_sweep_is_held_by_one_on_a_refusing_store(store: Store) -> None:
+def test_a_sweep_lease_on_a_store_that_refuses_requests(store: Store) -> None:
     store.refuse = 0.1
     folder = Results(store.uri("results")).folder
     with acquire_sweep_lease(folder, "little", lambda: "", lambda reason: None) as lease:
@@ -117,12 +117,12 @@ def test_a_sweep_is_held_by_one_on_a_refusing_store(store: Store) -> None:
     assert current_lease(folder, "little") is None
 
 
-def test_a_bucket_that_is_not_there_is_one_error(store: Store) -> None:
+def test_a_missing_bucket_is_one_error(store: Store) -> None:
     with pytest.raises(ResultsError, match="nowhere/results"):
         Results(store.uri("results").replace(BUCKET, "nowhere"))
 
 
-def test_a_query_reaches_nothing_else_in_the_bucket(store: Store) -> None:
+def test_a_query_can_read_nothing_else_in_the_bucket(store: Store) -> None:
     results = Results(store.uri("results"))
     results.folder.filesystem.copy_file(f"{results.folder.root}/elastic.duckdb", f"{BUCKET}/other")
     for place in (f"s3://{BUCKET}/other", f"s3://{BUCKET}/results/../other", "/etc/passwd"):
@@ -130,11 +130,11 @@ def test_a_query_reaches_nothing_else_in_the_bucket(store: Store) -> None:
             results.query(f"FROM read_blob('{place}')")
 
 
-# Copies of checkpoints on a node
+# The node cache of checkpoints
 
 
 def checkpoint(results: Results, state: str, content: bytes) -> str:
-    """Upload a checkpoint as a trainer does; returns where it lies."""
+    """Upload a checkpoint as a trainer does, and return its location."""
     scratch = results.folder.scratch()
     (scratch / "model.safetensors").write_bytes(content)
     (scratch / "config.json").write_text("{}")
@@ -143,7 +143,7 @@ def checkpoint(results: Results, state: str, content: bytes) -> str:
 
 
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, node: str) -> Path:
-    """From now on this process is on another node, with no copies yet."""
+    """Move this process to another node, whose cache is empty; return the cache folder."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / node))
     return tmp_path / node
 
@@ -186,7 +186,7 @@ def test_two_processes_at_once_download_once(
     assert downloads(store) == 1
 
 
-def test_what_a_trainer_uploads_is_not_downloaded_on_its_node(store: Store) -> None:
+def test_an_uploaded_checkpoint_is_not_downloaded_on_the_same_node(store: Store) -> None:
     place = checkpoint(Results(store.uri("results")), "one", b"weights")
     with local_folder_at(place) as folder:
         assert Path(folder, "model.safetensors").read_bytes() == b"weights"
@@ -194,7 +194,7 @@ def test_what_a_trainer_uploads_is_not_downloaded_on_its_node(store: Store) -> N
     assert downloads(store) == 0
 
 
-def test_a_checkpoint_that_is_made_again_is_fetched_again(
+def test_a_rewritten_checkpoint_is_downloaded_again(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = Results(store.uri("results"))
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_is_made_again_is_fetched_again(
     assert downloads(store) == 2
 
 
-def test_the_copies_used_longest_ago_go_first_and_never_those_in_use(
+def test_least_recently_used_copies_are_removed_first_and_never_those_in_use(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = Results(store.uri("results"))
@@ -234,7 +234,7 @@ def test_the_copies_used_longest_ago_go_first_and_never_those_in_use(
             assert (used / "model.safetensors").read_text() == "a" * 1000
 
 
-def test_what_a_killed_process_left_behind_is_removed(
+def test_leftovers_of_a_killed_process_are_removed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = Results(store.uri("results"))
@@ -250,7 +250,7 @@ def test_what_a_killed_process_left_behind_is_removed(
     results.folder.discard(mine)
 
 
-def test_a_checkpoint_that_is_not_there_is_named(store: Store) -> None:
+def test_a_missing_checkpoint_is_named(store: Store) -> None:
     results = Results(store.uri("results"))
     with (
         pytest.raises(ResultsError, match="checkpoints/two is missing or empty"),

@@ -30,7 +30,7 @@ def ask(capsys: pytest.CaptureFixture, folder: str, *arguments: str) -> tuple[in
     return code, printed.out, printed.err
 
 
-def test_as_a_command(folder: str) -> None:
+def test_the_command_prints_a_table(folder: str) -> None:
     command = [sys.executable, "-m", "elastic_ray.query", "--results", folder, "FROM state_scores"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
@@ -39,7 +39,7 @@ def test_as_a_command(folder: str) -> None:
     assert done.stderr == ""
 
 
-def test_a_table_shows_every_column_and_value_whole(capsys, folder: str) -> None:
+def test_a_table_shows_every_column_and_full_values(capsys, folder: str) -> None:
     long = "x" * 3000
     columns = ", ".join(f"{i} AS column_{i}" for i in range(60))
     code, out, _ = ask(capsys, folder, f"SELECT '{long}' AS long, '[bold]' AS markup, {columns}")
@@ -68,7 +68,7 @@ def test_csv_has_every_row(capsys, folder: str) -> None:
     assert rows[2000] == ["1999", 'a,"b', "", "[1, 2]"]
 
 
-def test_json_is_json(capsys, folder: str) -> None:
+def test_json_output_is_valid_json(capsys, folder: str) -> None:
     sql = (
         "SELECT 1 AS a, 2 AS a, 'nan'::DOUBLE AS x, {'k': [1.5, 'inf'::DOUBLE]} AS s, 'ü' AS u, "
         "TIMESTAMPTZ '2026-01-02 03:04:05+00' AS t, true AS b, NULL AS n"

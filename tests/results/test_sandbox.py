@@ -1,4 +1,4 @@
-"""The SQL console, as its specification: what it answers, what it refuses, what it stops."""
+"""The SQL sandbox: which statements it answers, refuses and stops."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def connection(uri: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.mark.parametrize("sql", REFUSED)
 def test_refused(uri: str, connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """By the statement or by DuckDB, even without the process around them."""
+    """The statement check or DuckDB refuses it, even without the subprocess."""
     asked = sql.format(root=uri, out=str(Path(uri).parent))
     with pytest.raises((ResultsError, duckdb.Error)):
         execute(connection, asked, Limits())
@@ -109,7 +109,7 @@ def test_refused(uri: str, connection: duckdb.DuckDBPyConnection, sql: str) -> N
 
 
 @pytest.mark.parametrize("sql", REFUSED[::12])
-def test_refused_in_words(uri: str, sql: str) -> None:
+def test_refused_in_the_subprocess(uri: str, sql: str) -> None:
     with pytest.raises(ResultsError):
         run_query(uri, sql.format(root=uri, out=str(Path(uri).parent)))
 
@@ -138,7 +138,7 @@ def test_stopped(uri: str, what: str) -> None:
     assert run_query(uri, "SELECT 1 AS one").rows.to_pylist() == [{"one": 1}]
 
 
-def test_an_endless_answer_is_cut_not_collected(uri: str) -> None:
+def test_an_endless_answer_is_cut_at_the_limit(uri: str) -> None:
     answer = run_query(uri, "FROM range(1000000000000)", Limits(rows=5000))
     assert answer.cut
     assert answer.rows.num_rows == 5000
@@ -169,8 +169,8 @@ def test_answered(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     assert execute(connection, sql, Limits()).rows.num_columns > 0
 
 
-def test_a_query_that_takes_a_while_is_answered(uri: str) -> None:
-    """DuckDB then draws a progress bar, which must not end up in the answer."""
+def test_a_slow_query_within_the_limit_is_answered(uri: str) -> None:
+    """DuckDB draws a progress bar for it, which must not end up in the answer."""
     slow = "SELECT count(*) AS n FROM range(100000000) t(i) WHERE sin(i) < 2 AND cos(i) < 2"
     answer = run_query(uri, slow, Limits(seconds=60, threads=1))
     assert answer.rows.to_pylist() == [{"n": 100_000_000}]

@@ -1,4 +1,4 @@
-"""What a driver works on is left alone by others, as long as it lives."""
+"""State claims: what a live driver computes, no other driver computes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def two(tmp_path: Path) -> Iterator[tuple[StateClaims, StateClaims]]:
         yield StateClaims(folder, a), StateClaims(folder, b)
 
 
-def test_all_or_none_is_claimed(two: tuple[StateClaims, StateClaims]) -> None:
+def test_all_names_are_claimed_or_none(two: tuple[StateClaims, StateClaims]) -> None:
     one, other = two
-    assert one.claim(["x", "y"]) and one.claim(["y"]), "again is no other"
+    assert one.claim(["x", "y"]) and one.claim(["y"]), "its own claim is no obstacle"
     assert not other.claim(["z", "y"])
-    assert one.claim(["z"]), "nothing was left claimed"
+    assert one.claim(["z"]), "a failed claim leaves nothing claimed"
     one.release(["x", "y"])
     assert other.claim(["x", "y"])
     one.release(["x"])
-    assert not one.claim(["x"]), "others' claims are not given up"
+    assert not one.claim(["x"]), "a driver releases only its own claims"
 
 
-def test_of_many_at_once_one_claims_it(tmp_path: Path) -> None:
+def test_of_many_concurrent_drivers_one_gets_the_claim(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with ExitStack() as stack:
         drivers = [
@@ -57,30 +57,32 @@ def test_of_many_at_once_one_claims_it(tmp_path: Path) -> None:
             assert sum(pool.map(take, drivers)) == 1
 
 
-def test_who_ended_or_died_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claims_end_with_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder(tmp_path)
     with sweep_lease.acquire_sweep_lease(folder, "other", str, print) as lease:
         other = StateClaims(folder, lease)
         with sweep_lease.acquire_sweep_lease(folder, "s", str, print) as first:
             assert StateClaims(folder, first).claim(["x"])
             assert not other.claim(["x"])
-        assert other.claim(["x"]), "its lease is gone"
+        assert other.claim(["x"]), "the lease has been released"
         other.release(["x"])
         with sweep_lease.acquire_sweep_lease(folder, "s", str, print) as again:
             assert StateClaims(folder, again).claim(["x"])
             now = time.time() + sweep_lease.EXPIRY_SECONDS + 1
             monkeypatch.setattr(sweep_lease.time, "time", lambda: now)
-            assert other.claim(["x"]), "it was not heard of for too long"
+            assert other.claim(["x"]), "the lease has expired"
 
 
-def test_half_a_claim_is_none(two: tuple[StateClaims, StateClaims], tmp_path: Path) -> None:
+def test_an_incomplete_claim_file_is_ignored(
+    two: tuple[StateClaims, StateClaims], tmp_path: Path
+) -> None:
     place = tmp_path / "leases" / "work"
     place.mkdir(parents=True)
     (place / "x.json").write_text("{")
     assert two[0].claim(["x"])
 
 
-def test_who_runs_here(tmp_path: Path) -> None:
+def test_active_leases(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     assert sweep_lease.active_leases(folder) == []
     with (

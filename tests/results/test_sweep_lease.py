@@ -1,4 +1,4 @@
-"""A sweep's lease: one driver at a time, a dead one's falls, and who asks sees or stops it."""
+"""The sweep lease: one driver at a time, expiry, heartbeats, and stop requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def held(folder: Folder, stop: object = None, progress: str = "half-way"):  # ty
     )  # type: ignore[arg-type]
 
 
-def test_one_holds_it_and_lets_go(tmp_path: Path) -> None:
+def test_a_lease_has_one_holder_and_is_released(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     assert current_lease(folder, "s") is None
     with held(folder) as lease:
@@ -41,7 +41,7 @@ def test_one_holds_it_and_lets_go(tmp_path: Path) -> None:
     assert current_lease(folder, "s") is None
 
 
-def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
+def test_of_many_concurrent_drivers_one_gets_the_lease(tmp_path: Path) -> None:
     folder, ends = Folder(tmp_path), threading.Event()
 
     def take(_: int) -> bool:
@@ -60,7 +60,7 @@ def test_of_many_at_once_one_gets_it(tmp_path: Path) -> None:
     assert sum(each.result() for each in taken) == 1
 
 
-def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
+def test_the_lease_of_a_dead_process_has_expired(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
         "from elastic_ray.results.leases.sweep_lease import acquire_sweep_lease\n"
@@ -74,13 +74,17 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     left = current_lease(folder, "s")
     assert left is not None and left.expired()
     elsewhere = replace(left, place="another machine")
-    assert not elsewhere.expired(), "of a process elsewhere only its age tells"
+    assert not elsewhere.expired(), (
+        "a process on another machine is judged by the lease's age alone"
+    )
     assert replace(elsewhere, heard=time.time() - sweep_lease.EXPIRY_SECONDS - 1).expired()
     with held(folder) as lease:
         assert current_lease(folder, "s") == lease
 
 
-def test_it_beats_and_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_holder_sends_heartbeats_and_sees_stop_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sweep_lease, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(sweep_lease, "HEARTBEAT_SECONDS", 0.05)
     folder, asked, reasons = Folder(tmp_path), threading.Event(), []
@@ -102,7 +106,7 @@ def test_it_beats_and_hears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not list((tmp_path / "leases").glob("s.*"))
 
 
-def test_a_holder_that_was_replaced_stops_and_takes_nothing_away(
+def test_a_replaced_holder_stops_and_leaves_the_new_lease(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep_lease, "POLL_SECONDS", 0.02)
@@ -123,7 +127,7 @@ def test_a_damaged_lease_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_running_sweep_is_seen_kept_alone_and_stopped(tmp_path: Path) -> None:
+def test_a_running_sweep_is_shown_kept_exclusive_and_stopped(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the training extra is not installed")
     spec, results = tmp_path / "little.yaml", tmp_path / "results"
     spec.write_text(sweep_process.SPEC)
@@ -142,7 +146,7 @@ def test_a_running_sweep_is_seen_kept_alone_and_stopped(tmp_path: Path) -> None:
     assert f"run by process {run.pid} on " in shown.stdout
     assert f"of {sweep_process.CELLS}" in shown.stdout
     assert "states: " in shown.stdout and "left to train: " in shown.stdout
-    assert all(path.exists() for path in before), "status takes nothing away"
+    assert all(path.exists() for path in before), "--status deletes nothing"
 
     stopped = sweep_process.sweep(spec, results, "--stop")
     assert stopped.returncode == 0, stopped.stderr
