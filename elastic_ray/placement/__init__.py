@@ -1,10 +1,17 @@
-"""Where a plan runs on the nodes of a cluster, how much memory it needs, and how long it takes."""
+"""Where a plan runs on the nodes of a cluster, how much memory it needs, and how long it takes.
+
+- `estimate`: the size and the price of a sweep; `allocation`: the division of a cluster for a sweep
+- `placer` computes a `layout` of processes on `nodes`, counting free resources with `bin_packing`
+- `requirements` decides what each process needs, `worker_count` how many workers a trainer has
+- `workload`, `wall_clock`: seconds of a plan, from `flops`, `memory` and `hardware`
+"""
 
 from __future__ import annotations
 
 from .allocation import SweepAllocation, allocate
 from .bin_packing import Allocation
-from .flops import DEVICES, Rate, generation_seconds, rate
+from .estimate import Estimate, estimate
+from .flops import DEVICES, Rate, rate
 from .hardware import GPUS
 from .layout import (
     SETUP_CPUS,
@@ -12,26 +19,16 @@ from .layout import (
     Layout,
     ResourceNeeds,
     TrainerSlot,
+    Workload,
     count_by_node,
     memory_share,
 )
-from .memory import CACHED_REQUESTS, checkpoint_bytes
+from .memory import CACHED_REQUESTS
 from .nodes import CPUS_PER_GPU, Node, describe_nodes, nodes_from_ray, parse_cluster
 from .placer import adapt, lay_out
-from .wall_clock import estimate_wall_clock
+from .wall_clock import WallClock
 from .worker_count import settle_worker_count
-from .workload import (
-    answers_per_teacher,
-    engine_memory,
-    gpu_hours,
-    gpu_seconds,
-    ladder_profile,
-    ladder_seconds,
-    scorers_of,
-    slowest_gpu,
-    texts_per_state,
-    workload_of,
-)
+from .workload import engine_memory, ladder_profile
 
 __all__ = [
     "CACHED_REQUESTS",
@@ -41,33 +38,26 @@ __all__ = [
     "SETUP_CPUS",
     "Allocation",
     "EngineSlot",
+    "Estimate",
     "Layout",
     "Node",
     "Rate",
     "ResourceNeeds",
     "SweepAllocation",
     "TrainerSlot",
+    "WallClock",
+    "Workload",
     "adapt",
     "allocate",
-    "answers_per_teacher",
-    "checkpoint_bytes",
     "count_by_node",
     "describe_nodes",
     "engine_memory",
-    "estimate_wall_clock",
-    "generation_seconds",
-    "gpu_hours",
-    "gpu_seconds",
+    "estimate",
     "ladder_profile",
-    "ladder_seconds",
     "lay_out",
     "memory_share",
     "nodes_from_ray",
     "parse_cluster",
     "rate",
-    "scorers_of",
     "settle_worker_count",
-    "slowest_gpu",
-    "texts_per_state",
-    "workload_of",
 ]

@@ -1,7 +1,7 @@
 """Divides a cluster among the trainers, engines and scorers of a sweep, and prices the result.
 
 `allocate` is the only place where this is decided: the driver runs what it returns, `--dry-run`
-prints it, and estimates are built on it. Pure.
+prints it, and `estimate` includes it. Pure.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ class SweepAllocation:
 
     nodes: tuple[Node, ...]
     runtime: Runtime
-    """The spec's training runtime with the number of workers decided."""
+    """The spec's training runtime, its number of workers decided."""
     workload: Workload
     layout: Layout
     rate: Rate
-    """Speed of one trainer (all of its workers), on the cluster's GPU type."""
+    """Speed of one trainer (all of its workers) on the cluster's GPU type."""
     ladder_seconds: Mapping[str, float]
     """Estimated training time of each ladder on one trainer, by ladder id."""
     request_seconds: float
     """Estimated mean time of one evaluation request, shared over all engines; engine start-up
     excluded."""
+    gpu_type: str
+    """The GPU type that times are estimated for: the slowest of the cluster."""
     gpu_hours: float | None
     """Estimated GPU-hours of the whole plan; None where the layout uses no GPU."""
     wall_clock: WallClock
@@ -59,9 +61,9 @@ def allocate(
 ) -> SweepAllocation:
     """Return the division of `nodes` for the sweep, and its estimated times.
 
-    `open_requests` are the evaluation requests that are not yet recorded: only engines and scorers
-    that they need get a place. None: all requests of the plan. Estimates are always of the whole
-    plan. Raises `SpecError` naming the field if the sweep does not fit.
+    `open_requests` are the evaluation requests without recorded results: only engines and scorers
+    that they need get a place. None stands for all requests of the plan. Times are always those of
+    the whole plan. Raises `SpecError` naming the field if the sweep does not fit on the nodes.
     """
     resources = plan.spec.resources
     engines, scorers = engine_memory(plan), scorers_of(plan)
@@ -75,30 +77,34 @@ def allocate(
     )
     workload = workload_of(plan, task_info)
     layout = lay_out(nodes, runtime, resources, engines, scorers, workload)
-    needs = layout.needs
-    at = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, slowest_gpu(layout))
+    gpu_type, needs = slowest_gpu(layout), layout.needs
+    trainer = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, gpu_type)
     return SweepAllocation(
         nodes=tuple(nodes),
         runtime=runtime,
         workload=workload,
         layout=layout,
-        rate=at,
+        rate=trainer,
         ladder_seconds={
-            ladder.id: ladder_seconds(plan, ladder, task_info[ladder.task].mean_tokens, at)
+            ladder.id: ladder_seconds(plan, ladder, task_info[ladder.task].mean_tokens, trainer)
             for ladder in plan.ladders
         },
-        request_seconds=_request_seconds(plan, layout, at),
+        request_seconds=_request_seconds(plan, layout, trainer),
+        gpu_type=gpu_type,
         gpu_hours=gpu_hours(plan, task_info, layout),
         wall_clock=estimate_wall_clock(plan, task_info, layout),
     )
 
 
-def _request_seconds(plan: Plan, layout: Layout, at: Rate) -> float:
-    """Estimated mean seconds of one request over all engines, each as fast as a trainer."""
+def _request_seconds(plan: Plan, layout: Layout, trainer: Rate) -> float:
+    """Return the estimated mean seconds of one request over all engines.
+
+    An engine is taken to be as fast as a trainer: a rough value, used to show the time left.
+    """
     generation = plan.spec.generation
     answers = generation.prompts * generation.samples
     seconds = [
-        generation_seconds(group.parameters, answers, generation.max_tokens, at)
+        generation_seconds(group.parameters, answers, generation.max_tokens, trainer)
         for group in plan.groups.values()
     ]
     engines = layout.open_groups * layout.replicas

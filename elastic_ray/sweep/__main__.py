@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from ..placement import allocate, estimate, parse_cluster
-from ..plan import find, plan_sweep
+from ..plan import load_inputs, plan_sweep
 from ..results.errors import ResultsError
 from ..spec import Spec, SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
@@ -85,13 +85,13 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     if args.stop:
         print(stop_driver(args.results, spec.sweep))
         return 0
-    sources = find(spec, to_run=not (args.dry_run or args.status))
-    task_info = sources.facts()
-    plan = plan_sweep(spec, task_info, sources.folders)
+    inputs = load_inputs(spec, to_run=not (args.dry_run or args.status))
+    task_info = inputs.task_info()
+    plan = plan_sweep(spec, task_info, inputs.folders)
     console = open_console()
     if args.dry_run:
         price = estimate(plan, task_info=task_info)
-        print_price(console, plan, price, task_info, sources.unreached)
+        print_price(console, plan, price, task_info, inputs.unreachable)
         if args.cluster is not None:
             allocation = allocate(plan, task_info, parse_cluster(args.cluster))
             print_layout(console, plan, allocation, args.cluster)
@@ -104,9 +104,9 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     if args.status:
         print_status(console, plan, args.results)
         return 0
-    for task in sources.tasks.values():
-        task.check_apart()
-    return run(plan, sources.tasks, args.results)
+    for task in inputs.tasks.values():
+        task.check_leakage()
+    return run(plan, inputs.tasks, args.results)
 
 
 if __name__ == "__main__":

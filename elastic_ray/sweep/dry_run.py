@@ -24,11 +24,11 @@ def print_price(
     plan: Plan,
     price: Estimate,
     tasks: Mapping[str, TaskInfo],
-    unreached: Mapping[str, str],
+    unreachable: Mapping[str, str],
 ) -> None:
     """Print the size and the price of the sweep.
 
-    `tasks` is by name; `unreached` gives the reason for each task whose data could not be read.
+    `tasks` is by name; `unreachable` gives the reason for each task whose data could not be read.
     """
     spec = plan.spec
     console.print(
@@ -56,7 +56,7 @@ def print_price(
         console.print(budget)
     for line in _assumptions(plan, tasks):
         console.print(line, markup=False, soft_wrap=True)
-    for name, why in unreached.items():
+    for name, why in unreachable.items():
         console.print(
             f"not read, so sizes are not checked and {tasks[name].mean_tokens:.0f} tokens per "
             f"example are assumed: {why}",

@@ -1,10 +1,9 @@
-"""A layout as a person reads it: which nodes train, which answer, which score, and how long all of
-it takes; `--dry-run` prints it."""
+"""Prints the division of a cluster for `--dry-run`: what each node runs, and the time it takes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -16,69 +15,61 @@ from ..placement import (
     Allocation,
     Layout,
     Node,
+    SweepAllocation,
+    allocate,
     describe_nodes,
-    engine_memory,
-    estimate_wall_clock,
-    ladder_profile,
-    lay_out,
-    scorers_of,
-    settle_worker_count,
-    slowest_gpu,
-    workload_of,
 )
 from ..plan import Plan, TaskInfo
 from ..spec import SpecError
 
 
-def print_layout(
-    console: Console,
-    plan: Plan,
-    tasks: Mapping[str, TaskInfo],
-    nodes: Sequence[Node],
-    where: str,
-) -> None:
-    """Print who would run where on the nodes, called `where`, and the hours by the clock.
-
-    Raises `SpecError` where the sweep has no room on them.
-    """
-    resources, kinds, scorers = plan.spec.resources, engine_memory(plan), scorers_of(plan)
-    runtime = settle_worker_count(
-        plan.spec.training.runtime, ladder_profile(plan), nodes, resources, kinds, scorers
-    )
-    layout = lay_out(nodes, runtime, resources, kinds, scorers, workload_of(plan, tasks))
-    console.print(f"layout on {where}: {describe_nodes(nodes)}", markup=False, soft_wrap=True)
+def print_layout(console: Console, plan: Plan, allocation: SweepAllocation, where: str) -> None:
+    """Print what runs on each node, and the time it takes; `where` names the cluster."""
+    layout, took = allocation.layout, allocation.wall_clock
+    nodes = describe_nodes(allocation.nodes)
+    console.print(f"layout on {where}: {nodes}", markup=False, soft_wrap=True)
     table = Table()
     for head in ("node", "trainers", "engines", "scorers", "left"):
         table.add_column(head)
     for names, parts in _rows(layout):
         table.add_row(names, *parts)
     console.print(table)
-    took = estimate_wall_clock(plan, tasks, layout)
     console.print(
-        f"by the clock: {_hours(took.longest)} (training {_hours(took.training)} on "
+        f"wall-clock time: {_hours(took.longest)} (training {_hours(took.training)} on "
         f"{layout.trainers} trainer(s), answers {_hours(took.answers)} on "
-        f"{layout.open_groups * layout.replicas} engine(s), scores {_hours(took.scores)}: side by "
-        "side, so the longest tells)",
+        f"{layout.open_groups * layout.replicas} engine(s), scores {_hours(took.scores)}; they run "
+        "concurrently, so the longest counts)",
         soft_wrap=True,
     )
-    for line in _assumed(plan, layout):
+    for line in _assumptions(plan, allocation):
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _assumed(plan: Plan, layout: Layout) -> Iterator[str]:
-    """What the layout and its hours rest on, a line each."""
-    gpus = any(node.gpus for node in layout.nodes)
+def print_available_layout(console: Console, plan: Plan, tasks: Mapping[str, TaskInfo]) -> None:
+    """Print the layout on the cluster that the sweep would run on now, or why it does not fit."""
+    where = "the available cluster"
+    try:
+        nodes, where = available_nodes()
+        print_layout(console, plan, allocate(plan, tasks, nodes), where)
+    except (SpecError, OSError) as e:
+        console.print(f"no layout on {where}: {e}", markup=False, soft_wrap=True)
+        console.print("to see a layout on another cluster: --cluster 4x8xA100", markup=False)
+
+
+def _assumptions(plan: Plan, allocation: SweepAllocation) -> Iterator[str]:
+    """Yield the assumptions behind the layout and its hours, a line each."""
+    gpus = any(node.gpus for node in allocation.nodes)
     engines = plan.spec.resources.engines
     if gpus:
-        known = any(node.gpu for node in layout.nodes)
-        device = slowest_gpu(layout)
-        pace = f"all GPUs at the pace of {'the slowest, ' if known else ''}an {device}"
+        known = any(node.gpu for node in allocation.nodes)
+        slowest = f"{'that of the slowest, ' if known else ''}an {allocation.gpu_type}"
         yield (
-            f"assumed: {pace}; nothing recorded; engines and scorers start while trainers do; "
-            f"{CPUS_PER_GPU} CPUs a GPU on a described node that says none"
+            f"assumed: the speed of all GPUs is {slowest}; nothing recorded yet; engines and "
+            f"scorers start while trainers do; {CPUS_PER_GPU} CPUs per GPU on a described node "
+            "that does not state its CPUs"
         )
     else:
-        yield "assumed: 25 GFLOP/s a core, cores not shared; nothing recorded"
+        yield "assumed: 25 GFLOP/s per core, cores not shared; nothing recorded yet"
     if gpus and engines.gpus is None and engines.tensor_parallel == 1:
         yield (
             "assumed: an engine has as few GPUs as hold its weights and the cache of "
@@ -88,23 +79,23 @@ def _assumed(plan: Plan, layout: Layout) -> Iterator[str]:
 
 
 def _rows(layout: Layout) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
-    """(nodes, what they do) with neighbours that do the same in one row."""
+    """Yield (nodes, columns), with consecutive nodes that run the same in one row."""
     rows: list[tuple[list[int], tuple[str, str, str, str]]] = []
     for number, node in enumerate(layout.nodes, start=1):
-        does = _does(layout, node)
-        if rows and rows[-1][1] == does:
+        columns = _columns(layout, node)
+        if rows and rows[-1][1] == columns:
             rows[-1][0].append(number)
         else:
-            rows.append(([number], does))
-    for numbers, does in rows:
+            rows.append(([number], columns))
+    for numbers, columns in rows:
         first, last = numbers[0], numbers[-1]
-        shown = layout.nodes[first - 1].shown
-        one = shown if shown.startswith("node ") else f"{first} ({shown})"
-        yield (f"nodes {first}-{last}" if last > first else one), does
+        label = layout.nodes[first - 1].label
+        single = label if label.startswith("node ") else f"{first} ({label})"
+        yield (f"nodes {first}-{last}" if last > first else single), columns
 
 
-def _does(layout: Layout, node: Node) -> tuple[str, str, str, str]:
-    """What trains, answers and scores on a node, and what is left of it."""
+def _columns(layout: Layout, node: Node) -> tuple[str, str, str, str]:
+    """Return the trainers, engines and scorers of a node, and the resources it has left."""
     whole = [
         slot
         for slot in layout.trainer_slots
@@ -117,44 +108,44 @@ def _does(layout: Layout, node: Node) -> tuple[str, str, str, str]:
     ]
     workers = layout.needs.workers
     each = _amount(layout.needs.worker.cpus, layout.needs.worker.gpus)
-    trains = [f"{len(whole)} of {_of(workers, each)}"] if whole else []
-    trains += [
+    trainers = [f"{len(whole)} of {_times(workers, each)}"] if whole else []
+    trainers += [
         f"{count} of {workers} workers of {each}" + (f" ({n} times)" if n > 1 else "")
         for count, n in Counter(part for part in parts if part).items()
     ]
-    answers = Counter(
-        (", ".join(slot.groups) if len(slot.groups) == 1 else "any engine", _taken(place))
+    engines = Counter(
+        (", ".join(slot.groups) if len(slot.groups) == 1 else "any engine", _size(place))
         for slot in layout.engine_slots
         for place in slot.replicas
         if place.node == node.name
     )
-    scores = Counter(
-        (name, _taken(place))
+    scorers = Counter(
+        (name, _size(place))
         for name, places in layout.scorer_places.items()
         for place in places
         if place.node == node.name
     )
-    here = [taken for taken in layout.allocations() if taken.node == node.name]
-    gpus = node.gpus - sum(share for taken in here for _, share in taken.gpus)
-    cpus = node.cpus - sum(taken.cpus for taken in here)
+    here = [each for each in layout.allocations() if each.node == node.name]
+    gpus = node.gpus - sum(share for allocation in here for _, share in allocation.gpus)
+    cpus = node.cpus - sum(allocation.cpus for allocation in here)
     left = _amount(round(cpus, 2), round(gpus, 2) if node.gpus else 0.0)
-    return "\n".join(trains), _lines(answers), _lines(scores), left
+    return "\n".join(trainers), _lines(engines), _lines(scorers), left
 
 
-def _lines(counted: Counter[tuple[str, str]]) -> str:
-    return "\n".join(f"{name}: {_of(count, what)}" for (name, what), count in counted.items())
+def _lines(counts: Counter[tuple[str, str]]) -> str:
+    return "\n".join(f"{name}: {_times(count, size)}" for (name, size), count in counts.items())
 
 
-def _of(count: int, each: str) -> str:
+def _times(count: int, each: str) -> str:
     return each if count == 1 else f"{count} x {each}"
 
 
-def _taken(place: Allocation) -> str:
+def _size(place: Allocation) -> str:
     return _amount(place.cpus, sum(share for _, share in place.gpus))
 
 
 def _amount(cpus: float, gpus: float) -> str:
-    """GPUs where there are some: they are what is dear."""
+    """Return the GPUs, or the CPUs where there are no GPUs: CPUs beside GPUs are cheap."""
     return f"{gpus:g} GPU" if gpus else f"{cpus:g} CPU"
 
 
@@ -162,15 +153,3 @@ def _hours(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"about {max(1, round(seconds / 60)):,} min"
     return f"about {seconds / 3600:,.0f} h" if seconds > 36_000 else f"about {seconds / 3600:.1f} h"
-
-
-def print_layout_at_hand(console: Console, plan: Plan, facts: Mapping[str, TaskInfo]) -> None:
-    """The layout on what the sweep would run on now; a word where it has no room there."""
-    where = "the cluster at hand"
-    try:
-        nodes, where = available_nodes()
-        print_layout(console, plan, facts, nodes, where)
-    except (SpecError, OSError) as e:
-        said = f"no layout on {where}: {e}"
-        console.print(said, markup=False, soft_wrap=True)
-        console.print("--cluster 4x8xA100, say, shows one on another", markup=False)

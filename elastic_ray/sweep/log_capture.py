@@ -13,7 +13,10 @@ from typing import TextIO
 
 @contextlib.contextmanager
 def capture_output(log: Path) -> Iterator[TextIO]:
-    """Descriptors 1 and 2 go to `log`; yields a stream to where stdout went before."""
+    """Append stdout and stderr to `log` inside the context; yield a stream to the former stdout.
+
+    File descriptors 1 and 2 are redirected, so that child processes inherit the log too.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -35,18 +38,18 @@ def capture_output(log: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def message_on_death(stream: TextIO, words: str) -> Iterator[None]:
-    """Have `words` said on the stream if this process ends within, however it ends.
+def message_on_death(stream: TextIO, message: str) -> Iterator[None]:
+    """Print `message` to the stream if the process dies inside this context, even by SIGKILL.
 
-    A shell waits at a pipe: it closes without a line in it when this process is gone.
+    A shell waits at a pipe. When this process dies, the pipe closes without a line in it.
     """
-    waiting = ["sh", "-c", 'read -r _ || printf "%s\\n" "$1"', "sh", words]
+    waiting = ["sh", "-c", 'read -r _ || printf "%s\\n" "$1"', "sh", message]
     shell = subprocess.Popen(
         waiting,
         stdin=subprocess.PIPE,
         stdout=stream,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is not for it
+        start_new_session=True,  # Ctrl-C must not reach it
     )
     try:
         yield

@@ -1,25 +1,37 @@
-"""What of a plan is on record, and who runs it: read from the results alone, also while it runs."""
+"""The state of a sweep, read from the results alone: `--status`, `--follow` and `--stop`.
+
+Works from any process that can read the results, also while another process runs the sweep.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
+from collections import Counter
+from collections.abc import Iterator
 
 from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from ..plan import Plan
 from ..progress.budget import budget_text, recorded_hours
 from ..progress.recovery import restore_progress
+from ..progress.tracker import ProgressTracker
 from ..results.errors import ResultsError
-from ..results.leases.sweep_lease import current_lease, request_stop
+from ..results.leases.sweep_lease import SweepLease, current_lease, request_stop
 from ..results.store import Results
 
-STOP_WAIT = 180.0
-"""Seconds that a stopped driver may take to end."""
+STOP_TIMEOUT = 180.0
+"""Seconds that a driver may take to stop."""
+POLL_INTERVAL = 2.0
+"""Seconds between reads of the lease while following."""
+LINE_INTERVAL = 15.0
+"""Seconds between progress lines where the output is not a terminal."""
 
 
 def print_recorded(console: Console, plan: Plan, uri: str) -> None:
-    """What a run would find recorded, and what it would train."""
+    """Print what a run would find recorded, and what it would train."""
     try:
         results = Results(uri, read_only=True)
     except ResultsError as e:
@@ -33,80 +45,144 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
         f"left to train: {len(left.ladders):,} ladders",
         markup=False,
     )
-    if words := budget_text(plan.spec.resources, recorded_hours(results, plan.spec.sweep)):
-        console.print(words, markup=False)
+    if text := budget_text(plan.spec.resources, recorded_hours(results, plan.spec.sweep)):
+        console.print(text, markup=False)
 
 
 def print_status(console: Console, plan: Plan, uri: str) -> bool:
-    """Who runs the sweep, how far it is and what is on record; `ResultsError` without results.
+    """Print who runs the sweep, its progress and what is recorded.
 
-    Returns whether all that the sweep asks for is on record.
+    Returns whether everything that the sweep requests is recorded. Raises `ResultsError` if there
+    are no results.
     """
     results = Results(uri, read_only=True)
     name = plan.spec.sweep
-    lease = current_lease(results.folder, name)
     tracker, left = restore_progress(plan, results)
-    states = results.states(("status",))
-    failed = sum(states[s]["status"] == "failed" for s in plan.states if s in states)
-    broken = {row["state_id"] for row in results.cells(name) if row["status"] == "failed"}
+    rows = results.states(("status",))
+    failed = sum(rows[s]["status"] == "failed" for s in plan.states if s in rows)
+    cells = _count_cells(plan, tracker, results)
     lines = [f"sweep {name} in {results.uri}"]
-    if lease is None:
-        lines.append("nobody runs it")
-    elif lease.expired():
-        lines.append(f"nobody runs it; {lease.description()} did, and ended without saying so")
-    else:
-        lines.append(f"run by {lease.description()} since {_moment(lease.since)}")
-    if lease is not None:
-        age = max(time.time() - lease.heard, 0)
-        lines.append(f"last heard of: {_moment(lease.heard)}, {age:.0f} s ago")
-        if lease.progress:
-            lines.append(f"then: {lease.progress}")
-    cells = [
-        "done" if tracker.measured(cell) else ("failed" if cell.state_id in broken else "open")
-        for cell in plan.cells
-    ]
-    lines += [
-        f"cells: {cells.count('done'):,} done, {cells.count('failed'):,} failed, "
-        f"{cells.count('open'):,} open, of {len(cells):,}",
-    ]
+    lines += _lease_lines(current_lease(results.folder, name))
+    lines.append(
+        f"cells: {cells['done']:,} done, {cells['failed']:,} failed, "
+        f"{cells['pending']:,} pending, of {len(plan.cells):,}"
+    )
     if plan.lessons:
         done = sum(map(tracker.measured, plan.lessons))
         lines.append(f"lessons: {done:,} done, of {len(plan.lessons):,}")
+    used = recorded_hours(results, name)
     lines += [
         f"states: {len(tracker.done):,} done, {failed:,} failed, of {len(plan.states):,}",
-        f"questions: {len(tracker.closed):,} of {len(plan.requests()):,}",
+        f"evaluation requests: {len(tracker.closed):,} done, of {len(plan.requests()):,}",
         f"left to train: {len(left.ladders):,} ladders, "
         f"{sum(ladder.examples for ladder in left.ladders):,} examples",
+        f"resources held by all runs so far: {used.text()}",
     ]
-    used = recorded_hours(results, name)
-    lines.append(f"held by all runs so far: {used.text()}")
-    if words := budget_text(plan.spec.resources, used):
-        lines.append(words)
+    if text := budget_text(plan.spec.resources, used):
+        lines.append(text)
     for line in lines:
         console.print(line, markup=False)
     return all(map(tracker.measured, plan.points))
 
 
-def stop_driver(uri: str, sweep: str) -> str:
-    """Stop whoever runs the sweep, as Ctrl-C does, and wait for it; returns what to say.
+def _count_cells(plan: Plan, tracker: ProgressTracker, results: Results) -> Counter[str]:
+    """Return the number of cells by status; errors come from the rows that the last run wrote."""
+    errors = {
+        (row["task"], row["state_id"]): row["error"]
+        for row in results.cells(plan.spec.sweep)
+        if row["status"] == "failed"
+    }
+    return Counter(
+        tracker.status(cell, errors.get((cell.task, cell.state_id)))[0] for cell in plan.cells
+    )
 
-    `ResultsError` if nobody runs it, or whoever does goes on for `STOP_WAIT` seconds.
+
+def _lease_lines(lease: SweepLease | None) -> Iterator[str]:
+    """Yield who runs the sweep, and when its process last reported."""
+    if lease is None:
+        yield "not running"
+        return
+    if lease.expired():
+        yield f"not running; {lease.description()} ran it and ended without releasing its lease"
+    else:
+        yield f"run by {lease.description()} since {_utc(lease.since)}"
+    age = max(time.time() - lease.heard, 0)
+    yield f"last heartbeat: {_utc(lease.heard)}, {age:.0f} s ago"
+    if lease.progress:
+        yield f"progress then: {lease.progress}"
+
+
+def follow(console: Console, plan: Plan, uri: str) -> int:
+    """Show the progress of the process that runs the sweep until it ends, then the status.
+
+    Returns the exit code: 0 if everything is measured at the end, else 1; 130 on Ctrl-C, which does
+    not affect the sweep. Raises `ResultsError` if there are no results.
+    """
+    try:
+        _watch(console, Results(uri, read_only=True), plan.spec.sweep)
+    except KeyboardInterrupt:
+        console.print("stopped following; the sweep continues")
+        return 130
+    return 0 if print_status(console, plan, uri) else 1
+
+
+def _watch(console: Console, results: Results, sweep: str) -> None:
+    """Show the progress line of the sweep's lease until the lease ends."""
+    live = Live(console=console, transient=True) if console.is_terminal else None
+    shown, shown_at, run = "", 0.0, ""
+    if live:
+        live.start()
+    try:
+        while True:
+            try:
+                lease = current_lease(results.folder, sweep)
+            except (ResultsError, OSError) as e:  # the next read may succeed
+                line = f"progress is not readable now: {e}"
+            else:
+                if lease is None or lease.expired():
+                    return
+                line = lease.progress
+                if lease.token != run:
+                    run = lease.token
+                    console.print(
+                        f"sweep {lease.sweep} is run by {lease.description()}; "
+                        "Ctrl-C does not stop it",
+                        markup=False,
+                        soft_wrap=True,
+                    )
+            if live:
+                live.update(Text(line))
+            elif line != shown and time.monotonic() - shown_at >= LINE_INTERVAL:
+                # rich would print the line twice if interrupted while printing.
+                print(line, file=console.file, flush=True)
+                shown, shown_at = line, time.monotonic()
+            time.sleep(POLL_INTERVAL)
+    finally:
+        if live:
+            live.stop()
+
+
+def stop_driver(uri: str, sweep: str) -> str:
+    """Stop the process that runs the sweep, as Ctrl-C does, and wait until it has ended.
+
+    Returns a message for the user. Raises `ResultsError` if the sweep is not running, or has not
+    stopped after `STOP_TIMEOUT` seconds.
     """
     folder = Results(uri, read_only=True).folder
     lease = current_lease(folder, sweep)
     if lease is None or lease.expired():
-        raise ResultsError(f"nobody runs {sweep} on {uri}")
+        raise ResultsError(f"{sweep} is not running on {uri}")
     request_stop(folder, lease)
-    deadline = time.monotonic() + STOP_WAIT
+    deadline = time.monotonic() + STOP_TIMEOUT
     while time.monotonic() < deadline:
         time.sleep(0.5)
         now = current_lease(folder, sweep)
         if now is None or now.token != lease.token or now.expired():
-            return f"{lease.description()} has stopped; the sweep's command goes on from here"
+            return f"{lease.description()} has stopped; to continue, run the sweep's command again"
     raise ResultsError(
-        f"{lease.description()} was asked to stop {STOP_WAIT:.0f} s ago and still runs"
+        f"{lease.description()} was asked to stop {STOP_TIMEOUT:.0f} s ago and still runs"
     )
 
 
-def _moment(seconds: float) -> str:
+def _utc(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

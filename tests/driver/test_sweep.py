@@ -80,7 +80,7 @@ MEASURED = {
 
 def test_ctrl_c_stops_cleanly(stopped: Stopped) -> None:
     assert stopped.returned == 130, stopped.printed
-    assert "goes on from here" in stopped.printed and "Traceback" not in stopped.printed
+    assert "run the same command to continue" in stopped.printed and "Traceback" not in stopped.printed
 
 
 def test_what_a_stopped_sweep_recorded_is_not_recorded_again(stopped: Stopped) -> None:
@@ -235,7 +235,7 @@ def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
 def test_following_what_nobody_runs_shows_its_status(ran: tuple[Path, str], spec: Path) -> None:
     shown = sweep(spec, ran[0], "--status", "--follow")
     assert shown.returncode == 0, shown.stderr
-    assert f"nobody runs it\ncells: {CELLS} done" in shown.stdout
+    assert f"not running\ncells: {CELLS} done" in shown.stdout
 
 
 def test_a_diverging_ladder_fails_alone(ran: tuple[Path, str], spec: Path) -> None:

@@ -141,7 +141,7 @@ def test_the_papers_sweeps_on_described_clusters(
         out, err = capsys.readouterr()
         assert err == ""
         assert f"layout on {cluster}: {cluster[0]} nodes of 8 {cluster[4:]} and 64 CPUs" in out
-        [line] = [line for line in out.splitlines() if line.startswith("by the clock: ")]
+        [line] = [line for line in out.splitlines() if line.startswith("wall-clock time: ")]
         found = re.search(r"training about (\d+) min on (\d+) tr.*ers about (\d+) min", line)
         assert found, line
         longest[cluster] = max(int(found[1]), int(found[3]))
@@ -166,7 +166,7 @@ def test_no_room_at_hand_is_a_word_in_a_dry_run(
     assert main([file, "--dry-run", "--set", "training.workers=999"]) == 0
     out = capsys.readouterr().out
     assert "no layout on this machine: resources: one trainer" in out
-    assert "--cluster 4x8xA100, say," in out
+    assert "to see a layout on another cluster: --cluster 4x8xA100" in out
     assert main([file, "--dry-run", "--set", "training.cpus_per_worker=0.1"]) == 0
     assert "layout on this machine: 1 node of " in capsys.readouterr().out
 

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from small_sweeps import COMMIT, Facts, plan_of, spec_of
 
+from elastic_ray.placement import estimate
 from elastic_ray.plan import Plan
 from elastic_ray.results.store import Results
 from elastic_ray.sweep.__main__ import main
@@ -49,7 +50,8 @@ def row(out: str, name: str) -> list[int]:
 def price(plan: Plan) -> str:
     """What is printed of a plan."""
     console = Console(width=200, record=True, file=io.StringIO())
-    print_price(console, plan, {task.name: Facts(task.name) for task in plan.spec.task}, {})
+    info = {task.name: Facts(task.name) for task in plan.spec.task}
+    print_price(console, plan, estimate(plan, task_info=info), info, {})
     return console.export_text()
 
 
@@ -68,8 +70,8 @@ def test_sizes_that_do_not_fuse_are_told_with_the_batches_that_would(
     assert row(out, "fine-tuning") == [123_200, 33_200, 20_400]
     told = [line for line in out.splitlines() if "not fused" in line]
     assert told == [
-        "not fused: negative 100, 500: no whole number of global batches of 8; all sizes would lie "
-        "on one run with a global_batch of 2, 4, 5, 10, 20 or 25"
+        "not fused: negative 100, 500: not a multiple of the global batch of 8; all sizes would "
+        "share one run with a global_batch of 2, 4, 5, 10, 20 or 25"
     ]
     for batch in (2, 4, 5, 10, 20, 25):
         again = printed(capsys, tmp_path, PAPER, f"training.global_batch={batch}")
@@ -91,7 +93,7 @@ def test_sizes_that_do_not_fuse_are_told_with_the_batches_that_would(
         ),
         (
             {"training": {"negative": {"epochs": 3}}},
-            ["negative: 3 epochs each see all examples, so each of the 2 sizes is a run of its"],
+            ["negative: 3 epochs each see all examples, so each of the 2 sizes is its own run"],
         ),
         ({"models": [{**HUB, "pretrain": [12, 64]}]}, ["a-1b pretrain 12: .* of 2, 3, 4, 6 or 12"]),
     ],

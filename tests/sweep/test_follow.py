@@ -49,7 +49,7 @@ def test_progress_is_followed_until_the_run_ends(spec: Path, tmp_path: Path) -> 
     ) as lease:
         follower = start(spec, tmp_path / "results", "--status", "--follow")
         lines = Lines(follower)
-        who = f"sweep little is run by {lease.description()}; Ctrl-C leaves it running\n"
+        who = f"sweep little is run by {lease.description()}; Ctrl-C does not stop it\n"
         assert lines.next() == who
         assert lines.next() == "states 3/23\n"
         said[0] = "states 4/23"
@@ -57,7 +57,7 @@ def test_progress_is_followed_until_the_run_ends(spec: Path, tmp_path: Path) -> 
         assert follower.poll() is None
     assert follower.wait(timeout=120) == 1, "not all is measured"
     assert lines.next() == f"sweep little in {results.uri}\n"
-    assert lines.next() == "nobody runs it\n"
+    assert lines.next() == "not running\n"
     assert lines.next().startswith("cells: 0 done, ")
 
 
@@ -71,7 +71,7 @@ def test_leaving_ends_nothing_else(spec: Path, tmp_path: Path) -> None:
         assert lines.next() == "states 3/23\n"
         follower.send_signal(signal.SIGINT)
         assert follower.wait(timeout=120) == 130
-        assert lines.next() == "left; the sweep goes on\n"
+        assert lines.next() == "stopped following; the sweep continues\n"
     assert not reasons
 
 

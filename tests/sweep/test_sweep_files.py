@@ -87,7 +87,7 @@ def test_a_shipped_file_is_priced(
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     assert f"sweep {file.stem}: " in out
-    assert "no whole number of global batches" not in out
+    assert "not a multiple of the global batch" not in out
 
 
 def test_what_takes_long_to_read_is_said(
