@@ -1,4 +1,4 @@
-"""The app: `streamlit run app.py -- --results URI`. Its pages are in `elastic_ray/app/pages/`."""
+"""Starts the app (`streamlit run app.py -- --results URI`); see `elastic_ray/app`."""
 
 from elastic_ray.app.main import main
 

@@ -21,9 +21,12 @@ from ..elasticity import (
 )
 from ..results.errors import ResultsError
 from ..results.store import Results
-from ..theory import Curve as CodeLengthCurve
-from ..theory import MeasuredError, gather
-from ..theory import measure as measure_code_lengths
+from ..theory import (
+    CodeLengthCurve,
+    MeasuredError,
+    gather_code_lengths,
+    measure_code_lengths,
+)
 
 Row: TypeAlias = dict[str, Any]
 Connection: TypeAlias = duckdb.DuckDBPyConnection
@@ -107,6 +110,8 @@ def measure_code_length_curves(
     at = {"sweep": sweep}
     rows = results.query("FROM code_length_rows WHERE sweep = $sweep ORDER BY ALL", at, connection)
     try:
-        return [(coded, measure_code_lengths(coded)) for coded in gather(rows.to_pylist())]
+        return [
+            (coded, measure_code_lengths(coded)) for coded in gather_code_lengths(rows.to_pylist())
+        ]
     except MeasuredError as e:
         raise ResultsError(f"the code lengths of {sweep} cannot be compared: {e}") from e

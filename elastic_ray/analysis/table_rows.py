@@ -28,11 +28,11 @@ COMPRESSION_COLUMNS: Mapping[str, str] = {
     "slopes": "slopes",
     "theory_slopes": "theory of slopes",
 }
-"""Column headings of the rows of `theory.rows`."""
+"""Column headings of the rows of `theory.curve_rows`."""
 
 
 def format_compression_row(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return a row of `theory.rows` as text, a value per column of `COMPRESSION_COLUMNS`."""
+    """Return a row of `theory.curve_rows` as text, a value per column of `COMPRESSION_COLUMNS`."""
     shown = {}
     for name in COMPRESSION_COLUMNS:
         if name in row and f"{name}_low" in row:

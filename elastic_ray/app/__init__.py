@@ -1,6 +1,12 @@
-"""The Streamlit app: what a sweep left, and leaves while it runs, as pictures.
+"""The Streamlit app, which shows recorded results, also while a sweep is running.
 
-`main` lists the pages, each a script in `pages/`; `frame` is what pages share; `data` asks the
-results, by the names of views, and remembers answers for a while; `figures/` builds plotly figures
-from tables, purely. Every filter lives in the address, so that any view can be sent as a link.
+| file or folder | holds |
+|---|---|
+| `main.py` | the list of pages, and the results URI |
+| `pages/` | a script per page |
+| `widgets.py` | what the pages share: selectors, notices, figures with downloads |
+| `reader.py` | reads results by the names of views, with a cache |
+| `figures/` | functions from tables to plotly figures |
+
+Every filter is kept in the page's address, so that any view can be shared as a link.
 """

@@ -1,4 +1,4 @@
-"""The app's frame: its pages, and where the results are."""
+"""Starts the app: its list of pages, and the URI of the results."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ TITLES = {
 
 
 def results_uri() -> str:
-    """What `--results` says after `--`; without, the folder `results`."""
+    """Return the value of `--results`, given after `--`; by default the folder `results`."""
     parser = argparse.ArgumentParser(prog="streamlit run app.py --", add_help=False)
     parser.add_argument("--results", default="results")
-    asked, _ = parser.parse_known_args(sys.argv[1:])
-    return str(asked.results)
+    args, _ = parser.parse_known_args(sys.argv[1:])
+    return str(args.results)
 
 
 def main() -> None:
+    """Configure the app and run the page of the current address."""
     st.set_page_config(
         page_title="elastic_ray", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide"
     )

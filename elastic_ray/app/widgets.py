@@ -1,4 +1,4 @@
-"""What the pages share: the results, the choice of a sweep, notices, figures with downloads."""
+"""What the pages share: the page frame, selectors, notices, and figures with downloads."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ def _reader(uri: str) -> Reader:
 
 
 def reader() -> Reader:
-    """The results that the app was started on."""
+    """Return the reader of the results that the app shows."""
     return _reader(st.session_state["results_uri"])
 
 
-def page(title: str, says: str, body: Callable[[Reader], None]) -> None:
-    """A page: its title, one sentence on what it shows, and `body`; what fails is said in words."""
+def page(title: str, summary: str, body: Callable[[Reader], None]) -> None:
+    """Draw a page: its title, a one-sentence summary, and `body`.
+
+    A `ResultsError` in `body` becomes a notice.
+    """
     st.html("<style>.stMainBlockContainer {padding-top: 4.2rem; padding-bottom: 3rem}</style>")
     st.title(title, anchor=False)
-    st.caption(says)
+    st.caption(summary)
     try:
         body(reader())
     except ResultsError as e:
@@ -44,26 +47,26 @@ def _cannot_read(message: str) -> None:
     if "no such results folder" in message or "holds no results" in message:
         nothing_yet()
     else:
-        st.warning(f"The results cannot be read just now. {message}", icon=":material/error:")
+        st.warning(f"The results cannot be read at the moment. {message}", icon=":material/error:")
 
 
 def nothing_yet() -> None:
-    """What to do where no sweep is recorded; the page looks again by itself."""
+    """Draw what to do if no sweep is recorded; the page reloads when one appears."""
     uri = st.session_state["results_uri"]
     st.info(
-        f"**No sweep is recorded in `{uri}` yet.** Start one, and it appears here by itself:",
+        f"**No sweep is recorded in `{uri}` yet.** Start one, and it appears here automatically:",
         icon=":material/rocket_launch:",
     )
     st.code(f"python -m elastic_ray.sweep sweeps/tiny.yaml --results {uri}", language="bash")
     st.caption(
-        "It runs in minutes on two cores. Are the results elsewhere? "
+        "This sweep takes minutes on two cores. To show results stored elsewhere: "
         "`streamlit run app.py -- --results URI`"
     )
-    _look_again()
+    _poll_for_sweeps()
 
 
 @st.fragment(run_every=3.0)
-def _look_again() -> None:
+def _poll_for_sweeps() -> None:
     try:
         found = bool(reader().sweeps())
     except ResultsError:
@@ -73,30 +76,30 @@ def _look_again() -> None:
 
 
 def choose_sweep(results: Reader, *, follow: bool = True) -> dict[str, Any] | None:
-    """The sweep to look at, in the address as `sweep`; None, with a notice, where it is not there.
+    """Return the selected sweep (`sweep` in the address); None, with a notice, if not recorded.
 
-    With `follow` the page is drawn anew when a sweep appears or more of this one is recorded.
+    With `follow`, the page is redrawn when a sweep appears or the selected one makes progress.
     """
     sweeps = {row["sweep"]: row for row in results.sweeps()}
     if not sweeps:
         nothing_yet()
         return None
-    # What the address names and is not recorded stays the choice: it may be recorded next, and
-    # otherwise the link would show some other sweep without a word.
-    asked = st.session_state.get("sweep") or st.query_params.get("sweep")
-    absent = [asked] if asked and asked not in sweeps else []
+    # A sweep in the address that is not recorded stays selected: it may be recorded next, and
+    # a link must not silently show another sweep.
+    requested = st.session_state.get("sweep") or st.query_params.get("sweep")
+    absent = [requested] if requested and requested not in sweeps else []
     name = st.selectbox("Sweep", [*sweeps, *absent], key="sweep", bind="query-params")
     if follow:
-        _follow(_news(results, name))
+        _follow(_progress(results, name))
     if name in absent:
         nothing_here(
-            f"No sweep called `{name}` is recorded here. Should it be, this page shows it by "
-            "itself; the recorded ones can be chosen above."
+            f"No sweep named `{name}` is recorded here. The page shows it as soon as it is; "
+            "select one of the recorded sweeps above."
         )
     return sweeps.get(name or "")
 
 
-def _news(results: Reader, name: str | None) -> list[Any]:
+def _progress(results: Reader, name: str | None) -> list[Any]:
     rows = results.sweeps()
     counts = [(r["done"], r["failed"], r["pending"]) for r in rows if r["sweep"] == name]
     return [name, sorted(row["sweep"] for row in rows), counts]
@@ -104,13 +107,13 @@ def _news(results: Reader, name: str | None) -> list[Any]:
 
 @st.fragment(run_every=5.0)
 def _follow(seen: list[Any]) -> None:
-    with contextlib.suppress(ResultsError):  # the page itself says what is wrong
-        if _news(reader(), seen[0]) != seen:
+    with contextlib.suppress(ResultsError):  # the page itself shows the error
+        if _progress(reader(), seen[0]) != seen:
             st.rerun()
 
 
 def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
-    """Models to show, in the address as `model`; at first all, or of many the first few."""
+    """Return the selected models (`model` in the address), by default the first `most`."""
     every = list(dict.fromkeys(table["label"]))
     if len(every) == 1:
         return every
@@ -120,13 +123,13 @@ def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
         default=every[:most],
         key="model",
         bind="query-params",
-        placeholder="choose models",
+        placeholder="select models",
     )
     return list(chosen)
 
 
 def choose_value() -> str:
-    """Score or retention, in the address as `show`."""
+    """Return "score" or "retention", as selected (`show` in the address)."""
     return str(
         st.segmented_control(
             "Show",
@@ -135,13 +138,16 @@ def choose_value() -> str:
             key="show",
             required=True,
             bind="query-params",
-            help="retention: the share of the gap that is left; 1 aligned, 0 back at the base line",
+            help="Retention is the share of the gap that remains: 1 aligned, 0 at the baseline.",
         )
     )
 
 
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in order of size with a column `label`: model, pre-training, task if several."""
+    """Return the table sorted by model size, with a column `label` that names the model.
+
+    The label has the pre-training size, and the task if there are several.
+    """
     several = table["task"].nunique() > 1
     labels = [
         model_label(
@@ -156,7 +162,7 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def show(figure: go.Figure, name: str, *, key: str, alt: str) -> None:
-    """A figure; its camera saves an image called `name`."""
+    """Draw a figure; its camera button saves an image named `name`."""
     st.plotly_chart(
         figure,
         key=key,
@@ -175,7 +181,7 @@ def show(figure: go.Figure, name: str, *, key: str, alt: str) -> None:
 
 
 def in_columns(items: Sequence[str], most: int) -> Iterator[str]:
-    """Each item in turn inside its column, up to `most` beside each other; one on a phone."""
+    """Yield each item inside its own column, up to `most` side by side; one on a phone."""
     wide = min(len(items), most)
     for start in range(0, len(items), wide or 1):
         for column, item in zip(st.columns(wide), items[start : start + wide], strict=False):
@@ -184,7 +190,7 @@ def in_columns(items: Sequence[str], most: int) -> Iterator[str]:
 
 
 def exports(name: str, data: pd.DataFrame) -> None:
-    """The numbers of the page's figures as CSV, and what the figures' camera saves."""
+    """Draw the CSV download of the page's numbers, and the image format of the camera buttons."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "CSV",
@@ -194,7 +200,7 @@ def exports(name: str, data: pd.DataFrame) -> None:
             key="export-csv",
             icon=":material/download:",
             on_click="ignore",
-            help="the numbers shown above",
+            help="Download the numbers shown above.",
         )
         st.segmented_control(
             "Image",
@@ -204,14 +210,14 @@ def exports(name: str, data: pd.DataFrame) -> None:
             bind="query-params",
             required=True,
             label_visibility="collapsed",
-            help="what the camera above each figure saves",
+            help="Image format that the camera button of each figure saves.",
         )
 
 
 def table(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]], key: str, columns: Mapping[str, Any]
 ) -> None:
-    """Rows as a table, only the named columns, in that order."""
+    """Draw rows as a table with the named columns, in that order."""
     st.dataframe(
         pd.DataFrame(rows),
         key=key,
@@ -223,7 +229,7 @@ def table(
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, None where pandas has NaN."""
+    """Return the rows as dictionaries, with None for NaN."""
     return [
         {str(k): None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
         for row in table.to_dict("records")
@@ -231,23 +237,25 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def partial(table: pd.DataFrame) -> None:
-    """Says in one line how many points are missing, and why."""
+    """Draw a line on how many points are missing, if any, and how many have failed cells."""
     failed, pending = int((table["failed"] > 0).sum()), int((table["seeds"] == 0).sum())
     if pending:
-        word = f"{pending:,} of {len(table):,} points have no score yet and are left out"
-        st.caption(f":material/info: {word}{f'; at {failed:,} a cell failed' if failed else ''}.")
+        missing = f"{pending:,} of {len(table):,} points have no score yet and are left out"
+        failures = f"; {failed:,} points have failed cells" if failed else ""
+        st.caption(f":material/info: {missing}{failures}.")
 
 
 def unscored(sweep: Mapping[str, Any]) -> bool:
-    """Whether the sweep scores no answers at all; then it is said."""
+    """Return whether the sweep scores no answers, and if so draw a notice."""
     if sweep["scored"]:
         return False
     nothing_here(
-        "The answers of this sweep are not scored (`scorer: none` in its file): it has no curves."
+        "The answers of this sweep are not scored (`scorer: none` in its sweep file), so it has no "
+        "curves."
     )
     return True
 
 
-def nothing_here(why: str) -> None:
-    """An empty view, and what to do about it."""
-    st.info(why, icon=":material/hourglass_empty:")
+def nothing_here(reason: str) -> None:
+    """Draw a notice in place of an empty view: why it is empty, and what to do."""
+    st.info(reason, icon=":material/hourglass_empty:")

@@ -1,4 +1,4 @@
-"""The report's section on code lengths: the sentences of `theory.answer`, figures and a table."""
+"""The report's section on code lengths: sentences of `theory.answer_question`, figures, a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from elastic_ray.analysis.labels import (
 )
 from elastic_ray.analysis.table_rows import COMPRESSION_COLUMNS, format_compression_row
 from elastic_ray.elasticity import Estimate
-from elastic_ray.theory import QUESTION, answer, rows, times, undone
+from elastic_ray.theory import (
+    QUESTION,
+    answer_question,
+    curve_rows,
+    first_clear_point,
+    times_faster,
+)
 
 from .findings import Findings
 from .page import Section
@@ -26,7 +32,7 @@ from .tables import Table
 
 def section(found: Findings) -> Section | None:
     """Return the section, its answer first; None if the sweep measures no code lengths."""
-    sentences = answer(found.coded)
+    sentences = answer_question(found.coded)
     holds = ("code_lengths", "faster", "compression")
     if not sentences:
         return None
@@ -76,7 +82,7 @@ def faster(found: Findings) -> Any:
     shown = [
         (coded.k, ratio, label)
         for (coded, points), label in zip(found.coded, labels(found), strict=True)
-        if (ratio := times(undone(points))) is not None
+        if (ratio := times_faster(first_clear_point(points))) is not None
     ]
     if not shown:
         return None
@@ -109,7 +115,7 @@ def faster(found: Findings) -> Any:
 def table(found: Findings) -> Table:
     """Return the table of every curve and negative size."""
     made = []
-    for row in rows(found.coded, labels(found)):
+    for row in curve_rows(found.coded, labels(found)):
         formatted = format_compression_row(row)
         made.append(
             tuple(

@@ -27,7 +27,7 @@ from elastic_ray.elasticity import (
 from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.schemas import nearest
 from elastic_ray.results.store import Results
-from elastic_ray.theory import Curve as CodeLengthCurve
+from elastic_ray.theory import CodeLengthCurve
 
 MOST_PAIRED = 4
 """Up to this many models, all pairs are compared; of more, only neighbours in size."""

@@ -1,4 +1,4 @@
-"""Each page of the app as Streamlit runs it: on results empty, running, failed, compacted."""
+"""Each page of the app, run by Streamlit on empty, running, failed and compacted results."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ OPEN = Callable[..., AppTest]
 
 @pytest.fixture
 def open_app(monkeypatch: pytest.MonkeyPatch) -> OPEN:
-    """Opens a page of the app on a results folder; `asked` is what its address asks for."""
+    """Opens a page of the app on a results folder; `address` are the parameters of its address."""
 
-    def at(folder: Path, page: str = "overview", **asked: str) -> AppTest:
+    def at(folder: Path, page: str = "overview", **address: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["app.py", "--results", str(folder)])
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
         app.session_state["results_uri"] = str(folder)
-        st.cache_resource.clear()  # what was remembered of this folder's earlier rows
-        app.query_params.update(asked)
+        st.cache_resource.clear()  # values cached from this folder's earlier rows
+        app.query_params.update(address)
         app.run()
         if page != "overview":
             app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
@@ -60,7 +60,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pages_of_no_results_say_what_to_do(open_app: OPEN, tmp_path: Path) -> None:
+def test_pages_without_results_show_how_to_start_a_sweep(open_app: OPEN, tmp_path: Path) -> None:
     for page in PAGES:
         app = open_app(tmp_path / "none", page)
         assert "No sweep is recorded" in app.info[0].value
@@ -95,15 +95,17 @@ def test_overview_counts_what_is_recorded(open_app: OPEN, tmp_path: Path) -> Non
     assert shown["Failed"] == "2"
     record(Results(tmp_path), "under_way", scored=20)
     app = open_app(tmp_path)
-    assert app.selectbox(key="sweep").options == ["under_way", "ended"], "the latest first"
+    assert app.selectbox(key="sweep").options == ["under_way", "ended"], (
+        "the most recently updated first"
+    )
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Cells scored"] == "20 of 72"
     assert "running" in app.markdown[0].value
-    assert shown["Left, about"] != "-"
+    assert shown["Time left (approx.)"] != "-"
 
 
-def test_curves_in_every_way(open_app: OPEN, done: Path) -> None:
-    """That the choices are in the address is for a browser to show."""
+def test_curves_with_every_option(open_app: OPEN, done: Path) -> None:
+    """The browser test covers that the address holds the selections."""
     app = open_app(done, "curves")
     for key, value in (("show", "retention"), ("axis", "linear"), ("image", "svg")):
         app.segmented_control(key=key).set_value(value).run()
@@ -120,7 +122,7 @@ def test_surfaces_in_every_view(open_app: OPEN, done: Path) -> None:
     assert {box.label for box in app.selectbox} == {"Sweep"}
 
 
-def test_scaling_tells_the_trend(open_app: OPEN, done: Path) -> None:
+def test_scaling_shows_the_trend(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "scaling")
     assert any("Kendall's tau" in caption.value for caption in app.caption)
     compare = app.selectbox(key="compare")
@@ -132,9 +134,9 @@ def test_scaling_tells_the_trend(open_app: OPEN, done: Path) -> None:
 
 def test_compression_answers_the_question(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "compression")
-    told = " ".join(m.value for m in app.markdown)
-    assert "Not in general: some intervals hold k" in told
-    assert "times as much as a byte of pre-training text" in told
+    text = " ".join(m.value for m in app.markdown)
+    assert "Not in general: some intervals hold k" in text
+    assert "times as much as a byte of pre-training text" in text
     shown = app.dataframe[0].value
     assert set(shown["said"]) == {"k", "more than k", "less than k"}
     options = app.selectbox(key="curve").options
@@ -144,7 +146,7 @@ def test_compression_answers_the_question(open_app: OPEN, done: Path) -> None:
         assert not app.exception
 
 
-def test_compression_says_where_nothing_is_measured(open_app: OPEN, tmp_path: Path) -> None:
+def test_compression_shows_how_to_measure_code_lengths(open_app: OPEN, tmp_path: Path) -> None:
     results = Results(tmp_path)
     record(results)
     (tmp_path / "corpora" / "sweep=shown" / "corpora.parquet").unlink()
@@ -153,7 +155,7 @@ def test_compression_says_where_nothing_is_measured(open_app: OPEN, tmp_path: Pa
 
 
 def test_a_sweep_of_lessons_is_shown_as_table_1(open_app: OPEN, tmp_path: Path) -> None:
-    """Its answers are not scored and it has no negative sizes: the other pages say so."""
+    """Its answers are not scored and it has no negative sizes; the other pages show a notice."""
     record_lessons(Results(tmp_path), failed=True)
     app = open_app(tmp_path)
     assert {metric.label: metric.value for metric in app.metric}["Cells done"] == "24 of 24"
@@ -181,17 +183,17 @@ def test_a_sweep_of_lessons_is_shown_as_table_1(open_app: OPEN, tmp_path: Path) 
 
 def test_lessons_that_are_not_measured_yet_are_counted(open_app: OPEN, tmp_path: Path) -> None:
     record_lessons(Results(tmp_path), failed=True, measured=False)
-    said = open_app(tmp_path, "paths").info[0].value
-    assert "34 of 36 lessons are measured, 2 failed (RuntimeError: out of memory)" in said
+    message = open_app(tmp_path, "paths").info[0].value
+    assert "34 of 36 lessons are measured, 2 failed (RuntimeError: out of memory)" in message
 
 
-def test_paths_say_where_there_are_no_lessons(open_app: OPEN, done: Path) -> None:
+def test_paths_show_how_to_add_lessons(open_app: OPEN, done: Path) -> None:
     assert "`lessons: {pairs:" in open_app(done, "paths").info[0].value
 
 
 def test_a_link_to_a_sweep_that_is_not_recorded_shows_no_other(open_app: OPEN, done: Path) -> None:
     app = open_app(done, sweep="absent")
-    assert "No sweep called `absent` is recorded here" in app.info[0].value
+    assert "No sweep named `absent` is recorded here" in app.info[0].value
     assert app.selectbox(key="sweep").value == "absent"
     app.selectbox(key="sweep").set_value("shown").run()
     assert not app.exception
@@ -226,10 +228,10 @@ def test_responses_are_filtered_and_paged_by_sql(open_app: OPEN, done: Path) -> 
     assert not app.exception
     assert any("1 to 1 of 1 " in caption.value for caption in app.caption)
     app.text_input(key="contains").set_value("not to be found").run()
-    assert "No answer passes" in app.info[0].value
+    assert "No answer matches" in app.info[0].value
     app.text_input(key="contains").set_value("").run()
     app.number_input(key="from").set_value(2.0).run()
-    assert "No answer passes" in app.info[0].value
+    assert "No answer matches" in app.info[0].value
 
 
 def test_sql_answers_and_refuses(open_app: OPEN, done: Path) -> None:
@@ -245,13 +247,13 @@ def test_sql_answers_and_refuses(open_app: OPEN, done: Path) -> None:
 # The data behind the pages
 
 
-def test_answers_are_remembered_and_asked_again(tmp_path: Path) -> None:
+def test_values_are_cached_and_read_again(tmp_path: Path) -> None:
     results = Results(tmp_path)
     record(results, scored=20)
     reader = Reader(str(tmp_path))
     assert reader.progress("shown")["done"].sum() == 20
     record(results, scored=40)
-    reader._known.clear()
+    reader._cache.clear()
     assert reader.progress("shown")["done"].sum() == 40
     assert reader.progress("shown") is not None
 
@@ -266,7 +268,7 @@ def holed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     return retention(labelled(Reader(str(folder)).curves("shown")))
 
 
-def test_curves_leave_holes_open(holed: pd.DataFrame) -> None:
+def test_curves_leave_gaps(holed: pd.DataFrame) -> None:
     part = holed[holed["label"] == holed["label"].iloc[-1]]
     figure = curves(part, bounds=reach(part, "score"))
     lines = [t for t in figure.data if t.mode == "lines+markers"]
@@ -277,7 +279,7 @@ def test_curves_leave_holes_open(holed: pd.DataFrame) -> None:
     assert curves(part, value="retention", logarithmic=False).layout.xaxis.tickvals is None
 
 
-def test_a_hole_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> None:
+def test_a_missing_point_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> None:
     part = holed[(holed["positive"] > 0) & (holed["label"] == holed["label"].iloc[0])].copy()
     at = (part["positive"] == 100) & (part["negative"] == 40)
     part.loc[at, ["score", "standard_error"]] = None
@@ -290,7 +292,7 @@ def test_a_hole_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> None:
     line = curves(part).data
     assert pd.isna(next(t for t in line if t.name == "100 positive").y[2])
     bands = [t for t in line if t.legendgroup == "p100" and t.fill == "toself"]
-    assert len(bands) == 2, "a band on either side of the hole"
+    assert len(bands) == 2, "a band on either side of the missing point"
 
 
 def test_the_difference_of_a_model_to_itself_is_within_noise(holed: pd.DataFrame) -> None:
@@ -299,7 +301,7 @@ def test_the_difference_of_a_model_to_itself_is_within_noise(holed: pd.DataFrame
     assert set(map(str, shown.text.ravel())) == {"(+0.00)"}
 
 
-def test_paths_stand_side_by_side_and_printed_ones_hollow(tmp_path: Path) -> None:
+def test_paths_are_side_by_side_with_hollow_printed_values(tmp_path: Path) -> None:
     record_lessons(Results(tmp_path))
     found = labelled(Reader(str(tmp_path)).paths("learnt"))
     cross = found[(found["model"] == "llama3-8b") & (found["metric"] == "cross_entropy")]
@@ -318,7 +320,7 @@ def test_paths_stand_side_by_side_and_printed_ones_hollow(tmp_path: Path) -> Non
 def test_other_figures(holed: pd.DataFrame, done: Path) -> None:
     reader = Reader(str(done))
     bars = progress_bars(labelled(reader.progress("shown")))
-    assert [t.name for t in bars.data] == ["done", "failed", "to do"]
+    assert [t.name for t in bars.data] == ["done", "failed", "pending"]
     found, live = reader.indices("shown")
     assert not live
     figure = scaling(labelled(found), "elasticity_index", "parameters")

@@ -1,6 +1,6 @@
-"""The app in a real browser: every page clicked through, live, on a phone, in the dark.
+"""The app in a real browser: every page and filter, live updates, phone size, dark theme.
 
-Any exception box, page error or console error fails. Skipped where Debian's Chromium is not.
+Any exception box, page error or console error fails. Skipped without Debian's Chromium.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ expect = playwright.expect
 
 
 class App:
-    """The app, running on a port of its own over a results folder."""
+    """The app, running on its own port on a results folder."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:
@@ -96,16 +96,16 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any, app: App) -> Iterator[Any]:
-    """Opens a path of the app; at the end, nothing may have gone wrong in any page."""
+    """Opens a path of the app; fails at the end if any page had an error."""
     opened: list[Any] = []
     wrong: list[str] = []
 
     def open_path(path: str = "", **context: Any) -> Any:
-        held = browser.new_context(**context)
-        held.set_default_timeout(PATIENCE)
-        page = held.new_page()
+        tab = browser.new_context(**context)
+        tab.set_default_timeout(PATIENCE)
+        page = tab.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if _matters(said) else None)
+        page.on("console", lambda entry: wrong.append(entry.text) if _is_error(entry) else None)
         page.goto(f"{app.url}/{path}")
         page.wait_for_selector("h1")
         settled(page)
@@ -119,13 +119,13 @@ def open_page(browser: Any, app: App) -> Iterator[Any]:
     assert wrong == []
 
 
-def _matters(said: Any) -> bool:
-    # streamlit looks for its server below a page's path before it looks above
-    return said.type == "error" and "/_stcore/" not in (said.location or {}).get("url", "")
+def _is_error(entry: Any) -> bool:
+    # Streamlit first looks for its server below the page's path, which fails with a 404.
+    return entry.type == "error" and "/_stcore/" not in (entry.location or {}).get("url", "")
 
 
 def settled(page: Any) -> None:
-    """Until the script has run and no exception box is there."""
+    """Wait until the script has run, and fail if it raised an exception."""
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     assert page.get_by_test_id("stException").count() == 0, page.inner_text("body")
 
@@ -153,7 +153,7 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
     page = open_page()
     go(page, "Curves")
     expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
-    page.get_by_role("combobox", name="Models").click()  # the fourth is there to be chosen
+    page.get_by_role("combobox", name="Models").click()  # the fourth model is not selected at first
     page.get_by_role("option").first.click()
     expect(page.locator(".js-plotly-plot")).to_have_count(4, timeout=PATIENCE)
     page.keyboard.press("Escape")
@@ -195,12 +195,12 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
 
 def test_inverse_and_forward_by_another_distance(app: App, open_page: Any) -> None:
     record(app.results)
-    page = open_page("paths?sweep=learnt")  # a link to what is not recorded yet
-    expect(page.get_by_text("No sweep called learnt is recorded")).to_be_visible(timeout=PATIENCE)
+    page = open_page("paths?sweep=learnt")  # a link to a sweep that is not recorded yet
+    expect(page.get_by_text("No sweep named learnt is recorded")).to_be_visible(timeout=PATIENCE)
     record_lessons(app.results)
     expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
     page.get_by_role("radio", name="KL divergence").click()
-    expect(page).to_have_url(re.compile("metric=KL"), timeout=PATIENCE)  # as it is shown
+    expect(page).to_have_url(re.compile("metric=KL"), timeout=PATIENCE)  # the label, not the key
     settled(page)
     expect(page.get_by_text("By KL divergence: not in every pair")).to_be_visible(timeout=PATIENCE)
     with page.expect_download() as got:
@@ -219,7 +219,7 @@ def test_responses_and_sql(app: App, open_page: Any) -> None:
     expect(again.get_by_text("1 to 1 of 1")).to_be_visible(timeout=PATIENCE)
 
     go(page, "SQL")
-    # A row for each sweep that the tests before have recorded.
+    # A row for each sweep that earlier tests recorded.
     expect(page.get_by_text(re.compile(r"\d rows? in"))).to_be_visible(timeout=PATIENCE)
     query = page.locator("textarea").first
     query.fill("SELECT count(*) AS n FROM cells WHERE sweep = 'shown' UNION ALL FROM range(3)")
@@ -241,10 +241,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(app: App, open_page: Any, s
     names = ("curves", "responses") if scheme == "light" else ("", "scaling")
     for name in names:
         page = open_page(name, **phone)
-        wider = page.evaluate(
+        excess = page.evaluate(
             "(m => m.scrollWidth - m.clientWidth)(document.querySelector('[data-testid=stMain]'))"
         )
-        assert wider <= 0, f"{name or 'overview'} is {wider} pixels too wide"
+        assert excess <= 0, f"{name or 'overview'} is {excess} pixels too wide"
         ground = page.evaluate(
             "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
         )

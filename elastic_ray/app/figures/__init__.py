@@ -1,5 +1,5 @@
-"""Plotly figures from tables of the views; pure functions, no streamlit, no SQL.
+"""Builds plotly figures from tables of the views. Pure functions without streamlit and SQL.
 
-Text and grid take their colours from the page's theme; marks use colours that are told apart on
-a light and on a dark ground.
+Text and grid take their colours from the page's theme; marks use colours that can be distinguished
+on a light and on a dark background.
 """

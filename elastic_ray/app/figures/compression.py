@@ -1,4 +1,4 @@
-"""Code lengths: how a curve's rates change with negative examples, and how many times faster."""
+"""Figures of code lengths: their change along a curve, and how many times faster D2 loses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import plotly.graph_objects as go
 
 from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.analysis.labels import AXIS_LABELS, DISTRIBUTION_LABELS
-from elastic_ray.theory import Curve, times, undone
+from elastic_ray.theory import CodeLengthCurve, first_clear_point, times_faster
 
 from .palette import CATEGORIES, GREY, faint
 
 
-def changes(curve: Curve) -> go.Figure:
-    """A line per distribution: its change in bits per byte against negative examples, 95% bands."""
+def changes(curve: CodeLengthCurve) -> go.Figure:
+    """Return a line per distribution: change in bits per byte by negative examples, 95% bands."""
     _, points = curve
     figure = go.Figure()
     x = [point.negative for point in points]
@@ -41,7 +41,7 @@ def changes(curve: Curve) -> go.Figure:
             marker={"size": 7, "color": colour},
             customdata=np.array([low, high, [point.rate[j].value for point in points]]).T,
             hovertemplate="%{y:+.3g} [%{customdata[0]:.3g}, %{customdata[1]:.3g}]: "
-            "%{customdata[2]:.3g} bits a byte<extra>" + name + "</extra>",
+            "%{customdata[2]:.3g} bits per byte<extra>" + name + "</extra>",
         )
     figure.add_hline(0, line={"color": GREY, "dash": "dash", "width": 1})
     figure.update_xaxes(title_text=AXIS_LABELS["negative"], zeroline=False)
@@ -49,10 +49,11 @@ def changes(curve: Curve) -> go.Figure:
     return _laid_out(figure)
 
 
-def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
-    """How many times faster alignment is undone against k, each curve at the size where it shows.
+def faster(curves: Sequence[CodeLengthCurve], labels: Sequence[str]) -> go.Figure:
+    """Return a figure of how many times faster alignment is undone, against k.
 
-    A whisker without an end runs off the top; curves in which alignment is not undone are left out.
+    Each curve is read at its smallest size where alignment is undone beyond noise; curves without
+    such a size are left out. An unbounded error bar runs off the top.
     """
     figure = go.Figure()
     ks = sorted(coded.k for coded, _ in curves)
@@ -63,7 +64,7 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
     every = [
         (coded, found, label)
         for (coded, points), label in zip(curves, labels, strict=True)
-        if (found := times(undone(points))) is not None
+        if (found := times_faster(first_clear_point(points))) is not None
     ]
     ends = [end for _, found, _ in every for end in (found.low, found.value, found.high)]
     drawn = [end for end in (*line, *ends) if 0 < end < np.inf]
@@ -72,14 +73,16 @@ def faster(curves: Sequence[Curve], labels: Sequence[str]) -> go.Figure:
         shown = [(coded, found) for coded, found, own in every if own == label]
         colour = CATEGORIES[place % len(CATEGORIES)]
         figure.add_scatter(
-            x=[coded.k * (1 + 0.02 * place) for coded, _ in shown],  # a little apart
+            x=[
+                coded.k * (1 + 0.02 * place) for coded, _ in shown
+            ],  # a small offset, so that models do not overlap
             y=[found.value for _, found in shown],
             mode="markers",
             name=label,
             marker={"size": 9, "color": colour},
             error_y={
                 "type": "data",
-                # far beyond the edge, so that its cap is not seen
+                # far beyond the edge, so that its cap is not visible
                 "array": [min(found.high, 10 * edge) - found.value for _, found in shown],
                 "arrayminus": [found.value - found.low for _, found in shown],
                 "color": colour,

@@ -1,4 +1,4 @@
-"""Score against negative size, of one model: a line per positive size, the base line dashed."""
+"""Figure of one model's curves: score against negative size, a line per positive size."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
 from .palette import GREY, faint, steps
 
 Z95 = 1.96
+"""Standard errors on each side of a normal 95% interval."""
+
 ERROR = {"score": "standard_error", "retention": "retention_error"}
-"""The column with the standard error of a value."""
+"""The column with the standard error of each value."""
 
 
 def curves(
@@ -27,11 +29,11 @@ def curves(
     bounds: tuple[float, float] | None = None,
     positives: Sequence[int] = (),
 ) -> go.Figure:
-    """The curves of one model; `value` is score or retention (the share of the gap that is left).
+    """Return the curves of one model, with the baseline dashed.
 
-    `bounds` and `positives` are those of all models shown, so that heights and colours compare.
-    The log axis is of log(1 + n), so that 0 has a place of its own at the left. A point without a
-    score is a gap in the line, never bridged.
+    `value` is "score" or "retention". `bounds` (of y) and `positives` are those of all models
+    shown, so that heights and colours are comparable between figures. The log axis is log(1 + n),
+    which places 0 at the left end. A point without a score breaks the line.
     """
     present = sorted(int(p) for p in table["positive"].unique() if p > 0)
     every = sorted({*positives, *present})
@@ -64,7 +66,7 @@ def curves(
 
 
 def reach(table: pd.DataFrame, value: str) -> tuple[float, float]:
-    """The lowest and highest that any band or base line reaches."""
+    """Return the lowest and highest value of any band or baseline."""
     half = Z95 * table[ERROR[value]].fillna(0)
     base = table["base"] if value == "score" else pd.Series([0.0])
     low, high = (table[value] - half).min(), (table[value] + half).max()
@@ -72,10 +74,9 @@ def reach(table: pd.DataFrame, value: str) -> tuple[float, float]:
 
 
 def retention(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `retention` and its standard error, undefined where the gap is within noise.
+    """Return the table with `retention` and its standard error, NaN where the gap is within noise.
 
-    The error is that of (score - base) with the gap taken as known: bands show the curve's own
-    noise, not the scale's.
+    The error treats the gap as known: bands show the noise of the curve, not that of its scale.
     """
     gap = table["aligned"] - table["base"]
     noise = np.hypot(table["aligned_standard_error"], table["base_standard_error"])
@@ -87,7 +88,8 @@ def retention(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _place(sizes: pd.Series, logarithmic: bool) -> np.ndarray:
-    return np.log10(1 + sizes.to_numpy(float)) if logarithmic else sizes.to_numpy(float)
+    values: np.ndarray = sizes.to_numpy(float)
+    return np.log10(1 + values) if logarithmic else values
 
 
 def _line(
@@ -130,7 +132,7 @@ def _line(
 
 
 def _runs(present: np.ndarray) -> list[np.ndarray]:
-    """Indices of each unbroken run of points: a band does not cross a hole."""
+    """Return the indices of each unbroken run of points; bands do not cross missing points."""
     where = np.flatnonzero(present)
     return [r for r in np.split(where, np.flatnonzero(np.diff(where) > 1) + 1) if len(r)]
 
@@ -145,14 +147,17 @@ def _base(figure: go.Figure, table: pd.DataFrame, value: str, logarithmic: bool)
         x=ends,
         y=[height, height],
         mode="lines",
-        name="base line",
+        name="baseline",
         line={"color": GREY, "dash": "dash", "width": 1.5},
-        hovertemplate=f"base line, before fine-tuning: {height:.3f}<extra></extra>",
+        hovertemplate=f"baseline, before fine-tuning: {height:.3f}<extra></extra>",
     )
 
 
 def apart(sizes: Sequence[float], share: float = 0.09) -> list[float]:
-    """Ascending sizes whose labels do not collide: this share of the log axis apart."""
+    """Return the sizes, of ascending ones, that are at least `share` of the log axis apart.
+
+    Their labels do not overlap.
+    """
     span = math.log1p(sizes[-1]) - math.log1p(sizes[0]) if sizes else 0.0
     shown: list[float] = []
     for n in sizes:

@@ -1,4 +1,4 @@
-"""Colours and number formats that all figures share."""
+"""Colours that all figures share."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _STEPS = ["#46c2b3", "#2a9dc4", "#4f74e0", "#9a5bd6", "#d14f9b"]
 
 
 def steps(count: int) -> list[str]:
-    """Colours of an ordered series, small to large: teal, blue, violet, pink."""
+    """Return `count` colours for ascending values, from teal through blue and violet to pink."""
     if count == 1:
         return [_STEPS[1]]
     return list(sample_colorscale(_STEPS, [i / (count - 1) for i in range(count)]))
 
 
 def faint(colour: str, alpha: float = 0.16) -> str:
-    """The colour as a veil, for bands."""
+    """Return the colour with transparency `alpha`, for bands."""
     if colour.startswith("#"):
         parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     else:

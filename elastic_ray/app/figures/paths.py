@@ -1,4 +1,4 @@
-"""Inverse against forward: the distance from the teacher on both paths, pair of slices by pair."""
+"""Figure of inverse and forward paths: distance from the teacher, for each pair of slices."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from elastic_ray.analysis.labels import METRIC_LABELS
+from elastic_ray.elasticity import DIRECTIONS
 
 from .palette import CATEGORIES
 
-DIRECTIONS = ("inverse", "forward")
 _ASIDE = 0.13
 
 
 def paths(
     part: pd.DataFrame, metric: str, bounds: tuple[float, float], *, legend: bool = True
 ) -> go.Figure:
-    """One model's pairs along the x axis, two points with 95% intervals each.
+    """Return one model's pairs along the x axis, with two points and their 95% intervals each.
 
-    `part` are rows of the view `inverse_forward`, one metric; `bounds` are the ends of the y axis.
-    What the paper printed stands hollow beside what was measured.
+    `part` holds rows of the view `inverse_forward` of one metric; `bounds` are the ends of the y
+    axis. Hollow symbols are the paper's printed values.
     """
     figure = go.Figure()
     place = np.arange(len(part))
@@ -79,7 +79,7 @@ def paths(
 
 
 def reach(part: pd.DataFrame) -> tuple[float, float]:
-    """The smallest and the largest of all that is drawn of these rows; (0, 1) of nothing."""
+    """Return the smallest and largest value drawn for these rows, or (0, 1) if there are none."""
     names = [f"{d}{end}" for d in DIRECTIONS for end in ("", "_low", "_high")]
     drawn = part[[*names, *(f"printed_{d}" for d in DIRECTIONS)]].to_numpy(float)
     if not np.isfinite(drawn).any():

@@ -1,4 +1,4 @@
-"""How far a sweep is: cells done, failed and to do, by model."""
+"""Figure of a sweep's progress: cells done, failed and pending, by model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .palette import DONE, FAILED, PENDING
 
 
 def progress_bars(table: pd.DataFrame) -> go.Figure:
-    """A bar per `label`, all of the same length: shares of cells done, failed and to do."""
+    """Return a bar per `label`: the shares of its cells that are done, failed and pending."""
     figure = go.Figure()
-    parts = (("done", "done", DONE), ("failed", "failed", FAILED), ("pending", "to do", PENDING))
+    parts = (("done", "done", DONE), ("failed", "failed", FAILED), ("pending", "pending", PENDING))
     for column, name, colour in parts:
         figure.add_bar(
             y=table["label"],

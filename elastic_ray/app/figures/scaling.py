@@ -1,4 +1,4 @@
-"""One quantity of the curves against model size or pre-training tokens."""
+"""Figure of one quantity of the curves against model size or pre-training tokens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .palette import GREY, steps
 
 
 def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = True) -> go.Figure:
-    """A line per positive size, with 95% intervals; an end that is not bounded has no whisker.
+    """Return a line per positive size with 95% intervals; an unbounded end has no error bar.
 
-    Positive sizes are set a little apart, so that their whiskers can be told apart.
-
-    The quantity's name is left to whoever shows it."""
+    `along` is the column of the x axis. Positive sizes have small offsets, so that their error bars
+    do not overlap. The figure has no title: the page shows the quantity's name.
+    """
     figure = go.Figure()
     positives = sorted(int(p) for p in table["positive"].unique())
     span = np.log10(table[along].max() / table[along].min())

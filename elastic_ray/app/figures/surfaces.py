@@ -1,9 +1,11 @@
-"""Surfaces over positive and negative sizes: in space, as a heatmap, and the difference of two.
+"""Figures of surfaces by positive and negative size: in 3D, as a heatmap, and as a difference.
 
-A point without a score is a hole in all of them; the heatmap says whether it failed or is to come.
+A point without a score is a gap in all of them; the heatmap marks it as failed or pending.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +19,16 @@ from .palette import DIVERGING, SCALE
 
 
 def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.Figure:
-    """One model in space: log sizes, `bounds` for height and colour, shared between models."""
+    """Return one model's surface in 3D on log sizes; `bounds` limit height and colour."""
     z, negatives, positives = _grid(table, value)
     x, y = np.log10(1 + np.array(negatives, float)), np.log10(1 + np.array(positives, float))
-    said = np.array([[f"{p:,} positive, {n:,} negative" for n in negatives] for p in positives])
+    labels = np.array([[f"{p:,} positive, {n:,} negative" for n in negatives] for p in positives])
     figure = go.Figure(
         go.Surface(
             x=x,
             y=y,
             z=z,
-            text=said,
+            text=labels,
             connectgaps=False,
             colorscale=SCALE,
             cmin=bounds[0],
@@ -36,7 +38,7 @@ def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
             hovertemplate=f"%{{text}}<br>{value} %{{z:.3f}}<extra></extra>",
         )
     )
-    # points too: a surface shows a single row or column of scores as nothing
+    # plotly draws no surface for a single row or column of scores, but it draws points
     figure.add_scatter3d(
         x=np.tile(x, len(y)),
         y=np.repeat(y, len(x)),
@@ -62,16 +64,16 @@ def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
 
 
 def heatmap(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.Figure:
-    """One model as a table of colours; a failed hole reads ✕, one to come ·."""
+    """Return one model's heatmap; a missing cell is marked ✕ if it failed and · if pending."""
     z, negatives, positives = _grid(table, value)
     error, _, _ = _grid(table, ERROR[value])
     failed, _, _ = _grid(table, "failed")
-    words = np.where(np.isfinite(z), _short(z), np.where(np.nan_to_num(failed) > 0, "✕", "·"))
+    texts = np.where(np.isfinite(z), _short(z), np.where(np.nan_to_num(failed) > 0, "✕", "·"))
     return _cells(
         z,
         negatives,
         positives,
-        words,
+        texts,
         Z95 * error,
         value,
         {"colorscale": SCALE, "zmin": bounds[0], "zmax": bounds[1]},
@@ -79,7 +81,7 @@ def heatmap(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
 
 
 def difference(one: pd.DataFrame, other: pd.DataFrame, value: str) -> go.Figure:
-    """`one` minus `other` at the sizes both have; in brackets where 0 is within the interval."""
+    """Return `one` minus `other` at the sizes both have, in brackets if the interval includes 0."""
     at = ["positive", "negative"]
     columns = [*at, value, ERROR[value]]
     both = one[columns].merge(other[columns], on=at, suffixes=("", "_other"))
@@ -88,13 +90,13 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, value: str) -> go.Figure:
     z, negatives, positives = _grid(both, "difference")
     half = Z95 * _grid(both, "error")[0]
     most = float(np.nanmax(np.abs(z))) if np.isfinite(z).any() else 1.0
-    words = np.where(np.isfinite(z), _short(z, signed=True), "·")
-    words = np.where(np.abs(z) <= half, np.char.add(np.char.add("(", words), ")"), words)
+    texts = np.where(np.isfinite(z), _short(z, signed=True), "·")
+    texts = np.where(np.abs(z) <= half, np.char.add(np.char.add("(", texts), ")"), texts)
     return _cells(
         z,
         negatives,
         positives,
-        words,
+        texts,
         half,
         f"difference in {value}",
         {"colorscale": DIVERGING, "zmin": -most or -1.0, "zmax": most or 1.0},
@@ -102,23 +104,23 @@ def difference(one: pd.DataFrame, other: pd.DataFrame, value: str) -> go.Figure:
 
 
 def _grid(table: pd.DataFrame, column: str) -> tuple[np.ndarray, list[int], list[int]]:
-    """[positive, negative] values, NaN for holes, and the sizes."""
+    """Return the values as [positive, negative], NaN for missing ones, and the sizes."""
     wide = table.pivot_table(
         index="positive", columns="negative", values=column, dropna=False, aggfunc="first"
     ).astype(float)
-    return wide.to_numpy(), [int(n) for n in wide.columns], [int(p) for p in wide.index]
+    return np.asarray(wide.to_numpy()), [int(n) for n in wide.columns], [int(p) for p in wide.index]
 
 
 def _cells(
     z: np.ndarray,
     negatives: list[int],
     positives: list[int],
-    words: np.ndarray,
+    texts: np.ndarray,
     half: np.ndarray,
     value: str,
-    colours: dict,
+    colours: dict[str, Any],
 ) -> go.Figure:
-    said = np.array(
+    hover_texts = np.array(
         [
             [
                 f"{p:,} positive, {n:,} negative<br>{value} {z[i, j]:.3f} ± {half[i, j]:.3f}"
@@ -132,9 +134,9 @@ def _cells(
             x=list(range(len(negatives))),
             y=list(range(len(positives))),
             z=z,
-            text=words,
+            text=texts,
             texttemplate="%{text}" if z.size <= 150 else None,
-            customdata=said,
+            customdata=hover_texts,
             hovertemplate="%{customdata}<extra></extra>",
             hoverongaps=False,
             xgap=2,
@@ -143,13 +145,13 @@ def _cells(
             **colours,
         )
     )
-    if z.size <= 150:  # a heatmap writes no text into its gaps
+    if z.size <= 150:  # plotly writes no text into missing cells
         for i, j in np.argwhere(~np.isfinite(z)).tolist():
-            figure.add_annotation(x=j, y=i, text=words[i, j], showarrow=False)
+            figure.add_annotation(x=j, y=i, text=texts[i, j], showarrow=False)
     figure.update_layout(
         height=max(260, 130 + 42 * len(positives)), margin={"l": 10, "r": 0, "t": 30, "b": 10}
     )
-    # places, not names: plotly would take the category "160" for the 160th
+    # positions, not names: plotly would read the category "160" as the 160th
     for update, name, sizes in (
         (figure.update_xaxes, "negative", negatives),
         (figure.update_yaxes, "positive", positives),
@@ -167,10 +169,13 @@ def _cells(
 
 def _short(values: np.ndarray, signed: bool = False) -> np.ndarray:
     form = "{:+.2f}" if signed else "{:.2f}"
-    return np.vectorize(lambda v: form.format(v) if np.isfinite(v) else "", otypes=["U8"])(values)
+    texts: np.ndarray = np.vectorize(
+        lambda v: form.format(v) if np.isfinite(v) else "", otypes=["U8"]
+    )(values)
+    return texts
 
 
-def _ticks(sizes: list[int]) -> dict:
+def _ticks(sizes: list[int]) -> dict[str, Any]:
     shown = sizes if len(sizes) <= 6 else sizes[:: -(-len(sizes) // 6)]
     return {
         "tickmode": "array",

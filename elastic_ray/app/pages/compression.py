@@ -1,4 +1,4 @@
-"""Measured code lengths beside the theory: is alignment undone k times faster?"""
+"""The Compression page: is alignment undone k times faster? Measured code lengths and theory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from elastic_ray.analysis.table_rows import COMPRESSION_COLUMNS, format_compress
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import choose_sweep, exports, nothing_here, page, show, table
-from elastic_ray.theory import QUESTION, Curve, answer, rows
+from elastic_ray.theory import QUESTION, CodeLengthCurve, answer_question, curve_rows
 
 
 def body(results: Reader) -> None:
@@ -23,9 +23,9 @@ def body(results: Reader) -> None:
     curves = results.compression(sweep["sweep"])
     if not curves:
         nothing_here(
-            "No code lengths to compare. A sweep measures them of models that it pre-trains, with "
-            "`probes: {code_length: {texts: 64}}` in its file; a curve appears when its states at "
-            "two negative sizes are measured."
+            "No code lengths to compare. A sweep measures them for models that it pre-trains, with "
+            "`probes: {code_length: {texts: 64}}` in its sweep file. A curve appears once its "
+            "states at two negative sizes are measured."
         )
         return
     several = len({coded.task for coded, _ in curves}) > 1
@@ -33,7 +33,7 @@ def body(results: Reader) -> None:
         model_label(coded.model, coded.pretrain, coded.task if several else None)
         for coded, _ in curves
     ]
-    sentences = answer(curves)
+    sentences = answer_question(curves)
     st.markdown(f"**{sentences[0]}**")
     st.markdown("\n".join(f"- {sentence}" for sentence in sentences[1:]))
     named = {
@@ -46,10 +46,12 @@ def body(results: Reader) -> None:
     _numbers(sweep["sweep"], curves, labels)
 
 
-def _figures(sweep: str, curves: list[Curve], labels: list[str], chosen: Curve) -> None:
+def _figures(
+    sweep: str, curves: list[CodeLengthCurve], labels: list[str], chosen: CodeLengthCurve
+) -> None:
     left, right = st.columns(2)
     with left:
-        st.markdown("**How many bits more a byte of each text takes**")
+        st.markdown("**Change in bits per byte, by kind of text**")
         show(changes(chosen), f"changes-{sweep}", key="changes", alt="change of code lengths")
         st.caption(CAPTIONS["code_lengths"])
     with right:
@@ -58,9 +60,9 @@ def _figures(sweep: str, curves: list[Curve], labels: list[str], chosen: Curve) 
         st.caption(CAPTIONS["faster"])
 
 
-def _numbers(sweep: str, curves: list[Curve], labels: list[str]) -> None:
+def _numbers(sweep: str, curves: list[CodeLengthCurve], labels: list[str]) -> None:
     st.markdown("##### Every curve and size, with 95% intervals")
-    found = rows(curves, labels)
+    found = curve_rows(curves, labels)
     table([format_compression_row(row) for row in found], "compression", COMPRESSION_COLUMNS)
     st.caption(CAPTIONS["compression"])
     exports(f"compression-{sweep}", pd.DataFrame(found))

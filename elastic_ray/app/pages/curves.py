@@ -1,6 +1,8 @@
-"""Score against negative size, one line per positive size, small multiples by model."""
+"""The Curves page: score against negative size, a figure per model, a line per positive size."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import streamlit as st
 
@@ -38,7 +40,7 @@ def body(results: Reader) -> None:
             key="axis",
             bind="query-params",
             required=True,
-            help="log is log(1 + n), so that 0 has its place at the left",
+            help="log is log(1 + n), which places 0 at the left end.",
         )
     chosen = retention(table[table["label"].isin(models)])
     if chosen[value].notna().sum() == 0:
@@ -55,26 +57,27 @@ def body(results: Reader) -> None:
         show(figure, name, key=f"curves-{label}", alt=f"{value} against negative examples, {label}")
     exports(f"curves-{sweep['sweep']}", chosen)
     st.caption(
-        "A point is the mean over prompts and seeds; bands are 95% intervals over prompts "
-        "(1.96 standard errors). Click a line's name to hide it, twice to see it alone."
+        "Points are means over prompts and seeds; bands are 95% intervals over prompts "
+        "(1.96 standard errors). Click a line's name to hide it; double-click to show it alone."
     )
     partial(chosen)
 
 
-def _nothing(sweep: dict, models: list[str], value: str) -> None:
+def _nothing(sweep: dict[str, Any], models: list[str], value: str) -> None:
     if not models:
-        st.info("Choose at least one model above.", icon=":material/filter_alt:")
+        st.info("Select at least one model above.", icon=":material/filter_alt:")
     elif value == "retention" and sweep["done"]:
         st.info(
-            "Retention is undefined here: no curve has an aligned score clear of its base line.",
+            "Retention is undefined here: no curve has an aligned score that differs from the "
+            "baseline beyond noise.",
             icon=":material/hourglass_empty:",
         )
     else:
         st.info(
-            "No cell of these models has a score yet. Curves appear as states are questioned; "
-            "Overview tells how far the sweep is.",
+            "No cell of these models has a score yet. Curves appear as states are evaluated; "
+            "Overview shows the progress of the sweep.",
             icon=":material/hourglass_empty:",
         )
 
 
-page("Curves", "How fast the aligned behaviour is lost to contrary fine-tuning.", body)
+page("Curves", "How quickly contrary fine-tuning removes the aligned behaviour.", body)

@@ -1,4 +1,4 @@
-"""The sweeps, and how far the chosen one is; looks again every few seconds."""
+"""The Overview page: all sweeps, and the progress of the selected one. Refreshes by itself."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from elastic_ray.app.widgets import choose_sweep, labelled, nothing_yet, page, r
 from elastic_ray.results.errors import ResultsError
 
 EVERY = 2.0
-# Seconds since a sweep last wrote its cells, which it does every half minute, to count as running.
+"""Seconds between refreshes."""
+
 ALIVE = 90.0
+"""Seconds since a sweep last wrote its cells up to which it counts as running.
+
+A running sweep writes them every half minute.
+"""
 
 
 def body(results: Reader) -> None:
@@ -34,12 +39,12 @@ def _live() -> None:
         if sweep is not None:
             _one(results, sweep)
             _all(results)
-    except ResultsError as e:  # compaction, a full disk: the next look may find it mended
-        st.warning(f"The results cannot be read just now. {e}", icon=":material/error:")
+    except ResultsError as e:  # such as during compaction: the next refresh may succeed
+        st.warning(f"The results cannot be read at the moment. {e}", icon=":material/error:")
 
 
 def state_of(row: dict[str, Any], now: dt.datetime) -> str:
-    """In a word how a sweep is: running, done, stopped (with cells left), with failures."""
+    """Return a sweep's status: running, stopped (cells are pending), done, or done, some failed."""
     if row["pending"] == 0:
         return "done" if row["failed"] == 0 else "done, some failed"
     age = (now - row["last_written"]).total_seconds() if row["last_written"] else ALIVE + 1
@@ -69,20 +74,20 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
             "Examples / s",
             "-" if speed is None else format_compact(round(speed, 1)),
             width=120,
-            help="examples trained per second, pauses left out",
+            help="Examples trained per second, excluding pauses.",
         )
         st.metric("Answers", format_compact(int(bars["answers"].fillna(0).sum())), width=100)
         st.metric(*_time(state, sweep, pace, done, left, now), width=150)
     if state == "stopped":
         st.caption(
-            f":material/info: Last heard of {_ago(now, sweep['last_written'])}. The same command "
-            "goes on where the record ends."
+            f":material/info: Last update {_ago(now, sweep['last_written'])}. Run the same command "
+            "again to resume the sweep."
         )
     st.plotly_chart(
         progress_bars(bars),
         key="progress",
         config={"displayModeBar": False},
-        alt="cells done, failed and to do, by model",
+        alt="cells done, failed and pending, by model",
     )
     _failures(results, name, failed)
     _latest(results, name)
@@ -95,13 +100,13 @@ def _plain(name: str) -> str:
 def _time(
     state: str, sweep: dict[str, Any], pace: dict[str, Any], done: int, left: int, now: dt.datetime
 ) -> tuple[str, str]:
-    """The label and value of what is most telling about time: what is left, or what it took."""
+    """Return the label and value of the time metric: time left, time taken, or last update."""
     if state == "running":
         active = pace["active_seconds"]
-        return "Left, about", _duration(active * left / done) if done and active else "-"
+        return "Time left (approx.)", _duration(active * left / done) if done and active else "-"
     if state.startswith("done"):
-        return "Training took", _duration(pace["active_seconds"])
-    return "Last heard of", _ago(now, sweep["last_written"])
+        return "Training time", _duration(pace["active_seconds"])
+    return "Last update", _ago(now, sweep["last_written"])
 
 
 def _duration(seconds: float) -> str:
@@ -120,7 +125,7 @@ def _failures(results: Reader, name: str, failed: int) -> None:
     rows = results.failures(name) if failed else []
     if not rows:
         return
-    with st.expander(f":red[:material/error:] What failed ({failed:,} cells)", expanded=True):
+    with st.expander(f":red[:material/error:] Failed cells ({failed:,})", expanded=True):
         shown = [
             {
                 **row,
@@ -133,7 +138,9 @@ def _failures(results: Reader, name: str, failed: int) -> None:
         ]
         names = ("cells", "error", "models", "positive", "negative", "seeds")
         table(shown, "failures", {n: st.column_config.Column(n) for n in names})
-        st.caption("Failed cells are holes in every figure. The same command tries them again.")
+        st.caption(
+            "Failed cells are missing from every figure. Run the same command again to retry them."
+        )
 
 
 def _range(low: int, high: int) -> str:
@@ -143,7 +150,7 @@ def _range(low: int, high: int) -> str:
 def _latest(results: Reader, name: str) -> None:
     latest = results.latest(name)
     if latest.empty:
-        st.caption("No state of this sweep is trained yet.")
+        st.caption("No state of this sweep has been trained yet.")
         return
     st.markdown("##### Latest states")
     column = st.column_config
@@ -188,9 +195,9 @@ def _all(results: Reader) -> None:
             "done": column.NumberColumn("done", format="localized"),
             "failed": column.NumberColumn("failed", format="localized"),
             "models": "models",
-            "last_written": column.DatetimeColumn("last heard of (UTC)", format="YYYY-MM-DD HH:mm"),
+            "last_written": column.DatetimeColumn("last update (UTC)", format="YYYY-MM-DD HH:mm"),
         },
     )
 
 
-page("Overview", "What was asked, how far it is, and what failed. Updates by itself.", body)
+page("Overview", "Progress and failures of each sweep. Refreshes automatically.", body)

@@ -1,4 +1,4 @@
-"""Inverse against forward fine-tuning: the paper's Table 1, measured beside printed."""
+"""The page on inverse and forward fine-tuning: the paper's Table 1, measured and as printed."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def body(results: Reader) -> None:
     lessons = results.lessons(sweep["sweep"])
     if not lessons:
         nothing_here(
-            "No state of this sweep learns another one's answers. A sweep compares the two ways "
-            "between its positive sizes with `lessons: {pairs: [[1, 2], [2, 3], [1, 3]], queries: "
-            "256}` in its file."
+            "This sweep has no lessons, in which a state learns the answers of another one. A "
+            "sweep compares inverse and forward paths between its positive sizes with "
+            "`lessons: {pairs: [[1, 2], [2, 3], [1, 3]], queries: 256}` in its sweep file."
         )
         return
     found = results.paths(sweep["sweep"])
@@ -63,12 +63,13 @@ def body(results: Reader) -> None:
             key="metric",
             required=True,
             bind="query-params",
-            help="cross-entropy is the paper's; it holds the teacher's own entropy, KL does not",
+            help="The paper uses cross-entropy, which includes the teacher's own entropy. "
+            "KL excludes it.",
         )
     )
     chosen = found[found["label"].isin(models) & (found["metric"] == metric)]
     if chosen.empty:
-        st.info("Choose at least one model above.", icon=":material/filter_alt:")
+        st.info("Select at least one model above.", icon=":material/filter_alt:")
         return
     st.markdown(f"**{answer_paths_question(metric, told_apart(records(chosen)))}**")
     bounds = reach(chosen)
@@ -93,11 +94,11 @@ def _numbers(sweep: str, chosen: pd.DataFrame, found: pd.DataFrame) -> None:
 
 def _not_yet(lessons: list[dict[str, Any]]) -> str:
     done, failed = (sum(row["status"] == s for row in lessons) for s in ("done", "failed"))
-    said = f"Nothing to compare yet: {done:,} of {len(lessons):,} lessons are measured"
+    message = f"Nothing to compare yet: {done:,} of {len(lessons):,} lessons are measured"
     errors = [row["error"] for row in lessons if row["status"] == "failed" and row["error"]]
     if failed:
-        said += f", {failed:,} failed" + (f" ({errors[0].splitlines()[0]})" if errors else "")
-    return f"{said}. The paths are compared when the sweep ends."
+        message += f", {failed:,} failed" + (f" ({errors[0].splitlines()[0]})" if errors else "")
+    return f"{message}. Paths are compared when the sweep ends."
 
 
 page("Inverse and forward", PATHS_QUESTION, body)

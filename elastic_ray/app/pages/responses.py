@@ -1,4 +1,4 @@
-"""What two states said to the same prompts, side by side."""
+"""The Responses page: the answers of two states to the same prompts, side by side."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from elastic_ray.app.widgets import choose_sweep, nothing_here, page
 ROWS = 10
 ORDERS = {
     "prompt": "prompt",
-    "low": "lowest score left",
-    "high": "highest score left",
+    "low": "lowest score (left)",
+    "high": "highest score (left)",
     "difference": "largest difference",
 }
 
@@ -27,12 +27,15 @@ def body(results: Reader) -> None:
     points = results.points(sweep["sweep"])
     left, right = st.columns(2)
     with left:
-        one, said_one = _choose(results, sweep["sweep"], points, "a", last=False)
+        one, label_one = _choose(results, sweep["sweep"], points, "a", last=False)
     with right:
-        other, said_other = _choose(results, sweep["sweep"], points, "b", last=True)
+        other, label_other = _choose(results, sweep["sweep"], points, "b", last=True)
     filters = st.columns([3, 1, 1, 2], vertical_alignment="bottom")
     wanted = filters[0].text_input(
-        "Contains", key="contains", bind="query-params", placeholder="text in prompt or answer"
+        "Contains",
+        key="contains",
+        bind="query-params",
+        placeholder="text in the prompt or an answer",
     )
     lowest, highest = (
         filters[place].number_input(
@@ -42,7 +45,7 @@ def body(results: Reader) -> None:
             key=key,
             bind="query-params",
             placeholder="any",
-            help="either answer's score",
+            help="Limits the score of either answer.",
         )
         for place, label, key in ((1, "Score from", "from"), (2, "to", "to"))
     )
@@ -68,7 +71,7 @@ def body(results: Reader) -> None:
         return
     found = rows[0]["found"]
     for row in rows:
-        _answer_pair(row, said_one, said_other)
+        _answer_pair(row, label_one, label_other)
     pages = -(-found // ROWS)
     foot = st.columns([1, 3], vertical_alignment="center")
     foot[0].number_input("Page", 1, pages, key="page", bind="query-params")
@@ -79,7 +82,7 @@ def body(results: Reader) -> None:
 def _choose(
     results: Reader, sweep: str, points: list[dict[str, Any]], side: str, *, last: bool
 ) -> tuple[dict[str, Any] | None, str]:
-    """A cell of the sweep, chosen by its place in the grid, and its name in words."""
+    """Return the selected cell of the sweep, or None, and its description."""
     labels = {_name(p, points): p for p in points}
     most = max(range(len(points)), key=lambda i: (points[i]["done"], i))
     label = st.selectbox(
@@ -118,31 +121,31 @@ def _name(point: dict[str, Any], points: list[dict[str, Any]]) -> str:
     return model_label(point["model"], point["pretrain"], point["task"] if several else None)
 
 
-def _answer_pair(row: dict[str, Any], said_one: str, said_other: str) -> None:
+def _answer_pair(row: dict[str, Any], label_one: str, label_other: str) -> None:
     with st.container(border=True):
         st.markdown(
             f":small[:gray[prompt {row['prompt_index']}]] &nbsp; **{_plain(row['prompt'] or '')}**"
         )
         left, right = st.columns(2)
         with left:
-            _said(said_one, row["score"], row["response"])
+            _draw_answer(label_one, row["score"], row["response"])
         with right:
-            _said(said_other, row["other_score"], row["other_response"])
+            _draw_answer(label_other, row["other_score"], row["other_response"])
 
 
-def _said(who: str, score: float | None, text: str | None) -> None:
+def _draw_answer(who: str, score: float | None, text: str | None) -> None:
     if text is None:
-        st.caption(f"{who}: not asked yet")
+        st.caption(f"{who}: no answer yet")
         return
     colour = "gray" if score is None else "green" if score >= 0.5 else "red"
     st.markdown(
         f":{colour}-badge[{'no score' if score is None else format_number(score)}] :small[{who}]"
     )
-    st.markdown(_plain(text) or "_(said nothing)_")
+    st.markdown(_plain(text) or "_(empty answer)_")
 
 
 def _plain(text: str) -> str:
-    """Text as it is: nothing in it is markup."""
+    """Return `text` with its markup escaped, so that it is shown literally."""
     escaped = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!$:~<>|&" else c for c in text)
     return escaped.replace("\n", "  \n")
 
@@ -152,11 +155,13 @@ def _nothing(one: dict[str, Any], filtered: bool, number_of_page: int) -> None:
         st.session_state.pop("page", None)
         st.rerun()
     if filtered:
-        nothing_here("No answer passes these filters; widen them.")
+        nothing_here("No answer matches these filters.")
     elif one["status"] == "failed":
-        nothing_here(f"The left state failed: {one['error'] or 'without a message'}")
+        nothing_here(f"The left state failed: {one['error'] or 'no error message'}")
     else:
-        nothing_here("The left state has not been asked yet. Overview tells how far the sweep is.")
+        nothing_here(
+            "The left state has not answered yet. Overview shows the progress of the sweep."
+        )
 
 
-page("Responses", "Read what two states said to the same prompts.", body)
+page("Responses", "Answers of two states to the same prompts, side by side.", body)

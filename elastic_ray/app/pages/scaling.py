@@ -1,4 +1,4 @@
-"""Elasticity index, early and late rate against size, with the test of each trend."""
+"""The Scaling page: elasticity index and rates against size, with a test of each trend."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from elastic_ray.elasticity import blocked_trend
 
 SHOWN = ("elasticity_index", "early_rate", "late_rate")
 CLAIMS = {
-    "elasticity_index": "The paper expects it to rise.",
-    "early_rate": "The paper expects it to rise.",
-    "late_rate": "The paper expects it to fall.",
+    "elasticity_index": "The paper expects an increase.",
+    "early_rate": "The paper expects an increase.",
+    "late_rate": "The paper expects a decrease.",
 }
 
 
@@ -46,16 +46,14 @@ def body(results: Reader) -> None:
     found, live = results.indices(sweep["sweep"])
     if found.empty:
         st.info(
-            "Nothing is measured yet: a sweep measures its curves when it ends, and small ones are "
-            "measured here while they run, once curves have scores.",
+            "Nothing is measured yet. A sweep measures its curves when it ends; small sweeps are "
+            "also measured here while they run, once curves have scores.",
             icon=":material/hourglass_empty:",
         )
         return
     found = labelled(found)
     if live:
-        st.caption(
-            ":material/bolt: Measured just now, from the cells scored so far; curves still grow."
-        )
+        st.caption(":material/bolt: Measured just now, from the cells scored so far.")
     comparisons = _comparisons(found)
     if comparisons:
         with right:
@@ -64,21 +62,21 @@ def body(results: Reader) -> None:
                 list(comparisons),
                 key="compare",
                 bind="query-params",
-                help="models that differ in one respect only",
+                help="Groups of models that differ in one size only.",
             )
         along, part = comparisons[chosen or next(iter(comparisons))]
         _figures(sweep["sweep"], part, along)
     else:
         st.info(
-            "A trend needs models of two sizes or more with the same pre-training, or one model "
-            "pre-trained on two sizes or more. The numbers of each curve are below.",
+            "A trend needs at least two model sizes with the same pre-training, or one model with "
+            "at least two pre-training sizes. The quantities of each curve are below.",
             icon=":material/trending_up:",
         )
     _numbers(sweep["sweep"], found)
 
 
 def _comparisons(found: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
-    """What can be compared, in words -> (the size that differs, the rows)."""
+    """Return the possible comparisons by name: (the column that differs, the rows)."""
     comparisons = {}
     several = found["task"].nunique() > 1
     for (task, pretrain), part in found.groupby(["task", "pretrain"], dropna=False):
@@ -104,16 +102,16 @@ def _figures(sweep: str, part: pd.DataFrame, along: str) -> None:
                 f"**{QUANTITY_LABELS[quantity].axis}**", help=QUANTITY_LABELS[quantity].meaning
             )
             if part[quantity].notna().sum() == 0:
-                st.caption("undefined for every curve here; the notes below say why")
+                st.caption("Undefined for every curve here; the notes below give the reasons.")
                 continue
             name = f"{quantity}-{sweep}-{along}"
             show(scaling(part, quantity, along), name, key=name, alt=f"{quantity} by {along}")
             st.caption(f"{_trend(part, quantity, along)} {CLAIMS[quantity]}")
     models = part[along].nunique()
     st.caption(
-        "Whiskers are 95% intervals over prompts. The test is Kendall's tau within positive sizes, "
-        f"its p-value from giving the models' sizes anew; with {models} sizes the smallest "
-        f"possible two-sided p is {2 / math.factorial(models):.2g}."
+        "Error bars are 95% intervals over prompts. The test is Kendall's tau within positive "
+        f"sizes; its p-value is from permuting the models' sizes. With {models} sizes, the "
+        f"smallest possible two-sided p is {2 / math.factorial(models):.2g}."
     )
 
 
@@ -124,9 +122,9 @@ def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
     sizes = np.array([float(size) for size, _ in wide.columns])
     tau, p = blocked_trend(sizes, wide.to_numpy(float))
     undefined = int(part[quantity].isna().sum())
-    left = f"; {undefined} curve{'s' * (undefined > 1)} undefined, left out" if undefined else ""
+    left = f"; {undefined} undefined curve{'s' * (undefined > 1)} left out" if undefined else ""
     if tau is None:
-        return f"No trend can be told{left}."
+        return f"No trend can be tested{left}."
     return f"Kendall's tau {format_number(tau)}, {format_p_value(p)}{left}."
 
 
@@ -143,10 +141,10 @@ def _numbers(sweep: str, found: pd.DataFrame) -> None:
     }
     table(rows, "indices", {**columns, "note": "note"})
     st.caption(
-        "A dash is undefined, … an end that is not bounded. Half-life and reversion are in "
-        "negative examples, rates in score per 100 of them."
+        "A dash is undefined; … is an unbounded end of an interval. Half-life and reversion are in "
+        "negative examples, rates in score per 100 negative examples."
     )
     exports(f"indices-{sweep}", found)
 
 
-page("Scaling", "Does elasticity grow with model size and pre-training?", body)
+page("Scaling", "Does elasticity increase with model size and pre-training?", body)

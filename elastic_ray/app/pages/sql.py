@@ -1,4 +1,4 @@
-"""SQL over the views: read-only, limited, with nothing of the machine in reach."""
+"""The SQL page: read-only queries over the views, in a sandbox with limits."""
 
 from __future__ import annotations
 
@@ -53,27 +53,31 @@ def _take_example(offered: dict[str, str]) -> None:
 
 
 def _answer(uri: str, sql: str) -> None:
-    """Asked anew by every click on Run, and for every new text; not for a click elsewhere."""
-    held = st.session_state.get("answer")
-    if st.session_state.get("run") or held is None or held[0] != sql:
-        with st.spinner("Asking …"):
+    """Run the query on a click on Run and for a new text; otherwise draw the previous answer."""
+    answer = st.session_state.get("answer")
+    if st.session_state.get("run") or answer is None or answer[0] != sql:
+        with st.spinner("Running …"):
             try:
                 found: Any = run_query(uri, sql, LIMITS)
             except ResultsError as e:
                 found = one_line(str(e))
-        held = st.session_state["answer"] = (sql, found)
-    found = held[1]
+        answer = st.session_state["answer"] = (sql, found)
+    found = answer[1]
     if not isinstance(found, QueryResult):
         st.error(found, icon=":material/block:")
         return
     rows = found.rows
     st.caption(
         f"{rows.num_rows:,} row{'s' * (rows.num_rows != 1)} in {found.seconds:.2f} s"
-        + ("; more were cut off; aggregate, filter or use `elastic.duckdb`" if found.cut else "")
+        + (
+            "; the result was truncated: aggregate, filter, or query `elastic.duckdb` directly"
+            if found.cut
+            else ""
+        )
     )
     st.dataframe(_shown(rows.slice(0, 5_000)), hide_index=True, key="rows")
     if rows.num_rows > 5_000:
-        st.caption("The first 5,000 are shown; the downloads hold them all.")
+        st.caption("The first 5,000 rows are shown; the downloads contain all of them.")
     with st.container(horizontal=True):
         st.download_button(
             "CSV",
@@ -125,9 +129,9 @@ def _schema(results: Reader) -> None:
                     )
                 )
     st.caption(
-        f"One SELECT at a time, {LIMITS.seconds:g} s, {LIMITS.memory_mb} MB, "
-        f"{LIMITS.rows:,} rows. On large results `curves_in('sweep')` is quicker than `curves`."
+        f"Limits: one SELECT statement, {LIMITS.seconds:g} s, {LIMITS.memory_mb} MB, "
+        f"{LIMITS.rows:,} rows. On large results, `curves_in('sweep')` is faster than `curves`."
     )
 
 
-page("SQL", "Ask anything of the results; nothing here can change them.", body)
+page("SQL", "Query the recorded results; queries are read-only.", body)

@@ -1,4 +1,4 @@
-"""Surfaces over positive and negative sizes: in space, as heatmaps, and the difference of two."""
+"""The Surfaces page: score by positive and negative size, as 3D, heatmap or difference."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def body(results: Reader) -> None:
         value = choose_value()
     if table[value].notna().sum() == 0:
         st.info(
-            f"No cell has a {value} yet. Overview tells how far the sweep is.",
+            f"No cell has a {value} yet. Overview shows the progress of the sweep.",
             icon=":material/hourglass_empty:",
         )
         return
@@ -53,7 +53,7 @@ def body(results: Reader) -> None:
         models = choose_models(table, most=2)
     chosen = table[table["label"].isin(models)]
     if chosen[value].notna().sum() == 0:
-        st.info("Choose at least one model that has scores.", icon=":material/filter_alt:")
+        st.info("Select at least one model with scores.", icon=":material/filter_alt:")
         return
     bounds = (float(chosen[value].min()), float(chosen[value].max()))
     for label in in_columns(models, 2):
@@ -66,8 +66,8 @@ def body(results: Reader) -> None:
         name = f"surface-{sweep['sweep']}-{label}"
         show(figure, name, key=f"{how}-{label}", alt=f"{value}, {label}")
     st.caption(
-        "All models share one scale of colour and height. Sizes are on a log scale; holes are "
-        "cells without a score" + (" (✕ failed, · to come)." if how == "heatmap" else ".")
+        "All models share one scale of colour and height. Sizes are on a log scale; gaps are "
+        "cells without a score" + (" (✕ failed, · pending)." if how == "heatmap" else ".")
     )
     partial(chosen)
     exports(f"surfaces-{sweep['sweep']}", chosen)
@@ -82,14 +82,14 @@ def _difference(sweep: str, table: pd.DataFrame, value: str) -> None:
     one = left.selectbox("Model", labels, index=len(labels) - 1, key="one", bind="query-params")
     other = right.selectbox("minus", labels, index=0, key="other", bind="query-params")
     parts = [table[table["label"] == name] for name in (one, other)]
-    figure = difference(*parts, value)
+    figure = difference(parts[0], parts[1], value)
     name = f"difference-{sweep}-{one}-{other}"
     show(figure, name, key="difference", alt=f"{one} minus {other}")
     st.caption(
-        f"Blue: {one} scores higher; red: lower. In brackets: 0 lies within the 95% interval "
-        "(1.96 standard errors, prompts taken as independent)."
+        f"Blue: {one} scores higher; red: lower. In brackets: the 95% interval includes 0 "
+        "(1.96 standard errors, treating prompts as independent)."
     )
     exports(name, pd.concat(parts))
 
 
-page("Surfaces", "Score over positive and negative examples, model beside model.", body)
+page("Surfaces", "Score by positive and negative examples, models side by side.", body)
