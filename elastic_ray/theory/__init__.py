@@ -17,7 +17,14 @@ Code lengths are in bits; savings in the continuum are in nats; normalised rates
 
 from __future__ import annotations
 
-from .answer import QUESTION, Curve, answer, rows, times, undone
+from .answer import (
+    QUESTION,
+    CodeLengthCurve,
+    answer_question,
+    curve_rows,
+    first_clear_point,
+    times_faster,
+)
 from .arithmetic import CodingError, Decoder, Encoder, FrequencyTable, decode, encode
 from .code_length import CodeLengths, code_lengths, ideal_code_length, segmented_code_length
 from .finite_tree import rates_on_finite_trees
@@ -30,19 +37,19 @@ from .joint import (
     normalised_rates,
     rates_on_trees,
 )
-from .measured import MeasuredError, gather, measure
+from .measured import MeasuredError, gather_code_lengths, measure_code_lengths
 from .monte_carlo import rates_by_monte_carlo
 from .pareto import LawError, Pareto
 from .quadrature import rates_by_quadrature
-from .rates import Rates, normalise
+from .rates import Rates, rates_from_savings
 from .responses import MarkovSource, ResponseError, Responses, read_responses
 from .tree import ResponseTree, TreeError
 
 __all__ = [
     "QUESTION",
+    "CodeLengthCurve",
     "CodeLengths",
     "CodingError",
-    "Curve",
     "Decoder",
     "Encoder",
     "FrequencyTable",
@@ -56,27 +63,27 @@ __all__ = [
     "ResponseTree",
     "Responses",
     "TreeError",
-    "answer",
+    "answer_question",
     "code_lengths",
     "compression_rates",
     "cross_entropies",
+    "curve_rows",
     "decode",
     "encode",
-    "gather",
+    "first_clear_point",
+    "gather_code_lengths",
     "huffman_code",
     "ideal_code_length",
     "joint_tree",
-    "measure",
-    "normalise",
+    "measure_code_lengths",
     "normalise_rates",
     "normalised_rates",
     "rates_by_monte_carlo",
     "rates_by_quadrature",
+    "rates_from_savings",
     "rates_on_finite_trees",
     "rates_on_trees",
     "read_responses",
-    "rows",
     "segmented_code_length",
-    "times",
-    "undone",
+    "times_faster",
 ]

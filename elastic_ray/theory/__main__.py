@@ -23,13 +23,13 @@ import numpy as np
 
 from .arithmetic import CodingError
 from .code_length import code_lengths
-from .compressor import Expects, compress, decompress
+from .compressor import TokenPredictor, compress, decompress
 from .figure_style import FigureError
 from .figures import draw
 from .pareto import LawError, Pareto
 from .rates import Rates
 from .responses import MarkovSource, ResponseError, read_responses
-from .summary import summary
+from .summary import summary_lines
 from .tree import ResponseTree, TreeError
 from .verdict import ABSENT, ABSENT_ALPHAS, METHODS, columns, comparisons, grid, limits
 
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 def _verdict(asked: argparse.Namespace) -> None:
     points, compared, limiting = grid(), comparisons(), limits()
     absent = grid(ABSENT_ALPHAS, absents=ABSENT)
-    for line in summary(points, compared, limiting, absent):
+    for line in summary_lines(points, compared, limiting, absent):
         print(line)
     if asked.out is not None:
         asked.out.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _decompress(asked: argparse.Namespace) -> None:
     asked.out.write_bytes(decompress(asked.file.read_bytes(), _predictor(asked)))
 
 
-def _predictor(asked: argparse.Namespace) -> Expects:
+def _predictor(asked: argparse.Namespace) -> TokenPredictor:
     # Imported here: the rest of the theory needs neither a model nor results.
     from elastic_ray.checkpoints.files import CheckpointError
     from elastic_ray.results.errors import ResultsError

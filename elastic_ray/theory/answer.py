@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from .measured import Coded, Interval, Point
+from .measured import CurvePoint, Interval, MeasuredLengths
 from .prediction import predict
 
 QUESTION = "Does fine-tuning undo alignment k times faster than it undoes pre-training?"
 NOT_UNDONE, LESS, K_TIMES, MORE = "not undone", "less than k", "k", "more than k"
-"""What an interval says of how many times faster: see `times`."""
+"""What an interval says of how many times faster: see `times_faster`."""
 
 _MIXED = "Not in general: some intervals hold k, some lie to one side of it."
 _SHORT: Mapping[frozenset[str], str] = {
@@ -26,10 +26,10 @@ _SHORT: Mapping[frozenset[str], str] = {
     frozenset({MORE}): "More than that: more than k times as fast, in every curve.",
 }
 
-Curve: TypeAlias = tuple[Coded, Sequence[Point]]
+CodeLengthCurve: TypeAlias = tuple[MeasuredLengths, Sequence[CurvePoint]]
 
 
-def undone(points: Sequence[Point]) -> Point:
+def first_clear_point(points: Sequence[CurvePoint]) -> CurvePoint:
     """The point of the smallest negative size at which D2 loses beyond noise, else of the smallest.
 
     Being the first that is clear, its change is rather too large than too small.
@@ -38,7 +38,7 @@ def undone(points: Sequence[Point]) -> Point:
     return next((point for point in sizes if point.change[1].sign == 1), sizes[0])
 
 
-def times(point: Point) -> Interval | None:
+def times_faster(point: CurvePoint) -> Interval | None:
     """How many times as much a byte of D2 loses as one of D1 changes, either way.
 
     None where D2 does not lose beyond noise. An end is infinite where D1 may not change at all.
@@ -50,21 +50,21 @@ def times(point: Point) -> Interval | None:
     return Interval(_inverse(abs(point.share.value)), _inverse(ends[1]), _inverse(least))
 
 
-def said(point: Point, k: float) -> str:
+def verdict_label(point: CurvePoint, k: float) -> str:
     """`NOT_UNDONE`, `LESS`, `K_TIMES` (the interval holds k) or `MORE`."""
-    found = times(point)
+    found = times_faster(point)
     if found is None:
         return NOT_UNDONE
     return LESS if found.high < k else MORE if found.low > k else K_TIMES
 
 
-def answer(curves: Sequence[Curve]) -> list[str]:
+def answer_question(curves: Sequence[CodeLengthCurve]) -> list[str]:
     """Sentences on all curves of a sweep, the answer first; empty where there are none."""
     if not curves:
         return []
-    at = [(coded, undone(points)) for coded, points in curves]
-    found = [said(point, coded.k) for coded, point in at]
-    clear = [(c, p, t) for c, p in at if (t := times(p)) is not None]
+    at = [(coded, first_clear_point(points)) for coded, points in curves]
+    found = [verdict_label(point, coded.k) for coded, point in at]
+    clear = [(c, p, t) for c, p in at if (t := times_faster(p)) is not None]
     sentences = [_SHORT.get(frozenset(found) - {NOT_UNDONE}, _MIXED)]
     if clear:
         changes = [point.change[0] for _, point, _ in clear]
@@ -93,7 +93,7 @@ def _pretraining(signs: Sequence[int]) -> str:
     )
 
 
-def _normalised(at: Sequence[tuple[Coded, Point]]) -> str:
+def _normalised(at: Sequence[tuple[MeasuredLengths, CurvePoint]]) -> str:
     known = [(coded, point, point.slopes.value) for coded, point in at if point.slopes]
     if not known:
         return "The slopes of the normalised rates have no ratio beyond noise."
@@ -107,7 +107,7 @@ def _normalised(at: Sequence[tuple[Coded, Point]]) -> str:
     )
 
 
-def rows(curves: Sequence[Curve], labels: Sequence[str]) -> list[dict[str, Any]]:
+def curve_rows(curves: Sequence[CodeLengthCurve], labels: Sequence[str]) -> list[dict[str, Any]]:
     """A row per curve and negative size above 0, for tables: intervals are three columns.
 
     `label` is the curve's of `labels`. An end that is not bounded is None, and so is a quantity
@@ -128,7 +128,7 @@ def rows(curves: Sequence[Curve], labels: Sequence[str]) -> list[dict[str, Any]]
                 "pretrain_change": point.change[0],
                 "positive_change": point.change[1],
                 "negative_change": point.change[2],
-                "times": times(point),
+                "times": times_faster(point),
                 "slopes": point.slopes,
             }
             found.append(
@@ -143,7 +143,7 @@ def rows(curves: Sequence[Curve], labels: Sequence[str]) -> list[dict[str, Any]]
                         for name, value in measured.items()
                         for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
                     },
-                    "said": said(point, coded.k),
+                    "said": verdict_label(point, coded.k),
                     "theory_low": alike[0],
                     "theory_high": alike[1],
                     "theory_slopes_low": theory.slopes[0],

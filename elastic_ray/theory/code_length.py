@@ -16,7 +16,7 @@ import numpy as np
 
 from .arithmetic import Encoder, FrequencyTable
 from .huffman import huffman_code
-from .responses import HEAD, ResponseError, Responses
+from .responses import MAX_CODE_TOKENS, ResponseError, Responses
 from .tree import Floats, ResponseTree, TreeError
 
 
@@ -84,16 +84,16 @@ def segmented_code_length(tree: ResponseTree, responses: Responses) -> Floats:
     """[n] bits: what each response costs, cut into segments of d-1 tokens, each coded by the tree.
 
     Infinite where a segment has probability 0. Raises `ResponseError` for responses whose tokens
-    are not all held (more than `HEAD`), `TreeError` for a tree of depth 1, which has no tokens.
+    are not all held (more than `MAX_CODE_TOKENS`), `TreeError` for a tree of depth 1, which has no tokens.
     """
     step = tree.depth - 1
     if step < 1:
         raise TreeError("a tree of depth 1 cannot code a token")
-    if len(responses) and responses.lengths.max() > HEAD:
+    if len(responses) and responses.lengths.max() > MAX_CODE_TOKENS:
         raise ResponseError(f"segments need all tokens; only {HEAD} are held")
     bits = letter_code_lengths(tree)
     cost = np.zeros(len(responses))
-    for start in range(0, HEAD + 1, step):
+    for start in range(0, MAX_CODE_TOKENS + 1, step):
         # the empty response is one letter; any other ends with its last tokens
         here = (responses.lengths > start) if start else np.ones(len(responses), bool)
         lengths = responses.lengths[here]

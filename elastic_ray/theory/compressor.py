@@ -33,7 +33,7 @@ _BEYOND = 64
 """Bytes after its end that a code may be read for; the end mark lies before."""
 
 
-class Expects(Protocol):
+class TokenPredictor(Protocol):
     """A language model and its tokens."""
 
     window: int
@@ -62,14 +62,14 @@ class Compressed:
     bits: float
 
 
-def compress(data: bytes, model: Expects) -> Compressed:
+def compress(data: bytes, model: TokenPredictor) -> Compressed:
     """The code of a text in UTF-8; `CodingError` for bytes that are none."""
     try:
         text = data.decode()
     except UnicodeDecodeError as e:
         raise CodingError(f"no text in UTF-8: byte {e.start} is {data[e.start]:#04x}") from None
     encoder, seen, bits = Encoder(), _Seen(model), 0.0
-    for piece in chain(pieces(text, model), [None]):
+    for piece in chain(split_text(text, model), [None]):
         if piece is None or isinstance(piece, bytes):
             bits += seen.table.code_length(seen.escape)
             encoder.push(seen.escape, seen.table)
@@ -86,7 +86,7 @@ def compress(data: bytes, model: Expects) -> Compressed:
     return Compressed(header + encoder.finish(), bits)
 
 
-def decompress(code: bytes, model: Expects) -> bytes:
+def decompress(code: bytes, model: TokenPredictor) -> bytes:
     """The text of a code that `compress` made with the same model; else `CodingError`."""
     if not code.startswith(MAGIC) or len(code) < _HEADER:
         raise CodingError("not made by compress: it begins otherwise")
@@ -123,7 +123,7 @@ _ANOTHER = (
 class _Seen:
     """The model within its window, and the table of the symbol that comes next."""
 
-    def __init__(self, model: Expects) -> None:
+    def __init__(self, model: TokenPredictor) -> None:
         self._model, self._left = model, 0
         self._begin()
 
@@ -144,7 +144,7 @@ class _Seen:
         self.table = FrequencyTable.from_probabilities(np.append(weights, 2.0**-ESCAPE_BITS))
 
 
-def pieces(text: str, model: Expects) -> Iterator[list[int] | bytes]:
+def split_text(text: str, model: TokenPredictor) -> Iterator[list[int] | bytes]:
     """The text in order, as tokens where these give it back, else as bytes.
 
     What cannot be given back is halved, at a line break or white space if there is one, down to a
@@ -161,7 +161,7 @@ def pieces(text: str, model: Expects) -> Iterator[list[int] | bytes]:
                 yield piece
 
 
-def _cut(text: str, model: Expects) -> Iterator[list[int] | bytes]:
+def _cut(text: str, model: TokenPredictor) -> Iterator[list[int] | bytes]:
     left = [text] if text else []
     while left:
         part = left.pop()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .figure_style import figure_style, require_matplotlib
-from .limits import LargeK, Printed, critical_alpha, sign_change
+from .limits import LargeKLimits, PrintedLimits, critical_alpha, sign_change
 from .pareto import Pareto
 from .verdict import Comparison, GridPoint
 
@@ -80,7 +80,7 @@ def _slopes(points: Sequence[GridPoint]) -> Any:
     for index, (ax, data_set) in enumerate(zip(axes[0], ("gamma1", "gamma2"), strict=True)):
         for alpha in SHOWN:
             curve = _curve(points, alpha)
-            limit = getattr(LargeK.of(Pareto(alpha)), f"k_{data_set}_slope")
+            limit = getattr(LargeKLimits.of(Pareto(alpha)), f"k_{data_set}_slope")
             values = [p.k * getattr(p, f"{data_set}_slope") for p in curve]
             ax.plot(
                 [p.k for p in curve], values, color=_colour(alpha), label=f"{ALPHA} = {alpha:g}"
@@ -104,7 +104,10 @@ def _ratio(points: Sequence[GridPoint]) -> Any:
             label = f"{ALPHA} = {alpha:g}" if sign == 1 else None
             ax.plot([p.k for p in curve], values, style, color=_colour(alpha), label=label)
         ax.axhline(
-            1 / Printed.of(Pareto(alpha)).ratio, color=_colour(alpha), linewidth=0.7, linestyle=":"
+            1 / PrintedLimits.of(Pareto(alpha)).ratio,
+            color=_colour(alpha),
+            linewidth=0.7,
+            linestyle=":",
         )
     ax.set(
         xscale="log",

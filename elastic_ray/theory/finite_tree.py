@@ -22,7 +22,7 @@ import numpy as np
 from scipy.stats import qmc  # type: ignore[import-untyped]
 
 from .joint import rates_on_trees
-from .monte_carlo import estimate
+from .monte_carlo import estimate_rates
 from .pareto import Pareto
 from .rates import Floats, Rates
 from .tree import ResponseTree
@@ -102,4 +102,4 @@ def _on_trees(
         for repetition in range(repetitions)
     ]
     savings = np.array([rates.saving for rates in found])
-    return estimate(sizes, savings, np.array([rates.saving_slope for rates in found]), m)
+    return estimate_rates(sizes, savings, np.array([rates.saving_slope for rates in found]), m)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .rates import Rates, normalise
+from .rates import Rates, rates_from_savings
 from .tree import Floats, ResponseTree, TreeError
 
 
@@ -102,7 +102,7 @@ def rates_on_trees(trees: Sequence[ResponseTree], sizes: Floats, perturbed: int 
         saving[row] = leaves @ np.log(joint * first)
         # d log p / d|D_m| = (p_m / p - 1) / sum |D|
         slope[row] = (leaves @ (leaves[perturbed] / joint) - 1) / sizes[row].sum()
-    return normalise(sizes, saving, slope, perturbed)
+    return rates_from_savings(sizes, saving, slope, perturbed)
 
 
 def _shares(trees: Sequence[ResponseTree], sizes: Sequence[float] | Floats) -> Floats:

@@ -15,7 +15,7 @@ from scipy.optimize import brentq  # type: ignore[import-untyped]
 
 from .pareto import LawError, Pareto
 from .quadrature import rates_by_quadrature
-from .rates import Floats, Rates, normalise
+from .rates import Floats, Rates, rates_from_savings
 
 
 def rates_without_perturbation(law: Pareto, k: float) -> Rates:
@@ -39,7 +39,7 @@ def rates_without_perturbation(law: Pareto, k: float) -> Rates:
     else:
         third = math.inf
     sizes = np.array([k, 1.0, 0.0])
-    return normalise(sizes, np.array(saving), np.array([-second / k, second, third]))
+    return rates_from_savings(sizes, np.array(saving), np.array([-second / k, second, third]))
 
 
 def _check_complete(law: Pareto) -> None:
@@ -66,7 +66,7 @@ def _beta(a: float, z: float) -> float:
 
 
 @dataclass(frozen=True)
-class LargeK:
+class LargeKLimits:
     """What the quantities tend to as k grows: the Pareto law of `alpha`.
 
     `k_gamma1_slope`: k d gamma1/dl, (h - g) / h. `k_gamma2_slope`: k d gamma2/dl, the sum of the
@@ -86,7 +86,7 @@ class LargeK:
     gamma2: float
 
     @classmethod
-    def of(cls, law: Pareto) -> LargeK:
+    def of(cls, law: Pareto) -> LargeKLimits:
         """These limits, of `law`. Raises `LawError` if it has absent leaves: they are infinite."""
         _check_complete(law)
         h, g, r = law.mean_x_log_x, law.mean_log, law.mean_inverse - 1
@@ -102,7 +102,7 @@ class LargeK:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PrintedLimits:
     """The same as the paper prints it, in the same units: times alpha^3 c^(3 alpha).
 
     `k2_saving1_slope` is equation 83, `k_saving2_slope` 86, `k2_total_slope` 90 and `ratio` 93,
@@ -116,7 +116,7 @@ class Printed:
     ratio: float
 
     @classmethod
-    def of(cls, law: Pareto) -> Printed:
+    def of(cls, law: Pareto) -> PrintedLimits:
         """The printed limits, of `law`."""
         a, c = law.alpha, law.scale
         unit = a**3 * c  # alpha^3 c^(3 alpha) over the c^(3 alpha - 1) of every denominator
@@ -147,7 +147,7 @@ def light_tail_rates(sizes: Floats) -> tuple[Floats, Floats]:
 
 def critical_alpha() -> float:
     """The shape above which d gamma2/dl is negative for all large k: the root of its limit."""
-    return float(brentq(lambda a: LargeK.of(Pareto(a)).k_gamma2_slope, 2, 4, xtol=1e-13))
+    return float(brentq(lambda a: LargeKLimits.of(Pareto(a)).k_gamma2_slope, 2, 4, xtol=1e-13))
 
 
 def sign_change(alpha: float, l: float = 0.0) -> float | None:

@@ -49,7 +49,7 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Coded:
+class MeasuredLengths:
     """The code lengths of one curve, text by text.
 
     `bits[j]` is [seeds, sizes, texts of data set j], `bytes[j]` [texts]; `negatives` are the sizes,
@@ -72,7 +72,7 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """What is measured of a curve at one negative size; tuples are by data set, D1 first.
 
     `rate` is in bits per byte, `gamma` normalised. Against l = 0: `change` of the rate, `slope` of
@@ -90,7 +90,7 @@ class Point:
     slopes: Interval | None
 
 
-def gather(rows: Iterable[Mapping[str, Any]]) -> list[Coded]:
+def gather_code_lengths(rows: Iterable[Mapping[str, Any]]) -> list[MeasuredLengths]:
     """The curves in rows of the view `code_length_rows`, of one sweep, in order.
 
     Curves of models without a pre-training size have no k, those with no negative size nothing to
@@ -108,7 +108,9 @@ def gather(rows: Iterable[Mapping[str, Any]]) -> list[Coded]:
     return [curve for curve in made if curve is not None]
 
 
-def _coded(curve: _Curve, places: Mapping[Any, Mapping[int, tuple[float, float]]]) -> Coded | None:
+def _coded(
+    curve: _Curve, places: Mapping[Any, Mapping[int, tuple[float, float]]]
+) -> MeasuredLengths | None:
     whole = {(seed, size) for seed, size, _ in places}
     whole = {at for at in whole if all((*at, kind) in places for kind in CORPORA)}
     seeds = sorted({seed for seed, size in whole if size == 0})
@@ -124,10 +126,12 @@ def _coded(curve: _Curve, places: Mapping[Any, Mapping[int, tuple[float, float]]
             raise MeasuredError(f"{curve}: the states were asked of different {kind} texts")
         bits.append(np.array([[[at[i][0] for i in texts] for at in row] for row in every]))
         lengths.append(np.array([every[0][0][i][1] for i in texts], np.float64))
-    return Coded(*curve, tuple(sizes), tuple(seeds), tuple(bits), tuple(lengths))
+    return MeasuredLengths(*curve, tuple(sizes), tuple(seeds), tuple(bits), tuple(lengths))
 
 
-def measure(coded: Coded, resamples: int = 1000, seed: int = 0) -> list[Point]:
+def measure_code_lengths(
+    coded: MeasuredLengths, resamples: int = 1000, seed: int = 0
+) -> list[CurvePoint]:
     """The curve's points, negative sizes ascending from 0."""
     rates = _rates(coded, resamples, seed)
     ls = np.array(coded.negatives) / coded.positive
@@ -139,7 +143,7 @@ def measure(coded: Coded, resamples: int = 1000, seed: int = 0) -> list[Point]:
         change = rates[:, i] - rates[:, 0]
         slope = (gammas[:, i] - gammas[:, 0]) / (l or math.nan)
         points.append(
-            Point(
+            CurvePoint(
                 negative=coded.negatives[i],
                 l=l,
                 rate=_each(rates[:, i]),
@@ -153,7 +157,7 @@ def measure(coded: Coded, resamples: int = 1000, seed: int = 0) -> list[Point]:
     return points
 
 
-def _rates(coded: Coded, resamples: int, seed: int) -> Floats:
+def _rates(coded: MeasuredLengths, resamples: int, seed: int) -> Floats:
     """[1 + resamples, sizes, data sets] bits per byte; the first are the data themselves."""
     rng = np.random.default_rng(seed)
     seeds = _draws(rng, len(coded.seeds), resamples)

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import qmc, t  # type: ignore[import-untyped]
 
 from .pareto import Pareto
-from .rates import Floats, Rates, normalise
+from .rates import Floats, Rates, rates_from_savings
 
 LEVEL = 0.999
 """The intervals' level: an error is a half-width, so that one in a thousand is exceeded."""
@@ -44,7 +44,7 @@ def rates_by_monte_carlo(
         saving, slope = _means(laws, upper.T, sizes, m)
         savings.append(saving)
         slopes.append(slope)
-    return estimate(sizes, np.array(savings), np.array(slopes), m)
+    return estimate_rates(sizes, np.array(savings), np.array(slopes), m)
 
 
 def _means(laws: Sequence[Pareto], upper: Floats, sizes: Floats, m: int) -> tuple[Floats, Floats]:
@@ -65,10 +65,10 @@ def _means(laws: Sequence[Pareto], upper: Floats, sizes: Floats, m: int) -> tupl
     return saving, slope
 
 
-def estimate(sizes: Floats, savings: Floats, slopes: Floats, perturbed: int) -> Rates:
+def estimate_rates(sizes: Floats, savings: Floats, slopes: Floats, perturbed: int) -> Rates:
     """`Rates` from R independent repetitions, [R, B, N]: means, and t half-widths of all parts."""
-    each = normalise(sizes, savings, slopes, perturbed)
-    mean = normalise(sizes, savings.mean(axis=0), slopes.mean(axis=0), perturbed)
+    each = rates_from_savings(sizes, savings, slopes, perturbed)
+    mean = rates_from_savings(sizes, savings.mean(axis=0), slopes.mean(axis=0), perturbed)
     repetitions = len(savings)
     width = t.ppf((1 + LEVEL) / 2, repetitions - 1) / np.sqrt(repetitions)
     errors = [width * getattr(each, name).std(axis=0, ddof=1) for name in Rates.QUANTITIES]

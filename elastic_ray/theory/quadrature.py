@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .pareto import LawError, Pareto
-from .rates import Floats, Rates, normalise
+from .rates import Floats, Rates, rates_from_savings
 
 STEP = 0.125
 _ROUNDING = 16 * np.finfo(np.float64).eps
@@ -65,7 +65,7 @@ def rates_by_quadrature(laws: Sequence[Pareto], sizes: Floats, perturbed: int = 
         slope_error[:, j] = (error + _ROUNDING / whole) / scale[:, 0]
     slope, slope_error = _largest_by_identity(flat, slope, slope_error)
     shape = sizes.shape
-    return normalise(
+    return rates_from_savings(
         sizes,
         saving.reshape(shape),
         slope.reshape(shape),

@@ -47,7 +47,7 @@ class Rates:
     QUANTITIES = ("saving", "saving_slope", "gamma", "gamma_slope")
 
 
-def normalise(
+def rates_from_savings(
     sizes: Floats,
     saving: Floats,
     slope: Floats,

@@ -3,7 +3,7 @@
 Tokens are 0 or 1 (Assumption 3.3). A response is held by its *code*: a leading 1 followed by its
 tokens, read as a binary number, so that `""` is 1, `"0"` 2, `"1"` 3, `"00"` 4. That is the node's
 index in a binary heap, the order in which `ResponseTree` keeps its nodes. A code holds the first
-`HEAD` tokens; `lengths` keeps the true number of tokens.
+`MAX_CODE_TOKENS` tokens; `lengths` keeps the true number of tokens.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 Codes: TypeAlias = NDArray[np.uint64]
 Ints: TypeAlias = NDArray[np.int64]
 
-HEAD = 62
+MAX_CODE_TOKENS = 62
 """Tokens of a response that its code keeps: with the leading 1 they fit 63 bits."""
 
-CHUNK = 1 << 20
+CHUNK_RESPONSES = 1 << 20
 """Responses drawn at once, so that ten million of them need no more memory than one million."""
 
-BLOCK = 1 << 24
+BLOCK_BYTES = 1 << 24
 """Bytes of a file read at once."""
 
 _NONE = np.zeros(0, np.int64)
@@ -36,7 +36,7 @@ class ResponseError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """`codes` [n]: the first `HEAD` tokens of each response; `lengths` [n]: its tokens."""
+    """`codes` [n]: the first `MAX_CODE_TOKENS` tokens of each response; `lengths` [n]: its tokens."""
 
     codes: Codes
     lengths: Ints
@@ -55,7 +55,7 @@ class Responses:
         for number, text in enumerate(texts):
             if text.strip("01"):
                 raise ResponseError(f"response {number} is not made of 0 and 1: {text[:40]!r}")
-            codes.append(int("1" + text[:HEAD], 2))
+            codes.append(int("1" + text[:MAX_CODE_TOKENS], 2))
             lengths.append(len(text))
         return cls(np.array(codes, np.uint64), np.array(lengths, np.int64))
 
@@ -75,7 +75,7 @@ class Responses:
         starts = np.concatenate([[0], breaks + 1]).astype(np.int64) if text else _NONE
         lengths = np.append(breaks, characters.size).astype(np.int64) - starts if text else _NONE
         codes = np.ones(len(starts), np.uint64)
-        for token in range(min(int(lengths.max(initial=0)), HEAD)):
+        for token in range(min(int(lengths.max(initial=0)), MAX_CODE_TOKENS)):
             here = np.flatnonzero(lengths > token)
             bits = (characters[starts[here] + token] & 1).astype(np.uint64)
             codes[here] = (codes[here] << np.uint64(1)) | bits
@@ -87,16 +87,16 @@ class Responses:
         return cls.from_strings("".join(f"{byte:08b}" for byte in text) for text in texts)
 
     def heads(self, tokens: int) -> Codes:
-        """[n]: codes cut to their first `tokens` tokens. Raises `ResponseError` above `HEAD`."""
-        if not 0 <= tokens <= HEAD:
+        """[n]: codes cut to their first `tokens` tokens. Raises `ResponseError` above `MAX_CODE_TOKENS`."""
+        if not 0 <= tokens <= MAX_CODE_TOKENS:
             raise ResponseError(f"a code keeps {HEAD} tokens; {tokens} were asked for")
-        beyond = np.minimum(self.lengths, HEAD) - tokens
+        beyond = np.minimum(self.lengths, MAX_CODE_TOKENS) - tokens
         cut: Codes = self.codes >> np.maximum(beyond, 0).astype(np.uint64)
         return cut
 
     def complement(self) -> Responses:
         """The same responses with 0 and 1 exchanged."""
-        held = np.minimum(self.lengths, HEAD).astype(np.uint64)
+        held = np.minimum(self.lengths, MAX_CODE_TOKENS).astype(np.uint64)
         tokens = (np.uint64(1) << held) - np.uint64(1)
         return Responses(self.codes ^ tokens, self.lengths)
 
@@ -107,7 +107,7 @@ def read_responses(file: BinaryIO) -> Iterator[Responses]:
     Raises `ResponseError` on a line that is not made of 0 and 1.
     """
     rest, lines = b"", 0
-    while block := file.read(BLOCK):
+    while block := file.read(BLOCK_BYTES):
         whole, newline, rest = (rest + block).rpartition(b"\n")
         try:
             chunk = Responses.from_lines(whole + newline)
@@ -124,7 +124,7 @@ class MarkovSource:
     """Generated responses: after each token the response ends with probability `stop`.
 
     The first token is 1 with probability `one_after[0]`; a token after t is 1 with probability
-    `one_after[t]`. `limit` (at most `HEAD`) bounds the tokens of a response.
+    `one_after[t]`. `limit` (at most `MAX_CODE_TOKENS`) bounds the tokens of a response.
     """
 
     stop: float = 0.05
@@ -134,14 +134,14 @@ class MarkovSource:
     def __post_init__(self) -> None:
         if not all(0 <= p <= 1 for p in (self.stop, *self.one_after)):
             raise ResponseError("stop and one_after are probabilities")
-        if not 0 <= self.limit <= HEAD:
+        if not 0 <= self.limit <= MAX_CODE_TOKENS:
             raise ResponseError(f"limit must lie between 0 and {HEAD}")
 
     def chunks(self, count: int, seed: int) -> Iterator[Responses]:
-        """`count` responses, at most `CHUNK` at a time; the same seed gives the same ones."""
+        """`count` responses, at most `CHUNK_RESPONSES` at a time; the same seed gives the same ones."""
         rng = np.random.default_rng(seed)
-        for start in range(0, count, CHUNK):
-            yield self._draw(min(CHUNK, count - start), rng)
+        for start in range(0, count, CHUNK_RESPONSES):
+            yield self._draw(min(CHUNK_RESPONSES, count - start), rng)
 
     def _draw(self, count: int, rng: np.random.Generator) -> Responses:
         codes = np.ones(count, np.uint64)

@@ -18,7 +18,7 @@ READINGS = (
 )
 
 
-def summary(
+def summary_lines(
     points: Sequence[GridPoint],
     compared: Sequence[Comparison],
     limits: Sequence[Limit],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .finite_tree import rates_on_finite_trees
-from .limits import LargeK, Printed, sign_change
+from .limits import LargeKLimits, PrintedLimits, sign_change
 from .monte_carlo import rates_by_monte_carlo
 from .pareto import Pareto
 from .quadrature import rates_by_quadrature
@@ -206,7 +206,7 @@ def limits(alphas: Iterable[float] = ALPHAS, k: float = 1e6) -> list[Limit]:
     rows = []
     for alpha in alphas:
         law = Pareto(alpha)
-        true, printed = LargeK.of(law), Printed.of(law)
+        true, printed = LargeKLimits.of(law), PrintedLimits.of(law)
         rates = rates_by_quadrature([law] * 3, np.array([k, 1.0, 0.0]))
         total = (rates.saving[0] * k + rates.saving[1]) / (k + 1)
         rows.append(

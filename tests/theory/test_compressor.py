@@ -21,10 +21,10 @@ from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.types import CodedText, EngineConfig, Weights
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
-from elastic_ray.tasks.tokenizers import byte_pairs
+from elastic_ray.tasks.tokenizers import byte_pair_tokenizer
 from elastic_ray.theory import CodingError
 from elastic_ray.theory.__main__ import main
-from elastic_ray.theory.compressor import compress, decompress, pieces
+from elastic_ray.theory.compressor import compress, decompress, split_text
 from elastic_ray.training.start_states import model_config
 
 REVIEWS = [e.response for e in load_task("reviews").texts("pretrain", 40)]
@@ -36,7 +36,7 @@ POSITIONS = 32
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
     """Two recorded states of random weights: one knows words only, one has tokens for bytes."""
     found = Results(tmp_path_factory.mktemp("compress") / "results")
-    tokenizers = (load_task("reviews").tokenizer(None), byte_pairs(REVIEWS, 320))
+    tokenizers = (load_task("reviews").tokenizer(None), byte_pair_tokenizer(REVIEWS, 320))
     for name, tokenizer in zip(STATES, tokenizers, strict=True):
         shape = model_config(Init(hidden_size=32, layers=1, positions=POSITIONS), tokenizer)
         shape.initializer_range = 0.3
@@ -137,10 +137,10 @@ def test_the_size_is_the_measured_code_length(
 def test_what_tokens_do_not_give_back_are_bytes(models: dict[str, Predictor]) -> None:
     known = models["words"].encode("the film is good")
     assert known is not None
-    found = list(pieces("the film is good\nthe film is good", models["words"]))
+    found = list(split_text("the film is good\nthe film is good", models["words"]))
     assert found == [known, b"\n", known]
-    assert list(pieces("ÜÄ ü", models["words"])) == ["ÜÄ ü".encode()]
-    assert list(pieces("", models["words"])) == []
+    assert list(split_text("ÜÄ ü", models["words"])) == ["ÜÄ ü".encode()]
+    assert list(split_text("", models["words"])) == []
 
 
 def test_another_state_or_a_damaged_code_is_told(models: dict[str, Predictor]) -> None:

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from elastic_ray.spec import CORPORA
-from elastic_ray.theory import MeasuredError, gather, measure, normalise_rates
+from elastic_ray.theory import (
+    MeasuredError,
+    gather_code_lengths,
+    measure_code_lengths,
+    normalise_rates,
+)
 from elastic_ray.theory.prediction import predict
 
 SIZES = (0, 10, 40)
@@ -46,9 +51,9 @@ def planted(kind: str, negative: int) -> float:
 
 
 def test_rates_changes_and_ratios_are_the_planted_ones() -> None:
-    (curve,) = gather(rows(planted))
+    (curve,) = gather_code_lengths(rows(planted))
     assert (curve.k, curve.negatives, curve.seeds) == (10.0, SIZES, (0, 1))
-    points = measure(curve, resamples=100)
+    points = measure_code_lengths(curve, resamples=100)
     assert [p.l for p in points] == [0, 0.1, 0.4]
     for point in points:
         expected = [planted(kind, point.negative) for kind in CORPORA]
@@ -69,19 +74,19 @@ def test_rates_changes_and_ratios_are_the_planted_ones() -> None:
 
 def test_intervals_are_of_texts_and_seeds() -> None:
     noisy = rows(planted, noise=0.05)
-    (curve,) = gather(noisy)
-    points = measure(curve, resamples=400)
+    (curve,) = gather_code_lengths(noisy)
+    points = measure_code_lengths(curve, resamples=400)
     for point in points:
         for rate in point.rate:
             assert rate.low < rate.value < rate.high
     # The texts' own difficulty cancels in a change: the same texts are drawn for both sizes.
     assert points[1].change[1].high - points[1].change[1].low < 0.08
     assert points[1].rate[1].high - points[1].rate[1].low > 0.04
-    assert measure(curve, resamples=400) == points, "the same draws every time"
+    assert measure_code_lengths(curve, resamples=400) == points, "the same draws every time"
     wild = [dict(row) for row in noisy]
     for row in wild:
         row["bits"] += row["bytes"] * 0.3 * row["seed"] * (row["negative"] > 0)
-    wide = measure(gather(wild)[0], resamples=400)[1].change[1]
+    wide = measure_code_lengths(gather_code_lengths(wild)[0], resamples=400)[1].change[1]
     assert wide.high - wide.low > 0.25, "seeds that differ widen it"
 
 
@@ -89,23 +94,23 @@ def test_nothing_is_divided_by_what_may_be_nothing() -> None:
     def still(kind: str, negative: int) -> float:
         return planted(kind, 0)
 
-    (curve,) = gather(rows(still, noise=0.05))
-    assert all(point.share is None for point in measure(curve, resamples=100))
+    (curve,) = gather_code_lengths(rows(still, noise=0.05))
+    assert all(point.share is None for point in measure_code_lengths(curve, resamples=100))
 
 
 def test_what_makes_no_curve_is_left_out_or_refused() -> None:
-    assert gather([]) == []
-    assert gather(rows(planted, pretrain=None)) == []
-    assert gather(rows(planted, positive=0)) == []
+    assert gather_code_lengths([]) == []
+    assert gather_code_lengths(rows(planted, pretrain=None)) == []
+    assert gather_code_lengths(rows(planted, positive=0)) == []
     some = rows(planted)
-    assert gather([row for row in some if row["negative"] == 0]) == []
+    assert gather_code_lengths([row for row in some if row["negative"] == 0]) == []
     lacks = [row for row in some if (row["seed"], row["negative"]) != (1, 40)]
-    assert gather(lacks)[0].negatives == (0, 10)
+    assert gather_code_lengths(lacks)[0].negatives == (0, 10)
     without = [row for row in some if (row["negative"], row["kind"]) != (40, "pretrain")]
-    assert gather(without)[0].negatives == (0, 10)
+    assert gather_code_lengths(without)[0].negatives == (0, 10)
     other = [row for row in some if (row["negative"], row["example"]) != (40, 3)]
     with pytest.raises(MeasuredError, match="asked of different pretrain texts"):
-        gather(other)
+        gather_code_lengths(other)
 
 
 @pytest.mark.parametrize(("k", "l"), [(12.5, 0.05), (50, 1.2), (1000, 0.01)])

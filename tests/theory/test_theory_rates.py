@@ -15,15 +15,15 @@ from elastic_ray.theory import (
     LawError,
     Pareto,
     Rates,
-    normalise,
     rates_by_monte_carlo,
     rates_by_quadrature,
+    rates_from_savings,
     rates_on_finite_trees,
 )
 from elastic_ray.theory.exponential_integral import exponential_integral
 from elastic_ray.theory.limits import (
-    LargeK,
-    Printed,
+    LargeKLimits,
+    PrintedLimits,
     critical_alpha,
     light_tail_rates,
     rates_without_perturbation,
@@ -103,7 +103,7 @@ class TestPareto:
         for absent in (-0.1, 1, math.nan):
             with pytest.raises(LawError, match="share of leaves"):
                 Pareto(3, absent)
-        for closed in (LargeK.of, lambda law: rates_without_perturbation(law, 10)):
+        for closed in (LargeKLimits.of, lambda law: rates_without_perturbation(law, 10)):
             with pytest.raises(LawError, match="every leaf"):
                 closed(Pareto(3, 0.1))
 
@@ -242,7 +242,7 @@ class TestThreeMethods:
 class TestLimits:
     @given(st.floats(2.3, 20), L)
     def test_large_k(self, alpha, l):
-        limit, k = LargeK.of(Pareto(alpha)), 1e6
+        limit, k = LargeKLimits.of(Pareto(alpha)), 1e6
         found = rates(alpha, k, 1, l)
         near = {"rel": 2e-3, "abs": 2e-4}
         assert k * found.gamma_slope[0] == pytest.approx(limit.k_gamma1_slope, **near)
@@ -290,7 +290,7 @@ class TestLimits:
     @given(ALPHA)
     def test_equation_86_is_right_and_83_90_and_93_are_not(self, alpha):
         law = Pareto(alpha)
-        true, printed = LargeK.of(law), Printed.of(law)
+        true, printed = LargeKLimits.of(law), PrintedLimits.of(law)
         assert printed.k_saving2_slope == pytest.approx(true.k_saving2_slope, rel=1e-12)
         assert printed.k2_saving1_slope == pytest.approx(1)
         assert true.k2_saving1_slope < 0 < printed.k2_saving1_slope
@@ -300,8 +300,8 @@ class TestLimits:
 
     def test_the_critical_shape_parts_the_signs(self):
         least = critical_alpha()
-        assert LargeK.of(Pareto(least - 1e-6)).k_gamma2_slope > 0
-        assert LargeK.of(Pareto(least + 1e-6)).k_gamma2_slope < 0
+        assert LargeKLimits.of(Pareto(least - 1e-6)).k_gamma2_slope > 0
+        assert LargeKLimits.of(Pareto(least + 1e-6)).k_gamma2_slope < 0
         assert sign_change(least - 0.05) is None
 
     @settings(max_examples=25)
@@ -371,8 +371,8 @@ def test_errors_are_carried_to_first_order(seed, count):
     rng = np.random.default_rng(seed)
     sizes, saving, slope = rng.random(count) + 0.5, rng.random(count) + 1, rng.normal(size=count)
     e, f = 1e-7 * rng.random(count), 1e-7 * rng.random(count)
-    exact = normalise(sizes, saving, slope, -1, e, f)
-    moved = normalise(
+    exact = rates_from_savings(sizes, saving, slope, -1, e, f)
+    moved = rates_from_savings(
         sizes, saving + e * rng.choice([-1, 1], count), slope + f * rng.choice([-1, 1], count)
     )
     for name in ("gamma", "gamma_slope"):

@@ -31,7 +31,7 @@ from elastic_ray.theory import (
     read_responses,
     segmented_code_length,
 )
-from elastic_ray.theory.responses import HEAD
+from elastic_ray.theory.responses import MAX_CODE_TOKENS
 
 RESPONSE = st.text("01", max_size=9)
 DATA = st.lists(RESPONSE, min_size=1, max_size=40)
@@ -107,7 +107,7 @@ class TestTree:
         # also without the last newline, unless the last line is empty
         for data in [text, text.removesuffix(b"\n")] if texts[-1] else [text]:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("elastic_ray.theory.responses.BLOCK", block)
+                patch.setattr("elastic_ray.theory.responses.BLOCK_BYTES", block)
                 chunks = list(read_responses(io.BytesIO(data)))
             codes = np.concatenate([chunk.codes for chunk in chunks])
             lengths = np.concatenate([chunk.lengths for chunk in chunks])
@@ -243,7 +243,9 @@ class TestCodeLength:
         with pytest.raises(TreeError, match="depth 1"):
             segmented_code_length(tree_of(["0"], 1), Responses.from_strings(["0"]))
         with pytest.raises(ResponseError, match="all tokens"):
-            segmented_code_length(tree_of(["0"], 3), Responses.from_strings(["0" * (HEAD + 1)]))
+            segmented_code_length(
+                tree_of(["0"], 3), Responses.from_strings(["0" * (MAX_CODE_TOKENS + 1)])
+            )
 
 
 class TestJoint:
