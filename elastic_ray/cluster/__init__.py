@@ -1,1 +1,5 @@
-"""The Ray cluster that a sweep runs on: connecting to it, and its nodes."""
+"""The Ray cluster that a sweep runs on.
+
+- `ray_cluster`: connects to a running cluster or starts one, and lists its nodes
+- `inventory`: the nodes that a sweep would run on now, for `--dry-run`
+"""

@@ -1,7 +1,7 @@
-"""The cluster at hand: the nodes that a sweep would run on if it were started now.
+"""The nodes that a sweep would run on if it were started now, without starting it.
 
-A running Ray cluster is joined for a moment, as `cluster.connect` would join it; where there is
-none, it is this machine.
+If a Ray cluster is running, this joins it briefly, as `ray_cluster.connect` would. Otherwise it
+describes this machine.
 """
 
 from __future__ import annotations
@@ -12,47 +12,51 @@ from pathlib import Path
 
 from ..placement import GPUS, Node, nodes_from_ray
 
+THIS_MACHINE = "this machine"
+
 
 def available_nodes() -> tuple[tuple[Node, ...], str]:
-    """The nodes, and what they are in words; `OSError` where a cluster is named but not there."""
+    """Return the available nodes, and the name of the cluster as shown to people.
+
+    Raises `OSError` if `RAY_ADDRESS` names a cluster that does not answer.
+    """
     address = os.environ.get("RAY_ADDRESS") or "auto"
-    noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
-    if address == "local" or (address == "auto" and not noted.is_file()):
-        return (this_machine(),), "this machine"
+    # Ray notes the address of the current cluster here.
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    if address == "local" or (address == "auto" and not note.is_file()):
+        return (this_machine(),), THIS_MACHINE
     try:
         from .ray_cluster import running_cluster_nodes
-    except ImportError:  # without Ray a running cluster is somebody else's
-        return (this_machine(),), "this machine"
+    except ImportError:  # Ray is not installed here, so the noted cluster is another program's
+        return (this_machine(),), THIS_MACHINE
 
-    found = running_cluster_nodes()
-    return (
-        (nodes_from_ray(found), "the running cluster")
-        if found
-        else ((this_machine(),), "this machine")
-    )
+    records = running_cluster_nodes()
+    if records:
+        return nodes_from_ray(records), "the running cluster"
+    return (this_machine(),), THIS_MACHINE
 
 
 def this_machine() -> Node:
-    """This machine as one node, its GPUs as nvidia-smi tells them."""
+    """Return this machine as a node, with the GPUs that nvidia-smi lists."""
     cpus = float(len(os.sched_getaffinity(0)))
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=20,
         )
     except (OSError, subprocess.SubprocessError):
-        return Node("here", cpus, shown="this machine")
-    lines = told.stdout.strip().splitlines() if told.returncode == 0 else []
-    kind = _kind(lines[0]) if lines else None
-    return Node("here", cpus, len(lines), kind, "this machine")
+        return Node("here", cpus, label=THIS_MACHINE)
+    lines = done.stdout.strip().splitlines() if done.returncode == 0 else []
+    gpu_type = _gpu_type(lines[0]) if lines else None
+    return Node("here", cpus, len(lines), gpu_type, THIS_MACHINE)
 
 
-def _kind(line: str) -> str:
-    """The name that Ray would give the GPU of "NVIDIA A100-SXM4-40GB, 40960"."""
+def _gpu_type(line: str) -> str:
+    """Return Ray's name for the GPU of a line such as "NVIDIA A100-SXM4-40GB, 40960" (MiB)."""
     name, _, mebibytes = line.rpartition(",")
     words = name.replace("-", " ").split()
-    kind = next((word for word in words if word in GPUS), name.strip())
-    small = kind == "A100" and float(mebibytes) < 50_000
-    return "A100-40G" if small else kind
+    gpu_type = next((word for word in words if word in GPUS), name.strip())
+    small = gpu_type == "A100" and float(mebibytes) < 50_000
+    return "A100-40G" if small else gpu_type
