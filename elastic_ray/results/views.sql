@@ -1,15 +1,16 @@
--- The views over the Parquet files: all that the app, the report and the commands show.
+-- The views over the Parquet files: everything that the app, the report and the commands show.
 --
--- `database.py` puts the results folder for $root and writes these definitions to elastic.duckdb.
--- No rows are stored there: each query reads the files as they are at that moment.
+-- `database.py` inserts the path of the results and writes these definitions to elastic.duckdb. No
+-- rows are stored there: each query reads the files as they are at that moment.
 --
--- HOW A ROW IS READ ONCE. A state's rows of one table are in a file `one-<state_id>.parquet`.
--- Compaction copies the rows of many such files to `many-<in force from>-<hash>.parquet`, whose
--- footer lists the states it replaces, and deletes the small files long after. A compacted file
--- counts from the moment in its name on (milliseconds since 1970), which lies a little
--- after the moment it appeared: `now()` is one instant throughout a query, so that all parts of
--- the query agree on which compacted files count, however the folder changes meanwhile. (In an open
--- transaction `now()` stands still: one that stays open for minutes reads an old listing.)
+-- How each row is read exactly once: the rows of one state and table are in a file
+-- `one-<state_id>.parquet`. Compaction copies the rows of many such files to
+-- `many-<effective from>-<hash>.parquet`, whose footer lists the states that it replaces, and
+-- deletes the small files much later. A compacted file takes effect at the time in its name
+-- (milliseconds since 1970), a little after it appeared. `now()` is the same instant throughout a
+-- query, so all parts of the query agree on which compacted files are in effect, even if the folder
+-- changes meanwhile. (Within a transaction `now()` does not advance: one that stays open for minutes
+-- reads an old listing.)
 
 
 -- The tables -------------------------------------------------------------------------------------
@@ -17,17 +18,17 @@
 -- The results folder.
 CREATE MACRO root() AS '$root';
 
--- Whether a compacted file counts yet.
+-- Whether a compacted file is in effect.
 CREATE MACRO in_force(file) AS TRY_CAST(file[-34:-22] AS BIGINT) <= epoch_ms(now());
 
--- The small files that compacted files replace, by name.
+-- The names of the small files that compacted files replace.
 CREATE MACRO replaced(folder) AS TABLE
     SELECT parse_dirpath(file_name) || '/one-'
         || unnest(from_json(decode(value), '["VARCHAR"]')) || '.parquet' AS filename
     FROM parquet_kv_metadata(folder || '/many-*.parquet')
     WHERE decode(key) = 'replaces' AND in_force(file_name);
 
--- A table whose files never change. Its first file is empty and gives the columns.
+-- The rows of a table whose files never change. The empty file supplies the columns.
 CREATE MACRO written_once(folder) AS TABLE
     SELECT * EXCLUDE (filename)
     FROM read_parquet(
@@ -41,21 +42,22 @@ CREATE MACRO written_once(folder) AS TABLE
         filename = true, hive_partitioning = true, hive_types_autocast = false) AS small
     ANTI JOIN replaced(folder) USING (filename);
 
--- An answer.
+-- One row per answer: a response to a prompt.
 CREATE VIEW responses AS FROM written_once(root() || '/responses/probe_id=*');
 
--- An answer's score by one scorer; a larger score is more aligned.
+-- One row per answer and scorer; a larger score is more aligned.
 CREATE VIEW scores AS FROM written_once(root() || '/scores/probe_id=*/scorer=*');
 
--- A distance of a state from a reference (p the reference's distribution of the next token, q the
--- state's), on the reference's own answer to a held-out prompt: the mean over its tokens, in nats.
+-- The distance between a state's next-token distribution (q) and a reference state's (p), on the
+-- reference's own answer to a held-out prompt: the mean over its tokens, in nats (tv has no unit).
 CREATE VIEW distances AS FROM written_once(root() || '/distances/reference_id=*/probe_id=*');
 
--- A state's code length of one text.
+-- One row per state and text: the text's code length under the state, in bits.
 CREATE VIEW code_lengths AS FROM written_once(root() || '/code_lengths/corpus=*');
 
--- A model state and how it went. A record may change (tried again, checkpoint deleted): the state's
--- own file is the newest, then the newest compacted one; names sort that way.
+-- The records of model states. A record may change (state tried again, checkpoint deleted): a
+-- state's own file is the newest record, then come compacted files, newest first. Sorting the file
+-- names in descending order gives that order.
 CREATE MACRO state_files() AS TABLE
     FROM read_parquet(
         [root() || '/states/one-_empty.parquet', root() || '/states/many-*.parquet', root() || '/states/one-*.parquet'],
@@ -66,47 +68,48 @@ SELECT * EXCLUDE (filename)
 FROM state_files()
 QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1;
 
--- A sweep's grid point and its state, as the sweep last wrote it. `cell_scores` knows what is done.
+-- One row per grid point of a sweep, with its state, as the sweep last wrote it. The status in
+-- `cell_scores` is up to date.
 CREATE VIEW cells AS
 FROM read_parquet(
     [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
--- What a sweep asked for: its file, as JSON with every default written out.
+-- One row per sweep: its sweep file, as JSON with every default filled in.
 CREATE VIEW sweeps AS
 FROM read_parquet(
     [root() || '/sweeps/sweep=_empty/_empty.parquet', root() || '/sweeps/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
--- A run of a sweep's command that trained or asked: the hours of the CPUs and GPUs that its trainers,
--- engines and scorers held, until it was last recorded.
+-- One row per run of a sweep's command that trained or evaluated: the hours for which its trainers,
+-- engines and scorers reserved CPUs and GPUs, up to the time when they were last recorded.
 CREATE VIEW runs AS
 FROM read_parquet(
     [root() || '/runs/sweep=_empty/_empty.parquet', root() || '/runs/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
--- Which corpora a sweep's code lengths are of: of each task, held-out texts of the distributions
--- (`kind`) that models are taught: pretrain, positive, negative.
+-- The corpora for which a sweep measures code lengths: for each task, held-out texts from each
+-- distribution (`kind`) that models are trained on: pretrain, positive, negative.
 CREATE VIEW corpora AS
 FROM read_parquet(
     [root() || '/corpora/sweep=_empty/_empty.parquet', root() || '/corpora/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
--- A lesson: a state that learnt another state's answers. k < l number a sweep's positive sizes; on
--- the inverse path the state of size l learns from that of size k, on the forward path the other
--- way round. `state_id` is what came of it.
+-- One row per lesson: a student state is fine-tuned on the answers of a teacher state. k < l are
+-- positions in a sweep's list of positive sizes; on the inverse path the state of size l learns from
+-- that of size k, on the forward path the other way round. `state_id` is the resulting state.
 CREATE VIEW lessons AS
 FROM read_parquet(
     [root() || '/lessons/sweep=_empty/_empty.parquet', root() || '/lessons/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
--- What `elasticity` measured of the two paths between two slices, with 95% intervals.
+-- The comparison of the two paths between two slices by `elasticity`, with 95% intervals.
 CREATE VIEW paths AS
 FROM read_parquet(
     [root() || '/paths/sweep=_empty/_empty.parquet', root() || '/paths/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false);
 
--- What `elasticity` measured of each curve, with 95% intervals.
+-- The quantities of each curve as measured by `elasticity`, with 95% intervals.
 CREATE VIEW elasticity AS
 FROM read_parquet(
     [root() || '/indices/sweep=_empty/_empty.parquet', root() || '/indices/sweep=*/*.parquet'],
@@ -115,8 +118,8 @@ FROM read_parquet(
 
 -- Scores ------------------------------------------------------------------------------------------
 
--- One row per state, probe and scorer. Answers to one prompt are not independent: the standard
--- error counts prompts, which is exact for one sample a prompt and cautious for several.
+-- One row per state, probe and scorer. Answers to one prompt are not independent: the standard error
+-- counts prompts, which is exact for one sample per prompt and conservative for several.
 CREATE VIEW state_scores AS
 SELECT
     state_id, probe_id, scorer,
@@ -129,10 +132,10 @@ SELECT
 FROM scores
 GROUP BY state_id, probe_id, scorer;
 
--- One row per cell: scored (done), failed (with the error) or pending, told from the records; a cell
--- that is not to be scored (its scorer is the empty text) is done where the sweep says so. Of one
--- sweep, or for NULL of all: among ten million scores, those of a sweep are found before they are
--- grouped.
+-- One row per cell of one sweep (of all sweeps for NULL): scored (done), failed (with the error) or
+-- pending, from the records. A cell that is not scored (its scorer is the empty text) is done when
+-- the sweep recorded it as done. A macro, so that a sweep's scores are selected, among ten million,
+-- before they are grouped.
 CREATE MACRO cell_scores_in(which) AS TABLE
 WITH c AS (FROM cells WHERE which IS NULL OR sweep = which),
 s AS (
@@ -172,7 +175,7 @@ LEFT JOIN m ON m.state_id = c.state_id AND m.probe_id = c.probe_id AND m.scorer 
 
 CREATE VIEW cell_scores AS FROM cell_scores_in(NULL);
 
--- Every score of every cell, for statistics over prompts. Cells that share a state repeat its rows.
+-- One row per cell and score, for statistics over prompts. Cells that share a state repeat its rows.
 CREATE VIEW score_rows AS
 SELECT
     c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed, c.scorer,
@@ -183,7 +186,7 @@ JOIN scores AS r ON r.state_id = c.state_id AND r.probe_id = c.probe_id AND r.sc
 
 -- Code lengths ------------------------------------------------------------------------------------
 
--- Every code length of every cell, for statistics over texts. Cells that share a state repeat its
+-- One row per cell and code length, for statistics over texts. Cells that share a state repeat its
 -- rows.
 CREATE VIEW code_length_rows AS
 SELECT
@@ -193,7 +196,7 @@ FROM cells AS c
 JOIN corpora AS k ON k.sweep = c.sweep AND k.task = c.task
 JOIN code_lengths AS r ON r.state_id = c.state_id AND r.corpus = k.corpus;
 
--- One row per cell and kind of held-out texts: the rates at which the cell's state codes them.
+-- One row per cell and kind of held-out texts: the compression rates of the cell's state.
 CREATE VIEW compression AS
 SELECT
     sweep, task, model, pretrain, positive, negative, seed, kind,
@@ -207,9 +210,9 @@ GROUP BY ALL;
 
 -- Inverse and forward paths (paper, section 3.3) -----------------------------------------------------
 
--- Every distance of every lesson, for statistics over prompts: H(theta_k, theta_lk) on the inverse
--- path and H(theta_l, theta_kl) on the forward path, where metric is cross_entropy. `before` is the
--- student's distance from the teacher before the lesson.
+-- One row per lesson and distance, for statistics over prompts: for the metric cross_entropy,
+-- H(theta_k, theta_lk) on the inverse path and H(theta_l, theta_kl) on the forward path. `before` is
+-- the student's distance from the teacher before the lesson.
 CREATE VIEW path_rows AS
 SELECT
     p.sweep, p.task, p.model, p.pretrain, p.k, p.l, p.direction, p.seed, d.metric,
@@ -223,7 +226,7 @@ LEFT JOIN distances AS before
     AND before.probe_id = p.probe_id AND before.prompt_index = d.prompt_index
     AND before.sample = d.sample AND before.metric = d.metric;
 
--- The paper's Table 1, as printed: cross-entropies, by the names of sweeps/inverse_forward.yaml.
+-- The cross-entropies printed in the paper's Table 1, under the names in sweeps/inverse_forward.yaml.
 CREATE VIEW printed_paths AS
 SELECT *
 FROM (VALUES
@@ -256,8 +259,8 @@ FROM (VALUES
     ('saferlhf', 'llama3-8b', 1, 3, 0.2277, 0.2709)
 ) AS printed(task, model, k, l, inverse, forward);
 
--- Table 1: what was measured, and beside it what the paper printed for the same model and task; its
--- pairs in its order.
+-- Table 1: the measured values beside those that the paper printed for the same model and task, with
+-- the pairs of slices in the paper's order.
 CREATE VIEW inverse_forward AS
 SELECT
     p.*, printed.inverse::DOUBLE AS printed_inverse, printed.forward::DOUBLE AS printed_forward
@@ -270,12 +273,12 @@ ORDER BY p.sweep, p.task, p.parameters, p.model, p.pretrain, p.l - p.k, p.k, p.m
 
 -- Curves and surfaces -----------------------------------------------------------------------------
 
--- One row per grid point: the mean over prompts and seeds, its standard error (prompts within
--- seeds; seeds that share a state count it once), the spread between seeds, and the curve's two
--- ends: `base` at (0, 0) and `aligned` at (positive, 0). A point that no seed has scored has a NULL
--- score and, where one failed, the error.
+-- One row per grid point: the mean over prompts and seeds, its standard error (over prompts within
+-- seeds; a state shared by several seeds counts once), the standard deviation between seeds, and the
+-- two reference scores of the curve: `base` at (0, 0) and `aligned` at (positive, 0). A point without
+-- a score in any seed has a NULL score, and the error if a seed failed.
 CREATE MACRO curves_in(which) AS TABLE
-WITH answered AS (  -- seeds that share a state and probe have the same answers
+WITH answered AS (  -- seeds that share a state and probe share its answers
     SELECT
         sweep, task, model, pretrain, scorer, positive, negative, state_id, probe_id,
         count(*) AS cells,
@@ -327,8 +330,9 @@ SELECT
 FROM curves
 WHERE positive = 0 AND negative = 0;
 
--- The curves with retention, (score - base) / (aligned - base): 1 where negative fine-tuning
--- starts, 0 back at the base line; NULL where aligned - base is within noise (95%). Holes are rows.
+-- The curves with their retention, (score - base) / (aligned - base): 1 before negative fine-tuning,
+-- 0 when the score is back at the base line, NULL if aligned - base is within noise (95%). Points
+-- without a score are rows too.
 CREATE VIEW surfaces AS
 SELECT
     sweep, task, model, parameters, pretrain, pretrain_tokens, scorer, positive, negative,
@@ -342,9 +346,9 @@ SELECT
 FROM curves;
 
 
--- How a sweep stands ------------------------------------------------------------------------------
+-- Progress of a sweep -----------------------------------------------------------------------------
 
--- One row per sweep, told from the records alone.
+-- One row per sweep, from the records alone.
 CREATE VIEW progress AS
 WITH asked AS (
     SELECT
@@ -366,7 +370,7 @@ reached AS (
     JOIN states AS s ON s.state_id = c.state_id
     GROUP BY c.sweep
 ),
-trained AS (  -- what this sweep computed itself, states between cells included
+trained AS (  -- what this sweep computed itself, including states that belong to no cell
     SELECT
         sweep,
         count(*) FILTER (status = 'done') AS states_trained,
@@ -391,7 +395,7 @@ FROM asked
 LEFT JOIN reached USING (sweep)
 LEFT JOIN trained USING (sweep);
 
--- The states of other sweeps than `which`, and what each such sweep's file says of checkpoints.
+-- The states of all sweeps except `which`, with the checkpoint retention (`keep`) of each sweep.
 CREATE MACRO states_of_others(which) AS TABLE
 SELECT DISTINCT s.state_id, s.kind, w.spec ->> 'keep' AS keep
 FROM (
@@ -402,7 +406,7 @@ FROM (
 JOIN sweeps AS w ON w.sweep = has.sweep AND w.sweep <> which
 JOIN states AS s ON s.state_id = has.state_id;
 
--- What failed, and why: states, then the cells that have no score for it.
+-- What failed, with the error: states, then the cells that have no score because of a failure.
 CREATE VIEW failures AS
 SELECT
     'state' AS what, sweep, NULL::VARCHAR AS task, NULL::VARCHAR AS model, NULL::BIGINT AS pretrain,
@@ -421,7 +425,7 @@ WHERE c.status = 'failed';
 
 -- Reading -----------------------------------------------------------------------------------------
 
--- What each cell's state said, with its score: filter by sweep, model or state_id.
+-- The answers of each cell's state, with their scores: filter by sweep, model or state_id.
 CREATE VIEW answers AS
 SELECT
     c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed,
@@ -434,10 +438,10 @@ LEFT JOIN scores AS m
     AND m.prompt_index = r.prompt_index AND m.sample = r.sample;
 
 
--- How it was made ---------------------------------------------------------------------------------
+-- Provenance --------------------------------------------------------------------------------------
 
--- One row per sweep and environment: what the states of its cells were trained with, whichever
--- sweep trained them.
+-- One row per sweep and environment: the software and hardware with which the states of its cells
+-- were trained, by this or another sweep.
 CREATE VIEW made_with AS
 SELECT
     c.sweep, s.git_revision, s.versions, s.hardware, s.workers, s.zero_stage,
@@ -448,14 +452,14 @@ JOIN states AS s ON s.state_id = c.state_id
 WHERE s.status = 'done'
 GROUP BY ALL;
 
--- One row per sweep, model and start: where its weights come from.
+-- One row per sweep, model and start: the origin of its initial weights.
 CREATE VIEW starts AS
 SELECT DISTINCT c.sweep, c.task, c.model, s.lineage::JSON -> 'start' AS start
 FROM (SELECT DISTINCT sweep, task, model, state_id FROM cells) AS c
 JOIN states AS s ON s.state_id = c.state_id
 WHERE s.lineage IS NOT NULL;
 
--- One row per sweep, task and recipe of a stage: pretrain, positive, negative.
+-- One row per sweep, task and recipe of a stage (pretrain, positive, negative).
 CREATE VIEW recipes AS
 WITH stages AS (
     SELECT c.sweep, c.task, unnest(from_json(s.lineage::JSON -> 'stages', '["JSON"]')) AS stage
@@ -470,7 +474,7 @@ SELECT
 FROM stages
 GROUP BY ALL;
 
--- One row per sweep, task and question: how often it was asked, of how many states, by which engine.
+-- One row per sweep, task, probe and scorer: prompts, answers, states, and the engines that answered.
 CREATE VIEW questions AS
 WITH asked AS (SELECT DISTINCT sweep, task, state_id, probe_id, scorer FROM cells),
 judged AS (
@@ -497,9 +501,9 @@ LEFT JOIN answered USING (probe_id);
 
 -- The app -----------------------------------------------------------------------------------------
 
--- One row per sweep, cheap at any size: the cells as the sweep last wrote them, which it does every
--- half minute while it runs (`last_written`). `progress_in` counts what is recorded since. `scored`
--- is false where no answer of the sweep is to be scored.
+-- One row per sweep, cheap at any size: counts of the cells as the sweep last wrote them, which it
+-- does every half minute while it runs (`last_written`). `progress_in` also counts what has been
+-- recorded since. `scored` is false if the sweep scores no answers.
 CREATE VIEW sweep_list AS
 WITH written AS (
     SELECT filename, last_modified
@@ -525,7 +529,7 @@ SELECT asked.* EXCLUDE (filename), last_modified AS last_written
 FROM asked LEFT JOIN written USING (filename)
 ORDER BY last_written DESC, sweep;
 
--- How far one sweep is, by what it runs on.
+-- The progress of one sweep, by task, model and pre-training size.
 CREATE MACRO progress_in(which) AS TABLE
 SELECT
     task, model, max(parameters) AS parameters, pretrain,
@@ -538,8 +542,8 @@ FROM cell_scores_in(which)
 GROUP BY task, model, pretrain
 ORDER BY task, parameters, model, pretrain;
 
--- What one sweep trained itself, and how fast. `active_seconds` leaves out pauses: of the time
--- between two states, at most ten minutes count.
+-- What one sweep trained itself, and how fast. `active_seconds` excludes pauses: at most ten minutes
+-- between two states are counted.
 CREATE MACRO pace_of(which) AS TABLE
 WITH own AS (
     FROM state_files() WHERE sweep = which
@@ -561,7 +565,7 @@ SELECT
     min(started_at) AS started_at, max(finished_at) AS last_state_at
 FROM finished;
 
--- The states that one sweep finished last, or failed at.
+-- The states that one sweep finished or failed last.
 CREATE MACRO latest_states(which, count) AS TABLE
 SELECT kind, status, examples, tokens, seconds, final_loss, finished_at, error, state_id
 FROM state_files() WHERE sweep = which
@@ -569,7 +573,7 @@ QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1
 ORDER BY finished_at DESC NULLS LAST, state_id
 LIMIT count;
 
--- The failed cells of one sweep as last written, by error.
+-- The failed cells of one sweep as it last wrote them, grouped by error.
 CREATE MACRO failures_of(which) AS TABLE
 SELECT
     coalesce(error, 'failed without a message') AS error, count(*) AS cells,
@@ -581,9 +585,9 @@ WHERE sweep = which AND status = 'failed'
 GROUP BY ALL
 ORDER BY cells DESC, error;
 
--- What two states said to the same prompts, one row per prompt and sample; `wanted` is text that
--- the prompt or an answer holds ('' for any), `lowest` and `highest` (NULL: none) bound either score.
--- `ordering`: prompt, low, high, or difference.
+-- The answers of two states to the same prompts, one row per prompt and sample. `wanted` is text that
+-- the prompt or an answer contains ('' for any); `lowest` and `highest` (NULL for none) are bounds
+-- that at least one of the two scores meets. `ordering` is prompt, low, high, or difference.
 CREATE MACRO answers_of(one, other, probe, judge, wanted, lowest, highest, ordering) AS TABLE
 WITH judged AS (
     SELECT
@@ -615,7 +619,7 @@ ORDER BY
         WHEN 'difference' THEN -abs(score - other_score) END NULLS LAST,
     prompt_index, sample;
 
--- The points of one sweep's grid, for choosing a state; `reached` is the largest scored one.
+-- The grid points of one sweep, to choose a state from; `reached` is the largest that is done.
 CREATE MACRO points_of(which) AS TABLE
 SELECT
     task, model, max(parameters) AS parameters, pretrain,
