@@ -54,12 +54,12 @@ def test_what_was_asked_is_there(little_spec: Path, remote: Results) -> None:
 def test_requests_were_refused(remote: Results, store: Store) -> None:
     """More than one process could have lost to a limit on how often it asks again."""
     assert store.refused > 200
-    assert store.refused / (store.refused + store.asked.total()) == pytest.approx(0.1, abs=0.03)
+    assert store.refused / (store.refused + store.served.total()) == pytest.approx(0.1, abs=0.03)
 
 
 def test_a_node_fetches_no_weights_that_it_made(remote: Results, store: Store) -> None:
     """The trainers', the engines' and the scorer's processes share this node's copies."""
-    weights = [request for request in store.asked if request.endswith(".safetensors")]
+    weights = [request for request in store.served if request.endswith(".safetensors")]
     assert any(request.startswith("PUT") for request in weights)
     folders = ("GET /bucket/results/checkpoints", "GET /bucket/results/scorers")
     assert [request for request in weights if request.startswith(folders)] == []

@@ -103,21 +103,21 @@ def restart_store(
     disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]
 ) -> None:
     """Nobody answers at the object store's address for some seconds."""
-    with disturbed.store.away():
+    with disturbed.store.unreachable():
         disturbed.go_on()
         time.sleep(STALL)
 
 
 def lose_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
     """The object store is away for longer than a request is asked again."""
-    with disturbed.store.away():
+    with disturbed.store.unreachable():
         disturbed.go_on()
         time.sleep(90)
 
 
 def stall_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
     """The object store takes requests and does not answer for some seconds."""
-    with disturbed.store.hanging():
+    with disturbed.store.stalled():
         disturbed.go_on()
         time.sleep(STALL)
 

@@ -1,5 +1,4 @@
-"""An object store on loopback that speaks S3 (moto's), and can refuse requests at random, be away,
-stand still or be slow."""
+"""An S3 object store on loopback (moto's server), with faults: refusals, outages, hangs, delays."""
 
 from __future__ import annotations
 
@@ -33,30 +32,33 @@ KEYS = {
     "AWS_SECRET_ACCESS_KEY": "nothing",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""For the environment of whoever asks the store, which takes any keys."""
+"""Environment variables for clients of the store, which accepts any keys."""
 
 
 class Store:
-    """The store; `refuse` is the share of requests that it refuses, chosen by a seed, `deny` a part
-    of the addresses that nobody may ask for, `delay` how many seconds an answer takes."""
+    """The store.
+
+    `refuse` is the share of requests that it refuses, chosen at random from a seed. Requests whose
+    address contains `deny` are denied. `delay` is the time in seconds before each answer.
+    """
 
     def __init__(self, seed: int) -> None:
         self.refuse = 0.0
         self.deny: str | None = None
         self.delay = 0.0
-        self.asked: Counter[str] = Counter()
+        self.served: Counter[str] = Counter()
         """Requests that were served, as "GET /bucket/key"."""
         self.refused = 0
         self._dice = random.Random(seed)
         self._app = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
-        self._goes_on = threading.Event()
-        self._goes_on.set()
+        self._answering = threading.Event()
+        self._answering.set()
         self._port = 0
         self._listen()
 
     def _listen(self) -> None:
-        """At the same place as before if there was one."""
+        """Start the server, at its previous port if it had one."""
         self._server = make_server("127.0.0.1", self._port, self._answer, threaded=True)
         self._port = self._server.port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -68,8 +70,8 @@ class Store:
         self._server.server_close()
 
     @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Nobody listens meanwhile; what is stored is kept."""
+    def unreachable(self) -> Iterator[None]:
+        """Stop the server inside the context; stored objects are kept."""
         self.close()
         try:
             yield
@@ -77,22 +79,22 @@ class Store:
             self._listen()
 
     @contextlib.contextmanager
-    def hanging(self) -> Iterator[None]:
-        """Whoever asks meanwhile gets its answer after it."""
-        self._goes_on.clear()
+    def stalled(self) -> Iterator[None]:
+        """Delay all answers until the context ends."""
+        self._answering.clear()
         try:
             yield
         finally:
-            self._goes_on.set()
+            self._answering.set()
 
     def uri(self, folder: str) -> str:
         at = f"endpoint_override=127.0.0.1:{self._port}&scheme=http&region=us-east-1"
         return f"s3://{BUCKET}/{folder}?{at}"
 
     def empty(self) -> None:
-        """Calm, and with an empty bucket only; moto keeps one memory per process."""
+        """Stop all faults and leave an empty bucket only; moto keeps one memory per process."""
         self.refuse, self.deny, self.refused, self.delay = 0.0, None, 0, 0.0
-        self.asked.clear()
+        self.served.clear()
         reset = f"http://127.0.0.1:{self._port}/moto-api/reset"
         urllib.request.urlopen(urllib.request.Request(reset, method="POST")).close()
         anew = f"{self.uri('')}&allow_bucket_creation=true"
@@ -105,10 +107,10 @@ class Store:
             if self.deny is not None and self.deny in address:
                 refusal = DENIAL
             if refusal is None:
-                self.asked[f"{environment['REQUEST_METHOD']} {environment['PATH_INFO']}"] += 1
+                self.served[f"{environment['REQUEST_METHOD']} {environment['PATH_INFO']}"] += 1
             else:
                 self.refused += 1
-        self._goes_on.wait()
+        self._answering.wait()
         time.sleep(self.delay)
         if refusal is None:
             return self._app(environment, start)
@@ -121,8 +123,8 @@ class Store:
 
 @contextlib.contextmanager
 def object_store(seed: int = 0) -> Iterator[Store]:
-    """A store with an empty bucket."""
-    # An error would be moto's own, where two requests write one key at once: the asker tries again.
+    """Run a store with an empty bucket."""
+    # It logs errors of moto when two requests write one key at once; the client then retries.
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     with pytest.MonkeyPatch.context() as environment:
         for name, value in KEYS.items():

@@ -1,4 +1,4 @@
-"""Curves whose answer is known: scores of prompts within seeds around a planted surface."""
+"""Curves with known results: scores of prompts within seeds around a planted surface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def curve(
     pretrain_tokens: int | None = None,
     **key: object,
 ) -> Curve:
-    """Two seeds; `shared` is noise of a prompt, the same in all its scores whatever the draw."""
+    """Return a curve with two seeds; `shared` scales noise that a prompt's scores share."""
     rng = np.random.default_rng(draw)
     common = shared * np.random.default_rng(99).standard_normal(1000)[first_prompt:][:prompts]
     at = {"sweep": "s", "model": "m", "task": "t", "pretrain": None, "positive": 1000, **key}
@@ -48,7 +48,7 @@ def plane(
     base: float = 0.4,
     **more: object,
 ) -> list[Curve]:
-    """A model's curves, of(positive, negatives)."""
+    """Return a model's curves, one per positive size, with the means `of(positive, negatives)`."""
     sizes = np.array(negatives, float)
     return [
         curve(of(p, sizes), base, negatives=negatives, positive=p, draw=i, **more)

@@ -1,4 +1,4 @@
-"""The rows of one sweep in two results, as far as two runs of it must agree."""
+"""Compares the rows of one sweep in two results, as far as two runs of it must agree."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ COMPARED = tuple(table for table in TABLES if table not in ("sweeps", "runs"))
 APART = {
     "states": ("seconds", "started_at", "finished_at", "trial"),
 }
-"""What no two runs have in common: moments, how long it took, and the names of Tune's trials."""
+"""Columns that differ between any two runs: times, durations, and the names of Tune's trials."""
 ROUNDED = {"scores": ("probability", 1e-5), "code_lengths": ("bits", 1e-3)}
-"""Sums that depend, in their last digits, on which texts share a batch: (column, tolerance)."""
+"""Table -> (column, tolerance) of sums whose last digits depend on which texts share a batch."""
 
 
 def rows_of(results: Results, sweep: str, table: str, *apart: str) -> list[dict[str, Any]]:
-    """The sweep's rows, without what is its own in each run and without the columns `apart`;
-    other sweeps may share the results."""
+    """Return the sweep's rows, without the columns `APART` and `apart`.
+
+    Other sweeps may share the results.
+    """
     key = ", ".join(TABLES[table].key)
     left_out = [*APART.get(table, ()), *apart]
     exclude = f"EXCLUDE ({', '.join(left_out)})" if left_out else ""
@@ -28,13 +30,13 @@ def rows_of(results: Results, sweep: str, table: str, *apart: str) -> list[dict[
     if "sweep" not in TABLES[table].schema.names:
         whose = f"state_id IN (SELECT state_id FROM states WHERE {whose})"
     view = "elasticity" if table == "indices" else table
-    asked = f"SELECT * {exclude} FROM {view} WHERE {whose} ORDER BY {key}"
-    rows: list[dict[str, Any]] = results.query(asked).to_pylist()
+    sql = f"SELECT * {exclude} FROM {view} WHERE {whose} ORDER BY {key}"
+    rows: list[dict[str, Any]] = results.query(sql).to_pylist()
     return rows
 
 
 def compare(wanted: Results, there: Results, sweep: str, table: str, *apart: str) -> int:
-    """Assert that the rows are equal; how many they are."""
+    """Assert that the rows are equal, and return their number."""
     one, other = (rows_of(each, sweep, table, *apart) for each in (wanted, there))
     count = len(one)
     if table in ROUNDED:

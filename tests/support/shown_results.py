@@ -1,4 +1,4 @@
-"""A small recorded sweep for the tests of what is shown, with planted curves."""
+"""Records small sweeps with planted curves, for the tests of the app, the report and the tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Point = tuple[str, int, int, int, int, int]
 
 
 def grid() -> list[Point]:
-    """(model, parameters, pretrain, positive, negative, seed), base lines first."""
+    """Return points (model, parameters, pretrain, positive, negative, seed), base lines first."""
     fine = [(0, 0), *((p, n) for p in POSITIVE for n in NEGATIVE)]
     return [
         (model, size, pretrain, positive, negative, seed)
@@ -43,7 +43,7 @@ def record(
     failed: int = 0,
     measured: bool = True,
 ) -> None:
-    """Record the sweep with its first `scored` cells done and its last `failed` ones failed."""
+    """Record a sweep whose first `scored` cells are done and whose last `failed` cells failed."""
     points = grid()
     scored = len(points) - failed if scored is None else scored
     cells = []
@@ -56,7 +56,7 @@ def record(
         if status != "pending" and not results.has("states", state_id=state):
             _train(results, sweep, point, state, number, status)
             if status == "done":
-                _ask(results, point, state)
+                _answer(results, point, state)
                 _code(results, point, state)
     results.replace("cells", sweep, cells)
     at = [{"task": "reviews", "kind": kind, "corpus": name} for kind, name in CORPORA.items()]
@@ -104,13 +104,13 @@ def _train(
     results.write("states", [row])
 
 
-def _ask(results: Results, point: Point, state: str) -> None:
+def _answer(results: Results, point: Point, state: str) -> None:
     _, size, pretrain, positive, negative, _ = point
     pull = math.log10(size) * pretrain / 4000
     mean = 0.5 if positive == 0 else 0.45 + 0.5 * math.exp(-negative * pull / 150)
     key = {"state_id": state, "probe_id": PROBE}
     at = [{"prompt_index": i, "sample": 0} for i in range(PROMPTS)]
-    said = [
+    answers = [
         {
             **a,
             "prompt": f"The film <b>no {i}</b> $x$ was",
@@ -120,12 +120,15 @@ def _ask(results: Results, point: Point, state: str) -> None:
         for i, a in enumerate(at)
     ]
     score = [{**a, "score": mean + 0.04 * math.sin(7 * i)} for i, a in enumerate(at)]
-    results.write("responses", said, **key)
+    results.write("responses", answers, **key)
     results.write("scores", score, **key, scorer=SCORER)
 
 
 def _code(results: Results, point: Point, state: str) -> None:
-    """D2 loses ten times what D1 gains: k where 1000 were pre-trained on and 100 were positive."""
+    """Record code lengths in which D2 loses ten times what D1 gains.
+
+    That is k for 1000 pre-training and 100 positive examples.
+    """
     *_, negative, seed = point
     rates = {
         "pretrain": 1.0 - 0.0002 * negative,
@@ -141,7 +144,7 @@ def _code(results: Results, point: Point, state: str) -> None:
         results.write("code_lengths", coded, state_id=state, corpus=corpus)
 
 
-# A sweep of lessons alone
+# A sweep of lessons only
 
 LEARNERS = (("llama2-7b", 7_000_000), ("llama3-8b", 8_000_000), ("own", 1_000_000))
 PAIRS = ((1, 2), (2, 3), (1, 3))
@@ -151,9 +154,10 @@ SLICES = (100, 200, 300)
 def record_lessons(
     results: Results, sweep: str = "learnt", *, failed: bool = False, measured: bool = True
 ) -> None:
-    """Record a sweep whose answers are not scored and that has no negative sizes: slices of three
-    models, each taught by another. The inverse path is the shorter one in cross-entropy; by KL it
-    is only in the pair (1, 3). `failed` is the first model's forward lesson of pair (2, 3).
+    """Record a sweep of lessons, without scores and negative sizes: three slices of three models.
+
+    The inverse path is the shorter one in cross-entropy; by KL only for the pair (1, 3). `failed`
+    makes the first model's forward lesson of pair (2, 3) a failure.
     """
     cells, lessons = [], []
     for model, size in LEARNERS:
@@ -183,7 +187,7 @@ def record_lessons(
                     }  # fmt: skip
                     lessons.append(row)
                     if not lost:
-                        _compare(results, row, LEARNERS.index((model, size)))
+                        _record_distances(results, row, LEARNERS.index((model, size)))
     results.replace("cells", sweep, cells)
     results.replace("lessons", sweep, lessons)
     if measured:
@@ -195,8 +199,8 @@ def record_lessons(
         results.replace("paths", sweep, comparison_rows(found, resamples=100))
 
 
-def _compare(results: Results, lesson: dict[str, Any], place: int) -> None:
-    """Twelve prompts' distances; the teacher's entropy is higher on the forward path."""
+def _record_distances(results: Results, lesson: dict[str, Any], place: int) -> None:
+    """Record the distances of all prompts; the teacher's entropy is higher on the forward path."""
     forward, far = lesson["direction"] == "forward", lesson["l"] - lesson["k"] > 1
     rows = []
     for i in range(PROMPTS):

@@ -58,7 +58,7 @@ def _with_retries(filesystem: pafs.S3FileSystem, attempts: int) -> pafs.S3FileSy
     )
 
 
-class ListingFileSystem(ArrowFSWrapper):
+class ListingFileSystem(ArrowFSWrapper):  # type: ignore[misc]  # fsspec has no type hints
     """A pyarrow filesystem for DuckDB, which asks for patterns of names, sizes and bytes.
 
     Everything below a folder is listed in one call, and a listing that fails raises: fsspec's own
