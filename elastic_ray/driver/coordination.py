@@ -1,8 +1,9 @@
-"""What this driver computes, and what it leaves to other sweeps' drivers on the same results.
+"""Coordinates this driver with drivers of other sweeps on the same results.
 
-Two sweeps may share a results folder and even states (design, rule 2). A state is claimed before it
-is computed; one that another driver computes now is waited for, and taken from the record. While
-another sweep runs, no checkpoint is deleted: it may be about to start from it.
+Two sweeps may share a results folder and even states (docs/concepts.md#rule-2). A driver claims a
+state before it computes it. A state that another driver computes now is awaited, and then taken
+from the record. While another sweep runs no checkpoint is deleted, because it may be about to start
+from it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from ..results.leases.state_claims import StateClaims
 from ..results.leases.sweep_lease import SweepLease, active_leases, lease_lock
 from ..results.store import Results
 
-LOOK = 3.0
-"""Seconds between looks at what others have recorded."""
+POLL_EVERY = 3.0
+"""Seconds between polls of what other drivers have recorded."""
 
 
 class StateCoordinator:
-    """The claims of one driver; `remade` are states on record whose checkpoint is wanted again."""
+    """The claims of one driver, and the states that it leaves to others; safe to use from threads.
+
+    `remade` are recorded states whose checkpoint is to be made again.
+    """
 
     def __init__(
         self,
@@ -36,36 +40,42 @@ class StateCoordinator:
         self._results, self._lease, self._tracker, self._remade = results, lease, tracker, remade
         self._claims = StateClaims(results.folder, lease)
         self._lock = threading.Lock()
-        self._mine: set[str] = set()
-        self._over: set[str] = set()
+        self._claimed: set[str] = set()
+        """States that this driver computes."""
+        self._ended: set[str] = set()
+        """Claimed states that are done or failed: their claims are released at the next poll."""
         self._elsewhere: set[str] = set()
-        tracker.listen(self._heard)
+        """States that another driver computes, or could not be claimed for lack of a response."""
+        tracker.listen(self._on_tracker_event)
 
-    def take(self, names: Sequence[str]) -> bool:
-        """Claim states to compute; False where another driver computes one of them now, or the
-        store cannot be asked: then they are asked for again at the next `look`."""
+    def claim(self, names: Sequence[str]) -> bool:
+        """Claim states to compute; return whether all of them are claimed now.
+
+        Returns False where another driver computes one of them, or the store does not respond. The
+        next `poll` looks at these states again.
+        """
         try:
-            taken = self._claims.claim(names)
+            claimed = self._claims.claim(names)
         except (ResultsError, OSError) as e:
             logging.getLogger(__name__).warning("states cannot be claimed for now: %s", e)
-            taken = False
+            claimed = False
         with self._lock:
-            (self._mine if taken else self._elsewhere).update(names)
-        return taken
+            (self._claimed if claimed else self._elsewhere).update(names)
+        return claimed
 
-    def free(self, names: Sequence[str]) -> None:
-        """Give up claims."""
+    def release(self, names: Sequence[str]) -> None:
+        """Release claims of this driver."""
         self._claims.release(names)
 
-    def look(self, again: Callable[[], None]) -> None:
-        """Tell the board of what others have recorded, and free what is done here.
+    def poll(self, requeue: Callable[[], None]) -> None:
+        """Report what others have recorded to the tracker, and release claims of ended states.
 
-        `again` is called if anything was left to others. Where the store cannot be asked
-        (`ResultsError`), all of it is looked at again the next time.
+        Calls `requeue` if any state was left to others, so that it is tried again. Where the store
+        does not respond (`ResultsError`), the next poll does all of this again.
         """
         with self._lock:
-            elsewhere, over = set(self._elsewhere), set(self._over)
-        self._claims.release(over)
+            elsewhere, ended = set(self._elsewhere), set(self._ended)
+        self._claims.release(ended)
         for state in sorted(elsewhere):
             row = self._results.state(state)
             if row is None or state in self._tracker.done:
@@ -77,22 +87,25 @@ class StateCoordinator:
                 self._tracker.state_failed(state, row["error"])
         with self._lock:
             self._elsewhere -= elsewhere
-            self._over -= over
+            self._ended -= ended
         if elsewhere:
-            again()
+            requeue()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether no other sweep runs on these results; on a local folder none begins before the
-        end. An object store has no lock: there only the new one's `SETTLE_SECONDS` lies between."""
+        """Yield whether no other sweep runs on these results.
+
+        On a local folder no other sweep begins before the context ends. An object store has no
+        lock: there only `SETTLE_SECONDS` of a new sweep's lease lie between.
+        """
         with lease_lock(self._results.folder):
             yield all(
                 lease.token == self._lease.token for lease in active_leases(self._results.folder)
             )
 
-    def _heard(self, event: str, state: str) -> None:
+    def _on_tracker_event(self, event: str, state: str) -> None:
         if event in ("done", "failed"):
             with self._lock:
-                if state in self._mine:
-                    self._mine.discard(state)
-                    self._over.add(state)
+                if state in self._claimed:
+                    self._claimed.discard(state)
+                    self._ended.add(state)

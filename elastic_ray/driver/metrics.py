@@ -1,9 +1,8 @@
-"""A running sweep's figures for Prometheus, through Ray: every node's metrics port tells what the
-processes on it measure, and Ray's dashboard and Prometheus read it there.
+"""Exports a running sweep's figures to Prometheus, through the metrics port of each Ray node.
 
-Each is called `ray_elastic_...` there and carries the sweep's name as the tag `sweep`; what is
-counted (`_total`) begins with the run. Ray tells a gauge once and forgets it, so all are set again
-and again.
+Ray publishes each figure as `ray_elastic_NAME` with the tag `sweep`; counters end in `_total` and
+begin with the run. Ray publishes a gauge once and forgets it, so all gauges are set repeatedly
+(https://docs.ray.io/en/latest/ray-observability/user-guides/add-app-metrics.html).
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from ray.util.metrics import Counter, Gauge
 from ..progress.budget import Amount, Budget
 from ..progress.tracker import ProgressTracker
 
-EVERY = 2.0
-"""Seconds between updates; Ray passes them on every ten."""
-FIGURES = {
+UPDATE_EVERY = 2.0
+"""Seconds between updates; Ray passes them on every ten seconds."""
+GAUGES = {
     "states_done": "States on record",
     "states_failed": "States that failed",
-    "questions_answered": "Questions of which all is on record",
-    "questions_waiting": "Questions that could be asked now, but wait for an engine",
+    "questions_answered": "Evaluation requests whose results are all on record",
+    "questions_waiting": "Evaluation requests that could run now, but wait for an engine",
     "trials_waiting": "Trials that could train now, but wait for a trainer",
-    "cpu_hours_used": "CPU-hours held by trainers, engines and scorers, over all runs",
-    "gpu_hours_used": "GPU-hours held by trainers, engines and scorers, over all runs",
-    "gpu_hours_estimated": "GPU-hours of the whole sweep, as estimated; only where there are GPUs",
+    "cpu_hours_used": "CPU-hours reserved by trainers, engines and scorers, over all runs",
+    "gpu_hours_used": "GPU-hours reserved by trainers, engines and scorers, over all runs",
+    "gpu_hours_estimated": "Estimated GPU-hours of the whole sweep; only where there are GPUs",
 }
-COUNTED = {
+COUNTERS = {
     "examples_trained": "Examples of the sweep's states trained, by this run or by another sweep",
-    "tokens_generated": "Tokens of answers",
-    "weight_swaps": "Changes of an engine's weights",
+    "tokens_generated": "Tokens of sampled answers",
+    "weight_swaps": "Swaps of an engine's weights",
 }
 
 
@@ -42,27 +41,32 @@ class Metrics:
         self._tracker, self._gpu_hours = tracker, gpu_hours
         tag = {"sweep": tracker.plan.spec.sweep}
         self._gauges = {
-            name: Gauge(f"elastic_{name}", words, ("sweep",)).set_default_tags(tag)
-            for name, words in FIGURES.items()
+            name: Gauge(f"elastic_{name}", description, ("sweep",)).set_default_tags(tag)
+            for name, description in GAUGES.items()
         }
         self._counters = {
-            name: Counter(f"elastic_{name}", words, ("sweep",)).set_default_tags(tag)
-            for name, words in COUNTED.items()
+            name: Counter(f"elastic_{name}", description, ("sweep",)).set_default_tags(tag)
+            for name, description in COUNTERS.items()
         }
-        self._told = {**dict.fromkeys(COUNTED, 0), "examples_trained": tracker.examples_trained()}
+        self._exported = {
+            **dict.fromkeys(COUNTERS, 0),
+            "examples_trained": tracker.examples_trained(),
+        }
 
     async def keep_up(self, waiting: Callable[[], tuple[int, int]], budget: Budget) -> None:
-        """Show all figures again and again until cancelled, and then once more; `waiting` tells
-        how many trials and questions wait."""
+        """Update all figures every `UPDATE_EVERY` seconds until cancelled, and then once more.
+
+        `waiting` returns how many trials and how many evaluation requests wait.
+        """
         try:
             while True:
-                self.show(*waiting(), budget.used)
-                await asyncio.sleep(EVERY)
+                self.update(*waiting(), budget.used)
+                await asyncio.sleep(UPDATE_EVERY)
         finally:
-            self.show(*waiting(), budget.used)
+            self.update(*waiting(), budget.used)
 
-    def show(self, trials: int, requests: int, used: Amount) -> None:
-        """Bring all figures up to date; so many trials and questions wait now."""
+    def update(self, trials: int, requests: int, used: Amount) -> None:
+        """Update all figures; `trials` and `requests` are the numbers of those that wait now."""
         tracker = self._tracker
         figures: Mapping[str, float | None] = {
             "states_done": len(tracker.done),
@@ -75,10 +79,10 @@ class Metrics:
             "gpu_hours_estimated": self._gpu_hours,
         }
         for name, value in figures.items():
-            self._gauges[name].set(value)  # None: left out
-        counted = {**tracker.activity.counts, "examples_trained": tracker.examples_trained()}
+            self._gauges[name].set(value)  # Ray leaves out a gauge that is None
+        counts = {**tracker.activity.counts, "examples_trained": tracker.examples_trained()}
         for name, counter in self._counters.items():
-            more = counted.get(name, 0) - self._told[name]
-            if more > 0:
-                counter.inc(more)
-                self._told[name] += more
+            increase = counts.get(name, 0) - self._exported[name]
+            if increase > 0:
+                counter.inc(increase)
+                self._exported[name] += increase

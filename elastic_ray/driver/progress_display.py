@@ -1,8 +1,4 @@
-"""What the user sees while a sweep runs: a live panel in a terminal, plain lines elsewhere.
-
-`quiet` sends what libraries print (Ray, DeepSpeed, vLLM, and their child processes) to a log file,
-at the level of file descriptors, and keeps the real screen for this room alone.
-"""
+"""What the user sees while a sweep runs: a live panel in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,87 +15,97 @@ from ..plan import Ladder
 from ..progress.tracker import ProgressTracker
 
 LINE_EVERY = 15.0
-"""Seconds between plain progress lines."""
+"""Seconds between progress lines where there is no live panel."""
+MIN_ELAPSED, MIN_SHARE = 10.0, 0.03
+"""Seconds and share of the work after which the time left is estimated."""
+MAX_ACTIVITIES = 8
+"""Activities shown in the panel."""
 
 
 class ProgressDisplay:
-    """Shows a board; `seconds` estimates each ladder's work, `slots` how many train at a time."""
+    """Shows a tracker's progress on a stream.
+
+    `ladder_seconds` estimates the training time of each ladder by its id, `request_seconds` the
+    time of one evaluation request; `trainers` is how many ladders train at a time.
+    """
 
     def __init__(
         self,
         stream: TextIO,
         tracker: ProgressTracker,
-        cost: dict[str, float],
-        answer_cost: float,
-        slots: int,
+        ladder_seconds: dict[str, float],
+        request_seconds: float,
+        trainers: int,
     ) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._tracker, self._cost, self._slots = tracker, cost, slots
-        self._answer_cost = answer_cost
-        self._ladders: dict[str, Ladder] = {ladder.id: ladder for ladder in tracker.plan.ladders}
-        self._of = {rung.state_id: lad for lad in self._ladders.values() for rung in lad.rungs}
-        self._questions = tracker.plan.requests()
+        self._tracker, self._activity = tracker, tracker.activity
+        self._ladder_seconds, self._request_seconds = ladder_seconds, request_seconds
+        self._trainers = trainers
+        self._ladders: tuple[Ladder, ...] = tracker.plan.ladders
+        self._requests = tracker.plan.requests()
         self._live: Live | None = None
-        self._last = 0.0
-        self._total = self._left()
+        self._last_line = 0.0
+        self._work_at_start = self._work_left()
 
-    def trainers(self, slots: int) -> None:
-        """So many train at a time from now on."""
-        self._slots = max(1, slots)
+    def set_trainers(self, trainers: int) -> None:
+        """Set how many ladders train at a time from now on."""
+        self._trainers = max(1, trainers)
 
-    def say(self, words: str) -> None:
-        """A line that stays."""
-        self.console.print(words, markup=False)
+    def notify(self, message: str) -> None:
+        """Print a message that stays on the screen."""
+        self.console.print(message, markup=False)
 
     def start(self) -> None:
+        """Show the live panel, if the stream is a terminal."""
         if self.console.is_terminal:
             self._live = Live(console=self.console, refresh_per_second=4, transient=True)
             self._live.start()
 
     def stop(self) -> None:
+        """Remove the live panel."""
         if self._live:
             self._live.stop()
             self._live = None
 
     def refresh(self) -> None:
-        """Bring the panel up to date, or print a line if the last one is old enough."""
-        self._tracker.activity.progress_line = self._line()
+        """Update the panel, or print a progress line if the last one is `LINE_EVERY` old."""
+        self._activity.progress_line = self._line()
         if self._live:
             self._live.update(self._panel())
-        elif time.monotonic() - self._last >= LINE_EVERY:
-            self._last = time.monotonic()
-            self.say(self._tracker.activity.progress_line)
+        elif time.monotonic() - self._last_line >= LINE_EVERY:
+            self._last_line = time.monotonic()
+            self.notify(self._activity.progress_line)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
-        """(what, done, failed, all) of ladders, states, and states questioned."""
+        """Return (what, done, failed, total) of ladders, states and evaluation requests."""
         tracker = self._tracker
-        ladders = list(self._ladders.values())
-        ended = [lad for lad in ladders if tracker.finished(lad)]
-        broken = [lad for lad in ended if any(r.state_id in tracker.failed for r in lad.rungs)]
-        lost = len(tracker.lost) + sum(q.state_id in tracker.failed for q in self._questions)
+        ended = [ladder for ladder in self._ladders if tracker.finished(ladder)]
+        failed = [
+            ladder for ladder in ended if any(r.state_id in tracker.failed for r in ladder.rungs)
+        ]
+        lost = len(tracker.lost) + sum(each.state_id in tracker.failed for each in self._requests)
         return [
-            ("ladders", len(ended) - len(broken), len(broken), len(ladders)),
+            ("ladders", len(ended) - len(failed), len(failed), len(self._ladders)),
             ("states", len(tracker.done), len(tracker.failed), len(tracker.plan.states)),
-            ("questioned", len(tracker.closed), lost, len(self._questions)),
+            ("evaluations", len(tracker.closed), lost, len(self._requests)),
         ]
 
-    def _left(self) -> tuple[float, float]:
-        """Estimated seconds of training and of questioning that are left."""
+    def _work_left(self) -> float:
+        """Return the estimated seconds of the longer of training and evaluation, side by side."""
         tracker = self._tracker
         training = 0.0
-        for ladder in self._ladders.values():
+        for ladder in self._ladders:
             if not tracker.finished(ladder):
                 share = 1 - tracker.examples.get(ladder.id, 0) / ladder.examples
-                training += self._cost[ladder.id] * max(0.0, share)
-        open_questions = len(self._questions) - len(tracker.closed) - len(tracker.lost)
-        return training / self._slots, open_questions * self._answer_cost
+                training += self._ladder_seconds[ladder.id] * max(0.0, share)
+        open_requests = len(self._requests) - len(tracker.closed) - len(tracker.lost)
+        return max(training / self._trainers, open_requests * self._request_seconds)
 
-    def remaining(self) -> float | None:
-        """Seconds left, by how the estimate has held so far; None while that cannot be told."""
-        elapsed = self._tracker.activity.elapsed
-        at_first, now = max(self._total), max(self._left())
-        done = at_first - now
-        if elapsed < 10 or at_first <= 0 or done / at_first < 0.03:
+    def seconds_left(self) -> float | None:
+        """Return the seconds left at the speed so far; None while too little is done to tell."""
+        at_start, now = self._work_at_start, self._work_left()
+        done, elapsed = at_start - now, self._activity.elapsed
+        if elapsed < MIN_ELAPSED or at_start <= 0 or done / at_start < MIN_SHARE:
             return None
         return elapsed * now / done
 
@@ -108,13 +114,13 @@ class ProgressDisplay:
             f"{what} {done}/{total}" + (f" ({failed} failed)" if failed else "")
             for what, done, failed, total in self._counts()
         )
-        elapsed = self._tracker.activity.elapsed
-        now = "; ".join(self._tracker.activity.current)
-        return f"[{clock(elapsed)}] {counts}; left {self._eta()}" + (f"; {now}" if now else "")
+        now = "; ".join(self._activity.current)
+        elapsed = clock(self._activity.elapsed)
+        return f"[{elapsed}] {counts}; {self._estimate()}" + (f"; now: {now}" if now else "")
 
-    def _eta(self) -> str:
-        left = self.remaining()
-        return "?" if left is None else f"about {clock(left)}"
+    def _estimate(self) -> str:
+        left = self.seconds_left()
+        return "time left not known yet" if left is None else f"about {clock(left)} left"
 
     def _panel(self) -> Group:
         grid = Table.grid(padding=(0, 2))
@@ -125,16 +131,14 @@ class ProgressDisplay:
                 f"{done}/{total}",
                 Text(f"{failed} failed", style="red") if failed else Text(""),
             )
-        elapsed = self._tracker.activity.elapsed
-        status = Text(f"{clock(elapsed)} passed, {self._eta()} left", style="bold")
-        lines = [
-            Text("  " + words, style="dim") for words in self._tracker.activity.current[:8]
-        ]
-        return Group(grid, status, *lines)
+        elapsed = clock(self._activity.elapsed)
+        status = Text(f"{elapsed} elapsed, {self._estimate()}", style="bold")
+        activities = self._activity.current[:MAX_ACTIVITIES]
+        return Group(grid, status, *(Text("  " + text, style="dim") for text in activities))
 
 
 def clock(seconds: float) -> str:
-    """1:02:03, or 2:03."""
+    """Return a duration as "1:02:03" or "2:03"."""
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -1,79 +1,134 @@
-"""What must be there before anything trains or is judged: start states, and tasks' own scorers.
+"""Makes what must exist before anything trains or is scored: start states, and tasks' own scorers.
 
-Both are made by short Ray tasks, wherever there is room, once: what is there is used as it is.
+Both are made once, by short Ray tasks on any node with room; what is recorded already is used as
+it is. A claim keeps other drivers on the same results from making the same at the same time.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import ray
 
 from ..placement import SETUP_CPUS, Layout, memory_share
 from ..plan import Plan, settings_of
+from ..progress.grid_rows import Failure, record_failures
 from ..progress.tracker import ProgressTracker
 from ..results.store import Results
+from ..serving.errors import error_summary
 from ..serving.types import ScorerConfig
 from ..training.provenance import git_revision
+from .coordination import POLL_EVERY, StateCoordinator
 
 
-async def make_start(plan: Plan, results: Results, tracker: ProgressTracker, state: str) -> None:
-    """Make and record a start state; raises what kept it from being made."""
-    task = plan.start_task[state]
-    tracker.activity.set(f"start {state}", "making start states")
-    began = time.monotonic()
-    try:
-        await _prepare_start.remote(
-            results.uri,
-            state,
-            plan.starts[state],
-            task,
-            settings_of(plan, task),
-            plan.spec.sweep,
-            plan.lineage(state),
-            git_revision(),
-        )
-    finally:
-        tracker.activity.add_seconds("make starts", time.monotonic() - began)
-        tracker.activity.clear(f"start {state}")
+class SetupJobs:
+    """Makes the start states and scorers of one plan; `notify` takes messages for the user."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        results: Results,
+        tracker: ProgressTracker,
+        coordinator: StateCoordinator,
+        notify: Callable[[str], None],
+    ) -> None:
+        self._plan, self._results, self._tracker = plan, results, tracker
+        self._coordinator, self._notify = coordinator, notify
 
-async def make_scorer(
-    plan: Plan, results: Results, tracker: ProgressTracker, layout: Layout, task: str
-) -> tuple[ScorerConfig, float | None]:
-    """The task's scorer: its configuration, and its held-out accuracy where it is the task's own,
-    which is trained here if it is not there."""
-    backend = next(each.scorer for each in plan.spec.task if each.name == task)
-    assert backend is not None  # only what is to be judged needs one
-    serving = plan.spec.resources.scorers
-    name = plan.probes[task].scorer
-    accuracy: float | None = None
-    checkpoint = backend.hub or (os.path.abspath(backend.path) if backend.path else None)
-    if checkpoint is None:
-        tracker.activity.set("classifier", f"training the scorer {name}")
+    async def make_start(self, state: str) -> None:
+        """Make and record a start state; a failure is recorded as that state's."""
+        try:
+            async with self._claimed(state):
+                await self._prepare_start(state)
+        except Exception as e:
+            descendants = self._tracker.state_failed(state, error_summary(e))
+            errors = self._tracker.failed
+            failures = [Failure(each, errors[each]) for each in (state, *descendants)]
+            record_failures(self._results, self._plan, failures)
+        else:
+            self._tracker.state_done(state)
+
+    async def make_scorer(self, task: str, layout: Layout) -> tuple[ScorerConfig, float | None]:
+        """Return the configuration of a task's scorer, and its accuracy on held-out texts.
+
+        The task's own scorer is trained here if it does not exist yet; the accuracy of any other
+        scorer is None. Raises what keeps the scorer from being made.
+        """
+        backend = next(each.scorer for each in self._plan.spec.task if each.name == task)
+        assert backend is not None  # only tasks whose answers are scored get here
+        serving = self._plan.spec.resources.scorers
+        name = self._plan.probes[task].scorer
+        accuracy: float | None = None
+        async with self._claimed(name):
+            checkpoint = backend.hub or (os.path.abspath(backend.path) if backend.path else None)
+            if checkpoint is None:
+                accuracy = await self._train_scorer(task, name)
+                checkpoint = self._results.location(f"scorers/{name}")
+        if accuracy is not None:
+            self._notify(f"scorer {name}: held-out accuracy {accuracy:.3f}")
+        return ScorerConfig(
+            name=name,
+            kind=serving.engine,
+            checkpoint=checkpoint,
+            revision=backend.revision,
+            mode=backend.mode,
+            label=backend.label,
+            sign=backend.sign,
+            max_model_len=serving.context,
+            replicas=layout.scorer_replicas,
+            cpus=layout.needs.scorer.cpus,
+            gpus=layout.needs.scorer.gpus,
+            gpu_memory_utilization=memory_share(serving, layout.needs.scorer.gpus),
+            trust_remote_code=backend.trust_remote_code,
+        ), accuracy
+
+    async def _prepare_start(self, state: str) -> None:
+        plan, activity = self._plan, self._tracker.activity
+        task = plan.start_task[state]
+        activity.set(f"start {state}", "making start states")
         began = time.monotonic()
-        record = await _train_scorer.remote(results.uri, task, settings_of(plan, task), name)
-        accuracy = float(record["accuracy"])
-        checkpoint = results.location(f"scorers/{name}")
-        tracker.activity.add_seconds("train scorers", time.monotonic() - began)
-        tracker.activity.clear("classifier")
-    return ScorerConfig(
-        name=name,
-        kind=serving.engine,
-        checkpoint=checkpoint,
-        revision=backend.revision,
-        mode=backend.mode,
-        label=backend.label,
-        sign=backend.sign,
-        max_model_len=serving.context,
-        replicas=layout.scorer_replicas,
-        cpus=layout.needs.scorer.cpus,
-        gpus=layout.needs.scorer.gpus,
-        gpu_memory_utilization=memory_share(serving, layout.needs.scorer.gpus),
-        trust_remote_code=backend.trust_remote_code,
-    ), accuracy
+        try:
+            await _prepare_start.remote(
+                self._results.uri,
+                state,
+                plan.starts[state],
+                task,
+                settings_of(plan, task),
+                plan.spec.sweep,
+                plan.lineage(state),
+                git_revision(),
+            )
+        finally:
+            activity.add_seconds("make starts", time.monotonic() - began)
+            activity.clear(f"start {state}")
+
+    async def _train_scorer(self, task: str, name: str) -> float:
+        """Train a task's own scorer, unless it is there already; return its held-out accuracy."""
+        activity = self._tracker.activity
+        activity.set(f"train {name}", f"training the scorer {name}")
+        began = time.monotonic()
+        try:
+            settings = settings_of(self._plan, task)
+            record = await _train_scorer.remote(self._results.uri, task, settings, name)
+        finally:
+            activity.add_seconds("train scorers", time.monotonic() - began)
+            activity.clear(f"train {name}")
+        return float(record["accuracy"])
+
+    @contextlib.asynccontextmanager
+    async def _claimed(self, name: str) -> AsyncIterator[None]:
+        """Hold the claim of a state or scorer; what another driver made is found on record."""
+        while not await asyncio.to_thread(self._coordinator.claim, [name]):
+            await asyncio.sleep(POLL_EVERY)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._coordinator.release, [name])
 
 
 @ray.remote(num_cpus=SETUP_CPUS, max_retries=1)

@@ -97,7 +97,7 @@ def _run_with_lease(
         budget.record()
     elif message := CheckpointCleanup(
         plan, tracker, results, StateCoordinator(results, lease, tracker)
-    ).rest():
+    ).delete_remaining():
         console.print(message)
     results.replace("cells", plan.spec.sweep, cell_rows(plan, tracker))
     if plan.lessons or results.has("lessons", sweep=plan.spec.sweep):

@@ -1,4 +1,4 @@
-"""Two sweeps at once on one results folder: what they share is computed once, by one of them."""
+"""Two sweeps at once on one results folder: what they share is computed once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 from small_sweeps import plan_of, spec_of
 from sweep_process import start
 
-from elastic_ray.driver.driver import _Drive
+from elastic_ray.driver.housekeeping import Housekeeping
 
 SPEC = """
 sweep: {name}
@@ -61,35 +62,35 @@ def test_overlapping_grids_at_once(tmp_path: Path) -> None:
     assert read.query("FROM failures").num_rows == 0
 
 
-def test_what_another_records_is_taken_from_there(tmp_path: Path) -> None:
+def test_what_another_driver_records_is_taken_over(tmp_path: Path) -> None:
     plan = plan_of(spec_of(positive=[8], negative=[8]))
     results = Results(tmp_path)
     base, first, second = list(plan.states)[1:4]
     tracker = ProgressTracker(plan, [], [], [])
-    asked_again = []
+    requeued = []
     with sweep_lease.acquire_sweep_lease(results.folder, "a", str, print) as a:
         mine = StateCoordinator(results, a, tracker)
         with sweep_lease.acquire_sweep_lease(results.folder, "b", str, print) as b:
             others = StateCoordinator(results, b, ProgressTracker(plan, [], [], []))
-            assert others.take([first, second]) and not mine.take([first])
+            assert others.claim([first, second]) and not mine.claim([first])
             with mine.alone() as alone:
                 assert not alone, "b may be about to start from what would go"
             row = {"kind": "positive", "status": "done", "checkpoint": f"checkpoints/{first}"}
             results.write("states", [{"state_id": first, **row}])
-            mine.look(lambda: asked_again.append(True))
-            assert tracker.done == {first} and asked_again == [True]
-            mine.look(lambda: asked_again.append(True))
-            assert asked_again == [True], "nothing is left to others now"
-            assert not mine.take([second])
+            mine.poll(lambda: requeued.append(True))
+            assert tracker.done == {first} and requeued == [True]
+            mine.poll(lambda: requeued.append(True))
+            assert requeued == [True], "nothing is left to others now"
+            assert not mine.claim([second])
             failed = {"kind": "negative", "status": "failed", "error": "diverged at step 3"}
             results.write("states", [{"state_id": second, **failed}])
-            mine.look(lambda: None)
+            mine.poll(lambda: None)
             assert tracker.failed == {second: "diverged at step 3"}
         with mine.alone() as alone:
             assert alone
-        assert mine.take([base])
+        assert mine.claim([base])
         tracker.state_done(base)
-        mine.look(lambda: None)
+        mine.poll(lambda: None)
         claims = list((tmp_path / "leases" / "work").glob(f"{base}*"))
         assert claims == [], "what is done is claimed no more"
 
@@ -114,27 +115,27 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
     asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
     results.replace("sweeps", "other", [asked])
     with sweep_lease.acquire_sweep_lease(results.folder, plan.spec.sweep, str, print) as lease:
-        CheckpointCleanup(plan, tracker, results, StateCoordinator(results, lease, tracker)).rest()
+        CheckpointCleanup(
+            plan, tracker, results, StateCoordinator(results, lease, tracker)
+        ).delete_remaining()
     there = {kinds[state] for state in kinds if results.state(state)["checkpoint"]}
     assert there == kept
     assert {kinds[folder.name] for folder in (tmp_path / "checkpoints").iterdir()} == kept
 
 
-def test_a_store_that_fails_a_look_is_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_poll_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(spec_of(positive=[8], negative=[8]))
     results = Results(tmp_path)
     state = list(plan.states)[2]
     tracker = ProgressTracker(plan, [], [], [])
-    asked_again = []
+    requeued = []
     with (
         sweep_lease.acquire_sweep_lease(results.folder, "a", str, print) as a,
         sweep_lease.acquire_sweep_lease(results.folder, "b", str, print) as b,
     ):
         mine = StateCoordinator(results, a, tracker)
-        assert StateCoordinator(results, b, ProgressTracker(plan, [], [], [])).take([state])
-        assert not mine.take([state])
+        assert StateCoordinator(results, b, ProgressTracker(plan, [], [], [])).claim([state])
+        assert not mine.claim([state])
 
         def refused(state: str) -> None:
             raise ResultsError("the store is away")
@@ -142,34 +143,34 @@ def test_a_store_that_fails_a_look_is_looked_at_again(
         with monkeypatch.context() as patch:
             patch.setattr(results, "state", refused)
             with pytest.raises(ResultsError, match="away"):
-                mine.look(lambda: asked_again.append(True))
-        assert not asked_again
-        mine.look(lambda: asked_again.append(True))
-        assert asked_again == [True]
+                mine.poll(lambda: requeued.append(True))
+        assert not requeued
+        mine.poll(lambda: requeued.append(True))
+        assert requeued == [True]
         with monkeypatch.context() as patch:
             patch.setattr(results.folder, "put", lambda *_: refused(""))
-            assert not mine.take(["another"]), "put aside, and asked for again"
-        mine.look(lambda: asked_again.append(True))
-        assert asked_again == [True, True] and mine.take(["another"])
+            assert not mine.claim(["another"]), "put aside, and asked for again"
+        mine.poll(lambda: requeued.append(True))
+        assert requeued == [True, True] and mine.claim(["another"])
 
 
-def test_results_that_do_not_answer_are_told_once() -> None:
-    said: list[str] = []
+def test_results_that_do_not_respond_are_reported_once() -> None:
+    messages: list[str] = []
     fails = [True, True, False, False]
 
-    def look(again: object) -> None:
+    def poll(requeue: object) -> None:
         if fails.pop(0):
             raise ResultsError("nobody listens")
 
-    drive = SimpleNamespace(
-        sharing=SimpleNamespace(look=look),
-        release=SimpleNamespace(requeue_postponed=None),
-        display=SimpleNamespace(say=said.append),
-        _unanswered=False,
+    housekeeping: Any = SimpleNamespace(
+        _coordinator=SimpleNamespace(poll=poll),
+        _requeue_postponed=None,
+        _display=SimpleNamespace(notify=messages.append),
+        _unreachable=False,
     )
     for _ in range(4):
-        asyncio.run(_Drive._look(drive))
-    assert said == [
-        "the results do not answer, what needs them waits: nobody listens",
-        "the results answer again",
+        asyncio.run(Housekeeping.poll_others(housekeeping))
+    assert messages == [
+        "the results do not respond; what needs them waits: nobody listens",
+        "the results respond again",
     ]

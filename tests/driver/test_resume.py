@@ -406,8 +406,8 @@ def test_more_pairs_leave_what_is_there_as_it_was() -> None:
         plan_of(spec_of(models=[HUB], positive=[8, 16, 24], lessons={"pairs": each, "queries": 8}))
         for each in pairs
     )
-    assert set(few.nodes) < set(more.nodes) and len(more.lessons) == 4
-    recorded = {state: DONE for state in few.nodes}
+    assert set(few.states) < set(more.states) and len(more.lessons) == 4
+    recorded = {state: DONE for state in few.states}
     left = outstanding(more, recorded, [])
     assert len(left.ladders) == 2 and {lad.stage.kind for lad in left.ladders} == {"lesson"}
 

@@ -1,0 +1,75 @@
+"""Adapts a running sweep to nodes that join or leave the cluster.
+
+Trainer slots, engines and scorers get new places; whatever runs on nodes that stay goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..cluster.ray_cluster import staying_nodes
+from ..evaluation.evaluator import Evaluator
+from ..placement import Layout, Node, Workload, adapt, count_by_node
+from ..schedule.trainer_slots import TrainerSlots
+from ..serving.errors import error_summary
+from ..serving.fleet import Fleet
+from ..spec import Resources
+from .progress_display import ProgressDisplay
+
+CHECK_EVERY = 5.0
+"""Seconds between checks of the cluster's nodes: some clouds give only half a minute's notice."""
+
+
+class ClusterMembership:
+    """Holds the layout in force, which divides `nodes` at first, and adapts it to later nodes."""
+
+    def __init__(
+        self,
+        nodes: tuple[Node, ...],
+        layout: Layout,
+        resources: Resources,
+        workload: Workload,
+        slots: TrainerSlots,
+        fleet: Fleet,
+        display: ProgressDisplay,
+    ) -> None:
+        self.layout = layout
+        self._resources, self._workload = resources, workload
+        self._slots, self._fleet, self._display = slots, fleet, display
+        self._nodes = nodes
+
+    async def watch(self, evaluator: Evaluator) -> None:
+        """Check the nodes every `CHECK_EVERY` seconds until cancelled; adapt when they change."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            try:
+                nodes = await asyncio.to_thread(staying_nodes)
+                if nodes != self._nodes:
+                    await self._adapt(nodes, evaluator)
+            except Exception as e:  # running work goes on; the next check may succeed
+                self._display.notify(
+                    "the layout could not be adapted to the cluster's nodes, "
+                    f"will try again: {error_summary(e)}"
+                )
+
+    async def _adapt(self, nodes: tuple[Node, ...], evaluator: Evaluator) -> None:
+        before = {node.name for node in self._nodes}
+        now = {node.name for node in nodes}
+        self.layout = layout = adapt(self.layout, nodes, self._resources, self._workload)
+        self._slots.replace(layout.trainer_slots)
+        self._display.set_trainers(layout.trainers)
+        engines = sum(len(slot.replicas) for slot in layout.engine_slots)
+        self._display.notify(
+            f"nodes: {len(now - before)} joined, {len(before - now)} left, {len(now)} in use; "
+            f"room for {layout.trainers} trainer(s) and {engines} engine(s)"
+            + ("" if layout.trainers and engines else "; waiting for nodes")
+        )
+        await evaluator.use_layout(layout)
+        await self.place_scorers()
+        self._nodes = nodes  # last, so that a failure above is tried again at the next check
+
+    async def place_scorers(self) -> None:
+        """Place the replicas of every scorer where the layout has them, now or when they start."""
+        for name, allocations in self.layout.scorer_places.items():
+            for problem in await self._fleet.place(name, count_by_node(allocations)):
+                self._display.notify(problem)
