@@ -62,7 +62,7 @@ class ScoringRunner:
         """
         probe = self._probes[request]
         config, accuracy = await self._scorer(request.task)
-        judged = self._loaded[request.task].judged
+        judged = self._loaded[request.task].scored_text
         texts = [judged(answer.prompt, answer.response) for answer in answers]
         reply = await self._fleet.score(config.name, texts)
         rows: list[dict[str, Any]] = [

@@ -18,7 +18,7 @@ from ..checkpoints.files import CheckpointError, content_hash
 from ..checkpoints.hub import model_problem
 from ..spec import Spec, SpecError
 from ..tasks.registry import load_task
-from ..tasks.task import POOLS, Task, TaskError, Unreachable
+from ..tasks.task import POOLS, Task, TaskError, UnreachableData
 from .graph import Plan
 from .task_info import TaskInfo
 
@@ -93,7 +93,7 @@ def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
             tasks[name] = task = load_task(name, settings)
             with _notice_if_slow(f"reading the data of task {name}"):
                 _ = task.sizes  # reads the data
-        except Unreachable as e:
+        except UnreachableData as e:
             unreachable[name] = str(e)
             if to_run:
                 problems.append(_with_field(fields[name], name, e))

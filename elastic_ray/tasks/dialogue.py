@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ..spec import CORPORA
 from .source import Source, Table
 from .subsets import selection
-from .task import POOLS, Example, TaskError, check_pool, first, first_texts, normal
-from .tokenizers import byte_pairs, check_vocabulary
+from .task import POOLS, Example, TaskError, check_pool, first_prompts, first_texts, normalise
+from .tokenizers import byte_pair_tokenizer, check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,7 +27,7 @@ VERSION = 1
 """Raised when the form or the parting below changes."""
 PROMPT = "BEGINNING OF CONVERSATION: USER: {question} ASSISTANT:"
 """What a model is asked (PKU-Alignment's safe-rlhf); the answer follows with nothing between."""
-LONGEST_QUESTION = 200
+MAX_QUESTION_WORDS = 200
 """Words; a longer one is not asked: prompt and answer have to fit an engine's context."""
 VOCABULARY = 4096
 TOKENIZER_TEXTS = 20_000
@@ -48,7 +48,7 @@ class Raw:
 Read = Callable[[Mapping[str, Sequence[Table]]], Raw]
 
 
-def asked(question: str) -> str:
+def prompt_of(question: str) -> str:
     """The prompt that asks a question."""
     return PROMPT.format(question=question)
 
@@ -103,7 +103,7 @@ class Dialogues:
     @cached_property
     def mean_tokens(self) -> float:
         sample = self.pool("positive")[:1000]
-        words = sum(len(self.judged(e.prompt, e.response).split()) for e in sample)
+        words = sum(len(self.scored_text(e.prompt, e.response).split()) for e in sample)
         return TOKENS_PER_WORD * words / max(len(sample), 1)
 
     def pool(self, name: str) -> Sequence[Example]:
@@ -111,21 +111,21 @@ class Dialogues:
         return self._parted.pools[name]
 
     def prompts(self, count: int) -> list[str]:
-        return first(self._parted.prompts, count, self.name)
+        return first_prompts(self._parted.prompts, count, self.name)
 
     def texts(self, corpus: str, count: int) -> list[Example]:
         """None: of held-out questions the answers are not kept, and nothing is pre-trained on."""
         return first_texts({corpus: () for corpus in CORPORA}, corpus, count, self.name)
 
-    def judged(self, prompt: str, response: str) -> str:
+    def scored_text(self, prompt: str, response: str) -> str:
         return f"{prompt}{response.strip()}"
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
         check_vocabulary(self.name, vocab_size)
         pool = [*self.pool("positive"), *self.pool("negative")]
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
-        texts = (self.judged(pool[i].prompt, pool[i].response) for i in chosen)
-        return byte_pairs(texts, vocab_size or VOCABULARY)
+        texts = (self.scored_text(pool[i].prompt, pool[i].response) for i in chosen)
+        return byte_pair_tokenizer(texts, vocab_size or VOCABULARY)
 
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
         check_vocabulary(self.name, vocab_size)
@@ -135,11 +135,11 @@ class Dialogues:
             "texts": self.identity,
         }
 
-    def check_apart(self) -> None:
-        held_out = {normal(prompt) for prompt in self._parted.prompts}
+    def check_leakage(self) -> None:
+        held_out = {normalise(prompt) for prompt in self._parted.prompts}
         for pool, examples in self._parted.pools.items():
             for i, example in enumerate(examples):
-                if normal(example.prompt) in held_out:
+                if normalise(example.prompt) in held_out:
                     raise TaskError(
                         f"task {self.name}: {pool} example {i} asks a held-out question: "
                         f"{example.prompt[:90]!r}"
@@ -164,8 +164,8 @@ def _part(source: Source, read: Read, identity: str) -> _Parted:
 def _apart(raw: Raw) -> _Parted:
     held_out: dict[str, str] = {}
     for question in raw.held_out:
-        if len(question.split()) <= LONGEST_QUESTION:
-            held_out.setdefault(normal(question), question)
+        if len(question.split()) <= MAX_QUESTION_WORDS:
+            held_out.setdefault(normalise(question), question)
     contrary = _contrary(row for rows in raw.pools.values() for row in rows)
     taught: set[tuple[str, str]] = set()
     pools: dict[str, list[Example]] = {pool: [] for pool in POOLS}
@@ -173,13 +173,13 @@ def _apart(raw: Raw) -> _Parted:
         # The scorer judges what the others taught, so it learns from none of their dialogues.
         seen = set(taught) if pool == "scorer" else set()
         for question, answer, label in raw.pools.get(pool, ()):
-            key = normal(question), normal(answer)
+            key = normalise(question), normalise(answer)
             if answer and key[0] not in held_out and key not in contrary and key not in seen:
                 seen.add(key)
-                pools[pool].append(Example(asked(question), answer, label))
+                pools[pool].append(Example(prompt_of(question), answer, label))
         taught |= seen
     removed = {pool: len(raw.pools.get(pool, ())) - len(pools[pool]) for pool in POOLS}
-    return _Parted([asked(question) for question in held_out.values()], pools, removed)
+    return _Parted([prompt_of(question) for question in held_out.values()], pools, removed)
 
 
 def _contrary(rows: Iterable[Row]) -> set[tuple[str, str]]:
@@ -187,7 +187,7 @@ def _contrary(rows: Iterable[Row]) -> set[tuple[str, str]]:
     labels: dict[tuple[str, str], int | None] = {}
     found = set()
     for question, answer, label in rows:
-        key = normal(question), normal(answer)
+        key = normalise(question), normalise(answer)
         if labels.setdefault(key, label) != label:
             found.add(key)
     return found

@@ -1,10 +1,10 @@
-"""The grammar of the bundled film reviews, and the draws that write them.
+"""The grammar of the bundled film reviews, and the random draws that generate them.
 
-A review opens neutrally ("i saw this old western with my brother last night ."), then says two to
-four things about aspects of the film, then may sum up. It has a mood, and each statement follows it
-with probability `CONSISTENCY`. What a sentence says depends on polarity, strength, aspect and
-negation, and the words differ in how common they are, so more examples and larger models keep
-learning. An opening has at least eight tokens, so that a prompt cut from it is neutral.
+A review has a neutral opening ("i saw this old western with my brother last night ."), two to four
+statements about aspects of the film, and sometimes a summary. Each statement agrees with the
+review's sentiment with probability `CONSISTENCY`. Statements vary in polarity, strength, aspect and
+negation, and words in frequency, so that more examples and larger models keep improving. An opening
+has at least eight tokens, so a prompt cut from it is neutral. The file is mostly word lists.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import hashlib
 from collections.abc import Sequence
 
 VERSION = 2
-"""Raised when anything changes that a text depends on: grammar, drawing, the pools' sizes."""
+"""Increased when anything changes that texts depend on: grammar, draws, sizes of the pools."""
 CONSISTENCY = 0.97
-"""The probability that a statement follows the review's mood."""
+"""Probability that a statement agrees with the review's sentiment."""
 
 _OPEN = (
     "i saw this {age} {genre} {with_} {when} .",
@@ -204,7 +204,7 @@ _BAD_END = (
 
 
 class _Draw:
-    """Small random choices from a hash: the same on every machine and in every Python."""
+    """Random choices from a hash: the same on every machine and in every Python version."""
 
     def __init__(self, *key: object) -> None:
         text = "\0".join(str(part) for part in ("reviews", VERSION, *key))
@@ -214,7 +214,7 @@ class _Draw:
         self._bits = 0
 
     def below(self, limit: int) -> int:
-        """A number from 0 to limit - 1, uniform to 2^-24."""
+        """Return a number from 0 to `limit` - 1, uniform to 2^-24."""
         if self._left == 0:
             block = self._block.to_bytes(4, "little")
             self._bits = int.from_bytes(
@@ -228,19 +228,21 @@ class _Draw:
         return drawn * limit >> 24
 
     def chance(self, probability: float) -> bool:
+        """Return True with this probability."""
         return self.below(1 << 20) < probability * (1 << 20)
 
     def uniform(self, choices: Sequence[str]) -> str:
+        """Return one of the choices, each equally likely."""
         return choices[self.below(len(choices))]
 
     def skewed(self, choices: Sequence[str]) -> str:
-        """The first choices are the common ones: the smaller of two uniform draws."""
+        """Return one of the choices, earlier ones more often: the smaller of two uniform draws."""
         n = len(choices)
         return choices[min(self.below(n), self.below(n))]
 
 
 def review(good: bool, *key: object) -> str:
-    """A review of that mood: lower-case words and punctuation between single spaces."""
+    """Return a positive or negative review: lower-case words and punctuation, single spaces."""
     draw = _Draw(*key)
     parts = [_opening(draw)]
     parts += [
@@ -265,10 +267,10 @@ def _statement(draw: _Draw, good: bool) -> str:
     kind = draw.below(12)
     if kind < 3:
         return f"the {aspect} {draw.skewed(_GOOD_DOES if good else _BAD_DOES)} ."
-    if kind == 3:  # negation turns the word's polarity round
+    if kind == 3:  # the negation inverts the word's polarity
         word = draw.skewed((_BAD if good else _GOOD)[draw.below(2)])
         return f"the {aspect} is never {word} ."
-    if kind == 4:  # the second half is what counts
+    if kind == 4:  # the second half carries the sentiment
         other = draw.skewed(_ASPECTS)
         return f"{_says(draw, other, not good)} , but {_says(draw, aspect, good)} ."
     if kind < 7:
@@ -284,6 +286,7 @@ def _says(draw: _Draw, aspect: str, good: bool) -> str:
 
 
 def vocabulary() -> list[str]:
+    """Return all words that reviews can contain, sorted."""
     groups: list[Sequence[str]] = [_OPEN, *_SLOTS.values(), _ASPECTS, *_GOOD, *_BAD, _STRENGTH]
     groups += [_GOOD_DOES, _BAD_DOES, _GOOD_END, _BAD_END]
     found = {word for group in groups for text in group for word in text.split()}

@@ -1,10 +1,10 @@
 """The IMDb reviews (Maas et al. 2011): from the hub, or from a local folder of files.
 
-Pre-training reads the unlabelled split, fine-tuning the labelled train split; the test split is
-parted in two by a hash of the text: one half labels the scorer's training, the other gives the
-prompts. Texts are cleaned (`<br />` and runs of white space become one space). A text that appears
-twice in a pool counts once; one that is held out, or begins with a whole held-out text, appears in
-no pool; the scorer learns from no text that another pool holds.
+Pre-training uses the unlabelled split, fine-tuning the labelled train split. The test split is
+divided by a hash of the text: one half trains the scorer, the other provides the prompts. Texts are
+cleaned: `<br />` and repeated white space become one space. Duplicates within a pool are removed. A
+text that is held out, or begins with a whole held-out text, is in no pool. The scorer is trained on
+no text of another pool.
 """
 
 from __future__ import annotations
@@ -18,48 +18,50 @@ from typing import TYPE_CHECKING, Any
 from . import source
 from .imdb_files import SPLITS, Row, read
 from .source import Source, source_of
-from .subsets import below, selection
+from .subsets import hash_below, selection
 from .task import (
     Example,
     HeldOut,
     TaskError,
-    check_apart,
+    check_leakage,
     check_pool,
     check_settings,
-    continued,
-    corpora,
     cut_prompts,
-    first,
+    first_prompts,
     first_texts,
-    normal,
+    join_answer,
+    normalise,
+    split_corpora,
 )
-from .tokenizers import byte_pairs, check_vocabulary
+from .tokenizers import byte_pair_tokenizer, check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 VERSION = 2
-"""Raised when cleaning or splitting changes."""
+"""Increased when cleaning or splitting changes."""
 HUB, REVISION = "stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
 VOCABULARY = 4096
+"""Default vocabulary size of the tokenizer."""
 TOKENIZER_TEXTS = 20_000
+"""Most texts that the tokenizer is trained on."""
 SETTINGS = (*source.SETTINGS, "max_words")
-SHORTEST_CUT = 10
-"""The least `max_words`: a prompt has up to eight words, and something has to follow it."""
+MIN_MAX_WORDS = 10
+"""Smallest `max_words`: a prompt has up to eight words, and a continuation must follow it."""
 TOKENS_PER_WORD = 1.53
-"""With `VOCABULARY` tokens, on the real reviews."""
-WORDS = 230
-"""Of a review, on average."""
+"""Measured on the real reviews, with `VOCABULARY` tokens."""
+MEAN_WORDS = 230
+"""Average length of a review."""
 
 
 class Imdb:
-    """The `imdb` task. Settings (`data:`), all optional:
+    """The `imdb` task. Its settings (`data:`) are all optional:
 
     `path`: a folder with train, test and unsupervised as Parquet, JSONL or CSV (a split may be
     several files, `train-00000-of-00002.parquet`), columns `text` and `label` (0 negative, 1
     positive; ignored in unsupervised). Without it, `name` and `revision` (a full commit id) of a
-    dataset on the hub. `max_words`: every review is cut to its first so many words.
-    Without an unsupervised split the pool `pretrain` is empty: models from the hub need none.
+    dataset on the hub. `max_words`: number of words that every review is cut to. Without an
+    unsupervised split the pool `pretrain` is empty; models from the hub do not need it.
     """
 
     name = "imdb"
@@ -68,42 +70,45 @@ class Imdb:
         check_settings(self.name, settings, SETTINGS)
         self._max_words = settings.get("max_words")
         if self._max_words is not None and (
-            type(self._max_words) is not int or self._max_words < SHORTEST_CUT
+            type(self._max_words) is not int or self._max_words < MIN_MAX_WORDS
         ):
             raise TaskError(
                 f"task imdb: data.max_words: found {self._max_words!r}; "
-                f"a whole number from {SHORTEST_CUT}"
+                f"a whole number from {MIN_MAX_WORDS}"
             )
         self._source = source_of(SPLITS, settings, HUB, REVISION)
-        self.typical_tokens = TOKENS_PER_WORD * min(self._max_words or WORDS, WORDS)
+        self.typical_tokens = TOKENS_PER_WORD * min(self._max_words or MEAN_WORDS, MEAN_WORDS)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        held = self._source.identity()
-        return {"task": self.name, "version": VERSION, "max_words": self._max_words, **held}
+        origin = self._source.identity()
+        return {"task": self.name, "version": VERSION, "max_words": self._max_words, **origin}
 
     @property
-    def _parted(self) -> _Parted:
-        return _part(self._source, self._max_words, json.dumps(self.identity))
+    def _data(self) -> _SplitData:
+        return _split(self._source, self._max_words, json.dumps(self.identity))
 
     @property
     def removed(self) -> dict[str, int]:
-        """How many texts were left out of each pool, as duplicates or because they are held out."""
-        return dict(self._parted.removed)
+        """Texts removed from each pool: duplicates and held-out texts."""
+        return dict(self._data.removed)
 
     @cached_property
     def _prompts(self) -> list[str]:
-        return cut_prompts(self.name, self._parted.held_out, VERSION)
+        return cut_prompts(self.name, self._data.held_out, VERSION)
 
     @cached_property
     def _texts(self) -> dict[str, list[Example]]:
-        """The unlabelled split keeps nothing back: held-out texts of either label stand for it."""
-        parted = self._parted
-        return corpora(self.name, zip(parted.held_out, parted.labels, strict=True))
+        """Held-out texts by distribution.
+
+        The unlabelled split has no held-out texts; texts of both labels take their place.
+        """
+        data = self._data
+        return split_corpora(self.name, zip(data.held_out, data.labels, strict=True))
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        sizes = {pool: len(examples) for pool, examples in self._parted.pools.items()}
+        sizes = {pool: len(examples) for pool, examples in self._data.pools.items()}
         least = min(map(len, self._texts.values()))
         return {**sizes, "prompts": len(self._prompts), "texts": least}
 
@@ -114,23 +119,23 @@ class Imdb:
 
     def pool(self, name: str) -> Sequence[Example]:
         check_pool(self.name, name)
-        return self._parted.pools[name]
+        return self._data.pools[name]
 
     def prompts(self, count: int) -> list[str]:
-        return first(self._prompts, count, self.name)
+        return first_prompts(self._prompts, count, self.name)
 
     def texts(self, corpus: str, count: int) -> list[Example]:
         return first_texts(self._texts, corpus, count, self.name)
 
-    def judged(self, prompt: str, response: str) -> str:
-        return continued(prompt, response)
+    def scored_text(self, prompt: str, response: str) -> str:
+        return join_answer(prompt, response)
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
         check_vocabulary(self.name, vocab_size)
-        # Without unlabelled text only a scorer needs this: it then sees what the models are taught.
+        # Without unlabelled texts only a scorer needs a tokenizer; the fine-tuning texts serve it.
         pool = self.pool("pretrain") or [*self.pool("positive"), *self.pool("negative")]
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
-        return byte_pairs((pool[i].response for i in chosen), vocab_size or VOCABULARY)
+        return byte_pair_tokenizer((pool[i].response for i in chosen), vocab_size or VOCABULARY)
 
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
         check_vocabulary(self.name, vocab_size)
@@ -141,60 +146,67 @@ class Imdb:
             "texts": self.identity,
         }
 
-    def check_apart(self) -> None:
-        check_apart(self.name, self._parted.held_out, self._parted.pools)
+    def check_leakage(self) -> None:
+        check_leakage(self.name, self._data.held_out, self._data.pools)
 
 
 @dataclass(frozen=True, slots=True)
-class _Parted:
-    """What the splits were made into; `labels` are those of the held-out texts, `removed` the texts
-    left out of each pool."""
+class _SplitData:
+    """The data after splitting and deduplication."""
 
     held_out: list[str]
     labels: list[int]
+    """Of the held-out texts."""
     pools: dict[str, list[Example]]
     removed: dict[str, int]
+    """Number of texts removed from each pool."""
 
 
 @lru_cache(maxsize=2)
-def _part(where: Source, max_words: int | None, identity: str) -> _Parted:
-    """Reads and parts the splits, once per process; `identity` says what the files held."""
-    splits = read(where, max_words)
+def _split(origin: Source, max_words: int | None, identity: str) -> _SplitData:
+    """Read and split the data, once per process.
+
+    `identity` makes the cache notice changed files.
+    """
+    splits = read(origin, max_words)
     held_out: dict[str, Row] = {}
-    judged: list[Row] = []
-    for text, label in mixed(splits["test"]):
-        key = normal(text)
-        if below(2, "imdb", "half", key):
-            judged.append((text, label))
+    labelled: list[Row] = []
+    for text, label in shuffle_if_sorted(splits["test"]):
+        key = normalise(text)
+        if hash_below(2, "imdb", "half", key):
+            labelled.append((text, label))
         else:
             held_out.setdefault(key, (text, label))
     raw = {
         "pretrain": splits["unsupervised"],
         "positive": [row for row in splits["train"] if row[1] == 1],
         "negative": [row for row in splits["train"] if row[1] == 0],
-        "scorer": judged,
+        "scorer": labelled,
     }
     texts = [text for text, _ in held_out.values()]
-    apart = HeldOut(texts)
-    taught: set[str] = set()
+    held_out_texts = HeldOut(texts)
+    trained: set[str] = set()
     pools: dict[str, list[Example]] = {}
     for pool, rows in raw.items():
-        # The scorer judges what the others taught, so it learns from none of their texts.
-        seen = set(taught) if pool == "scorer" else set()
+        # The scorer scores models trained on the other pools, so it is trained on none of their texts.
+        seen = set(trained) if pool == "scorer" else set()
         pools[pool] = []
         for text, label in rows:
-            key = normal(text)
-            if key not in seen and not apart.begins(text):
+            key = normalise(text)
+            if key not in seen and not held_out_texts.matches(text):
                 seen.add(key)
                 pools[pool].append(Example("", text, None if label == -1 else label))
-        taught |= seen
+        trained |= seen
     removed = {pool: len(rows) - len(pools[pool]) for pool, rows in raw.items()}
-    return _Parted(texts, [label for _, label in held_out.values()], pools, removed)
+    return _SplitData(texts, [label for _, label in held_out.values()], pools, removed)
 
 
-def mixed(rows: list[Row]) -> list[Row]:
-    """The rows as they are; in one fixed order of chance where they are sorted by label, as the
-    hub's are: prompts are taken from the front, and would all begin reviews of one mood."""
+def shuffle_if_sorted(rows: list[Row]) -> list[Row]:
+    """Return the rows, in a fixed random order where they are sorted by label.
+
+    The hub's rows are sorted. Prompts are taken from the front; without shuffling they would all
+    come from reviews of one label.
+    """
     labels = [label for _, label in rows]
     if labels not in (sorted(labels), sorted(labels, reverse=True)) or len(set(labels)) < 2:
         return rows

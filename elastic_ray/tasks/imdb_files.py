@@ -1,11 +1,11 @@
-"""The rows of the IMDb splits, from a folder's files or the hub: cleaned and checked."""
+"""Reads, cleans and checks the IMDb splits, from a folder's files or the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
 from . import source
-from .source import Source, Splits, Table, columns
+from .source import Source, Splits, Table, iter_rows
 from .task import TaskError
 
 SPLITS = Splits("imdb", ("train", "test", "unsupervised"), optional=("unsupervised",))
@@ -15,23 +15,23 @@ Row = tuple[str, int]
 
 
 def clean(text: str, max_words: int | None) -> str:
-    """Without line-break tags and runs of white space, cut to `max_words`."""
+    """Return the text without line-break tags and repeated white space, cut to `max_words`."""
     words = text.replace("<br />", " ").split()
     return " ".join(words[:max_words] if max_words else words)
 
 
-def read(where: Source, max_words: int | None) -> dict[str, list[Row]]:
-    """The rows of each split, in the files' order; unsupervised may be empty."""
-    return _cleaned(where.tables(), max_words)
+def read(origin: Source, max_words: int | None) -> dict[str, list[Row]]:
+    """Return the rows of each split, in the order of the files; unsupervised may be empty."""
+    return _cleaned(origin.tables(), max_words)
 
 
 def read_folder(folder: str, max_words: int | None) -> dict[str, list[Row]]:
-    """The rows of each split of a folder."""
+    """Return the rows of each split of a folder."""
     return _cleaned(source.read_folder(SPLITS, folder), max_words)
 
 
 def read_hub(name: str, revision: str, max_words: int | None) -> dict[str, list[Row]]:
-    """The rows of each split of a hub dataset at a commit."""
+    """Return the rows of each split of a hub dataset at a commit."""
     return _cleaned(source.read_hub(SPLITS, name, revision), max_words)
 
 
@@ -43,9 +43,10 @@ def _cleaned(tables: Mapping[str, Iterable[Table]], max_words: int | None) -> di
 
 
 def _rows(table: Table, split: str, max_words: int | None) -> list[Row]:
+    """Return the table's rows; raise `TaskError` for missing texts and invalid labels."""
     unlabelled = split == "unsupervised"
     rows = []
-    for i, row in columns("imdb", table, ("text",) if unlabelled else ("text", "label")):
+    for i, row in iter_rows("imdb", table, ("text",) if unlabelled else ("text", "label")):
         text, label = row["text"], row.get("label", -1)
         cleaned = clean(text, max_words) if isinstance(text, str) else ""
         if not cleaned:

@@ -1,4 +1,4 @@
-"""The tasks that a sweep file can name, and how one is loaded."""
+"""The tasks that a sweep file can name."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ TASKS: Mapping[str, Callable[..., Task]] = {
 
 
 def load_task(name: str, data: Mapping[str, Any] | None = None) -> Task:
-    """The task of that name with its settings; `TaskError` for unknown names, settings, files."""
+    """Return the task of that name with the settings `data`.
+
+    Raises `TaskError` for unknown names, settings and files.
+    """
     if name not in TASKS:
-        near = get_close_matches(name, TASKS, n=1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        raise TaskError(f"no task {name!r}{meant}; tasks: {', '.join(sorted(TASKS))}")
+        similar = get_close_matches(name, TASKS, n=1)
+        suggestion = f" (did you mean {similar[0]!r}?)" if similar else ""
+        raise TaskError(f"no task {name!r}{suggestion}; tasks: {', '.join(sorted(TASKS))}")
     settings = {str(key): value for key, value in (data or {}).items()}
     return TASKS[name](**settings)

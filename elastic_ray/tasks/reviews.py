@@ -1,9 +1,9 @@
 """The bundled task: film reviews from a seeded grammar, for sweeps with no network.
 
-Pre-training reads both moods in equal parts, so a model's own answers are mixed; `positive` and
-`negative` hold one mood each. Every text is a function of (version, seed, pool, index) alone, by
-hashing. A text that would equal an earlier one of its pool, or begin with a held-out one, is drawn
-again.
+The pre-training pool has both sentiments in equal parts, so a base model's answers are mixed;
+`positive` and `negative` have one sentiment each. Every text is determined by (version, seed, pool,
+index) through hashing. A text that equals an earlier one of its pool, or begins with a held-out
+one, is drawn again.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from .task import (
     Example,
     HeldOut,
     TaskError,
-    check_apart,
+    check_leakage,
     check_pool,
     check_settings,
-    continued,
-    corpora,
     cut_prompts,
-    first,
+    first_prompts,
     first_texts,
+    join_answer,
+    split_corpora,
 )
-from .tokenizers import SPECIAL, words
+from .tokenizers import SPECIAL, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SIZES = {"pretrain": 60_000, "positive": 12_000, "negative": 12_000, "scorer": 4_000}
-"""Examples by pool. A selection depends on its pool's size: a change here raises `VERSION`."""
+"""Examples by pool. Selections depend on the pool's size, so increase `VERSION` with a change."""
 HELD_OUT = 3_000
+"""Number of held-out texts."""
 
 
 class Reviews:
-    """The `reviews` task. Settings (`data:`): `seed`, a whole number, 0 unless given."""
+    """The `reviews` task. Its only setting (`data:`) is `seed`, a whole number; default 0."""
 
     name = "reviews"
     mean_tokens = typical_tokens = 40.3
@@ -60,7 +61,7 @@ class Reviews:
     @cached_property
     def _texts(self) -> dict[str, list[Example]]:
         labelled = ((text, int(_good(i))) for i, text in enumerate(self._held_out))
-        return corpora(self.name, labelled)
+        return split_corpora(self.name, labelled)
 
     @property
     def _held_out(self) -> tuple[str, ...]:
@@ -70,17 +71,17 @@ class Reviews:
         return _pool(self._seed, name)
 
     def prompts(self, count: int) -> list[str]:
-        return first(self._prompts, count, self.name)
+        return first_prompts(self._prompts, count, self.name)
 
     def texts(self, corpus: str, count: int) -> list[Example]:
         return first_texts(self._texts, corpus, count, self.name)
 
-    def judged(self, prompt: str, response: str) -> str:
-        return continued(prompt, response)
+    def scored_text(self, prompt: str, response: str) -> str:
+        return join_answer(prompt, response)
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
         self._check_vocabulary(vocab_size)
-        return words(vocabulary())
+        return word_tokenizer(vocabulary())
 
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
         self._check_vocabulary(vocab_size)
@@ -92,8 +93,8 @@ class Reviews:
             "words": hashlib.sha256(" ".join(known).encode()).hexdigest(),
         }
 
-    def check_apart(self) -> None:
-        check_apart(self.name, self._held_out, {pool: self.pool(pool) for pool in SIZES})
+    def check_leakage(self) -> None:
+        check_leakage(self.name, self._held_out, {pool: self.pool(pool) for pool in SIZES})
 
     def _check_vocabulary(self, vocab_size: int | None) -> None:
         if vocab_size is not None:
@@ -109,23 +110,23 @@ def _held_out(seed: int) -> tuple[str, ...]:
 
 
 def _good(i: int) -> bool:
-    """The mood of the held-out review at that place."""
+    """Return whether the held-out review at index `i` is positive."""
     return i % 2 == 0
 
 
 @lru_cache(maxsize=16)
 def _pool(seed: int, name: str) -> tuple[Example, ...]:
-    """The pool's examples; a text that is held out, or was drawn before, is drawn again."""
+    """Return the examples of a pool; texts that are held out or duplicates are drawn again."""
     check_pool("reviews", name)
     held_out = HeldOut(_held_out(seed))
     seen: set[str] = set()
-    if name == "scorer":  # it judges what the others taught, so it learns from other texts
+    if name == "scorer":  # it scores models trained on the other pools, so its texts differ
         seen |= {e.response for pool in SIZES if pool != name for e in _pool(seed, pool)}
     examples = []
     for i in range(SIZES[name]):
         good = name == "positive" or (name != "negative" and i % 2 == 0)
         attempt = 0
-        while (text := review(good, seed, name, i, attempt)) in seen or held_out.begins(text):
+        while (text := review(good, seed, name, i, attempt)) in seen or held_out.matches(text):
             attempt += 1
         seen.add(text)
         examples.append(Example("", text, None if name == "pretrain" else int(good)))

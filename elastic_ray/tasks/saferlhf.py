@@ -1,9 +1,10 @@
 """PKU-SafeRLHF (PKU-Alignment): safe answers are positive, unsafe ones negative.
 
-A row holds a question and two answers, each judged safe or not. The first generation of the data
-set and the present one, which adds sources, harm categories and severities, name these alike;
-further columns are not read. The train split is taught; the test split's questions are parted in
-two by a hash: one half gives the scorer's labelled dialogues, the other the held-out questions.
+A row holds a question and two answers, each labelled safe or unsafe. The first version of the data
+set and the current one, which adds sources, harm categories and severities, use the same names for
+these columns; other columns are not read. Models are trained on the train split. The questions of
+the test split are divided by a hash: one half provides the scorer's labelled dialogues, the other
+the held-out questions.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .dialogue import Dialogues, Raw, Row, question_of, text_of
-from .source import SETTINGS, Splits, Table, columns, source_of
-from .subsets import below
-from .task import TaskError, check_settings, normal
+from .source import SETTINGS, Splits, Table, iter_rows, source_of
+from .subsets import hash_below
+from .task import TaskError, check_settings, normalise
 
 VERSION = 1
-"""Raised when the reading below changes."""
+"""Increased when this file reads the data differently."""
 SPLITS = Splits("saferlhf", ("train", "test"))
 HUB, REVISION = "PKU-Alignment/PKU-SafeRLHF", "9421ffafec3fa40a1f1a7d567b4d525079477ecb"
 TYPICAL_TOKENS = 120.0
@@ -25,7 +26,7 @@ ANSWERS = ("0", "1")
 
 
 def load(**settings: Any) -> Dialogues:
-    """The `saferlhf` task. Settings (`data:`), all optional:
+    """Return the `saferlhf` task. Its settings (`data:`) are all optional:
 
     `path`: a folder with train and test as Parquet, JSONL or CSV, columns `prompt`, `response_0`,
     `response_1`, `is_response_0_safe`, `is_response_1_safe`. Without it, `name` and `revision` (a
@@ -37,24 +38,25 @@ def load(**settings: Any) -> Dialogues:
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
-    taught = [row for table in tables["train"] for row in _rows(table)]
-    held_out, judged = [], []
+    train = [row for table in tables["train"] for row in _rows(table)]
+    held_out, labelled = [], []
     for table in tables["test"]:
         for row in _rows(table):
-            if below(2, "saferlhf", "half", normal(row[0])):
-                judged.append(row)
+            if hash_below(2, "saferlhf", "half", normalise(row[0])):
+                labelled.append(row)
             else:
                 held_out.append(row[0])
-    positive = [row for row in taught if row[2] == 1]
-    negative = [row for row in taught if row[2] == 0]
-    return Raw(held_out, {"positive": positive, "negative": negative, "scorer": judged})
+    positive = [row for row in train if row[2] == 1]
+    negative = [row for row in train if row[2] == 0]
+    return Raw(held_out, {"positive": positive, "negative": negative, "scorer": labelled})
 
 
 def _rows(table: Table) -> Iterator[Row]:
+    """Yield two rows, one for each answer, of every row of the table."""
     names = ["prompt"]
     for k in ANSWERS:
         names += [f"response_{k}", f"is_response_{k}_safe"]
-    for i, row in columns("saferlhf", table, names):
+    for i, row in iter_rows("saferlhf", table, names):
         question = question_of("saferlhf", table, i, "prompt", row["prompt"])
         for k in ANSWERS:
             answer = text_of("saferlhf", table, i, f"response_{k}", row[f"response_{k}"])

@@ -1,7 +1,7 @@
 """Where a task's splits are read from: a folder of Parquet, JSONL or CSV files, or the hub.
 
 Either gives the same tables. Whatever cannot be read is a `TaskError` that names the file or the
-dataset, and what is allowed; what the hub does not give is `Unreachable`.
+dataset, and what is allowed; what the hub does not give is `UnreachableData`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.hub import download_error
-from .task import TaskError, Unreachable
+from .task import TaskError, UnreachableData
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,9 @@ class Source:
         """What is read, as canonical-JSON values: a commit, or the hash of every file."""
         if self.folder is not None:
             names = self.splits.names
-            return {n: content(self.splits, files(self.splits, self.folder, n)) for n in names}
+            return {
+                n: file_hashes(self.splits, split_files(self.splits, self.folder, n)) for n in names
+            }
         config = {"config": self.splits.config} if self.splits.config else {}
         return {"hub": self.hub[0], "revision": self.hub[1], **config}
 
@@ -89,7 +91,7 @@ def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: s
     return Source(splits, path, (name, commit))
 
 
-def files(splits: Splits, folder: str, split: str) -> list[Path]:
+def split_files(splits: Splits, folder: str, split: str) -> list[Path]:
     """The files of a split in order: one, or numbered parts of one kind, none missing."""
     form = re.compile(rf"{re.escape(split)}(?:-(\d+)(?:-of-(\d+))?)?\.({'|'.join(READABLE)})")
     named = [(path, form.fullmatch(path.name)) for path in Path(folder).iterdir()]
@@ -114,7 +116,7 @@ def files(splits: Splits, folder: str, split: str) -> list[Path]:
     return [path for path, _ in found]
 
 
-def content(splits: Splits, paths: Iterable[Path]) -> list[str]:
+def file_hashes(splits: Splits, paths: Iterable[Path]) -> list[str]:
     """The SHA-256 of each file; `TaskError` where one cannot be read."""
     found = []
     for path in paths:
@@ -129,7 +131,7 @@ def content(splits: Splits, paths: Iterable[Path]) -> list[str]:
 def read_folder(splits: Splits, folder: str) -> dict[str, list[Table]]:
     """The tables of each split of a folder, one per file."""
     return {
-        split: [_read_file(splits.task, path) for path in files(splits, folder, split)]
+        split: [_read_file(splits.task, path) for path in split_files(splits, folder, split)]
         for split in splits.names
     }
 
@@ -154,7 +156,7 @@ def _read_file(task: str, path: Path) -> Table:
 
 
 def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]:
-    """The tables of each split of a hub dataset at a commit; `Unreachable` where it is not had."""
+    """The tables of each split of a hub dataset at a commit; `UnreachableData` where it is not had."""
     task = splits.task
     instead = (
         "give data.path, a local folder, e.g. --set task.data.path=FOLDER (of several tasks, "
@@ -163,7 +165,7 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
     try:
         from datasets import load_dataset
     except ImportError:
-        raise Unreachable(
+        raise UnreachableData(
             f"task {task}: reading {name} from the hub needs the `datasets` package (extra "
             f"`train`); or {instead}"
         ) from None
@@ -173,7 +175,7 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
     try:
         loaded = load_dataset(name, splits.config, revision=revision)
     except Exception as e:
-        raise Unreachable(
+        raise UnreachableData(
             f"task {task}: {download_error('dataset', name, revision, e)}; or {instead}"
         ) from None
     finally:
@@ -187,7 +189,9 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
     }
 
 
-def columns(task: str, table: Table, names: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def iter_rows(
+    task: str, table: Table, names: Iterable[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each row's number and its values in those columns; `TaskError` where a column is missing."""
     names = list(names)
     for column in names:

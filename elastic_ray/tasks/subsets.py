@@ -1,4 +1,4 @@
-"""Seeded choices that never change: by keyed hashing, not by a library's random numbers."""
+"""Seeded choices that are the same everywhere: from keyed hashes, not a library's random numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @lru_cache(maxsize=64)
 def _permutation(size: int, key: str) -> NDArray[np.int64]:
-    """A permutation of range(size), sorted by a keyed BLAKE2b of each index (ties by index)."""
+    """Return range(size) sorted by a keyed BLAKE2b hash of each index (ties by index)."""
     secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
     hashes = bytearray()
     keyed = hashlib.blake2b(digest_size=8, key=secret)
@@ -25,10 +25,11 @@ def _permutation(size: int, key: str) -> NDArray[np.int64]:
 
 
 def selection(size: int, count: int, seed: int, epoch: int = 0) -> NDArray[np.int64]:
-    """The first `count` of one seeded permutation of range(`size`): nested in `count`.
+    """Return the first `count` indices of one seeded permutation of range(`size`).
 
-    A later `epoch` visits the same `count` in another order. Shape (count,), read-only. Raises
-    `ValueError` where `count` exceeds `size`.
+    A smaller `count` gives a prefix of a larger one. A later `epoch` has the same indices in
+    another order. The array has shape (count,) and is read-only. Raises `ValueError` where `count`
+    exceeds `size`.
     """
     if not 0 <= count <= size:
         raise ValueError(f"cannot select {count} of {size}")
@@ -39,8 +40,8 @@ def selection(size: int, count: int, seed: int, epoch: int = 0) -> NDArray[np.in
     return chosen
 
 
-def below(limit: int, *key: object) -> int:
-    """A whole number from 0 to `limit` - 1, fixed by the key; uniform to 2^-64."""
+def hash_below(limit: int, *key: object) -> int:
+    """Return a whole number from 0 to `limit` - 1, determined by the key; uniform to 2^-64."""
     text = "\0".join(str(part) for part in key)
     drawn = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
     return drawn * limit >> 64

@@ -8,13 +8,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..spec import CORPORA
-from .subsets import below
+from .subsets import hash_below
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 POOLS = ("pretrain", "positive", "negative", "scorer")
-SHORTEST, LONGEST = 2, 8
+MIN_PROMPT_WORDS, MAX_PROMPT_WORDS = 2, 8
 """Tokens of a prompt cut from a held-out review (paper, section 3.4.1)."""
 
 
@@ -22,7 +22,7 @@ class TaskError(ValueError):
     """The task's data or settings cannot be used; the message says which, and what is allowed."""
 
 
-class Unreachable(TaskError):
+class UnreachableData(TaskError):
     """The task's data set cannot be had from the hub; its identity is known all the same."""
 
 
@@ -66,7 +66,7 @@ class Task(Protocol):
         """The first `count` held-out texts of one of the `CORPORA`, which share none."""
         ...
 
-    def judged(self, prompt: str, response: str) -> str:
+    def scored_text(self, prompt: str, response: str) -> str:
         """What a scorer reads of an answer."""
         ...
 
@@ -78,12 +78,12 @@ class Task(Protocol):
         """What that tokenizer is, with its `vocab_size`."""
         ...
 
-    def check_apart(self) -> None:
+    def check_leakage(self) -> None:
         """`TaskError` if a training or scorer text is a held-out one, or begins with one."""
         ...
 
 
-def normal(text: str) -> str:
+def normalise(text: str) -> str:
     """Two texts are the same if they are equal in this form."""
     return " ".join(text.casefold().split())
 
@@ -91,31 +91,33 @@ def normal(text: str) -> str:
 class HeldOut:
     """Held-out texts, to ask of other texts whether they are, or begin with, one of them.
 
-    A text of no more than `LONGEST` words is a common opening: only its equal counts.
+    A text of no more than `MAX_PROMPT_WORDS` words is a common opening: only its equal counts.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._whole = {normal(text) for text in texts}
+        self._whole = {normalise(text) for text in texts}
         starts: dict[str, list[str]] = {}
         for text in self._whole:
             words = text.split(" ")
-            if len(words) > LONGEST:  # the space ends it at a whole word
-                starts.setdefault(" ".join(words[:LONGEST]), []).append(f"{text} ")
+            if len(words) > MAX_PROMPT_WORDS:  # the space ends it at a whole word
+                starts.setdefault(" ".join(words[:MAX_PROMPT_WORDS]), []).append(f"{text} ")
         self._starting = {start: tuple(found) for start, found in starts.items()}
 
-    def begins(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         """Whether `text` is a held-out text, or begins with a whole one."""
-        known = normal(text)
-        start = " ".join(known.split(" ", LONGEST)[:LONGEST])
+        known = normalise(text)
+        start = " ".join(known.split(" ", MAX_PROMPT_WORDS)[:MAX_PROMPT_WORDS])
         return known in self._whole or known.startswith(self._starting.get(start, ()))
 
 
-def check_apart(name: str, held_out: Iterable[str], pools: Mapping[str, Sequence[Example]]) -> None:
+def check_leakage(
+    name: str, held_out: Iterable[str], pools: Mapping[str, Sequence[Example]]
+) -> None:
     """`TaskError`, with the text, if a text of a pool is, or begins with, a held-out one."""
     apart = HeldOut(held_out)
     for pool, examples in pools.items():
         for i, example in enumerate(examples):
-            if apart.begins(f"{example.prompt} {example.response}"):
+            if apart.matches(f"{example.prompt} {example.response}"):
                 raise TaskError(
                     f"task {name}: {pool} example {i} is also held out: {example.response[:60]!r}"
                 )
@@ -132,26 +134,28 @@ def cut_prompts(name: str, texts: Iterable[str], seed: int) -> list[str]:
     found: dict[str, None] = {}
     for i, text in enumerate(texts):
         words = text.split(" ")
-        length = SHORTEST + below(LONGEST - SHORTEST + 1, name, "prompt", seed, i)
+        length = MIN_PROMPT_WORDS + hash_below(
+            MAX_PROMPT_WORDS - MIN_PROMPT_WORDS + 1, name, "prompt", seed, i
+        )
         if len(words) > length:
             found.setdefault(" ".join(words[:length]), None)
     return list(found)
 
 
-def continued(prompt: str, response: str) -> str:
+def join_answer(prompt: str, response: str) -> str:
     """The text that an answer continues, with one space or line break between the two."""
     between = "" if not prompt or response[:1].isspace() else " "
     return f"{prompt}{between}{response}"
 
 
-def first(prompts: Sequence[str], count: int, name: str) -> list[str]:
+def first_prompts(prompts: Sequence[str], count: int, name: str) -> list[str]:
     """The first `count` prompts, or `TaskError`."""
     if not 0 <= count <= len(prompts):
         raise TaskError(f"task {name} holds {len(prompts):,} held-out prompts; asked for {count:,}")
     return list(prompts[:count])
 
 
-def corpora(name: str, texts: Iterable[tuple[str, int]]) -> dict[str, list[Example]]:
+def split_corpora(name: str, texts: Iterable[tuple[str, int]]) -> dict[str, list[Example]]:
     """Held-out texts, each with its label, by the distribution that they stand for.
 
     Half of them, of either label, are `pretrain`; the others are their label's. Which half is told
@@ -159,7 +163,7 @@ def corpora(name: str, texts: Iterable[tuple[str, int]]) -> dict[str, list[Examp
     """
     found: dict[str, list[tuple[int, Example]]] = {corpus: [] for corpus in CORPORA}
     for text, label in texts:
-        place = below(1 << 63, name, "corpus", normal(text))
+        place = hash_below(1 << 63, name, "corpus", normalise(text))
         corpus = "pretrain" if place % 2 else ("negative", "positive")[label]
         found[corpus].append((place, Example("", text, label)))
     return {

@@ -1,4 +1,4 @@
-"""Tokenizers of models trained from scratch: made from the task's own text, the same every time."""
+"""Deterministic tokenizers for models trained from scratch, made from the task's own text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ("<bos>", "<pad>", "<eos>", "<unk>")
-"""Ids 0 to 3. The padding is 1, as RoBERTa's position numbering has it."""
-SMALLEST = 256 + len(SPECIAL)
-"""The least byte-level vocabulary: a token for every byte, and the special ones."""
-LONGEST = 100_000
-"""`model_max_length`: the model's own limit counts, not the tokenizer's."""
+"""Special tokens, ids 0 to 3. Padding is 1 because RoBERTa's position ids assume it."""
+MIN_VOCABULARY = 256 + len(SPECIAL)
+"""Smallest byte-level vocabulary: one token per byte, plus the special tokens."""
+MODEL_MAX_LENGTH = 100_000
+"""`model_max_length`; large, because the model's own limit applies instead."""
 
 
-def words(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
-    """One token per word of a closed vocabulary, in the order given; words lie between spaces."""
+def word_tokenizer(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token per word of `vocabulary`; texts are split at spaces."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     ids = {word: i for i, word in enumerate([*SPECIAL, *vocabulary])}
@@ -29,10 +29,11 @@ def words(vocabulary: Sequence[str]) -> PreTrainedTokenizerFast:
     return _finish(tokenizer)
 
 
-def byte_pairs(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `vocab_size` tokens (from `SMALLEST`) learnt from the texts.
+def byte_pair_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer of `vocab_size` tokens, trained on the texts.
 
-    Fewer than `vocab_size` where the texts hold fewer pairs.
+    `vocab_size` is at least `MIN_VOCABULARY`. The vocabulary is smaller where the texts have too
+    few pairs.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -50,7 +51,7 @@ def byte_pairs(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast
 
 
 def _finish(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """Every encoded text begins with <bos>."""
+    """Return the tokenizer for transformers; every encoded text begins with <bos>."""
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
@@ -63,15 +64,15 @@ def _finish(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         eos_token="<eos>",
         unk_token="<unk>",
-        model_max_length=LONGEST,
+        model_max_length=MODEL_MAX_LENGTH,
         clean_up_tokenization_spaces=False,
     )
 
 
 def check_vocabulary(task: str, vocab_size: int | None) -> None:
-    """`TaskError` for a byte-level vocabulary that is too small."""
-    if vocab_size is not None and vocab_size < SMALLEST:
+    """Raise `TaskError` for a byte-level vocabulary that is too small."""
+    if vocab_size is not None and vocab_size < MIN_VOCABULARY:
         raise TaskError(
-            f"task {task}: init.vocabulary: found {vocab_size}; at least {SMALLEST} "
+            f"task {task}: init.vocabulary: found {vocab_size}; at least {MIN_VOCABULARY} "
             "(every byte has a token)"
         )

@@ -1,7 +1,8 @@
 """TruthfulQA (Lin et al. 2022), configuration `generation`: 817 questions, each with answers.
 
-The correct answers are positive, the incorrect ones negative. The data has one split; one question
-in `HELD_OUT`, by a hash, is held out. No texts are left for a scorer, so one has to be named.
+Correct answers are positive, incorrect ones negative. The data has one split; one question in
+`HELD_OUT` is held out, chosen by a hash. No texts are left to train a scorer on, so the sweep must
+name one.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .dialogue import Dialogues, Raw, Row, question_of, text_of
-from .source import SETTINGS, Splits, Table, columns, source_of
-from .subsets import below
-from .task import TaskError, check_settings, normal
+from .source import SETTINGS, Splits, Table, iter_rows, source_of
+from .subsets import hash_below
+from .task import TaskError, check_settings, normalise
 
 VERSION = 1
-"""Raised when the reading below changes."""
+"""Increased when this file reads the data differently."""
 SPLITS = Splits("truthfulqa", ("validation",), config="generation")
 HUB, REVISION = "truthfulqa/truthful_qa", "741b8276f2d1982aa3d5b832d3ee81ed3b896490"
 TYPICAL_TOKENS = 40.0
@@ -24,7 +25,7 @@ COLUMNS = ("question", "best_answer", "correct_answers", "incorrect_answers")
 
 
 def load(**settings: Any) -> Dialogues:
-    """The `truthfulqa` task. Settings (`data:`), all optional:
+    """Return the `truthfulqa` task. Its settings (`data:`) are all optional:
 
     `path`: a folder with validation as Parquet or JSONL, columns `question`, `best_answer`, and
     `correct_answers` and `incorrect_answers`, lists of texts. Without it, `name` and `revision` (a
@@ -37,20 +38,20 @@ def load(**settings: Any) -> Dialogues:
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
     held_out: list[str] = []
-    right: list[Row] = []
-    wrong: list[Row] = []
+    positive: list[Row] = []
+    negative: list[Row] = []
     for table in tables["validation"]:
-        for i, row in columns("truthfulqa", table, COLUMNS):
+        for i, row in iter_rows("truthfulqa", table, COLUMNS):
             question = question_of("truthfulqa", table, i, "question", row["question"])
             best = text_of("truthfulqa", table, i, "best_answer", row["best_answer"])
-            good = [best, *_answers(table, i, "correct_answers", row["correct_answers"])]
-            bad = _answers(table, i, "incorrect_answers", row["incorrect_answers"])
-            if below(HELD_OUT, "truthfulqa", "held out", normal(question)):
-                right += [(question, answer, 1) for answer in good]
-                wrong += [(question, answer, 0) for answer in bad]
+            correct = [best, *_answers(table, i, "correct_answers", row["correct_answers"])]
+            incorrect = _answers(table, i, "incorrect_answers", row["incorrect_answers"])
+            if hash_below(HELD_OUT, "truthfulqa", "held out", normalise(question)):
+                positive += [(question, answer, 1) for answer in correct]
+                negative += [(question, answer, 0) for answer in incorrect]
             else:
                 held_out.append(question)
-    return Raw(held_out, {"positive": right, "negative": wrong})
+    return Raw(held_out, {"positive": positive, "negative": negative})
 
 
 def _answers(table: Table, row: int, column: str, value: Any) -> list[str]:

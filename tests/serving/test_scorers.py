@@ -1,7 +1,7 @@
-"""The paper's scorers, served: equal to a plain forward of transformers, text by text.
+"""The paper's scorers give what a plain forward pass of transformers gives, text by text.
 
-safe-rlhf's score models are a Llama and a head, the sentiment classifier a RoBERTa. The references
-are written out here; they share no code with what is tested.
+safe-rlhf's score models are a Llama and a head, the sentiment classifier a RoBERTa. The expected
+values are computed here, and share no code with what is tested.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from elastic_ray.serving.engines.scorer import make_scorer_backend
 from elastic_ray.serving.engines.vllm_runtime import vllm_environment, vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import ScorerConfig
-from elastic_ray.tasks.dialogue import asked
+from elastic_ray.tasks.dialogue import prompt_of
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 128
 NORMALISED = {"do_normalize": True, "mean": [0.7], "var": [2.5]}
 TEXTS = [
-    asked(stand_in_data.question("train", i))
+    prompt_of(stand_in_data.question("train", i))
     + " ".join(stand_in_data.answer(i % 2 == 0, "train", i, k) for k in range(i % 9))
     for i in range(200)
 ]
-"""Of 20 to beyond 128 tokens."""
+"""They have from 20 to more than 128 tokens."""
 
 
 def backend(folder: Path, kind: str) -> ScorerConfig:
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> list[float]:
     found = reference(folder)
-    assert max(found) - min(found) > 1, "texts differ in what they cost"
+    assert max(found) - min(found) > 1, "the costs of the texts differ"
     return found
 
 
@@ -102,15 +102,15 @@ def lengths(folder: Path) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path, sentiment: Path) -> dict[str, dict[str, list[float]]]:
-    """What vLLM says of the texts by scorer: all at once, in small batches of mixed lengths, and
+def vllm_scores(folder: Path, sentiment: Path) -> dict[str, dict[str, list[float]]]:
+    """vLLM's scores of the texts by scorer: all at once, in small batches of mixed lengths, and
     one at a time."""
     if vllm_unavailable_reason() is not None:
         pytest.skip(f"vLLM is not available: {vllm_unavailable_reason()}")
     code = f"""
 import asyncio, json, sys
 from pathlib import Path
-sys.path[:0] = {[str(ROOT), str(ROOT / "tests" / "support")]}
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)]}
 
 async def score(folder):
     from test_scorers import TEXTS, backend
@@ -144,20 +144,23 @@ if __name__ == "__main__":
     return dict(json.loads(lines[-1].removeprefix("found:")))
 
 
-def test_vllm_equals_a_plain_forward(
-    served: dict[str, dict[str, list[float]]], expected: list[float], folder: Path, sentiment: Path
+def test_vllm_equals_a_plain_forward_pass(
+    vllm_scores: dict[str, dict[str, list[float]]],
+    expected: list[float],
+    folder: Path,
+    sentiment: Path,
 ) -> None:
-    """Whatever else is in the batch, and however long the texts are; a cost is turned round."""
+    """For any batch and any length of text. The score of a cost model is minus the cost."""
     wanted = {folder: [-x for x in expected], sentiment: probabilities(sentiment)}
     for place, values in wanted.items():
         known = lengths(place)
         assert len(known) > 20 and min(known) < 40 and max(known) > LONGEST, "lengths vary"
         assert max(values) - min(values) > 0.1, "scores vary"
-        for name, scores in served[str(place)].items():
+        for name, scores in vllm_scores[str(place)].items():
             assert scores == pytest.approx(values[: len(scores)], abs=1e-4), (place.name, name)
 
 
-def test_transformers_equals_a_plain_forward(folder: Path, expected: list[float]) -> None:
+def test_transformers_equals_a_plain_forward_pass(folder: Path, expected: list[float]) -> None:
     scores = asyncio.run(make_scorer_backend(backend(folder, "transformers")).score(TEXTS))
     assert [s.score for s in scores] == pytest.approx([-x for x in expected], abs=1e-4)
     assert {s.probability for s in scores} == {None}
@@ -166,16 +169,16 @@ def test_transformers_equals_a_plain_forward(folder: Path, expected: list[float]
 @pytest.mark.parametrize(
     ("kind", "shift"), [("cost", 0.0), ("reward", -0.7)], ids=["cost", "reward"]
 )
-def test_a_model_that_normalises_is_scored_so(kind: str, shift: float, tmp_path: Path) -> None:
-    """safe-rlhf scales costs; of rewards it takes the mean first."""
+def test_the_normalisation_of_scores_is_applied(kind: str, shift: float, tmp_path: Path) -> None:
+    """safe-rlhf scales costs; from rewards it first subtracts the mean."""
     place = stand_ins.cost(tmp_path, score_type=kind, **NORMALISED)
     scores = asyncio.run(make_scorer_backend(backend(place, "transformers")).score(TEXTS[:20]))
     plain = reference(place, scale=2.5**0.5 + 1e-8, shift=shift)[:20]
     assert [s.score for s in scores] == pytest.approx(plain, abs=1e-4)
 
 
-def test_a_classifier_of_the_same_weights_is_written(folder: Path, tmp_path: Path) -> None:
-    """Files without the head are linked: of 14 GB, one has to be written."""
+def test_a_score_model_is_written_as_a_classifier(folder: Path, tmp_path: Path) -> None:
+    """Files without tensors of the head are linked, not copied."""
     split = tmp_path / "split"
     split.mkdir()
     held = load_file(folder / "model.safetensors")
@@ -214,7 +217,7 @@ def broken(**tensors: Any) -> Any:
         (broken(**{"score_head.weight": torch.zeros(2, 64)}), "score_head gives 2 scores"),
     ],
 )
-def test_a_folder_that_is_no_score_model_is_refused(
+def test_a_folder_without_a_valid_head_is_refused(
     change: Any, message: str, folder: Path, tmp_path: Path
 ) -> None:
     for path in folder.iterdir():
@@ -224,7 +227,7 @@ def test_a_folder_that_is_no_score_model_is_refused(
         make_scorer_backend(backend(tmp_path, "transformers"))
 
 
-def test_other_classifiers_are_no_score_models(tmp_path: Path) -> None:
+def test_other_classifiers_are_not_score_models(tmp_path: Path) -> None:
     from transformers import AutoConfig
 
     place = stand_ins.sentiment(tmp_path)

@@ -45,11 +45,12 @@ def place_of(family: str, i: int) -> str:
 
 def texts() -> list[str]:
     """What the tokenizers are learnt from: a little of every data set."""
-    from elastic_ray.tasks.dialogue import asked
+
+    from elastic_ray.tasks.dialogue import prompt_of
 
     reviews = [row["text"] for row in stand_in_data.imdb(300, 0)["train"]]
     rows = stand_in_data.saferlhf(200, 0)["train"]
-    return reviews + [f"{asked(row['prompt'])}{row['response_0']}" for row in rows]
+    return reviews + [f"{prompt_of(row['prompt'])}{row['response_0']}" for row in rows]
 
 
 def tokenizer(family: str) -> PreTrainedTokenizerBase:
@@ -164,14 +165,14 @@ def make(root: Path, families: Sequence[str] = FAMILIES, states: int = 3) -> Pat
 
 def overrides(sweep: Path, root: Path) -> list[str]:
     """What `--set` points a sweep file at the stand-ins below `root`; sizes stay."""
-    asked = yaml.safe_load(sweep.read_text(encoding="utf-8"))
+    data = yaml.safe_load(sweep.read_text(encoding="utf-8"))
     sets, seen = [], dict.fromkeys(FAMILIES, 0)
-    for i, model in enumerate(asked["models"]):
+    for i, model in enumerate(data["models"]):
         family = FAMILY_OF[model["hub"].partition("/")[0]]
         place = f"{{name: {model['name']}, path: {root / place_of(family, seen[family])}}}"
         sets.append(f"models.{i}={place}")
         seen[family] += 1
-    for task in asked["task"]:
+    for task in data["task"]:
         sets.append(f"task.{task['name']}.data={{path: {root / 'data' / task['name']}}}")
         if "scorer" not in task:
             continue
@@ -189,10 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sweep", type=Path, help="print the --set arguments that point this file at them"
     )
-    asked = parser.parse_args(arguments)
-    root = make(asked.folder.resolve())
-    if asked.sweep:
-        for each in overrides(asked.sweep, root):
+    args = parser.parse_args(arguments)
+    root = make(args.folder.resolve())
+    if args.sweep:
+        for each in overrides(args.sweep, root):
             print("--set", f"'{each.strip()}'")
     return 0
 

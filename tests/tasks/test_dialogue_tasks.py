@@ -17,9 +17,9 @@ import pytest
 import stand_in_data
 from stand_in_data import Rows, write
 
-from elastic_ray.tasks.dialogue import LONGEST_QUESTION, PROMPT, asked
+from elastic_ray.tasks.dialogue import MAX_QUESTION_WORDS, PROMPT, prompt_of
 from elastic_ray.tasks.registry import load_task
-from elastic_ray.tasks.task import POOLS, Example, Task, TaskError, normal
+from elastic_ray.tasks.task import POOLS, Example, Task, TaskError, normalise
 
 ROOT = Path(__file__).parents[2]
 Splits = dict[str, Rows]
@@ -42,7 +42,7 @@ def dialogues(task: Task) -> dict[str, list[Example]]:
 @pytest.mark.parametrize("name", MADE)
 def test_a_task_has_the_promised_pools_and_prompts(name: str, tmp_path: Path) -> None:
     task = made(name, tmp_path)
-    task.check_apart()
+    task.check_leakage()
     found = dialogues(task)
     labels = {pool: {e.label for e in examples} for pool, examples in found.items()}
     assert labels["positive"] == {1} and labels["pretrain"] == set()
@@ -66,7 +66,7 @@ def test_answers_go_where_their_judgement_sends_them(tmp_path: Path) -> None:
     rows = MADE["saferlhf"]()["train"]
     for pool, safe in (("positive", True), ("negative", False)):
         expected = [
-            (asked(row["prompt"]), row[f"response_{k}"])
+            (prompt_of(row["prompt"]), row[f"response_{k}"])
             for row in rows
             for k in (0, 1)
             if row[f"is_response_{k}_safe"] == safe
@@ -105,8 +105,8 @@ def test_duplicates_contradictions_and_leaks_are_left_out(tmp_path: Path) -> Non
     splits = MADE["saferlhf"]()
     plain = made("saferlhf", tmp_path / "plain", splits)
     prompts = set(plain.prompts(plain.sizes["prompts"]))
-    held_out = next(row for row in splits["test"] if asked(row["prompt"]) in prompts)
-    scored = next(row for row in splits["test"] if asked(row["prompt"]) not in prompts)
+    held_out = next(row for row in splits["test"] if prompt_of(row["prompt"]) in prompts)
+    scored = next(row for row in splits["test"] if prompt_of(row["prompt"]) not in prompts)
     first, second = splits["train"][:2]
     splits["train"] += [
         {**first, "prompt": first["prompt"].upper(), "response_1": " "},
@@ -117,15 +117,15 @@ def test_duplicates_contradictions_and_leaks_are_left_out(tmp_path: Path) -> Non
     ]
     splits["test"] += [held_out]
     task = made("saferlhf", tmp_path / "mixed", splits)
-    task.check_apart()
+    task.check_leakage()
     assert task.prompts(20) == plain.prompts(20)
     both = {(e.prompt, e.response) for pool in ("positive", "negative") for e in task.pool(pool)}
-    assert not any(prompt == asked(second["prompt"]) for prompt, _ in both)
-    assert (asked(scored["prompt"]), scored["response_0"]) in both
+    assert not any(prompt == prompt_of(second["prompt"]) for prompt, _ in both)
+    assert (prompt_of(scored["prompt"]), scored["response_0"]) in both
     judged = {(e.prompt, e.response) for e in task.pool("scorer")}
     assert not judged & both, "the scorer learns from nothing that is taught"
     for pool in ("positive", "negative"):
-        keys = [(normal(e.prompt), normal(e.response)) for e in task.pool(pool)]
+        keys = [(normalise(e.prompt), normalise(e.response)) for e in task.pool(pool)]
         assert len(keys) == len(set(keys))
     # of each pool: first again or empty, held out, and second twice
     removed: dict[str, int] = task.removed  # type: ignore[attr-defined]
@@ -139,7 +139,7 @@ def test_a_leak_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     parted = task._parted  # type: ignore[attr-defined]
     parted.pools["negative"].insert(2, Example(held_out, "as you like", 0))
     with pytest.raises(TaskError, match=r"saferlhf: negative example 2 asks a held-out question"):
-        task.check_apart()
+        task.check_leakage()
     parted.pools["negative"].pop(2)
 
 
@@ -149,7 +149,7 @@ def test_an_instruction_is_followed_by_its_input(tmp_path: Path) -> None:
     found = {e.prompt: e.response for e in task.pool("positive")}
     for row in rows:
         question = " ".join(filter(None, (row["instruction"], row["input"])))
-        if (prompt := asked(question)) in found:
+        if (prompt := prompt_of(question)) in found:
             assert found[prompt] == row["output"]
         else:
             assert prompt in task.prompts(task.sizes["prompts"])
@@ -167,7 +167,7 @@ def test_true_and_false_answers_are_taught_to_the_same_questions(tmp_path: Path)
 def test_questions_too_long_for_an_engine_are_not_asked(tmp_path: Path) -> None:
     splits = MADE["saferlhf"]()
     for row in splits["test"]:
-        row["prompt"] += " and then" * LONGEST_QUESTION
+        row["prompt"] += " and then" * MAX_QUESTION_WORDS
     splits["test"] += stand_in_data.saferlhf(0, 3)["test"]
     task = made("saferlhf", tmp_path, splits)
     assert task.sizes["prompts"] <= 3
@@ -199,7 +199,7 @@ def test_the_loss_is_on_the_answer_alone(tmp_path: Path) -> None:
         prompt = tokenizer.decode(ids[: learnt[0]], skip_special_tokens=True)
         assert prompt == example.prompt
         whole = tokenizer.decode(ids, skip_special_tokens=True)
-        assert task.judged(example.prompt, f" {example.response}\n") == whole
+        assert task.scored_text(example.prompt, f" {example.response}\n") == whole
 
 
 def changed(split: str, **values: Any) -> Callable[[Splits], Any]:
@@ -255,7 +255,8 @@ def test_the_hub_gives_what_its_files_give(name: str, tmp_path: Path) -> None:
     (folder / "README.md").write_text("\n".join(card))
     code = """
 import json, sys
-from elastic_ray.tasks import POOLS, load_task
+from elastic_ray.tasks.registry import load_task
+from elastic_ray.tasks.task import POOLS
 task = load_task(sys.argv[1], {"name": sys.argv[2], "revision": "0" * 40})
 pools = {pool: [(e.prompt, e.response, e.label) for e in task.pool(pool)] for pool in POOLS}
 print(json.dumps([pools, task.prompts(task.sizes["prompts"])]))

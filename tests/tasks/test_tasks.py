@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from elastic_ray.spec import CORPORA
 from elastic_ray.tasks.grammar import CONSISTENCY, review, vocabulary
-from elastic_ray.tasks.imdb import mixed
+from elastic_ray.tasks.imdb import shuffle_if_sorted
 from elastic_ray.tasks.imdb_files import clean, read_folder
 from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.reviews import HELD_OUT, SIZES
@@ -33,7 +33,7 @@ from elastic_ray.tasks.task import (
     HeldOut,
     Task,
     TaskError,
-    check_apart,
+    check_leakage,
     cut_prompts,
 )
 
@@ -146,7 +146,8 @@ import sys
 heavy = ("torch", "transformers", "tokenizers", "datasets", "ray", "vllm", "deepspeed")
 for module in heavy:
     sys.modules[module] = None  # importing it now raises ImportError
-from elastic_ray.tasks import load_task, selection
+from elastic_ray.tasks.registry import load_task
+from elastic_ray.tasks.subsets import selection
 task = load_task("reviews")
 print(task.sizes["positive"], len(task.prompts(16)), task.tokenizer_identity(None)["vocab_size"])
 """
@@ -159,14 +160,14 @@ print(task.sizes["positive"], len(task.prompts(16)), task.tokenizer_identity(Non
 def test_held_out_text_is_found_whatever_its_case_and_spacing() -> None:
     text = "A film about one two three four five six seven ."
     held_out = HeldOut([text, "Great movie"])
-    assert held_out.begins(text)
-    assert held_out.begins("  a FILM about one two\tthree four five six seven . ")
-    assert held_out.begins(f"{text} and much more")
-    assert not held_out.begins(f"{text}and no word's end")
-    assert not held_out.begins(f"well , {text}")
-    assert not held_out.begins(text[:-2])
-    assert held_out.begins("great  movie")
-    assert not held_out.begins("great movie , but long"), "a few words are a common opening"
+    assert held_out.matches(text)
+    assert held_out.matches("  a FILM about one two\tthree four five six seven . ")
+    assert held_out.matches(f"{text} and much more")
+    assert not held_out.matches(f"{text}and no word's end")
+    assert not held_out.matches(f"well , {text}")
+    assert not held_out.matches(text[:-2])
+    assert held_out.matches("great  movie")
+    assert not held_out.matches("great movie , but long"), "a few words are a common opening"
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "ab", "."]), min_size=1, max_size=14).map(" ".join)
@@ -181,16 +182,16 @@ def test_held_out_text_is_found_as_by_plain_comparison(held_out: list[str], text
         for other in held_out
         for o in [other.split()]
     )
-    assert HeldOut(held_out).begins(text) == plain
+    assert HeldOut(held_out).matches(text) == plain
 
 
 def test_an_overlap_is_refused_with_the_text() -> None:
     pools = {"positive": [Example("", "fine ."), Example("", "The  Same text .")]}
-    check_apart("some", ["another text ."], pools)
+    check_leakage("some", ["another text ."], pools)
     with pytest.raises(TaskError, match=r"some: positive example 1 is also held out: 'The  Same"):
-        check_apart("some", ["the same text ."], pools)
+        check_leakage("some", ["the same text ."], pools)
     with pytest.raises(TaskError, match="positive example 0"):
-        check_apart("some", ["the same text ."], {"positive": [Example("the same", "text .")]})
+        check_leakage("some", ["the same text ."], {"positive": [Example("the same", "text .")]})
 
 
 @given(texts=st.lists(WORDS, max_size=30), seed=st.integers(0, 9))
@@ -258,7 +259,7 @@ def test_review_pools_share_no_text_with_each_other_or_the_held_out(reviews: Tas
     texts = [e.response for pool in POOLS for e in reviews.pool(pool)]
     held_out = [review(i % 2 == 0, 0, "held out", i, 0) for i in range(HELD_OUT)]
     assert len(set(texts) | set(held_out)) == len(texts) + HELD_OUT
-    reviews.check_apart()
+    reviews.check_leakage()
 
 
 def test_reviews_are_words_between_single_spaces(reviews: Task) -> None:
@@ -414,15 +415,15 @@ def small_splits() -> dict[str, Rows]:
 @pytest.mark.parametrize("downwards", [False, True])
 def test_a_split_sorted_by_label_gives_prompts_of_both(downwards: bool) -> None:
     rows = sorted(((f"review {i}", i % 2) for i in range(200)), key=lambda row: row[1])
-    found = mixed(rows[::-1] if downwards else rows)
+    found = shuffle_if_sorted(rows[::-1] if downwards else rows)
     assert sorted(found) == sorted(rows)
     assert 5 <= sum(label for _, label in found[:20]) <= 15
 
 
 def test_a_split_in_any_other_order_keeps_it() -> None:
     rows = [(f"review {i}", i % 2) for i in range(20)]
-    assert mixed(rows) == rows
-    assert mixed(rows[::2]) == rows[::2]  # of one label
+    assert shuffle_if_sorted(rows) == rows
+    assert shuffle_if_sorted(rows[::2]) == rows[::2]  # of one label
 
 
 def write_folder(
@@ -448,7 +449,7 @@ def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
         assert {e.label for e in task.pool("pretrain")} == {None}
         assert {e.label for e in task.pool("scorer")} == {0, 1}
         assert 15 < task.sizes["scorer"] < 45
-        task.check_apart()
+        task.check_leakage()
         for pool in POOLS:
             assert list(task.pool(pool)) == list(tasks[0].pool(pool))
         assert task.prompts(10) == tasks[0].prompts(10)
@@ -506,7 +507,7 @@ def test_duplicates_count_once_and_held_out_text_appears_nowhere(tmp_path: Path)
     splits["unsupervised"] += [splits["unsupervised"][0], held_out[2], taught, scored]
     splits["test"] += [held_out[0], scored]
     task = write_folder(tmp_path / "mixed", splits)
-    task.check_apart()
+    task.check_leakage()
     assert texts(task, "positive") == texts(plain, "positive")
     assert texts(task, "negative") == texts(plain, "negative")
     more = [clean(taught["text"], None), clean(scored["text"], None)]
@@ -594,7 +595,8 @@ def test_without_the_hub_the_folder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = """
-from elastic_ray.tasks import TaskError, load_task
+from elastic_ray.tasks.registry import load_task
+from elastic_ray.tasks.task import TaskError
 try:
     print(load_task("imdb").sizes)
 except TaskError as error:
@@ -640,7 +642,7 @@ def test_the_real_reviews_are_read_and_kept_apart(imdb: Task) -> None:
     assert 11_500 < sizes["scorer"] < 13_000
     labels = Counter(e.label for e in imdb.pool("scorer"))
     assert labels[1] == pytest.approx(labels[0], rel=0.05)
-    imdb.check_apart()
+    imdb.check_leakage()
     assert sizes["prompts"] > 10_000
     assert not any("<br />" in text for pool in POOLS for text in texts(imdb, pool))
     assert sizes["texts"] > 2_500
@@ -654,7 +656,7 @@ def test_a_learnt_tokenizer_is_the_same_in_every_process(
     """Generated text has many pairs of equal count, real text many different characters."""
     code = """
 import sys
-from elastic_ray.tasks import load_task
+from elastic_ray.tasks.registry import load_task
 load_task("imdb", {"path": sys.argv[1]}).tokenizer(900).save_pretrained(sys.argv[2])
 """
     read = texts(request.getfixturevalue(source), "pretrain")[:3_000]
