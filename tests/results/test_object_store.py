@@ -149,7 +149,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, node: str) -> Pat
 
 
 def downloads(store: Store) -> int:
-    return store.asked[f"GET /{BUCKET}/results/checkpoints/one/model.safetensors"]
+    return store.served[f"GET /{BUCKET}/results/checkpoints/one/model.safetensors"]
 
 
 FETCH = """
