@@ -112,10 +112,10 @@ def _many(results: Results, name: str, rows: pa.Table, key: dict[str, str]) -> N
     ]
     states = sorted(set(rows["state_id"].to_pylist()))
     digest = hashlib.sha256("\n".join(states).encode()).hexdigest()[:12]
-    in_force = round((time.time() - 60) * 1000)
+    effective_from = round((time.time() - 60) * 1000)
     data = parquet_bytes(table, pa.table(columns, schema=table.schema), replaces=states)
     results.folder.put(
-        f"{partition_folder(table, key)}/many-{in_force:013d}-{digest}.parquet", data
+        f"{partition_folder(table, key)}/many-{effective_from:013d}-{digest}.parquet", data
     )
 
 

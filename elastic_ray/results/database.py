@@ -116,8 +116,8 @@ def refresh(folder: Folder) -> str | None:
             except duckdb.Error:
                 pass  # an older version, or not a database: written anew
     # Not in place: in the path of a database that it writes, DuckDB takes "?" for a query string.
-    with tempfile.TemporaryDirectory() as place:
-        temporary = Path(place, DATABASE)
+    with tempfile.TemporaryDirectory() as scratch:
+        temporary = Path(scratch, DATABASE)
         _build(temporary, folder, version)
         folder.put(DATABASE, temporary.read_bytes())
     return None
@@ -143,13 +143,13 @@ def _define_views(connection: duckdb.DuckDBPyConnection, folder: Folder) -> None
 
     DuckDB reads the files behind a view while creating it, which may be tens of thousands.
     """
-    with tempfile.TemporaryDirectory(prefix="elastic-ray-") as place:
+    with tempfile.TemporaryDirectory(prefix="elastic-ray-") as scratch:
         for table in TABLES.values():
             for name in empty_files(table):
-                path = Path(place, name)
+                path = Path(scratch, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(empty_bytes(table))
-        connection.execute(_views_sql(place))
+        connection.execute(_views_sql(scratch))
     statements = connection.extract_statements(_views_of(folder))
     macro = next(s for s in statements if "root()" in s.query)
     connection.execute(macro.query.replace("CREATE MACRO", "CREATE OR REPLACE MACRO"))

@@ -93,7 +93,7 @@ def damaged_file(folder: Folder, name: str, reason: object) -> ResultsError:
     """Return the error for a damaged or foreign file: which file, why, and what to do."""
     first = str(reason).strip().split("\n")[0]
     advice = (
-        "restore it from a copy, or delete it and run its sweeps again to compute its rows anew"
+        "restore it from a copy, or delete it and run its sweeps again to compute its rows again"
         if name.rpartition("/")[2].startswith("many-")
         else "delete it and run its sweep again; nothing else is lost"
     )

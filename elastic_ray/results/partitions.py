@@ -1,7 +1,7 @@
 """Where a table's rows are: its partition folders, state files and compacted files.
 
 A state's rows are in its own file `one-*`, in one or more compacted files `many-*`, or in both.
-`Partitions` finds them; `compaction` says how such files come about.
+`Partitions` finds them; `compaction` describes when compacted files are written.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ ORDER BY p.sweep, p.task, p.parameters, p.model, p.pretrain, p.l - p.k, p.k, p.m
 -- two reference scores of the curve: `base` at (0, 0) and `aligned` at (positive, 0). A point without
 -- a score in any seed has a NULL score, and the error if a seed failed.
 CREATE MACRO curves_in(which) AS TABLE
-WITH answered AS (  -- seeds that share a state and probe share its answers
+WITH per_state AS (  -- seeds that share a state and probe share its answers
     SELECT
         sweep, task, model, pretrain, scorer, positive, negative, state_id, probe_id,
         count(*) AS cells,
@@ -306,7 +306,7 @@ points AS (
         sum(pending)::BIGINT AS pending,
         sum(prompts)::BIGINT AS prompts,
         min(error) AS error
-    FROM answered
+    FROM per_state
     GROUP BY sweep, task, model, pretrain, scorer, positive, negative
 )
 SELECT
@@ -350,7 +350,7 @@ FROM curves;
 
 -- One row per sweep, from the records alone.
 CREATE VIEW progress AS
-WITH asked AS (
+WITH counts AS (
     SELECT
         sweep,
         count(*) AS cells,
@@ -383,7 +383,7 @@ trained AS (  -- what this sweep computed itself, including states that belong t
     GROUP BY sweep
 )
 SELECT
-    asked.*,
+    counts.*,
     coalesce(states_done, 0) AS states_done,
     coalesce(states_failed, 0) AS states_failed,
     coalesce(states_trained, 0) AS states_trained,
@@ -391,7 +391,7 @@ SELECT
     coalesce(tokens_trained, 0) AS tokens_trained,
     coalesce(training_seconds, 0) AS training_seconds,
     started_at, last_state_at
-FROM asked
+FROM counts
 LEFT JOIN reached USING (sweep)
 LEFT JOIN trained USING (sweep);
 
@@ -476,27 +476,27 @@ GROUP BY ALL;
 
 -- One row per sweep, task, probe and scorer: prompts, answers, states, and the engines that answered.
 CREATE VIEW questions AS
-WITH asked AS (SELECT DISTINCT sweep, task, state_id, probe_id, scorer FROM cells),
-judged AS (
+WITH requested AS (SELECT DISTINCT sweep, task, state_id, probe_id, scorer FROM cells),
+scored AS (
     SELECT
         a.sweep, a.task, a.probe_id, a.scorer, count(*) AS states, max(m.prompts) AS prompts,
         min(m.prompts) AS fewest_prompts, sum(m.answers)::BIGINT AS answers,
         max(m.scorer_accuracy) AS scorer_accuracy
-    FROM asked AS a
+    FROM requested AS a
     JOIN state_scores AS m
         ON m.state_id = a.state_id AND m.probe_id = a.probe_id AND m.scorer = a.scorer
     GROUP BY ALL
 ),
-answered AS (
+sampled AS (
     SELECT
         probe_id, list(DISTINCT engine ORDER BY engine) AS engines, avg(tokens) AS mean_tokens,
         max(tokens) AS most_tokens, avg((finish_reason = 'length')::INT) AS cut_short
     FROM responses
     GROUP BY probe_id
 )
-SELECT judged.*, answered.* EXCLUDE (probe_id)
-FROM judged
-LEFT JOIN answered USING (probe_id);
+SELECT scored.*, sampled.* EXCLUDE (probe_id)
+FROM scored
+LEFT JOIN sampled USING (probe_id);
 
 
 -- The app -----------------------------------------------------------------------------------------
@@ -509,7 +509,7 @@ WITH written AS (
     SELECT filename, last_modified
     FROM read_blob([root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'])
 ),
-asked AS (
+counts AS (
     SELECT
         sweep, any_value(filename) AS filename,
         count(*) AS cells,
@@ -525,8 +525,8 @@ asked AS (
         hive_partitioning = true, hive_types_autocast = false, filename = true)
     GROUP BY sweep
 )
-SELECT asked.* EXCLUDE (filename), last_modified AS last_written
-FROM asked LEFT JOIN written USING (filename)
+SELECT counts.* EXCLUDE (filename), last_modified AS last_written
+FROM counts LEFT JOIN written USING (filename)
 ORDER BY last_written DESC, sweep;
 
 -- The progress of one sweep, by task, model and pre-training size.
@@ -589,7 +589,7 @@ ORDER BY cells DESC, error;
 -- the prompt or an answer contains ('' for any); `lowest` and `highest` (NULL for none) are bounds
 -- that at least one of the two scores meets. `ordering` is prompt, low, high, or difference.
 CREATE MACRO answers_of(one, other, probe, judge, wanted, lowest, highest, ordering) AS TABLE
-WITH judged AS (
+WITH scored AS (
     SELECT
         r.state_id, r.prompt_index, r.sample, r.prompt, r.response, r.tokens, r.finish_reason,
         r.held_state, m.score
@@ -604,8 +604,8 @@ paired AS (
     SELECT
         a.prompt_index, a.sample, a.prompt, a.response, a.score, a.tokens,
         b.response AS other_response, b.score AS other_score, b.tokens AS other_tokens
-    FROM (FROM judged WHERE state_id = one) AS a
-    LEFT JOIN (FROM judged WHERE state_id = other) AS b USING (prompt_index, sample)
+    FROM (FROM scored WHERE state_id = one) AS a
+    LEFT JOIN (FROM scored WHERE state_id = other) AS b USING (prompt_index, sample)
 )
 SELECT *, count(*) OVER () AS found
 FROM paired

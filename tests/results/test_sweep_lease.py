@@ -102,7 +102,7 @@ def test_the_holder_sends_heartbeats_and_sees_stop_requests(
         assert not asked.wait(0.2)
         sweep_lease.request_stop(folder, lease)
         assert asked.wait(20)
-    assert reasons == ["someone asked for it with --stop"]
+    assert reasons == ["a stop was requested with --stop"]
     assert not list((tmp_path / "leases").glob("s.*"))
 
 
@@ -152,7 +152,7 @@ def test_a_running_sweep_is_shown_kept_exclusive_and_stopped(tmp_path: Path) -> 
     assert stopped.returncode == 0, stopped.stderr
     out, _ = run.communicate(timeout=600)
     assert run.returncode == 130, out
-    assert "someone asked for it with --stop" in out and "run the same command to continue" in out
+    assert "a stop was requested with --stop" in out and "run the same command to continue" in out
     sweep_process.nothing_is_left()
 
     after = sweep_process.sweep(spec, results, "--status")

@@ -181,7 +181,7 @@ def _send_heartbeats(
             request = folder.get(_stop_file(lease.sweep))
             if request == lease.token.encode() and not stopped:
                 stopped = True
-                stop("someone asked for it with --stop")
+                stop("a stop was requested with --stop")
             if time.monotonic() - last < HEARTBEAT_SECONDS:
                 continue
             with lease_lock(folder):

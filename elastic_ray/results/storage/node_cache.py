@@ -130,12 +130,12 @@ class NodeCache:
 
     def _make_room(self, coming: int) -> None:
         """Remove leftovers, and unused copies until `coming` bytes fit into the disk share."""
-        place = _cache_folder()
-        for left in place.glob(f"{TEMPORARY_PREFIX}*"):
+        cache = _cache_folder()
+        for left in cache.glob(f"{TEMPORARY_PREFIX}*"):
             _remove_unused(left, left.name.removeprefix(TEMPORARY_PREFIX))
-        sizes = {path: int(path.name.rpartition("-")[2]) for path in place.glob("copy-*-*")}
+        sizes = {path: int(path.name.rpartition("-")[2]) for path in cache.glob("copy-*-*")}
         total = sum(sizes.values())
-        most = self._share * (shutil.disk_usage(place).free + total)
+        most = self._share * (shutil.disk_usage(cache).free + total)
         for path in sorted(sizes, key=_last_used):
             if total + coming <= most:
                 return
@@ -177,7 +177,7 @@ def _lock(name: str, mode: int) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, mode)
-            with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # another process has removed it
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     os.utime(descriptor)
                     return descriptor
