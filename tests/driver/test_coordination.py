@@ -112,8 +112,8 @@ def test_what_another_sweep_keeps_is_not_deleted(tmp_path: Path, keep: str, kept
     tracker = ProgressTracker(plan, set(kinds), plan.requests(), plan.requests())
     cells = [{**row, "sweep": "other"} for row in cell_rows(plan, tracker)]
     results.replace("cells", "other", cells)
-    asked = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
-    results.replace("sweeps", "other", [asked])
+    row = {"spec": {"keep": keep}, "recorded_at": dt.datetime.now(dt.UTC)}
+    results.replace("sweeps", "other", [row])
     with sweep_lease.acquire_sweep_lease(results.folder, plan.spec.sweep, str, print) as lease:
         CheckpointCleanup(
             plan, tracker, results, StateCoordinator(results, lease, tracker)
@@ -149,7 +149,7 @@ def test_a_failed_poll_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert requeued == [True]
         with monkeypatch.context() as patch:
             patch.setattr(results.folder, "put", lambda *_: refused(""))
-            assert not mine.claim(["another"]), "put aside, and asked for again"
+            assert not mine.claim(["another"]), "postponed, and tried again"
         mine.poll(lambda: requeued.append(True))
         assert requeued == [True, True] and mine.claim(["another"])
 

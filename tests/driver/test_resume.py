@@ -1,4 +1,4 @@
-"""What is left to do, and which checkpoints may go: told from the record alone."""
+"""What is left to do, and which checkpoints may be deleted: derived from the record alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS = (None, DONE, DELETED, DIVERGED, CRASHED)
 
 
 def records(plan: Plan, dice: random.Random) -> dict[str, RecordedState]:
-    """A record as interrupted sweeps may leave it: nothing is done whose parent was never done."""
+    """Return a random record of interrupted sweeps: a done state has a parent that was done."""
     weights = [dice.random() + 0.05 for _ in KINDS]
     found: dict[str, RecordedState] = {}
     for state, node in plan.states.items():
@@ -48,7 +48,7 @@ def some(things: Iterable[Any], dice: random.Random) -> list[Any]:
 def carried_out(
     plan: Plan, recorded: dict[str, RecordedState], left: Outstanding
 ) -> tuple[set[str], set[str]] | None:
-    """(states done, checkpoints there) after what is left was done; None where it cannot be."""
+    """Return (done states, existing checkpoints) after all that is left; None if impossible."""
     done = {state for state, row in recorded.items() if row.done}
     there = {state for state in done if recorded[state].kept} | set(left.starts)
     done |= set(left.starts)
@@ -63,44 +63,44 @@ def carried_out(
 
 
 def complete(
-    plan: Plan, recorded: dict[str, RecordedState], left: Outstanding, asked: set[str]
+    plan: Plan, recorded: dict[str, RecordedState], left: Outstanding, needed: set[str]
 ) -> bool:
-    """Whether doing what is left does all that can be done, with a checkpoint for each question."""
+    """Return whether what is left does all that is possible, and keeps what requests need."""
     outcome = carried_out(plan, recorded, left)
     if outcome is None:
         return False
     done, there = outcome
     trained = {s for s in plan.states if s not in plan.starts}
     return trained - set(left.failed) <= done and all(
-        {state, plan.full_ancestor(state)} <= there for state in asked - set(left.failed)
+        {state, plan.full_ancestor(state)} <= there for state in needed - set(left.failed)
     )
 
 
 @given(specs(), st.integers(0, 2**32))
 @settings(max_examples=150, deadline=None)
-def test_all_that_is_left_is_done_and_nothing_else(spec: Spec, seed: int) -> None:
+def test_what_is_left_is_all_that_is_missing_and_nothing_else(spec: Spec, seed: int) -> None:
     plan, dice = plan_of(spec), random.Random(seed)
     recorded = records(plan, dice)
-    asked = set(some({q.state_id for q in plan.requests()}, dice))
-    left = outstanding(plan, recorded, asked)
-    assert complete(plan, recorded, left, asked)
+    needed = set(some({q.state_id for q in plan.requests()}, dice))
+    left = outstanding(plan, recorded, needed)
+    assert complete(plan, recorded, left, needed)
     for ladder in left.ladders:
         fewer = replace(left, ladders=tuple(la for la in left.ladders if la is not ladder))
         # One whose adapters are there passes by again when the weights below are made again.
         waits = any(
             recorded.get(r.state_id) == DONE for r in ladder.rungs if r.state_id in left.remade
         )
-        assert waits or not complete(plan, recorded, fewer, asked)
+        assert waits or not complete(plan, recorded, fewer, needed)
     for start in left.starts:
         fewer = replace(left, starts=tuple(s for s in left.starts if s != start))
-        assert not complete(plan, recorded, fewer, asked)
+        assert not complete(plan, recorded, fewer, needed)
     for state in left.remade:
         assert recorded[state].done
         fewer = replace(left, remade=left.remade - {state})
         if recorded[state].kept:
             assert plan.full_ancestor(state) in left.remade - {state}
         elif state not in plan.starts:
-            assert not complete(plan, recorded, fewer, asked)
+            assert not complete(plan, recorded, fewer, needed)
 
 
 @given(specs(), st.integers(0, 2**32))
@@ -121,9 +121,7 @@ def test_all_is_left_where_nothing_is_recorded(spec: Spec) -> None:
 
 @given(specs(), st.integers(0, 2**32))
 @settings(max_examples=100, deadline=None)
-def test_what_diverged_stays_failed_and_takes_along_what_starts_from_it(
-    spec: Spec, seed: int
-) -> None:
+def test_a_diverged_state_stays_failed_and_so_do_its_descendants(spec: Spec, seed: int) -> None:
     plan, dice = plan_of(spec), random.Random(seed)
     recorded = records(plan, dice)
     left = outstanding(plan, recorded, [])
@@ -171,7 +169,7 @@ def test_a_deleted_parent_is_made_again_for_a_new_child() -> None:
     assert (left.starts, left.remade, runs(plan, left)) == ((), frozenset(), [[(16, 8)]])
 
 
-def test_a_new_question_of_a_deleted_state_makes_it_again() -> None:
+def test_a_new_request_for_a_deleted_state_makes_it_again() -> None:
     plan = small()
     recorded = {s: DELETED for s in plan.states} | {state(plan, 0, 0): DONE}
     left = outstanding(plan, recorded, [state(plan, 8, 0)])
@@ -214,8 +212,8 @@ def test_a_run_that_diverged_is_not_tried_again_for_a_child() -> None:
 
 
 class Simulation:
-    """A sweep in some order: each step makes a start or a rung, or scores an answer, and lets go
-    the checkpoints that the keeper lets go."""
+    """A sweep in random order: each step makes a start or a rung, or ends a request, and
+    deletes the checkpoints that the retention policy lets go."""
 
     def __init__(
         self,
@@ -226,21 +224,21 @@ class Simulation:
     ) -> None:
         self.plan, self.dice = plan, dice
         requests = plan.requests()
-        closed = {asked for asked in closed if asked in requests}
+        closed = {request for request in closed if request in requests}
         still = {state for q in requests if q not in closed for state in q.states}
         left = outstanding(plan, recorded, still)
         done = {s for s, row in recorded.items() if row.done and s in plan.states}
         self.there = {s for s in done if recorded[s].kept}
         self.tracker = ProgressTracker(plan, done - left.remade, closed, closed)
         self.tracker.failed.update(left.failed)
-        self.keeper = RetentionPolicy(plan, self.tracker)
+        self.policy = RetentionPolicy(plan, self.tracker)
         self.left = left
         self.made: set[str] = set()
         self.points: dict[str, str] = {}
         """Where a ladder that is not at its end goes on, if it is interrupted: a rung."""
-        self.tracker.listen(lambda event, state: self.tidy(self.keeper.deletable_after(state)))
+        self.tracker.listen(lambda event, state: self.delete(self.policy.deletable_after(state)))
 
-    def tidy(self, states: Iterable[str]) -> None:
+    def delete(self, states: Iterable[str]) -> None:
         self.there -= set(states)
 
     def whole(self, state: str) -> bool:
@@ -255,7 +253,7 @@ class Simulation:
         return None
 
     def steps(self) -> list[tuple[str, Any]]:
-        """What can be done now, as the scheduler sees it: by the board alone."""
+        """What can be done now, as the scheduler sees it: by the tracker alone."""
         tracker = self.tracker
         found: list[tuple[str, Any]] = [
             ("start", s) for s in self.left.starts if s not in self.made
@@ -263,19 +261,19 @@ class Simulation:
         for ladder in self.left.ladders:
             if all(map(tracker.settled, ladder.needs)) and self.next_rung(ladder):
                 found.append(("train", ladder))
-        for asked in self.plan.requests():
-            still = asked not in tracker.closed and asked not in tracker.lost
-            if tracker.done.issuperset(asked.states) and still:
-                found.append(("ask", asked))
+        for request in self.plan.requests():
+            still = request not in tracker.closed and request not in tracker.lost
+            if tracker.done.issuperset(request.states) and still:
+                found.append(("evaluate", request))
         return found
 
     def step(self, failures: bool) -> bool:
-        """One step; False where there is none. Every checkpoint that it reads must be there."""
+        """Take a step; False if there is none. Every checkpoint that it reads must exist."""
         steps = self.steps()
         if not steps:
             return False
         for kind, what in steps:
-            read = what.states if kind == "ask" else ()
+            read = what.states if kind == "evaluate" else ()
             read = (what.parent_id,) if kind == "train" else read
             assert all(map(self.whole, read)), f"{kind} {what}: a checkpoint is gone"
         assert all(self.whole(s) for s in self.points.values()), "a run could not go on"
@@ -285,7 +283,7 @@ class Simulation:
             self.made.add(what)
             self.there.add(what)
             self.tracker.state_done(what)
-        elif kind == "ask":
+        elif kind == "evaluate":
             if fails:
                 self.tracker.request_failed(what, "the engine died")
             else:
@@ -305,8 +303,8 @@ class Simulation:
         return True
 
     def end(self) -> None:
-        """The last look over all states."""
-        self.tidy([s for s in self.plan.states if self.keeper.may_delete(s)])
+        """The last check of all states."""
+        self.delete([s for s in self.plan.states if self.policy.may_delete(s)])
 
     def recorded(self) -> dict[str, RecordedState]:
         found = {s: RecordedState(True, None, s in self.there) for s in self.tracker.done}
@@ -318,7 +316,7 @@ class Simulation:
 
 @given(specs(), st.integers(0, 2**32), st.booleans())
 @settings(max_examples=150, deadline=None)
-def test_no_checkpoint_goes_that_something_still_needs(
+def test_no_checkpoint_is_deleted_that_is_still_needed(
     spec: Spec, seed: int, failures: bool
 ) -> None:
     """A sweep that is interrupted, perhaps changed to keep other checkpoints, and started again."""
@@ -332,7 +330,7 @@ def test_no_checkpoint_goes_that_something_still_needs(
     plan = plan_of(
         spec.model_copy(update={"keep": dice.choice(["all", "none", "base", spec.keep])})
     )
-    # Some answers may be asked for anew (other sampling), which needs checkpoints that went.
+    # Answers may be requested anew (other sampling), which needs checkpoints that are deleted.
     closed = some(first.tracker.closed, dice) if dice.random() < 0.5 else first.tracker.closed
     again = Simulation(plan, first.recorded(), closed, dice)
     again.points = first.points
@@ -351,7 +349,7 @@ def test_no_checkpoint_goes_that_something_still_needs(
 
 @given(specs(), st.integers(0, 2**32))
 @settings(max_examples=50, deadline=None)
-def test_what_is_kept_is_all_there_at_the_end(spec: Spec, seed: int) -> None:
+def test_at_the_end_exactly_the_kept_checkpoints_exist(spec: Spec, seed: int) -> None:
     plan = plan_of(spec)
     run = Simulation(plan, {}, [], random.Random(seed))
     while run.step(failures=False):
@@ -364,8 +362,8 @@ def test_what_is_kept_is_all_there_at_the_end(spec: Spec, seed: int) -> None:
 
 @given(specs(), st.integers(0, 2**32))
 @settings(max_examples=50, deadline=None)
-def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> None:
-    """The next run of the sweep tries again, and need not make the parents again."""
+def test_a_failed_state_keeps_the_checkpoint_it_starts_from(spec: Spec, seed: int) -> None:
+    """The next run of the sweep tries again and need not make the parents again."""
     plan = plan_of(spec)
     run = Simulation(plan, {}, [], random.Random(seed))
     while run.step(failures=True):
@@ -374,13 +372,13 @@ def test_what_failed_keeps_what_it_would_start_from(spec: Spec, seed: int) -> No
     for state in run.tracker.failed:
         parent = plan.states[state].parent_id
         assert parent is None or parent not in run.tracker.done or run.whole(parent)
-    lost = {state for asked in run.tracker.lost for state in asked.states}
+    lost = {state for request in run.tracker.lost for state in request.states}
     assert all(map(run.whole, lost))
     # Run again, it makes nothing twice.
     assert not outstanding(plan, run.recorded(), lost).remade
 
 
-def test_what_is_to_learn_from_a_silent_teacher_fails_and_says_so() -> None:
+def test_states_that_learn_from_a_teacher_without_answers_fail() -> None:
     plan = small(lessons={"pairs": [[1, 2]], "queries": 8})
     tracker = ProgressTracker(plan, [*plan.starts], [], [])
     for size in (8, 16):
@@ -400,7 +398,7 @@ def test_what_is_to_learn_from_a_silent_teacher_fails_and_says_so() -> None:
     assert tracker.failed == {forward.id: "its teacher did not answer: the engine died"}
 
 
-def test_more_pairs_leave_what_is_there_as_it_was() -> None:
+def test_more_pairs_leave_recorded_states_as_they_were() -> None:
     pairs = [[[1, 2]], [[1, 2], [1, 3]]]
     few, more = (
         plan_of(spec_of(models=[HUB], positive=[8, 16, 24], lessons={"pairs": each, "queries": 8}))
@@ -412,7 +410,7 @@ def test_more_pairs_leave_what_is_there_as_it_was() -> None:
     assert len(left.ladders) == 2 and {lad.stage.kind for lad in left.ladders} == {"lesson"}
 
 
-def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:
+def test_a_cell_is_done_when_all_its_requests_are_closed() -> None:
     plan = small(probes={"code_length": {}})
     tracker = ProgressTracker(plan, plan.states, [], [])
 
@@ -432,7 +430,7 @@ def test_a_cell_is_done_when_all_that_is_asked_of_it_is() -> None:
     assert base() == ("done", None)
 
 
-def test_cells_tell_how_they_went() -> None:
+def test_cells_have_a_status_and_an_error() -> None:
     plan = small()
     tracker = ProgressTracker(plan, [], [], [])
     tracker.state_done(state(plan, 0, 0))

@@ -1,4 +1,4 @@
-"""One real sweep, end to end: Ray, DeepSpeed, vLLM, Parquet, DuckDB; many questions to its result.
+"""One real sweep, end to end: Ray, DeepSpeed, vLLM, Parquet, DuckDB; many checks of its result.
 
 The sweep is small but whole: two pre-training sizes, two positive and three negative sizes. It
 runs as a user runs it, in a process of its own: once undisturbed, and once stopped by Ctrl-C and
@@ -37,7 +37,7 @@ def ran(undisturbed: tuple[Path, str]) -> tuple[Path, str]:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The same sweep, stopped by Ctrl-C while answers come, then run to its end."""
+    """The same sweep, stopped by Ctrl-C during evaluation, then run to its end."""
 
     results: Path
     returned: int
@@ -80,7 +80,9 @@ MEASURED = {
 
 def test_ctrl_c_stops_cleanly(stopped: Stopped) -> None:
     assert stopped.returned == 130, stopped.printed
-    assert "run the same command to continue" in stopped.printed and "Traceback" not in stopped.printed
+    assert (
+        "run the same command to continue" in stopped.printed and "Traceback" not in stopped.printed
+    )
 
 
 def test_what_a_stopped_sweep_recorded_is_not_recorded_again(stopped: Stopped) -> None:
@@ -103,9 +105,9 @@ def test_a_sweep_that_was_stopped_ends_with_the_same_probabilities(
     ran: tuple[Path, str], stopped: Stopped
 ) -> None:
     # To float tolerance: the scorer's sums depend on which texts share a batch.
-    asked = "SELECT probability FROM scores ORDER BY state_id, probe_id, prompt_index, sample"
+    query = "SELECT probability FROM scores ORDER BY state_id, probe_id, prompt_index, sample"
     one, other = (
-        Results(at, read_only=True).query(asked)["probability"].to_pylist()
+        Results(at, read_only=True).query(query)["probability"].to_pylist()
         for at in (ran[0], stopped.results)
     )
     assert one == pytest.approx(other, abs=1e-5)
@@ -114,9 +116,9 @@ def test_a_sweep_that_was_stopped_ends_with_the_same_probabilities(
 def test_a_sweep_that_was_stopped_ends_with_the_same_code_lengths(
     ran: tuple[Path, str], stopped: Stopped
 ) -> None:
-    asked = "SELECT * FROM code_lengths ORDER BY ALL"
+    query = "SELECT * FROM code_lengths ORDER BY ALL"
     one, other = (
-        Results(at, read_only=True).query(asked).to_pylist() for at in (ran[0], stopped.results)
+        Results(at, read_only=True).query(query).to_pylist() for at in (ran[0], stopped.results)
     )
     bits = [[row.pop("bits") for row in rows] for rows in (one, other)]
     assert one == other and len(one) == 2 * (1 + 2 * 4) * 3 * 6
@@ -161,8 +163,8 @@ def test_every_answer_came_from_its_state(ran: tuple[Path, str]) -> None:
         (24, 24): 2 * (1 + 2 * 4),  # every cell's
         (16, 16): 2 * 2,  # for others to learn from: other prompts
     }
-    asked = results.query("SELECT DISTINCT prompt_index, prompt FROM responses").to_pylist()
-    assert len({row["prompt"] for row in asked}) == len(asked) == 24 + 16
+    prompts = results.query("SELECT DISTINCT prompt_index, prompt FROM responses").to_pylist()
+    assert len({row["prompt"] for row in prompts}) == len(prompts) == 24 + 16
 
 
 def test_scores_carry_the_scorers_accuracy(ran: tuple[Path, str]) -> None:
@@ -182,7 +184,7 @@ def test_states_can_be_traced(ran: tuple[Path, str]) -> None:
             assert len(row["losses"]) >= 1
 
 
-def test_every_lesson_is_what_its_teacher_said(ran: tuple[Path, str]) -> None:
+def test_every_lesson_is_what_its_teacher_answered(ran: tuple[Path, str]) -> None:
     results = Results(ran[0], read_only=True)
     lessons = results.query("FROM lessons").to_pylist()
     assert len(lessons) == LESSONS and {row["status"] for row in lessons} == {"done"}
@@ -232,7 +234,9 @@ def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
     assert {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")} == files
 
 
-def test_following_what_nobody_runs_shows_its_status(ran: tuple[Path, str], spec: Path) -> None:
+def test_following_a_sweep_that_does_not_run_shows_its_status(
+    ran: tuple[Path, str], spec: Path
+) -> None:
     shown = sweep(spec, ran[0], "--status", "--follow")
     assert shown.returncode == 0, shown.stderr
     assert f"not running\ncells: {CELLS} done" in shown.stdout
@@ -273,7 +277,7 @@ def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
         (["resources.trainers=1000", "seeds=[7]"], "has room for"),
     ],
 )
-def test_what_cannot_be_run_is_said(
+def test_what_cannot_be_run_is_reported(
     ran: tuple[Path, str], spec: Path, sets: list[str], message: str
 ) -> None:
     out = sweep(spec, ran[0], *[part for each in sets for part in ("--set", each)])
@@ -300,7 +304,7 @@ def test_a_missing_checkpoint_is_named(ran: tuple[Path, str], spec: Path, tmp_pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own that can be made larger."""
+    """A file system of its own that can be enlarged."""
     place = tmp_path / "disk"
     place.mkdir()
     made = subprocess.run(
@@ -314,7 +318,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_is_said_and_loses_nothing(
+def test_a_full_disk_is_reported_and_loses_nothing(
     ran: tuple[Path, str], spec: Path, scorers: Path, small_disk: Path
 ) -> None:
     results = small_disk / "results"
@@ -333,6 +337,6 @@ def test_a_full_disk_is_said_and_loses_nothing(
     there = Results(results, read_only=True)
     assert before <= there.recorded("states")
     assert {cell["status"] for cell in there.cells("little")} == {"done"}
-    asked = MEASURED["states"]
-    more, less = (Results(at, read_only=True).query(asked).to_pylist() for at in (ran[0], results))
+    query = MEASURED["states"]
+    more, less = (Results(at, read_only=True).query(query).to_pylist() for at in (ran[0], results))
     assert len(less) == 4 and all(row in more for row in less)

@@ -28,7 +28,7 @@ def store() -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def remote(little_spec: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """The results on the store, which goes on refusing while they are read."""
+    """The results on the store, which refuses requests while they are read, too."""
     node = tmp_path_factory.mktemp("node")
     store.refuse = REFUSED
     uri = store.uri("results")
@@ -45,14 +45,14 @@ def test_rows_are_those_of_a_disk(
     assert compare(Results(undisturbed[0], read_only=True), remote, "little", table)
 
 
-def test_what_was_asked_is_there(little_spec: Path, remote: Results) -> None:
-    """Not compared with the disk's: other tests ask for more there, under the same name."""
+def test_the_spec_is_recorded(little_spec: Path, remote: Results) -> None:
+    """Not compared with the disk's, where other tests run more under the same name."""
     (row,) = remote.query("SELECT spec FROM sweeps").to_pylist()
     assert json.loads(row["spec"]) == load_spec(little_spec).model_dump(mode="json")
 
 
 def test_requests_were_refused(remote: Results, store: Store) -> None:
-    """More than one process could have lost to a limit on how often it asks again."""
+    """More than any process may have lost without reaching its limit of retries."""
     assert store.refused > 200
     assert store.refused / (store.refused + store.served.total()) == pytest.approx(0.1, abs=0.03)
 

@@ -93,8 +93,9 @@ class World:
 
     def _recorded(self, requests: list[EvaluationRequest]) -> tuple[set[Any], set[Any]]:
         answers = [request for request in requests if request.kind == ANSWERS]
-        answered = {each for each in answers if self.rng.random() < 0.2}
-        return answered, {each for each in answered if self.rng.random() < 0.5}
+        share = self.rng.choice([0.0, 0.3, 0.8])
+        answered = {each for each in answers if self.rng.random() < share}
+        return answered, {each for each in answered if self.rng.random() < 0.3}
 
     def _some_slots(self) -> list[EngineSlot]:
         """Up to three slots; the first admits every group."""

@@ -1,5 +1,5 @@
-"""A sweep that runs for days: its budget ends it, with more it goes on, and Prometheus reads its
-figures from the Ray cluster that it runs on."""
+"""A sweep that runs for days: its budget stops it, a larger one lets it go on, and Prometheus
+reads its figures from the Ray cluster."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def cluster() -> Iterator[tuple[dict[str, str], str]]:
 
 
 def figures(url: str) -> dict[str, float]:
-    """What Ray tells of the sweep now."""
+    """Return the figures of the sweep that Ray publishes now."""
     with urllib.request.urlopen(url, timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     found = (re.match(r'ray_elastic_(\w+)\{.*\bsweep="brief".*\} (\S+)$', line) for line in lines)
@@ -81,12 +81,12 @@ def figures(url: str) -> dict[str, float]:
 
 
 def trained(results: Results) -> int:
-    """Examples on the way to all that is on record: one ladder of each kind."""
+    """Return the examples trained on the way to all recorded states, one ladder of each kind."""
     rows = results.query("SELECT kind, max(examples) AS most FROM states GROUP BY kind").to_pylist()
     return sum(row["most"] or 0 for row in rows)
 
 
-def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(
+def test_a_budget_stops_a_sweep_and_a_larger_one_lets_it_go_on(
     tmp_path: Path, scorers: Path, cluster: tuple[dict[str, str], str]
 ) -> None:
     joining, url = cluster
@@ -124,7 +124,7 @@ def test_a_budget_ends_a_sweep_and_more_of_it_goes_on(
     )
     seen: dict[str, list[float]] = defaultdict(list)
     running = True
-    while running:  # Ray tells a gauge once, also the last one: after the run there is one look
+    while running:  # Ray publishes a gauge once, also the last value: read once more after the run
         running = more.poll() is None
         for name, value in figures(url).items():
             seen[name].append(value)
