@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 CAPTIONS: Mapping[str, str] = {
     "curves": "Score against negative examples, one line per number of positive examples (the "
-    "paper's Figure 3). The dashed line is the base line, the model before fine-tuning. Bands are "
+    "paper's Figure 3). The dashed line is the baseline, the model before fine-tuning. Bands are "
     "95% intervals over prompts, with the seeds held fixed.",
     "by_parameters": "The same curves by model size, for the same pre-training (the paper's "
     "Figure 4).",
@@ -15,9 +15,9 @@ CAPTIONS: Mapping[str, str] = {
     "surface": "Score by positive and negative examples. Empty cells have no score: they failed or "
     "have not run yet.",
     "surface_3d": "Fitted surfaces, all on one scale. Points are measured scores; the wire mesh is "
-    "the base line. Both horizontal axes are logarithmic; 0 is drawn before the smallest size.",
+    "the baseline. Both horizontal axes are logarithmic; 0 is drawn before the smallest size.",
     "retention": "Retention, the share of the gap that remains: 1 after positive fine-tuning, 0 at "
-    "the base line, negative past it. Empty cells are undefined: they have no score, or the gap is "
+    "the baseline, negative past it. Empty cells are undefined: they have no score, or the gap is "
     "within noise.",
     "fit": "Fitted surface (lines) and measured scores (points) above, residuals below. Error bars "
     "are 95% intervals of the measured scores.",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from elastic_ray.analysis.captions import CAPTIONS
-from elastic_ray.results.schemas import ResultsError
+from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.store import Results
 from elastic_ray.theory.figure_style import FigureError
 

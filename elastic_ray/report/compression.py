@@ -33,10 +33,10 @@ from .tables import Table
 def section(found: Findings) -> Section | None:
     """Return the section, its answer first; None if the sweep measures no code lengths."""
     sentences = answer_question(found.coded)
-    holds = ("code_lengths", "faster", "compression")
+    items = ("code_lengths", "faster", "compression")
     if not sentences:
         return None
-    return Section("compression", "Compression", QUESTION, sentences, holds)
+    return Section("compression", "Compression", QUESTION, sentences, items)
 
 
 def labels(found: Findings) -> list[str]:

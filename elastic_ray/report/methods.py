@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from elastic_ray.analysis.formatting import format_compact, format_count, format_number
+from elastic_ray.analysis.measurements import Row
 
-from .findings import Findings, Row
+from .findings import Findings
 
 STAGES = ("pretrain", "instruct", "positive", "negative")
 """Kinds of stages, in the order of their sentences."""
@@ -163,8 +164,8 @@ def _evaluation(found: Findings) -> list[str]:
     for row in found.requests:
         per_prompt = row["answers"] / max(row["states"] * row["prompts"], 1)
         sentences.append(
-            f"{row['task']}: {format_count(row['prompts'])} held-out prompts with "
-            f"{format_number(per_prompt)} answers each; {format_count(row['states'])} states "
+            f"{row['task']}: {format_count(row['prompts'])} held-out prompts; answers per "
+            f"prompt: {format_number(per_prompt)}; {format_count(row['states'])} states "
             f"answered, by {_list(row['engines'] or ('?',))}; "
             f"{format_number(row['mean_tokens'])} tokens per answer on average "
             f"(probe {row['probe_id']})."

@@ -17,14 +17,14 @@ from .tables import Table
 class Section:
     """A section after the results: sentences that answer `question`, then figures and tables.
 
-    `holds` names the figures and tables that belong to the section.
+    `items` names the figures and tables that belong to the section.
     """
 
     name: str
     title: str
     question: str
     sentences: Sequence[str]
-    holds: Sequence[str]
+    items: Sequence[str]
 
 
 _STYLE = """
@@ -64,7 +64,7 @@ def page(
     Figures and tables that belong to no section are shown under Results.
     """
     collapsed = set(folded)
-    place_of = {name: section.name for section in sections for name in section.holds}
+    place_of = {name: section.name for section in sections for name in section.items}
     title = f"Elasticity of {found.sweep}"
     parts = [
         "<!doctype html>",

@@ -8,10 +8,11 @@ import numpy as np
 
 from elastic_ray.analysis.captions import CAPTIONS
 from elastic_ray.analysis.labels import METRIC_LABELS, model_label
+from elastic_ray.analysis.measurements import Row
 from elastic_ray.analysis.table_rows import PATHS_QUESTION, answer_paths_question
 from elastic_ray.elasticity import DIRECTIONS, Estimate, told_apart
 
-from .findings import Findings, Row
+from .findings import Findings
 from .page import Section
 from .style import CATEGORIES, legend_above, panels
 from .tables import Table
@@ -30,8 +31,8 @@ def section(found: Findings) -> Section | None:
         if (rows := _rows(found, metric))
     ]
     nothing = ["Paths are compared at the end of the sweep; nothing is compared yet."]
-    holds = ("paths", "paths_kl", "inverse_forward")
-    return Section("paths", "Inverse and forward", PATHS_QUESTION, sentences or nothing, holds)
+    items = ("paths", "paths_kl", "inverse_forward")
+    return Section("paths", "Inverse and forward", PATHS_QUESTION, sentences or nothing, items)
 
 
 def _rows(found: Findings, metric: str) -> list[Row]:

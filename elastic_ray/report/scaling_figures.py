@@ -93,14 +93,14 @@ def _title(s: Scaling) -> str:
     return f"{slope}\ntau = {s.tau:.2f}, {format_p_value(s.p_value)}"
 
 
-def what_is_alike(found: Findings, s: Scaling) -> str:
+def common_settings(found: Findings, s: Scaling) -> str:
     """Return what the compared models have in common, such as `pre-trained on 4k`."""
     fixed = dict(s.fixed)
-    words = [str(fixed["task"])] if len(found.tasks) > 1 else []
+    parts = [str(fixed["task"])] if len(found.tasks) > 1 else []
     if s.along == "pretrain_tokens":
-        words.append(str(fixed["model"]))
+        parts.append(str(fixed["model"]))
     elif fixed["pretrain"] is None:
-        words.append("as published")
+        parts.append("as published")
     else:
-        words.append(f"pre-trained on {format_compact(float(str(fixed['pretrain'])))}")
-    return ", ".join(words)
+        parts.append(f"pre-trained on {format_compact(float(str(fixed['pretrain'])))}")
+    return ", ".join(parts)

@@ -13,7 +13,7 @@ from elastic_ray.analysis.formatting import (
 from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS
 
 from .findings import Findings
-from .scaling_figures import what_is_alike
+from .scaling_figures import common_settings
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _parameters(found: Findings) -> Table:
 
 def _scaling(found: Findings) -> Table:
     rows = tuple(
-        (AXIS_LABELS[s.along], what_is_alike(found, s), QUANTITY_LABELS[s.quantity].short,
+        (AXIS_LABELS[s.along], common_settings(found, s), QUANTITY_LABELS[s.quantity].short,
          len(s.models), s.tau, s.p_value, s.p_adjusted, s.slope, s.undefined)
         for s in found.scaling
     )  # fmt: skip

@@ -135,7 +135,7 @@ def test_scaling_shows_the_trend(open_app: OPEN, done: Path) -> None:
 def test_compression_answers_the_question(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "compression")
     text = " ".join(m.value for m in app.markdown)
-    assert "Not in general: some intervals hold k" in text
+    assert "Not in general: some intervals contain k" in text
     assert "times as much as a byte of pre-training text" in text
     shown = app.dataframe[0].value
     assert set(shown["said"]) == {"k", "more than k", "less than k"}

@@ -1,4 +1,4 @@
-"""The report, from results as a sweep leaves them: a failed cell, a pending one, two samples."""
+"""The report on recorded results with failed and pending cells."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RECIPE = {"learning_rate": 0.001, "schedule": "constant", "global_batch": 8, "lo
 
 
 def sweep_into(folder: Path, name: str = "small", shift: float = 0.0, spec: bool = True) -> Results:
-    """Two models, one of them pre-trained twice; one cell failed, one is pending."""
+    """Record two models, one with two pre-training sizes; one cell failed, one is pending."""
     results = Results(folder)
     rng = np.random.default_rng(0)
     cells = []
     models = (("tiny", 1000, 10_000), ("tiny", 4000, 10_000), ("big", 4000, 90_000))
     for (model, pretrain, parameters), seed in itertools.product(models, (0, 1)):
         for p, n in [(0, 0), *itertools.product((100, 500), NEGATIVES)]:
-            # The base line is one state for both seeds, as a plan has it.
+            # Both seeds share the baseline state, as in a plan.
             state = f"{name}-{model}-{pretrain}-{p}-{n}-{seed if p else 0}"
             failed = (model, p, n) == ("big", 500, 48)
             pending = (model, pretrain, p, n, seed) == ("tiny", 1000, 100, 400, 1)
@@ -94,7 +94,7 @@ def table(place: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_everything_is_there_and_the_page_needs_nothing_else(place: Path) -> None:
+def test_every_file_is_written_and_the_page_is_self_contained(place: Path) -> None:
     out = place / "out"
     names = {path.name for path in (out / "figures").iterdir()}
     figures = ("curves", "by_parameters", "by_pretrain", "surface", "retention", "surface_3d",
@@ -104,7 +104,7 @@ def test_everything_is_there_and_the_page_needs_nothing_else(place: Path) -> Non
     assert {"elasticity.csv", "elasticity.tex", "scaling.csv", "comparisons.csv"} <= tables
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/svg+xml;base64,") == len(figures)
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "nothing is fetched"
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page), "the page loads no other file"
     assert "<script" not in page
 
 
@@ -115,7 +115,7 @@ def test_code_lengths_have_a_section(tmp_path: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     section = page[page.index('<h2 id="compression">') : page.index('<h2 id="caveats">')]
     assert "k times faster than it undoes pre-training?" in section
-    assert "Not in general: some intervals hold k" in section
+    assert "Not in general: some intervals contain k" in section
     assert all(f'id="{name}"' in section for name in ("code_lengths", "faster"))
     assert 'id="table-compression"' in section
     with (out / "tables" / "compression.csv").open(encoding="utf-8") as file:
@@ -128,7 +128,7 @@ def test_code_lengths_have_a_section(tmp_path: Path) -> None:
 
 
 def test_a_sweep_of_lessons_is_reported_as_table_1(tmp_path: Path) -> None:
-    """It scores no answer and has no negative size: of curves there is a sentence alone."""
+    """It scores no answers and has no negative sizes: a sentence replaces the curves."""
     record_lessons(Results(tmp_path / "results"), failed=True)
     out = tmp_path / "out"
     assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
@@ -174,23 +174,23 @@ def test_a_sweep_without_negative_sizes_is_reported(tmp_path: Path) -> None:
     assert len(table(tmp_path, "elasticity")) == 6
 
 
-def test_the_table_is_what_a_sweep_prints(place: Path) -> None:
+def test_the_table_equals_what_a_sweep_prints(place: Path) -> None:
     results = Results(place / "results", read_only=True)
     cells = results.sweep_rows("cell_scores", "small")
     rows = index_rows(curves(results.score_rows("small"), sweep="small", cells=cells))
     shown = table(place, "elasticity")
     assert len(shown) == len(rows) == 6
     page = (place / "out" / "report.html").read_text(encoding="utf-8")
-    for row, told in zip(rows, shown, strict=True):
-        assert float(told["aligned"]) == row["aligned"]
-        assert told["half-life low"] == ("" if row["half_life_low"] is None else
+    for row, line in zip(rows, shown, strict=True):
+        assert float(line["aligned"]) == row["aligned"]
+        assert line["half-life low"] == ("" if row["half_life_low"] is None else
                                          str(row["half_life_low"]))  # fmt: skip
         assert format_row_interval(row, "early_rate") in page
 
 
-def test_methods_and_caveats_are_of_this_sweep(place: Path) -> None:
+def test_methods_and_caveats_describe_this_sweep(place: Path) -> None:
     page = (place / "out" / "report.html").read_text(encoding="utf-8")
-    for words in (
+    for text in (
         "a/b at revision " + "c" * 40,
         "git revision abc123",
         "CPU &amp; co, 2 cores, no GPU",
@@ -207,10 +207,10 @@ def test_methods_and_caveats_are_of_this_sweep(place: Path) -> None:
         "Seeds per curve: 1, held fixed",
         "Only 2 model sizes are compared",
     ):
-        assert words in page, words
+        assert text in page, text
 
 
-def test_a_hole_is_a_hole(place: Path) -> None:
+def test_failed_points_are_missing_and_listed(place: Path) -> None:
     points = table(place, "points")
     at = [p["negative"] for p in points if p["model"].startswith("big") and p["positive"] == "500"]
     assert at == ["0", "16", "96", "192", "400"]
@@ -256,7 +256,7 @@ def test_the_same_results_give_the_same_files(place: Path, tmp_path: Path) -> No
         (["--out", "file/out"], "cannot write"),
     ],
 )
-def test_what_cannot_be_reported_is_told_in_a_line(
+def test_errors_are_one_line(
     place: Path, change: list[str], message: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -264,8 +264,8 @@ def test_what_cannot_be_reported_is_told_in_a_line(
     Results("empty")
     Path("file").touch()
     assert main(["--results", str(place / "results"), "--out", "out", *change]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error: {message}") and told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}") and error.count("\n") == 1
 
 
 def test_several_sweeps_need_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +276,7 @@ def test_several_sweeps_need_a_name(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "add --sweep, one of a, b" in capsys.readouterr().err
 
 
-def test_a_sweep_without_any_score_is_reported_all_the_same(tmp_path: Path) -> None:
+def test_a_sweep_without_any_score_is_reported(tmp_path: Path) -> None:
     results = sweep_into(tmp_path / "results")
     cells = [{**row, "probe_id": "unasked", "status": "pending"} for row in results.cells("small")]
     results.replace("cells", "small", cells)
@@ -285,7 +285,7 @@ def test_a_sweep_without_any_score_is_reported_all_the_same(tmp_path: Path) -> N
     assert "have no score yet" in page
 
 
-def test_tables_for_machines_and_for_latex(tmp_path: Path) -> None:
+def test_csv_and_latex_tables(tmp_path: Path) -> None:
     made = Table("x_y", "50% of a_b", ("name", "value"),
                  (("a_b & {c}", Estimate(1.5, None, 2.0)), ("[d]", Estimate())))  # fmt: skip
     write_csv(made, tmp_path / "x.csv")

@@ -43,7 +43,7 @@ def _live() -> None:
         st.warning(f"The results cannot be read at the moment. {e}", icon=":material/error:")
 
 
-def state_of(row: dict[str, Any], now: dt.datetime) -> str:
+def status_of(row: dict[str, Any], now: dt.datetime) -> str:
     """Return a sweep's status: running, stopped (cells are pending), done, or done, some failed."""
     if row["pending"] == 0:
         return "done" if row["failed"] == 0 else "done, some failed"
@@ -53,14 +53,14 @@ def state_of(row: dict[str, Any], now: dt.datetime) -> str:
 
 def _one(results: Reader, sweep: dict[str, Any]) -> None:
     name, now = sweep["sweep"], dt.datetime.now(dt.UTC)
-    state = state_of(sweep, now)
+    status = status_of(sweep, now)
     bars = labelled(results.progress(name))
     done, failed, left, cells = (int(bars[c].sum()) for c in ("done", "failed", "pending", "cells"))
     pace = results.pace(name)
-    if left == 0 and state in ("running", "stopped"):
-        state = "done"
-    colour = {"running": "blue", "stopped": "orange", "done": "green"}.get(state, "red")
-    st.markdown(f"### {_plain(name)} &nbsp; :{colour}-badge[{state}]")
+    if left == 0 and status in ("running", "stopped"):
+        status = "done"
+    colour = {"running": "blue", "stopped": "orange", "done": "green"}.get(status, "red")
+    st.markdown(f"### {_plain(name)} &nbsp; :{colour}-badge[{status}]")
     st.progress((done + failed) / max(cells, 1))
     with st.container(horizontal=True):
         st.metric(
@@ -77,8 +77,8 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
             help="Examples trained per second, excluding pauses.",
         )
         st.metric("Answers", format_compact(int(bars["answers"].fillna(0).sum())), width=100)
-        st.metric(*_time(state, sweep, pace, done, left, now), width=150)
-    if state == "stopped":
+        st.metric(*_time(status, sweep, pace, done, left, now), width=150)
+    if status == "stopped":
         st.caption(
             f":material/info: Last update {_ago(now, sweep['last_written'])}. Run the same command "
             "again to resume the sweep."
@@ -98,13 +98,13 @@ def _plain(name: str) -> str:
 
 
 def _time(
-    state: str, sweep: dict[str, Any], pace: dict[str, Any], done: int, left: int, now: dt.datetime
+    status: str, sweep: dict[str, Any], pace: dict[str, Any], done: int, left: int, now: dt.datetime
 ) -> tuple[str, str]:
     """Return the label and value of the time metric: time left, time taken, or last update."""
-    if state == "running":
+    if status == "running":
         active = pace["active_seconds"]
         return "Time left (approx.)", _duration(active * left / done) if done and active else "-"
-    if state.startswith("done"):
+    if status.startswith("done"):
         return "Training time", _duration(pace["active_seconds"])
     return "Last update", _ago(now, sweep["last_written"])
 
@@ -174,7 +174,7 @@ def _all(results: Reader) -> None:
     rows = [
         {
             **row,
-            "state": state_of(row, now),
+            "status": status_of(row, now),
             "progress": (row["done"] + row["failed"]) / max(row["cells"], 1),
             "models": ", ".join(row["models"]),
         }
@@ -187,7 +187,7 @@ def _all(results: Reader) -> None:
         "sweeps",
         {
             "sweep": "sweep",
-            "state": "state",
+            "status": "status",
             "progress": column.ProgressColumn(
                 "progress", format="percent", min_value=0, max_value=1
             ),

@@ -47,7 +47,7 @@ def body(results: Reader) -> None:
             placeholder="any",
             help="Limits the score of either answer.",
         )
-        for place, label, key in ((1, "Score from", "from"), (2, "to", "to"))
+        for place, label, key in ((1, "Score from", "from"), (2, "Score to", "to"))
     )
     order = filters[3].selectbox(
         "Order", list(ORDERS), format_func=ORDERS.__getitem__, key="order", bind="query-params"
