@@ -43,7 +43,7 @@ def scaling(found: Findings) -> Any:
         bottom = axes[-1, column]
         first = next(iter(by_quantity.values()))
         bottom.set_xlabel(
-            f"{AXIS_LABELS[first.along]}\n({what_is_alike(found, first)})", fontsize=8
+            f"{AXIS_LABELS[first.along]}\n({common_settings(found, first)})", fontsize=8
         )
         bottom.set_xscale("log")
         bottom.set_xlim(first.sizes[0] / 1.5, first.sizes[-1] * 1.5)
