@@ -62,7 +62,7 @@ def running_cluster_nodes() -> list[dict[str, Any]] | None:
     if joins:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        return list(ray.nodes())
+        return _ray_nodes()
     finally:
         if joins:
             ray.shutdown()
@@ -74,13 +74,17 @@ def staying_nodes() -> tuple[Node, ...]:
     A node announces that it will leave when its spot instance is reclaimed or it is drained.
     """
     leaving = _leaving_nodes()
-    return nodes_from_ray(node for node in ray.nodes() if node["NodeID"] not in leaving)
+    return nodes_from_ray(node for node in _ray_nodes() if node["NodeID"] not in leaving)
 
 
 def departed_nodes(nodes: Iterable[str], leaving: bool = True) -> set[str]:
     """Return those of the node ids that have left the cluster; with `leaving`, or will soon."""
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    alive = {node["NodeID"] for node in _ray_nodes() if node["Alive"]}
     return set(nodes) - (alive - _leaving_nodes() if leaving else alive)
+
+
+def _ray_nodes() -> list[dict[str, Any]]:
+    return list(ray.nodes())  # type: ignore[no-untyped-call]  # Ray does not annotate it
 
 
 def _leaving_nodes() -> set[str]:
