@@ -14,12 +14,20 @@ SCORER_TEXTS = 20
 class TaskInfo(Protocol):
     """What planning needs to know of a task; every `tasks.task.Task` provides it."""
 
-    identity: dict[str, Any]
-    """What the texts are, as canonical-JSON values."""
-    sizes: dict[str, int]
-    """Examples by pool; held-out `prompts`; held-out `texts` per distribution."""
-    mean_tokens: float
-    """Tokens per example."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the texts are, as canonical-JSON values."""
+        ...
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Examples by pool; held-out `prompts`; held-out `texts` per distribution."""
+        ...
+
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens per example."""
+        ...
 
     def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
         """Return what identifies the tokenizer of models trained from scratch."""

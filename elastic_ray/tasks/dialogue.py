@@ -1,9 +1,9 @@
-"""Tasks of questions and answers, in the dialogue form of safe-rlhf (`PROMPT`).
+"""Tasks of questions and answers, in the dialogue format of safe-rlhf (`PROMPT`).
 
-The loss is on the answer only. A question that is held out is asked in no pool; an answer to the
-same question counts once per pool; one that the data calls both aligned and contrary counts
-nowhere; the scorer learns from no dialogue that another pool holds. All are compared in lower case
-and without runs of white space.
+The loss is on the answer only. No pool has a held-out question. Duplicate dialogues within a pool
+are removed, and so are dialogues that the data labels both aligned and contrary. The scorer is
+trained on no dialogue of another pool. Texts are compared in lower case, with white space
+collapsed.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 VERSION = 1
-"""Raised when the form or the parting below changes."""
+"""Increased when the format or the split below changes."""
 PROMPT = "BEGINNING OF CONVERSATION: USER: {question} ASSISTANT:"
-"""What a model is asked (PKU-Alignment's safe-rlhf); the answer follows with nothing between."""
+"""Prompt format of PKU-Alignment's safe-rlhf; the answer follows directly."""
 MAX_QUESTION_WORDS = 200
-"""Words; a longer one is not asked: prompt and answer have to fit an engine's context."""
+"""Longer held-out questions are dropped: prompt and answer must fit an engine's context."""
 VOCABULARY = 4096
+"""Default vocabulary size of the tokenizer."""
 TOKENIZER_TEXTS = 20_000
+"""Most texts that the tokenizer is trained on."""
 TOKENS_PER_WORD = 1.4
 
 Row = tuple[str, str, int | None]
-"""A question, its answer, and its label: 1 aligned, 0 contrary, None neither."""
+"""A question, its answer, and its label: 1 aligned, 0 contrary, None unlabelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A task's data before anything is left out: held-out questions, and rows by pool."""
+    """A task's data before deduplication: held-out questions, and rows by pool."""
 
     held_out: list[str]
     pools: Mapping[str, list[Row]]
@@ -49,12 +51,12 @@ Read = Callable[[Mapping[str, Sequence[Table]]], Raw]
 
 
 def prompt_of(question: str) -> str:
-    """The prompt that asks a question."""
+    """Return the prompt for a question."""
     return PROMPT.format(question=question)
 
 
 def text_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """A text of the data without white space around it, which may be empty."""
+    """Return a text of the data, stripped; it may be empty. Raise `TaskError` for other types."""
     if not isinstance(value, str):
         raise TaskError(
             f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"
@@ -63,7 +65,7 @@ def text_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
 
 
 def question_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """A question of the data; `TaskError` where it is empty."""
+    """Return a question of the data, stripped; raise `TaskError` where it is empty."""
     if not (text := text_of(task, table, row, column, value)):
         raise TaskError(
             f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"
@@ -72,7 +74,11 @@ def question_of(task: str, table: Table, row: int, column: str, value: Any) -> s
 
 
 class Dialogues:
-    """A task whose `source` is parted by `read`; `version` is raised when that changes."""
+    """A task of dialogues: `read` turns the tables of `source` into questions and rows.
+
+    `version` is increased when `read` changes; `typical_tokens` is the assumed length of an
+    example where the data is unreachable.
+    """
 
     def __init__(
         self, name: str, version: int, source: Source, read: Read, typical_tokens: float
@@ -87,18 +93,18 @@ class Dialogues:
         return {"task": self.name, **versions, **self._source.identity()}
 
     @property
-    def _parted(self) -> _Parted:
-        return _part(self._source, self._read, json.dumps(self.identity))
+    def _data(self) -> _SplitData:
+        return _split(self._source, self._read, json.dumps(self.identity))
 
     @property
     def removed(self) -> dict[str, int]:
-        """How many rows were left out of each pool: duplicates, held-out questions, no answer."""
-        return dict(self._parted.removed)
+        """Rows removed from each pool: duplicates, held-out questions, empty answers."""
+        return dict(self._data.removed)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        sizes = {pool: len(examples) for pool, examples in self._parted.pools.items()}
-        return {**sizes, "prompts": len(self._parted.prompts), "texts": 0}
+        sizes = {pool: len(examples) for pool, examples in self._data.pools.items()}
+        return {**sizes, "prompts": len(self._data.prompts), "texts": 0}
 
     @cached_property
     def mean_tokens(self) -> float:
@@ -108,13 +114,16 @@ class Dialogues:
 
     def pool(self, name: str) -> Sequence[Example]:
         check_pool(self.name, name)
-        return self._parted.pools[name]
+        return self._data.pools[name]
 
     def prompts(self, count: int) -> list[str]:
-        return first_prompts(self._parted.prompts, count, self.name)
+        return first_prompts(self._data.prompts, count, self.name)
 
     def texts(self, corpus: str, count: int) -> list[Example]:
-        """None: of held-out questions the answers are not kept, and nothing is pre-trained on."""
+        """Return no texts, or raise `TaskError`: there is no held-out text to encode.
+
+        The answers to held-out questions are not kept, and there is no pre-training text.
+        """
         return first_texts({corpus: () for corpus in CORPORA}, corpus, count, self.name)
 
     def scored_text(self, prompt: str, response: str) -> str:
@@ -136,8 +145,8 @@ class Dialogues:
         }
 
     def check_leakage(self) -> None:
-        held_out = {normalise(prompt) for prompt in self._parted.prompts}
-        for pool, examples in self._parted.pools.items():
+        held_out = {normalise(prompt) for prompt in self._data.prompts}
+        for pool, examples in self._data.pools.items():
             for i, example in enumerate(examples):
                 if normalise(example.prompt) in held_out:
                     raise TaskError(
@@ -147,8 +156,8 @@ class Dialogues:
 
 
 @dataclass(frozen=True, slots=True)
-class _Parted:
-    """What the data was made into; `removed`: rows left out of each pool."""
+class _SplitData:
+    """The data after splitting and deduplication; `removed` counts rows by pool."""
 
     prompts: list[str]
     pools: dict[str, list[Example]]
@@ -156,34 +165,38 @@ class _Parted:
 
 
 @lru_cache(maxsize=4)
-def _part(source: Source, read: Read, identity: str) -> _Parted:
-    """Reads and parts the data, once per process; `identity` says what the files held."""
-    return _apart(read(source.tables()))
+def _split(source: Source, read: Read, identity: str) -> _SplitData:
+    """Read and split the data, once per process.
+
+    `identity` makes the cache notice changed files.
+    """
+    return _deduplicate(read(source.tables()))
 
 
-def _apart(raw: Raw) -> _Parted:
+def _deduplicate(raw: Raw) -> _SplitData:
+    """Return prompts and pools without duplicates, contradictions and held-out questions."""
     held_out: dict[str, str] = {}
     for question in raw.held_out:
         if len(question.split()) <= MAX_QUESTION_WORDS:
             held_out.setdefault(normalise(question), question)
-    contrary = _contrary(row for rows in raw.pools.values() for row in rows)
-    taught: set[tuple[str, str]] = set()
+    contradictory = _contradictory(row for rows in raw.pools.values() for row in rows)
+    trained: set[tuple[str, str]] = set()
     pools: dict[str, list[Example]] = {pool: [] for pool in POOLS}
     for pool in POOLS:
-        # The scorer judges what the others taught, so it learns from none of their dialogues.
-        seen = set(taught) if pool == "scorer" else set()
+        # The scorer is trained on no dialogue that the models are trained on.
+        seen = set(trained) if pool == "scorer" else set()
         for question, answer, label in raw.pools.get(pool, ()):
             key = normalise(question), normalise(answer)
-            if answer and key[0] not in held_out and key not in contrary and key not in seen:
+            if answer and key[0] not in held_out and key not in contradictory and key not in seen:
                 seen.add(key)
                 pools[pool].append(Example(prompt_of(question), answer, label))
-        taught |= seen
+        trained |= seen
     removed = {pool: len(raw.pools.get(pool, ())) - len(pools[pool]) for pool in POOLS}
-    return _Parted([prompt_of(question) for question in held_out.values()], pools, removed)
+    return _SplitData([prompt_of(question) for question in held_out.values()], pools, removed)
 
 
-def _contrary(rows: Iterable[Row]) -> set[tuple[str, str]]:
-    """The dialogues that carry more than one label."""
+def _contradictory(rows: Iterable[Row]) -> set[tuple[str, str]]:
+    """Return the (question, answer) pairs that have more than one label."""
     labels: dict[tuple[str, str], int | None] = {}
     found = set()
     for question, answer, label in rows:

@@ -188,7 +188,7 @@ def _split(origin: Source, max_words: int | None, identity: str) -> _SplitData:
     trained: set[str] = set()
     pools: dict[str, list[Example]] = {}
     for pool, rows in raw.items():
-        # The scorer scores models trained on the other pools, so it is trained on none of their texts.
+        # The scorer is trained on no text that the models are trained on.
         seen = set(trained) if pool == "scorer" else set()
         pools[pool] = []
         for text, label in rows:

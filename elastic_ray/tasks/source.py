@@ -1,7 +1,7 @@
-"""Where a task's splits are read from: a folder of Parquet, JSONL or CSV files, or the hub.
+"""Reads the splits of a task's data: from a folder of Parquet, JSONL or CSV files, or the hub.
 
-Either gives the same tables. Whatever cannot be read is a `TaskError` that names the file or the
-dataset, and what is allowed; what the hub does not give is `UnreachableData`.
+Both give the same tables. Unreadable data raises `TaskError` with the file or dataset and what is
+allowed; a failed download raises `UnreachableData`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 READABLE = ("parquet", "jsonl", "csv")
+"""Extensions of the supported files."""
 SETTINGS = ("path", "name", "revision")
-"""What a task's `data:` says of its source."""
+"""Settings (`data:`) of a task's source."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The splits that a task reads; those in `optional` may be missing. `config` is the hub's."""
+    """The splits that a task reads. Those in `optional` may be missing; `config` is the dataset's
+    configuration on the hub."""
 
     task: str
     names: tuple[str, ...]
@@ -38,22 +40,23 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The rows of one file, and the words that name it in an error."""
+    """The rows of one file or hub split."""
 
     rows: pa.Table
     where: str
+    """Name of the file or split, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder, or a dataset on the hub at a commit: (name, revision)."""
+    """A folder (`folder`), or else a hub dataset at a commit: `hub` is (name, revision)."""
 
     splits: Splits
     folder: str | None
     hub: tuple[str, str]
 
     def identity(self) -> dict[str, Any]:
-        """What is read, as canonical-JSON values: a commit, or the hash of every file."""
+        """Return what identifies the data: a hub dataset and commit, or the hash of every file."""
         if self.folder is not None:
             names = self.splits.names
             return {
@@ -63,14 +66,17 @@ class Source:
         return {"hub": self.hub[0], "revision": self.hub[1], **config}
 
     def tables(self) -> dict[str, list[Table]]:
-        """The tables of each split, in the files' order; an optional split may have none."""
+        """Return the tables of each split in the order of the files; none for a missing split."""
         if self.folder is not None:
             return read_folder(self.splits, self.folder)
         return read_hub(self.splits, *self.hub)
 
 
 def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: str) -> Source:
-    """The source that `data:` names; `hub` at `revision` where it names none."""
+    """Return the source that the settings give; by default the dataset `hub` at `revision`.
+
+    Raises `TaskError` for invalid settings.
+    """
     task, path = splits.task, settings.get("path")
     if path is not None:
         if {"name", "revision"} & settings.keys():
@@ -92,7 +98,10 @@ def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: s
 
 
 def split_files(splits: Splits, folder: str, split: str) -> list[Path]:
-    """The files of a split in order: one, or numbered parts of one kind, none missing."""
+    """Return the files of a split: one file, or all of its numbered parts in order.
+
+    Raises `TaskError` where the split or a part is missing, or is there more than once.
+    """
     form = re.compile(rf"{re.escape(split)}(?:-(\d+)(?:-of-(\d+))?)?\.({'|'.join(READABLE)})")
     named = [(path, form.fullmatch(path.name)) for path in Path(folder).iterdir()]
     found = [(path, match) for path, match in named if match]
@@ -117,19 +126,19 @@ def split_files(splits: Splits, folder: str, split: str) -> list[Path]:
 
 
 def file_hashes(splits: Splits, paths: Iterable[Path]) -> list[str]:
-    """The SHA-256 of each file; `TaskError` where one cannot be read."""
-    found = []
+    """Return the SHA-256 of each file; raise `TaskError` where one cannot be read."""
+    hashes = []
     for path in paths:
         try:
             with path.open("rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as e:
             raise TaskError(f"task {splits.task}: {path}: cannot be read: {e}") from None
-    return found
+    return hashes
 
 
 def read_folder(splits: Splits, folder: str) -> dict[str, list[Table]]:
-    """The tables of each split of a folder, one per file."""
+    """Return the tables of each split of a folder, one per file."""
     return {
         split: [_read_file(splits.task, path) for path in split_files(splits, folder, split)]
         for split in splits.names
@@ -156,9 +165,12 @@ def _read_file(task: str, path: Path) -> Table:
 
 
 def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]:
-    """The tables of each split of a hub dataset at a commit; `UnreachableData` where it is not had."""
+    """Return the tables of each split of a hub dataset at a commit.
+
+    Raises `UnreachableData` where it cannot be downloaded, `TaskError` where a split is missing.
+    """
     task = splits.task
-    instead = (
+    alternative = (
         "give data.path, a local folder, e.g. --set task.data.path=FOLDER (of several tasks, "
         f"task.{task}.data.path=FOLDER)"
     )
@@ -167,19 +179,19 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
     except ImportError:
         raise UnreachableData(
             f"task {task}: reading {name} from the hub needs the `datasets` package (extra "
-            f"`train`); or {instead}"
+            f"`train`); or {alternative}"
         ) from None
-    hub = logging.getLogger("huggingface_hub")
-    before = hub.level
-    hub.setLevel(logging.ERROR)  # it would tell of every try; the last one is told below
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # no warning for every retry; the error below says it
     try:
         loaded = load_dataset(name, splits.config, revision=revision)
     except Exception as e:
         raise UnreachableData(
-            f"task {task}: {download_error('dataset', name, revision, e)}; or {instead}"
+            f"task {task}: {download_error('dataset', name, revision, e)}; or {alternative}"
         ) from None
     finally:
-        hub.setLevel(before)
+        logger.setLevel(level)
     missing = [s for s in splits.names if s not in loaded and s not in splits.optional]
     if missing:
         raise TaskError(f"task {task}: {name}: no split {missing[0]!r}; it has {', '.join(loaded)}")
@@ -192,12 +204,15 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
 def iter_rows(
     task: str, table: Table, names: Iterable[str]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each row's number and its values in those columns; `TaskError` where a column is missing."""
+    """Yield each row's index and its values in the columns `names`.
+
+    Raises `TaskError` where a column is missing.
+    """
     names = list(names)
     for column in names:
         if column not in table.rows.column_names:
-            has = ", ".join(table.rows.column_names)
-            raise TaskError(f"task {task}: {table.where}: no column {column!r}; it has {has}")
-    held = [table.rows.column(column).to_pylist() for column in names]
-    for i, values in enumerate(zip(*held, strict=True)):
+            existing = ", ".join(table.rows.column_names)
+            raise TaskError(f"task {task}: {table.where}: no column {column!r}; it has {existing}")
+    data = [table.rows.column(column).to_pylist() for column in names]
+    for i, values in enumerate(zip(*data, strict=True)):
         yield i, dict(zip(names, values, strict=True))

@@ -1,4 +1,4 @@
-"""Seeded choices that are the same everywhere: from keyed hashes, not a library's random numbers."""
+"""Reproducible seeded choices, from keyed hashes instead of a library's random numbers."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _finish(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<bos> $A", special_tokens=[("<bos>", SPECIAL.index("<bos>"))]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # its class has no type hints
         tokenizer_object=tokenizer,
         bos_token="<bos>",
         pad_token="<pad>",

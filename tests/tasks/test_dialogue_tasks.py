@@ -133,14 +133,14 @@ def test_duplicates_contradictions_and_leaks_are_left_out(tmp_path: Path) -> Non
 
 
 def test_a_leak_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What leaves leaks out is not what looks for them."""
+    """The check is independent of the code that removes held-out questions from the pools."""
     task = made("saferlhf", tmp_path)
     held_out = task.prompts(1)[0]
-    parted = task._parted  # type: ignore[attr-defined]
-    parted.pools["negative"].insert(2, Example(held_out, "as you like", 0))
+    data = task._data  # type: ignore[attr-defined]
+    data.pools["negative"].insert(2, Example(held_out, "as you like", 0))
     with pytest.raises(TaskError, match=r"saferlhf: negative example 2 asks a held-out question"):
         task.check_leakage()
-    parted.pools["negative"].pop(2)
+    data.pools["negative"].pop(2)
 
 
 def test_an_instruction_is_followed_by_its_input(tmp_path: Path) -> None:
