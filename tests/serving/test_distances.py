@@ -49,15 +49,15 @@ def naive(reference: Array, other: Array) -> Array:
     return np.array(found).T
 
 
-def drawn(places: int, vocabulary: int, seed: int, spread: float) -> tuple[Array, Array]:
+def drawn(positions: int, vocabulary: int, seed: int, spread: float) -> tuple[Array, Array]:
     """Logits of two states, the second near the first or far from it."""
     rng = np.random.default_rng(seed)
-    one = rng.normal(0, spread, (places, vocabulary))
+    one = rng.normal(0, spread, (positions, vocabulary))
     return one, one + rng.normal(0, spread * rng.choice([0.01, 1, 3]), one.shape)
 
 
 DRAWN = {
-    "places": st.integers(1, 6),
+    "positions": st.integers(1, 6),
     "vocabulary": st.integers(2, 400),
     "seed": st.integers(0, 2**32 - 1),
     "spread": st.sampled_from([0.1, 1.0, 5.0, 40.0]),
@@ -67,20 +67,20 @@ DRAWN = {
 @given(**DRAWN)
 @settings(max_examples=150)
 def test_distances_equal_their_definitions(
-    places: int, vocabulary: int, seed: int, spread: float
+    positions: int, vocabulary: int, seed: int, spread: float
 ) -> None:
-    one, two = drawn(places, vocabulary, seed, spread)
+    one, two = drawn(positions, vocabulary, seed, spread)
     found = position_distances(torch.tensor(one), torch.tensor(two)).numpy()
-    assert found.shape == (len(METRICS), places) and found.dtype == np.float64
+    assert found.shape == (len(METRICS), positions) and found.dtype == np.float64
     np.testing.assert_allclose(found, naive(one, two), rtol=1e-10, atol=1e-10)
 
 
 @given(**DRAWN)
 @settings(max_examples=100)
 def test_distances_keep_their_bounds_and_symmetries(
-    places: int, vocabulary: int, seed: int, spread: float
+    positions: int, vocabulary: int, seed: int, spread: float
 ) -> None:
-    one, two = (torch.tensor(each) for each in drawn(places, vocabulary, seed, spread))
+    one, two = (torch.tensor(each) for each in drawn(positions, vocabulary, seed, spread))
     cross, kl, js, tv = position_distances(one, two)
     _, _, js_back, tv_back = position_distances(two, one)
     torch.testing.assert_close(js, js_back, rtol=1e-9, atol=1e-12)
@@ -98,10 +98,10 @@ def test_distances_keep_their_bounds_and_symmetries(
 
 @given(**DRAWN)
 @settings(max_examples=100)
-def test_a_state_is_at_no_distance_from_itself(
-    places: int, vocabulary: int, seed: int, spread: float
+def test_the_distance_of_a_state_from_itself_is_zero(
+    positions: int, vocabulary: int, seed: int, spread: float
 ) -> None:
-    one, _ = drawn(places, vocabulary, seed, spread)
+    one, _ = drawn(positions, vocabulary, seed, spread)
     for kind in (torch.float64, torch.float32, torch.bfloat16):
         _, kl, js, tv = position_distances(
             torch.tensor(one, dtype=kind), torch.tensor(one, dtype=kind)
@@ -122,7 +122,7 @@ def test_certain_and_disjoint_distributions_are_at_the_bounds() -> None:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[PreTrainedModel]:
-    """Three states of two families, the first two of one."""
+    """Three states of two model families, the first two of the same."""
     root = tmp_path_factory.mktemp("models")
     made: list[Path] = []
     for family, seed in (("llama", 0), ("llama", 1), ("gemma", 0)):
@@ -146,7 +146,7 @@ def whole(model: PreTrainedModel, tokens: TokenizedText) -> Array:
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
-def test_texts_read_in_blocks_give_what_they_give_whole(
+def test_reading_in_blocks_does_not_change_distances(
     models: list[PreTrainedModel], block: int
 ) -> None:
     found = text_distances(models[0], models[1], TEXTS, block)
@@ -159,13 +159,13 @@ def test_texts_read_in_blocks_give_what_they_give_whole(
 
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
-def test_no_more_than_a_block_is_held(models: list[PreTrainedModel], block: int) -> None:
+def test_at_most_one_block_is_in_memory(models: list[PreTrainedModel], block: int) -> None:
     for tokens in TEXTS:
         held = [len(logits) for logits in blockwise_logits(models[2], tokens, block)]
         assert max(held) <= block and sum(held) == len(tokens.ids) - tokens.start
 
 
-def test_a_model_is_at_no_distance_from_itself(models: list[PreTrainedModel]) -> None:
+def test_the_distance_of_a_model_from_itself_is_zero(models: list[PreTrainedModel]) -> None:
     for distance in text_distances(models[2], models[2], TEXTS, 16):
         assert (distance.kl, distance.js, distance.tv) == (0, 0, 0)
         assert distance.cross_entropy > 1, "its entropy"
@@ -174,17 +174,17 @@ def test_a_model_is_at_no_distance_from_itself(models: list[PreTrainedModel]) ->
 # The engine
 
 
-def said(i: int, response: str, reason: str = "stop") -> Answer:
+def answer(i: int, response: str, reason: str = "stop") -> Answer:
     return Answer(i, 0, "the review begins", response, 1, reason, "teacher", 0, "some engine")
 
 
-SAID = [
-    said(0, " with a wonderful film"),
-    said(1, " and is cut", "length"),
-    said(2, ""),
-    said(3, "", "length"),
+ANSWERS = [
+    answer(0, " with a wonderful film"),
+    answer(1, " and is cut", "length"),
+    answer(2, ""),
+    answer(3, "", "length"),
 ]
-"""The third says its end only, the last nothing at all."""
+"""The third has the end token only, the last no token at all."""
 
 
 def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
@@ -210,23 +210,23 @@ def test_an_engine_compares_a_state_with_a_reference(tmp_path: Path) -> None:
 
     async def compared(state: str, reference: str) -> list[DistanceResult]:
         await engine.load_weights(weights[state])
-        return await engine.distances(weights[state], weights[reference], SAID)
+        return await engine.distances(weights[state], weights[reference], ANSWERS)
 
     for state, reference in (("student", "teacher"), ("other", "teacher"), ("other", "student")):
         found = asyncio.run(compared(state, reference))
-        assert [each.prompt_index for each in found] == [0, 1, 2], "nothing is compared on nothing"
+        assert [each.prompt_index for each in found] == [0, 1, 2], "an empty answer is left out"
         assert found[2].tokens == 1
-        for each, answer in zip(found, SAID, strict=False):
+        for each, answer in zip(found, ANSWERS, strict=False):
             assert (each.held_state, each.reference) == (state, reference)
             told = [each.distances[metric] for metric in METRICS]
             np.testing.assert_allclose(told, expected(answer, state, reference), atol=1e-5)
     for each in asyncio.run(compared("teacher", "teacher")):
         assert [each.distances[metric] for metric in ("kl", "js", "tv")] == [0, 0, 0]
     with pytest.raises(EngineError, match="for state student, but the engine holds teacher"):
-        asyncio.run(engine.distances(weights["student"], weights["teacher"], SAID))
+        asyncio.run(engine.distances(weights["student"], weights["teacher"], ANSWERS))
 
 
-def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
+def test_states_with_adapters_are_compared(tmp_path: Path) -> None:
     from peft import LoraConfig, PeftModel, get_peft_model
 
     folders = [stand_ins.language_model(tmp_path / f"{i}", "llama", i) for i in range(2)]
@@ -244,12 +244,12 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
         EngineConfig("p", "transformers", place, None, "full", "float32", 64)
     )
     known = AutoTokenizer.from_pretrained(folders[0])
-    tokens = tokenize_answer(known, SAID[0], 64)
+    tokens = tokenize_answer(known, ANSWERS[0], 64)
     assert tokens is not None
 
     async def compared(state: Weights, reference: Weights) -> DistanceResult:
         await engine.load_weights(state)
-        return (await engine.distances(state, reference, SAID[:1]))[0]
+        return (await engine.distances(state, reference, ANSWERS[:1]))[0]
 
     for (state, model), (reference, wanted) in (
         ((adapted, laid), (teacher, other)),
@@ -263,7 +263,7 @@ def test_adapters_are_compared_as_they_answer(tmp_path: Path) -> None:
         np.testing.assert_allclose(told, expected, atol=1e-5)
 
 
-def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
+def test_changed_weights_of_a_reference_are_refused(tmp_path: Path) -> None:
     folder = stand_ins.language_model(tmp_path / "one", "llama", 0)
     weights = Weights("one", str(folder))
     engine = TransformersEngine(
@@ -272,11 +272,11 @@ def test_a_references_changed_weights_are_refused(tmp_path: Path) -> None:
     asyncio.run(engine.load_weights(weights))
     other = Weights("two", str(folder), checksum="0" * 64)
     with pytest.raises(CheckpointError, match="its weights are not those on record"):
-        asyncio.run(engine.distances(weights, other, SAID))
+        asyncio.run(engine.distances(weights, other, ANSWERS))
 
 
 @pytest.mark.parametrize(("length", "start"), [(1, 1), (5, 0), (5, 5)])
-def test_a_text_without_a_place_to_compare_is_refused(length: int, start: int) -> None:
+def test_a_text_without_a_position_to_compare_is_refused(length: int, start: int) -> None:
     with pytest.raises(EngineError, match=f"a text of {length} tokens: found start {start}"):
         TokenizedText(tuple(range(length)), start)
 

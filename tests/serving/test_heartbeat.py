@@ -1,4 +1,4 @@
-"""An engine's process that answers no more is given up, one that is slow is not."""
+"""A silent engine process counts as dead, a slow one does not."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from elastic_ray.serving.engines.heartbeat import Heartbeat
 from elastic_ray.serving.errors import EngineError
 
 
-def test_silence_is_an_error_after_a_while_and_slowness_none() -> None:
+def test_long_silence_is_an_error_and_slowness_is_not() -> None:
     async def story() -> None:
-        now, answer = 0.0, asyncio.Event()
-        asked = 0
+        now, response = 0.0, asyncio.Event()
+        pings = 0
 
-        async def ask() -> None:
-            nonlocal asked
-            asked += 1
-            await answer.wait()
+        async def ping() -> None:
+            nonlocal pings
+            pings += 1
+            await response.wait()
 
-        heartbeat = Heartbeat(ask, max_silence=10.0, clock=lambda: now)
+        heartbeat = Heartbeat(ping, max_silence=10.0, clock=lambda: now)
         heartbeat.beat()
         await asyncio.sleep(0)
         now = 9.0
         heartbeat.beat()
-        answer.set()
+        response.set()
         await asyncio.sleep(0.01)
         now = 100.0
-        heartbeat.beat()  # it has answered: asked anew
+        heartbeat.beat()  # responded: a new ping
         await asyncio.sleep(0.01)
-        assert asked == 2
-        answer.clear()
+        assert pings == 2
+        response.clear()
         heartbeat.beat()
         await asyncio.sleep(0)
         now = 111.0
         with pytest.raises(EngineError, match="no response for 10 s"):
             heartbeat.beat()
-        assert asked == 3
+        assert pings == 3
 
     asyncio.run(story())
 
 
-def test_what_the_asking_raised_is_raised() -> None:
+def test_the_error_of_a_ping_is_raised_by_the_next_beat() -> None:
     async def story() -> None:
-        async def ask() -> None:
+        async def ping() -> None:
             raise EngineError("dead")
 
-        heartbeat = Heartbeat(ask)
+        heartbeat = Heartbeat(ping)
         heartbeat.beat()
         await asyncio.sleep(0.01)
         with pytest.raises(EngineError, match="dead"):

@@ -1,4 +1,4 @@
-"""Deployments on a real Serve, without a model."""
+"""Starts of deployments on a real Serve, without a model."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def cluster(started: None) -> Iterator[None]:
 
 
 @serve.deployment(graceful_shutdown_timeout_s=1)
-class Stuck:
+class NeverStarts:
     def __init__(self) -> None:
         time.sleep(3600)
 
 
 @serve.deployment
-class Broken:
+class FailsToStart:
     def __init__(self) -> None:
         raise ValueError("no such weights")
 
 
 @serve.deployment(graceful_shutdown_timeout_s=1)
-class Silent:
+class NeverDescribes:
     async def describe(self) -> dict[str, Any]:
         await asyncio.sleep(3600)
         return {}
@@ -77,7 +77,7 @@ class Ready:
         return {"engine": "ready"}
 
 
-async def soon(gone: bool) -> None:
+async def wait_for_applications(gone: bool) -> None:
     deadline = time.monotonic() + 90
     while any(await asyncio.to_thread(_applications)) == gone:
         assert time.monotonic() < deadline
@@ -88,7 +88,7 @@ def _applications() -> list[str]:
     return [name for name in serve.status().applications if name.startswith("test-stuck")]
 
 
-def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
+def test_a_stuck_start_is_reported_and_can_be_cancelled(
     cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("elastic_ray.serving.applications.START_SECONDS", 0.5)
@@ -97,8 +97,8 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
     launcher = ReplicaLauncher("test", stragglers)
 
     async def stop() -> None:
-        opening = asyncio.ensure_future(launcher.open(CONFIG, lambda *_: Stuck.bind()))
-        await soon(gone=False)
+        opening = asyncio.ensure_future(launcher.open(CONFIG, lambda *_: NeverStarts.bind()))
+        await wait_for_applications(gone=False)
         await asyncio.sleep(3)
         (line,) = stragglers.new_reports()
         assert "the start of test-stuck is still running after" in line
@@ -106,28 +106,28 @@ def test_a_start_that_stands_still_is_told_and_keeps_nobody_who_stops(
         with suppress(asyncio.CancelledError):
             await opening
         assert opening.cancelled()
-        await soon(gone=True)
+        await wait_for_applications(gone=True)
 
     asyncio.run(stop())
 
 
 @pytest.mark.parametrize(
-    ("going", "given_up"),
-    [(Stuck, False), (Silent, False), (Broken, True)],
-    ids=["as it starts", "as it has started", "as it fails"],
+    ("replica", "given_up"),
+    [(NeverStarts, False), (NeverDescribes, False), (FailsToStart, True)],
+    ids=["while it starts", "once it has started", "when it fails"],
 )
-def test_a_start_on_a_node_that_goes_ends_and_another_begins(
-    cluster: None, going: Any, given_up: bool
+def test_a_start_on_a_node_that_leaves_moves_to_another_node(
+    cluster: None, replica: Any, given_up: bool
 ) -> None:
-    """Serve gives up what fails within a second; whoever looks after nodes may need five."""
+    """Serve gives up a failing start within a second; `place` may be called five seconds later."""
     launcher = ReplicaLauncher("test", StragglerDetector())
-    nodes = {"gone": going, "there": Ready}
+    nodes = {"gone": replica, "there": Ready}
 
     async def move() -> dict[str, Any]:
         await launcher.place("stuck", {"gone": 1})
         opening = asyncio.ensure_future(launcher.open(CONFIG, lambda _, node: nodes[node].bind()))
-        await soon(gone=False)
-        await soon(gone=given_up)
+        await wait_for_applications(gone=False)
+        await wait_for_applications(gone=given_up)
         await asyncio.sleep(5)
         assert not opening.done()
         await launcher.place("stuck", {"there": 1})
@@ -138,20 +138,20 @@ def test_a_start_on_a_node_that_goes_ends_and_another_begins(
     assert launcher.replicas == {"stuck": 1}
 
 
-def test_a_replica_that_dies_as_it_has_started_is_replaced(cluster: None, tmp_path: Path) -> None:
+def test_a_replica_that_dies_after_its_start_is_replaced(cluster: None, tmp_path: Path) -> None:
     launcher = ReplicaLauncher("test", StragglerDetector())
     died = tmp_path / "died"
     about = asyncio.run(launcher.open(CONFIG, lambda *_: DiesOnce.bind(str(died))))
     assert about["engine"] == "ready" and died.exists()
 
 
-def test_a_start_that_fails_on_a_node_that_stays_is_an_error(cluster: None) -> None:
+def test_a_failed_start_on_a_node_that_stays_is_an_error(cluster: None) -> None:
     launcher = ReplicaLauncher("test", StragglerDetector())
     [node] = ray.nodes()
 
     async def fail() -> None:
         await launcher.place("stuck", {node["NodeID"]: 1})
-        await launcher.open(CONFIG, lambda *_: Broken.bind())
+        await launcher.open(CONFIG, lambda *_: FailsToStart.bind())
 
     with pytest.raises(EngineError, match=r"stuck cannot start: .*no such weights"):
         asyncio.run(fail())

@@ -1,4 +1,4 @@
-"""What a killed process leaves on a cluster that outlives it is given back."""
+"""What a killed process leaves on a cluster that outlives it is cleaned up."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ prefix = start_reaper()
 
 @ray.remote(num_cpus=0)
 class Controller:
-    def room(self):
+    def reserve(self):
         ray.get(ray.util.placement_group([{"CPU": 1}]).ready())
         return os.getpid()
 
 controllers = [Controller.remote() for _ in range(2)]
-print(prefix, *ray.get([each.room.remote() for each in controllers]), flush=True)
+print(prefix, *ray.get([each.reserve.remote() for each in controllers]), flush=True)
 time.sleep(600)
 """
 
@@ -42,36 +42,36 @@ def cluster() -> Iterator[str]:
     ray.shutdown()
 
 
-def rooms() -> int:
+def placement_groups() -> int:
     return sum(each["state"] == "CREATED" for each in placement_group_table().values())
 
 
-def soon(come: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 90
-    while not come():
-        assert time.monotonic() < deadline, "it did not come"
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.2)
 
 
-def is_guarded(prefix: str) -> bool:
+def reaper_runs(prefix: str) -> bool:
     named = ray.util.list_named_actors(all_namespaces=True)
     return any(each["name"] == f"{prefix}-reaper" for each in named)
 
 
-def test_what_killed_processes_asked_for_is_free_again(cluster: str) -> None:
+def test_placement_groups_of_killed_processes_are_removed(cluster: str) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, cluster], stdout=subprocess.PIPE, text=True
     )
     try:
         assert driver.stdout is not None
         prefix, first, _ = driver.stdout.readline().split()
-        soon(lambda: is_guarded(prefix))
-        assert rooms() == 2
+        wait_until(lambda: reaper_runs(prefix))
+        assert placement_groups() == 2
         os.kill(int(first), signal.SIGKILL)
-        soon(lambda: rooms() == 1)
-        assert driver.poll() is None, "its job runs on"
+        wait_until(lambda: placement_groups() == 1)
+        assert driver.poll() is None, "the job goes on"
     finally:
         driver.kill()
         driver.communicate()
-    soon(lambda: rooms() == 0)
-    soon(lambda: not is_guarded(prefix))
+    wait_until(lambda: placement_groups() == 0)
+    wait_until(lambda: not reaper_runs(prefix))

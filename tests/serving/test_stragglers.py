@@ -1,4 +1,4 @@
-"""What takes much longer than its like is told, once."""
+"""Work that runs much longer than other work of its kind is reported, once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def clock() -> Clock:
     return Clock()
 
 
-def ended(stragglers: StragglerDetector, clock: Clock, kind: str, *seconds: float) -> None:
+def finish(stragglers: StragglerDetector, clock: Clock, kind: str, *seconds: float) -> None:
     for each in seconds:
         with stragglers.timing(kind, "x"):
             clock.now += each
 
 
 @pytest.mark.parametrize("usual", [1.0, MIN_SECONDS])
-def test_what_is_late_is_told_once(clock: Clock, usual: float) -> None:
+def test_slow_work_is_reported_once(clock: Clock, usual: float) -> None:
     stragglers = StragglerDetector(clock)
-    ended(stragglers, clock, "answer", *[usual] * MIN_SAMPLES)
+    finish(stragglers, clock, "answer", *[usual] * MIN_SAMPLES)
     with stragglers.timing("answer", "state abc"):
         clock.now += max(MIN_SECONDS, SLOW_FACTOR * usual) - 1
         assert stragglers.new_reports() == []
@@ -42,9 +42,9 @@ def test_what_is_late_is_told_once(clock: Clock, usual: float) -> None:
         assert len(stragglers.new_reports()) == 1
 
 
-def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
+def test_other_kinds_and_failed_work_do_not_count(clock: Clock) -> None:
     stragglers = StragglerDetector(clock)
-    ended(stragglers, clock, "score", *[0.1] * MIN_SAMPLES)
+    finish(stragglers, clock, "score", *[0.1] * MIN_SAMPLES)
     for _ in range(MIN_SAMPLES):
         with pytest.raises(ValueError), stragglers.timing("answer", "x"):
             raise ValueError
@@ -53,7 +53,7 @@ def test_other_kinds_and_failures_say_nothing(clock: Clock) -> None:
         assert stragglers.new_reports() == []
 
 
-def test_what_has_no_likes_yet_is_late_by_what_is_usual(clock: Clock) -> None:
+def test_the_expected_duration_counts_until_the_median_is_known(clock: Clock) -> None:
     stragglers = StragglerDetector(clock)
     with stragglers.timing("start of an engine", "m", expected_seconds=100.0):
         clock.now += SLOW_FACTOR * 100 - 1
@@ -61,7 +61,7 @@ def test_what_has_no_likes_yet_is_late_by_what_is_usual(clock: Clock) -> None:
         clock.now += 1
         (line,) = stragglers.new_reports()
         assert "start of an engine m" in line and "about 100 s is usual" in line
-    ended(stragglers, clock, "start of an engine", *[1000.0] * MIN_SAMPLES)
+    finish(stragglers, clock, "start of an engine", *[1000.0] * MIN_SAMPLES)
     with stragglers.timing("start of an engine", "m", expected_seconds=100.0):
         clock.now += SLOW_FACTOR * 1000 - 1
-        assert stragglers.new_reports() == [], "known is better than usual"
+        assert stragglers.new_reports() == [], "the median counts, not the expected duration"

@@ -1,4 +1,4 @@
-"""A replica's lease: many users of one state, or one who swaps; never both, and nobody starves."""
+"""A replica's lease: many users of one state, or one that swaps; never both, and none starves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from elastic_ray.serving.weight_lease import WeightLease
 
 @dataclass
 class Weights:
-    """What an engine holds, and a watch over how it is used."""
+    """The weights of an engine, and a record of their use."""
 
     now: str | None = None
     users: int = 0
@@ -26,13 +26,13 @@ async def use(
     lease: WeightLease, weights: Weights, state: str, who: int, steps: tuple[int, int], fails: bool
 ) -> str:
     async def swap() -> None:
-        assert weights.users == 0, "swapped under somebody's hands"
+        assert weights.users == 0, "swapped while in use"
         weights.now = None
         for _ in range(steps[0]):
             await asyncio.sleep(0)
             assert weights.users == 0 and weights.now is None
         if fails:
-            raise OSError("the weights are not there")
+            raise OSError("the weights are missing")
         weights.now = state
         weights.swaps.append(state)
 
@@ -53,8 +53,8 @@ async def use(
 REQUESTS = st.lists(
     st.tuples(
         st.sampled_from("abc"),
-        st.integers(0, 5),  # when it comes
-        st.tuples(st.integers(0, 3), st.integers(0, 4)),  # how long it swaps, and uses
+        st.integers(0, 5),  # when it arrives
+        st.tuples(st.integers(0, 3), st.integers(0, 4)),  # steps of its swap, and of its use
         st.sampled_from([False] * 4 + [True]),  # whether its swap would fail
     ),
     min_size=1,
@@ -63,7 +63,7 @@ REQUESTS = st.lists(
 
 
 @given(REQUESTS)
-def test_weights_never_change_in_use_and_everyone_is_served(requests) -> None:
+def test_weights_never_change_in_use_and_every_request_is_served(requests) -> None:
     async def all_of_them() -> tuple[Weights, list[str]]:
         lease, weights = WeightLease(), Weights()
 
@@ -78,11 +78,11 @@ def test_weights_never_change_in_use_and_everyone_is_served(requests) -> None:
     weights, ended = asyncio.run(all_of_them())
     assert weights.users == 0
     for (_, _, _, fails), end in zip(requests, ended, strict=True):
-        assert end == "used" or fails, "only its own swap's failure is a request's"
+        assert end == "used" or fails, "a request fails only if its own swap does"
     assert len(weights.order) == ended.count("used")
 
 
-def test_those_who_wait_for_one_state_share_one_swap() -> None:
+def test_requests_that_wait_for_one_state_share_one_swap() -> None:
     async def all_of_them() -> Weights:
         lease, weights = WeightLease(), Weights()
         turns = ["a", "b", "a", "b", "a", "b"]
@@ -112,8 +112,8 @@ def test_a_state_in_constant_demand_does_not_starve_another() -> None:
 
 @pytest.mark.parametrize("after", range(16))
 @pytest.mark.parametrize("victim", [0, 1])
-def test_one_who_is_cancelled_leaves_the_lease_to_others(after: int, victim: int) -> None:
-    """At every moment of waiting, swapping, being counted in, using, and being counted out."""
+def test_a_cancelled_request_leaves_the_lease_to_others(after: int, victim: int) -> None:
+    """At every step: waiting, swapping, entering, using and leaving."""
 
     async def all_of_them() -> str:
         lease, weights = WeightLease(), Weights()
@@ -125,7 +125,7 @@ def test_one_who_is_cancelled_leaves_the_lease_to_others(after: int, victim: int
             await asyncio.sleep(0)
         both[victim].cancel()
         await asyncio.gather(*both, return_exceptions=True)
-        weights.users = 0  # a cancelled user did not count itself out of the watch
+        weights.users = 0  # a cancelled user does not update the record
         return await asyncio.wait_for(use(lease, weights, "c", 2, (1, 1), False), timeout=20)
 
     assert asyncio.run(all_of_them()) == "used"
