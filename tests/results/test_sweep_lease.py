@@ -74,9 +74,7 @@ def test_the_lease_of_a_dead_process_has_expired(tmp_path: Path) -> None:
     left = current_lease(folder, "s")
     assert left is not None and left.expired()
     elsewhere = replace(left, place="another machine")
-    assert not elsewhere.expired(), (
-        "only its age counts for a process on another machine"
-    )
+    assert not elsewhere.expired(), "only its age counts for a process on another machine"
     assert replace(elsewhere, heard=time.time() - sweep_lease.EXPIRY_SECONDS - 1).expired()
     with held(folder) as lease:
         assert current_lease(folder, "s") == lease
@@ -111,11 +109,11 @@ def test_a_replaced_holder_stops_and_leaves_the_new_lease(
 ) -> None:
     monkeypatch.setattr(sweep_lease, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(sweep_lease, "HEARTBEAT_SECONDS", 0.05)
-    folder, told = Folder(tmp_path), threading.Event()
-    with held(folder, lambda reason: told.set()) as lease:
+    folder, stopped = Folder(tmp_path), threading.Event()
+    with held(folder, lambda reason: stopped.set()) as lease:
         with sweep_lease.lease_lock(folder):
             sweep_lease._write(folder, replace(lease, token="other", host="other"))
-        assert told.wait(20)
+        assert stopped.wait(20)
     now = current_lease(folder, "s")
     assert now is not None and now.host == "other"
 
