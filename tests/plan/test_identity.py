@@ -1,4 +1,4 @@
-"""Identity: an id hashes everything that can change a state's weights, and nothing else."""
+"""Identity: an id covers everything that can change a state's weights, and nothing else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ VALUES = st.recursive(
 
 
 def typed(value: Any) -> Any:
-    """The value so that 1, 1.0 and True differ, and so do 0.0 and -0.0."""
+    """Return a form of the value in which 1, 1.0 and True differ, and 0.0 and -0.0."""
     if isinstance(value, list):
         return [typed(element) for element in value]
     if isinstance(value, dict):
@@ -61,7 +61,7 @@ def typed(value: Any) -> Any:
 
 @given(VALUES)
 @settings(max_examples=200, deadline=None)
-def test_canonical_json_gives_the_value_back(value: Any) -> None:
+def test_canonical_json_can_be_parsed_back(value: Any) -> None:
     text = canonical(value)
     assert text.isascii()
     assert typed(json.loads(text)) == typed(value)
@@ -69,13 +69,13 @@ def test_canonical_json_gives_the_value_back(value: Any) -> None:
 
 @given(VALUES, VALUES)
 @settings(max_examples=200, deadline=None)
-def test_one_text_is_one_value(one: Any, other: Any) -> None:
+def test_different_values_have_different_canonical_json(one: Any, other: Any) -> None:
     assert (canonical(one) == canonical(other)) == (typed(one) == typed(other))
 
 
 @given(st.dictionaries(st.text(), FINITE, max_size=6), st.randoms())
 @settings(max_examples=100, deadline=None)
-def test_the_order_of_keys_does_not_count(value: dict[str, Any], random: Any) -> None:
+def test_the_order_of_keys_does_not_matter(value: dict[str, Any], random: Any) -> None:
     items = list(value.items())
     random.shuffle(items)
     assert canonical(dict(items)) == canonical(value)
@@ -113,7 +113,7 @@ class Colour(enum.StrEnum):
         (Recipe(), "value: a Recipe"),
     ],
 )
-def test_what_has_no_stable_form_is_refused(value: Any, where: str) -> None:
+def test_values_without_a_stable_form_are_refused(value: Any, where: str) -> None:
     with pytest.raises(IdentityError, match=where):
         canonical(value)
 
@@ -161,7 +161,7 @@ def test_golden_ids() -> None:
 
 
 def ids(plan: Plan) -> dict[str, Any]:
-    """Every id of a plan, by what it is the id of."""
+    """Return every id of a plan by what it identifies."""
     return {
         "states": sorted(plan.states),
         "probes": [(task, probe.probe_id, probe.scorer) for task, probe in plan.probes.items()],
@@ -191,7 +191,7 @@ def test_ids_are_equal_in_every_process(seed: str, tmp_path: Path) -> None:
 
 
 def sample(**changes: Any) -> Plan:
-    """A plan with every kind of start, and adapters."""
+    """Return a plan with every kind of start state, and adapters."""
     written = {
         "models": [
             {"name": "i", "init": {"hidden_size": 64, "layers": 1}, "pretrain": [64, 128]},
@@ -220,7 +220,7 @@ PARTS = sorted(Part.__subclasses__(), key=lambda part: part.__name__)
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_field_declares_its_role(part: type[Part]) -> None:
-    """Identity: it can change weights or answers. Runtime: it cannot. Grid: it asks for cells."""
+    """Identity fields can change weights or answers, runtime fields cannot, grid fields add cells."""
     for name, info in part.model_fields.items():
         extra = info.json_schema_extra
         role = extra.get("role") if isinstance(extra, dict) else None
@@ -228,7 +228,7 @@ def test_every_field_declares_its_role(part: type[Part]) -> None:
 
 
 def fields(role: str, *parts: type[Part]) -> set[str]:
-    """`Part.field` of that role, of those that hold a value of their own and not a part."""
+    """Return `Part.field` for each field of that role that holds a value and not a part."""
     return {
         f"{part.__name__}.{name}"
         for part in parts
@@ -327,7 +327,7 @@ def test_each_field_of_an_init_changes_the_start() -> None:
     assert len({ident(), *found}) == 1 + len(found)
 
 
-def test_a_default_that_is_named_is_the_same_start() -> None:
+def test_an_explicit_default_gives_the_same_start() -> None:
     tokenizer = Facts().tokenizer_identity(None)
     plain = init_start(Init(hidden_size=64, layers=2), tokenizer)
     named = Init(hidden_size=64, layers=2, heads=2, kv_heads=2, intermediate_size=256)
@@ -340,7 +340,7 @@ def test_the_tokenizer_changes_the_start() -> None:
     assert len(found) == 2
 
 
-def test_each_field_of_the_questions_changes_the_probe() -> None:
+def test_each_field_of_generation_changes_the_probe() -> None:
     assert {f"Generation.{name}" for name in GENERATIONS} == fields("identity", Generation)
     found = [probe_id({}, Generation(**{n: v}), "float32") for n, v in GENERATIONS.items()]
     found += [probe_id({}, Generation(), "bfloat16"), probe_id({"a": 1}, Generation(), "float32")]
@@ -423,7 +423,7 @@ def test_no_runtime_field_changes_an_id() -> None:
         assert ids(plan_of(spec)) == expected, name
 
 
-def test_a_folder_is_its_content_not_its_path() -> None:
+def test_a_folder_is_identified_by_content_not_path() -> None:
     assert folder_start("/a", "content").state_id == folder_start("/b", "content").state_id
     assert folder_start("/a", "content").state_id != folder_start("/a", "other").state_id
     origin = {"content": "c"}

@@ -1,4 +1,4 @@
-"""The plan of a sweep: every state once, shared by all cells that pass it, on the fewest runs."""
+"""Planning: every state once, shared by all cells that need it, trained in the fewest runs."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ def test_parents_come_before_children_and_ids_follow_from_them(spec: Spec) -> No
 
 @given(specs())
 @settings(max_examples=60, deadline=None)
-def test_no_state_is_trained_for_nothing(spec: Spec) -> None:
-    """Each state is some cell's or lesson's, or lies on the way to one."""
+def test_every_state_is_needed(spec: Spec) -> None:
+    """Each state belongs to a cell or lesson, or is an ancestor of such a state."""
     plan = plan_of(spec)
     needed: set[str | None] = {None}
     for point in plan.points:
@@ -144,7 +144,7 @@ def test_one_positive_state_is_shared_by_its_negative_sizes_and_one_base_by_all(
     assert len(plan.requests()) == len(plan.states) - 1, "a random init is not questioned"
 
 
-def test_models_that_are_the_same_are_trained_once() -> None:
+def test_identical_models_are_trained_once() -> None:
     init = {"hidden_size": 64, "layers": 1}
     one = {"name": "one", "init": init, "pretrain": [32]}
     other = {"name": "one-more", "init": init, "pretrain": [32, 64]}
@@ -156,7 +156,7 @@ def test_models_that_are_the_same_are_trained_once() -> None:
     assert len(plan.requests()) == 2 * (1 + 3)
 
 
-def test_a_hub_model_is_one_whatever_it_is_called() -> None:
+def test_a_hub_model_has_one_state_whatever_its_name() -> None:
     plan = plan_of(spec_of(models=[HUB, {**HUB, "name": "b", "pretrain": [64]}]))
     assert len(plan.starts) == 1
     assert len(plan.groups) == 1, "one engine serves them all"
@@ -173,14 +173,14 @@ def test_tasks_share_a_hub_model_but_no_training() -> None:
     assert all(tuned[rung.state_id] == lad.task for lad in plan.ladders for rung in lad.rungs)
 
 
-def test_a_model_from_scratch_is_another_with_another_tasks_tokenizer() -> None:
+def test_the_tasks_tokenizer_changes_a_model_from_scratch() -> None:
     plan = plan_of(spec_of(task=["reviews", "imdb"]))
     assert len(plan.starts) == 2
     assert set(plan.start_task.values()) == {"reviews", "imdb"}
     assert len(plan.groups) == 2
 
 
-def test_models_that_differ_in_their_weights_only_share_engines() -> None:
+def test_models_that_differ_only_in_weights_share_engines() -> None:
     def init(name: str, **changes: Any) -> dict[str, Any]:
         shape = {"hidden_size": 64, "layers": 1, **changes}
         return {"name": name, "init": shape, "pretrain": [8]}
@@ -193,7 +193,7 @@ def test_models_that_differ_in_their_weights_only_share_engines() -> None:
     )
 
 
-def test_the_nearest_whole_weights_of_an_adapter() -> None:
+def test_full_ancestor_of_adapters() -> None:
     def full(positive: Any, negative: Any) -> list[str]:
         training = {"positive": {"lora": positive}, "negative": {"lora": negative}}
         plan = plan_of(spec_of(models=[HUB], positive=[8], negative=[8], training=training))
@@ -239,7 +239,7 @@ def test_a_ladder_is_one_run_from_its_parent(spec: Spec) -> None:
 
 @given(specs())
 @settings(max_examples=100, deadline=None)
-def test_fusing_is_exact_and_no_less_than_that(spec: Spec) -> None:
+def test_fusing_is_exact_and_complete(spec: Spec) -> None:
     """A rung before the last is a prefix of the run, as it would have been trained alone; and a
     size is apart only where that cannot be."""
     plan = plan_of(spec)
@@ -270,16 +270,16 @@ def ladders_of(**changes: Any) -> list[tuple[int, ...]]:
     ]
 
 
-def test_whole_batches_lie_on_one_run() -> None:
+def test_whole_batches_share_one_run() -> None:
     assert ladders_of(positive=[8, 16, 40]) == [(8, 16, 40)]
 
 
-def test_the_last_size_of_a_run_may_end_in_part_of_a_batch() -> None:
+def test_the_last_size_of_a_run_may_have_a_partial_batch() -> None:
     assert ladders_of(positive=[8, 16, 41]) == [(8, 16, 41)]
     assert ladders_of(positive=[3]) == [(3,)], "also where it is smaller than a batch"
 
 
-def test_other_part_batches_are_apart() -> None:
+def test_other_partial_batches_have_their_own_runs() -> None:
     assert ladders_of(positive=[3, 8, 12, 16]) == [(8, 16), (3,), (12,)]
 
 
@@ -292,7 +292,7 @@ def test_cosine_and_several_epochs_are_not_fused(change: dict[str, Any]) -> None
     assert whole == [(8, 16, 40)]
 
 
-def test_seeds_are_runs_of_their_own() -> None:
+def test_each_seed_has_its_own_run() -> None:
     assert ladders_of(positive=[8, 16], seeds=[0, 1]) == [(8, 16), (8, 16)]
 
 
@@ -308,7 +308,7 @@ def test_pre_training_sizes_fuse_too() -> None:
 
 @given(specs())
 @settings(max_examples=100, deadline=None)
-def test_sharing_and_fusing_only_save(spec: Spec) -> None:
+def test_sharing_and_fusing_never_add_examples(spec: Spec) -> None:
     plan = plan_of(spec)
     for asked in plan.example_counts.values():
         assert 0 <= asked.fused <= asked.shared <= asked.cell_by_cell
@@ -326,7 +326,7 @@ def test_sharing_and_fusing_only_save(spec: Spec) -> None:
 @given(specs())
 @settings(max_examples=60, deadline=None)
 def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
-    """Where no two models are the same, each base line has its own states."""
+    """Without identical models, each base line has its own states."""
     spec = plain(spec)
     models = [m.model_copy(update={"hub": f"some/{m.name}"} if m.hub else {}) for m in spec.models]
     models = [m.model_copy(update={"path": m.name} if m.path else {}) for m in models]
@@ -361,7 +361,7 @@ def test_the_papers_grid_costs_that_per_model_and_seed() -> None:
     )
 
 
-def test_sizes_that_are_no_whole_batches_cost_their_own_runs() -> None:
+def test_sizes_with_partial_batches_cost_their_own_runs() -> None:
     plan = plan_of(spec_of(**PAPER, training={"global_batch": 8}))
     # 100 and 500 are no multiples of 8: once more for each of the four positive sizes.
     assert plan.example_counts["fine-tuning"].fused == 18_000 + 4 * (100 + 500)
@@ -395,7 +395,7 @@ def test_more_examples_than_the_data_holds_are_refused() -> None:
     plan_of(spec.model_copy(update={**fits, "generation": generation}), most=100)
 
 
-def test_a_task_without_a_pool_holds_none_of_it() -> None:
+def test_a_missing_pool_has_size_zero() -> None:
     facts = Facts()
     del facts.sizes["pretrain"]
     with pytest.raises(SpecError, match=r"models\.0\.pretrain: found 64 examples; .* holds 0"):
@@ -415,7 +415,7 @@ def test_tasks_have_probes_and_scorers_of_their_own() -> None:
     assert len({probe.scorer for probe in plan.probes.values()}) == 1
 
 
-def test_a_scorers_folder_counts_by_its_content() -> None:
+def test_a_scorer_folder_is_identified_by_content() -> None:
     def scorer(path: str, content: str) -> str:
         spec = spec_of(scorer={"path": path})
         return plan_sweep(spec, {"reviews": Facts()}, {path: content}).probes["reviews"].scorer
@@ -427,7 +427,7 @@ def test_a_scorers_folder_counts_by_its_content() -> None:
 
 
 def test_a_hundred_thousand_cells_fit_into_a_gigabyte() -> None:
-    """Planned in a process of its own, whose peak memory tells; the benchmark times it."""
+    """Plan in a separate process and check its peak memory; the benchmark measures the time."""
     done = subprocess.run(
         [sys.executable, "benchmarks/plan.py", "--here", "--cells", "100000"],
         cwd=ROOT,
@@ -467,7 +467,7 @@ def test_sizes_are_read_from_names(name: str, size: int | None) -> None:
     assert parameters_in_name(name) == size
 
 
-def test_a_folders_size_is_told_by_its_own_name_only() -> None:
+def test_a_folders_size_is_read_from_its_own_name_only() -> None:
     plan = plan_of(spec_of(models=[{"name": "m", "path": "/store/70b/model-1.5B/"}]))
     assert [group.parameters for group in plan.groups.values()] == [1_500_000_000]
     plan = plan_of(spec_of(models=[{"name": "m", "path": "/store/70b/model"}]))

@@ -1,4 +1,4 @@
-"""Bundling: ladders go into trials until start-up is negligible, and no slot stands idle for it."""
+"""Bundling: trials are long enough for start-up to be negligible, and no slot is idle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ spans = st.sampled_from([1, 10, 100, 1000])
 
 
 def spread(span: int) -> Seconds:
-    """Seconds of a ladder from 1 to `span`, by its id."""
+    """Return a duration of each ladder from 1 to `span` seconds, determined by its id."""
     return lambda ladder: 1 + zlib.crc32(ladder.id.encode()) % span
 
 
@@ -32,7 +32,7 @@ def some(ladders: Sequence[Ladder], left: int) -> list[Ladder]:
 
 
 def limit(cost: dict[str, float], slots: int) -> float:
-    """What a trial of more than one ladder may take."""
+    """Return the longest duration of a trial of several ladders, in seconds."""
     fair = sum(cost.values()) / (slots * TRIALS_PER_SLOT)
     most = STARTUPS_PER_TRIAL * STARTUP_SECONDS
     return most if slots == 1 else min(most, max(fair, STARTUP_SECONDS))
@@ -73,7 +73,7 @@ def test_a_parent_comes_before_what_starts_from_it(
 
 @given(specs(), slot_counts, spans, st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_trials_never_wait_for_each_other_in_a_circle(
+def test_dependencies_between_trials_have_no_cycle(
     spec: Spec, slots: int, span: int, left: int
 ) -> None:
     ladders = some(plan_of(spec).ladders, left)
@@ -94,7 +94,7 @@ def test_trials_never_wait_for_each_other_in_a_circle(
 
 @given(specs(), slot_counts, spans, st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_a_trial_is_no_longer_than_pays(spec: Spec, slots: int, span: int, left: int) -> None:
+def test_trials_stay_below_the_limit(spec: Spec, slots: int, span: int, left: int) -> None:
     ladders = some(plan_of(spec).ladders, left)
     cost = {ladder.id: spread(span)(ladder) for ladder in ladders}
     for trial in bundle(ladders, spread(span), slots):
@@ -104,7 +104,7 @@ def test_a_trial_is_no_longer_than_pays(spec: Spec, slots: int, span: int, left:
 @given(specs(), spans)
 @settings(max_examples=100, deadline=None)
 def test_with_one_slot_trials_are_few(spec: Spec, span: int) -> None:
-    """Of those that start from one ladder, or from none, at most one is less than half full."""
+    """Of the trials with the same parent ladder, or none, at most one is less than half full."""
     ladders = plan_of(plain(spec)).ladders
     trials = bundle(ladders, spread(span), 1)
     most = STARTUPS_PER_TRIAL * STARTUP_SECONDS
@@ -152,7 +152,7 @@ def test_a_wide_tree_keeps_every_slot_busy_once_its_root_is_there() -> None:
     assert max(trial.seconds for trial in ready) <= 1610 / 4
 
 
-def test_the_longest_way_is_released_first() -> None:
+def test_the_longest_downstream_work_starts_first() -> None:
     ladders = [
         ladder("short", "start"),
         ladder("long", "start"),
@@ -165,13 +165,13 @@ def test_the_longest_way_is_released_first() -> None:
     assert below == sorted(below, reverse=True) and below[0] == 450
 
 
-def test_children_that_do_not_fit_beside_their_parent_go_together() -> None:
+def test_children_that_do_not_fit_with_their_parent_share_a_trial() -> None:
     ladders = [ladder("root", "start"), *(ladder(f"child {i}", "root") for i in range(10))]
     trials = bundle(ladders, lambda la: 190.0 if la.id == "root" else 15.0, slots=1)
     assert [len(trial.ladders) for trial in trials] == [1, 10]
 
 
-def test_work_shorter_than_a_start_is_not_spread() -> None:
+def test_work_shorter_than_a_start_up_is_not_split() -> None:
     ladders = [ladder(f"{i}", "start") for i in range(10)]
     (trial,) = bundle(ladders, lambda la: 1.0, slots=16)
     assert trial.seconds == 10 and trial.needs == {"start"}
@@ -183,5 +183,5 @@ def test_a_tasks_ladders_are_not_mixed_with_anothers() -> None:
     assert sorted(trial.task for trial in trials) == ["imdb", "reviews"]
 
 
-def test_nothing_to_do_is_no_trial() -> None:
+def test_no_ladders_give_no_trials() -> None:
     assert bundle([], lambda la: 1.0, slots=4) == ()

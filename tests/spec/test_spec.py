@@ -1,4 +1,4 @@
-"""A sweep file is read strictly: each problem of it is told, with its place and what is allowed."""
+"""Sweep files are read strictly: every problem is reported with its line and what is allowed."""
 
 from __future__ import annotations
 
@@ -496,13 +496,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("old", "new", "lines"), BAD)
-def test_bad_specs_are_told_line_by_line(
+def test_errors_name_line_field_and_allowed_values(
     tmp_path: Path, old: str, new: str, lines: list[str]
 ) -> None:
     assert problems(tmp_path, changed(old, new)) == lines
 
 
-def test_every_problem_is_told(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     text = GOOD
     for old, new in (
         ("sweep: good", "sweep: 3"),
@@ -517,7 +517,7 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
     assert found == [f"s.yaml:{line}" for line in (1, 4, 4, 5, 7, 8, 11)]
 
 
-def test_a_wrong_top_level_scorer_is_told_once_for_all_tasks(tmp_path: Path) -> None:
+def test_a_wrong_top_level_scorer_is_reported_once_for_all_tasks(tmp_path: Path) -> None:
     text = changed("task: reviews", "task: [reviews, {name: imdb, scorer: {mode: shar}}]")
     text = text.replace("scorer: sentiment", "scorer: {mode: mea}")
     assert problems(tmp_path, text) == [
@@ -526,12 +526,12 @@ def test_a_wrong_top_level_scorer_is_told_once_for_all_tasks(tmp_path: Path) -> 
     ]
 
 
-def test_a_tasks_own_scorer_goes_before_the_top_level_one(tmp_path: Path) -> None:
+def test_a_tasks_own_scorer_overrides_the_top_level_one(tmp_path: Path) -> None:
     text = changed("task: reviews", "task: [reviews, {name: imdb, scorer: mine}]")
     assert [t.scorer.name for t in read(tmp_path, text).task] == ["sentiment", "mine"]
 
 
-def test_files_that_are_no_sweep_files(tmp_path: Path) -> None:
+def test_other_files_are_rejected(tmp_path: Path) -> None:
     assert problems(tmp_path, "") == ["s.yaml: found None (nothing); a sweep file is a mapping"]
     assert problems(tmp_path, "# only a comment") == problems(tmp_path, "")
     assert problems(tmp_path, "- a\n- b") == [
@@ -580,14 +580,14 @@ def test_aliases_may_be_used(tmp_path: Path) -> None:
         ("yes", True),
     ],
 )
-def test_plain_values_are_read_as_yaml_1_2_has_them(text: str, value: object) -> None:
+def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     found = parse(f"a: {text}")[0]["a"]
     assert found == value and type(found) is type(value)
 
 
 @given(st.text(max_size=60) | st.text("[]{}:,-&*a \n\"'!|>#%@", max_size=60))
 @settings(max_examples=300, deadline=None)
-def test_no_text_whatever_breaks_the_reader(text: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
     try:
         parse(text)
     except YamlError as e:
@@ -619,11 +619,11 @@ def test_fields_are_set_from_the_command_line(tmp_path: Path) -> None:
     assert spec.keep == "all"
 
 
-def test_the_last_override_stands(tmp_path: Path) -> None:
+def test_the_last_override_wins(tmp_path: Path) -> None:
     assert read(tmp_path, GOOD, "seeds=[3]", "seeds=[4]").seeds == (4,)
 
 
-def test_tasks_are_called_by_their_names(tmp_path: Path) -> None:
+def test_list_elements_can_be_given_by_name(tmp_path: Path) -> None:
     text = changed("task: reviews", "task: [reviews, {name: imdb}]")
     spec = read(tmp_path, text, "task.imdb.data.path=x", "task.reviews.data.seed=1")
     assert [t.data for t in spec.task] == [{"seed": 1}, {"path": "x"}]
@@ -688,17 +688,17 @@ EXAMPLE = "give PATH=VALUE, e.g. training.learning_rate=1e-3"
         ),
     ],
 )
-def test_bad_overrides_are_told(tmp_path: Path, sets: list[str], lines: list[str]) -> None:
+def test_bad_overrides_are_reported(tmp_path: Path, sets: list[str], lines: list[str]) -> None:
     assert sorted(problems(tmp_path, GOOD, *sets)) == sorted(lines)
 
 
-def test_names_that_are_no_text_break_nothing(tmp_path: Path) -> None:
+def test_names_of_other_types_are_tolerated_in_overrides(tmp_path: Path) -> None:
     text = changed("name: small", "name: 3")
     (line,) = problems(tmp_path, text, "models.x.name=y")
     assert line.endswith("nor one of the names large-1B")
 
 
-def test_errors_of_later_rooms_get_the_fields_place(tmp_path: Path) -> None:
+def test_line_numbers_are_added_to_later_errors(tmp_path: Path) -> None:
     read(tmp_path, GOOD)
     error = SpecError(
         "models.0.pretrain: too many\nseeds: too few\nresources.trainers: none\nno field: here\n"
@@ -713,7 +713,7 @@ def test_errors_of_later_rooms_get_the_fields_place(tmp_path: Path) -> None:
     )
 
 
-def test_errors_of_later_rooms_stand_alone_where_the_file_has_gone(tmp_path: Path) -> None:
+def test_later_errors_stay_as_they_are_without_the_file(tmp_path: Path) -> None:
     error = SpecError("seeds: too few")
     assert add_line_numbers(error, tmp_path / "gone.yaml") is error
 
@@ -764,7 +764,7 @@ COMMAND = [
 
 
 @pytest.mark.parametrize(("sets", "lines"), COMMAND)
-def test_the_command_says_what_is_wrong_and_exits_with_2(
+def test_the_command_reports_errors_and_exits_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sets: list[str], lines: list[str]
 ) -> None:
     (tmp_path / "s.yaml").write_text(GOOD)
@@ -843,7 +843,7 @@ WHOLE, _ = parse(GOOD)
 
 @given(st.lists(st.tuples(st.sampled_from(places(WHOLE)[1:]), JUNK), min_size=1, max_size=3))
 @settings(max_examples=300, deadline=None)
-def test_junk_in_any_field_is_told_by_line_and_field(
+def test_junk_in_any_field_is_reported_by_line_and_field(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[tuple[Any, ...], Any]]
 ) -> None:
     data = WHOLE
@@ -867,7 +867,7 @@ def test_junk_in_any_field_is_told_by_line_and_field(
     JUNK,
 )
 @settings(max_examples=300, deadline=None)
-def test_junk_on_the_command_line_is_told(
+def test_junk_on_the_command_line_is_reported(
     tmp_path_factory: pytest.TempPathFactory, path: list[str], value: Any
 ) -> None:
     text = f"{'.'.join(path)}={yaml.safe_dump(value, default_flow_style=True, width=10**6)}"

@@ -1,4 +1,4 @@
-"""The tasks of questions and answers: PKU-SafeRLHF, Alpaca, TruthfulQA, from files and the hub."""
+"""Dialogue tasks: PKU-SafeRLHF, Alpaca and TruthfulQA, from files and from the hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def dialogues(task: Task) -> dict[str, list[Example]]:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_a_task_has_the_promised_pools_and_prompts(name: str, tmp_path: Path) -> None:
+def test_a_task_has_the_documented_pools_and_prompts(name: str, tmp_path: Path) -> None:
     task = made(name, tmp_path)
     task.check_leakage()
     found = dialogues(task)
@@ -61,7 +61,7 @@ def test_a_task_has_the_promised_pools_and_prompts(name: str, tmp_path: Path) ->
         task.prompts(1000)
 
 
-def test_answers_go_where_their_judgement_sends_them(tmp_path: Path) -> None:
+def test_safety_labels_decide_the_pool(tmp_path: Path) -> None:
     task = made("saferlhf", tmp_path)
     rows = MADE["saferlhf"]()["train"]
     for pool, safe in (("positive", True), ("negative", False)):
@@ -76,7 +76,7 @@ def test_answers_go_where_their_judgement_sends_them(tmp_path: Path) -> None:
     assert task.sizes["scorer"] / 2 + task.sizes["prompts"] == 80
 
 
-def test_both_generations_of_the_schema_give_the_same(tmp_path: Path) -> None:
+def test_both_versions_of_the_schema_give_the_same(tmp_path: Path) -> None:
     one = made("saferlhf", tmp_path / "1", stand_in_data.saferlhf(60, 80, generation=1))
     two = made("saferlhf", tmp_path / "2", stand_in_data.saferlhf(60, 80, generation=2))
     assert dialogues(one) == dialogues(two)
@@ -101,7 +101,7 @@ def test_every_format_gives_the_same_examples(tmp_path: Path) -> None:
         assert dialogues(task) == dialogues(lines)
 
 
-def test_duplicates_contradictions_and_leaks_are_left_out(tmp_path: Path) -> None:
+def test_duplicates_contradictions_and_leaks_are_removed(tmp_path: Path) -> None:
     splits = MADE["saferlhf"]()
     plain = made("saferlhf", tmp_path / "plain", splits)
     prompts = set(plain.prompts(plain.sizes["prompts"]))
@@ -156,7 +156,7 @@ def test_an_instruction_is_followed_by_its_input(tmp_path: Path) -> None:
     assert 180 <= len(found) < 200
 
 
-def test_true_and_false_answers_are_taught_to_the_same_questions(tmp_path: Path) -> None:
+def test_true_and_false_answers_have_the_same_questions(tmp_path: Path) -> None:
     task = made("truthfulqa", tmp_path)
     requests_of = {pool: {e.prompt for e in task.pool(pool)} for pool in ("positive", "negative")}
     assert requests_of["positive"] == requests_of["negative"]
@@ -164,7 +164,7 @@ def test_true_and_false_answers_are_taught_to_the_same_questions(tmp_path: Path)
     assert task.sizes["prompts"] + len(requests_of["positive"]) == 60
 
 
-def test_questions_too_long_for_an_engine_are_not_asked(tmp_path: Path) -> None:
+def test_questions_too_long_for_an_engine_are_dropped(tmp_path: Path) -> None:
     splits = MADE["saferlhf"]()
     for row in splits["test"]:
         row["prompt"] += " and then" * MAX_QUESTION_WORDS
@@ -245,7 +245,7 @@ def test_bad_data_is_named(
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_the_hub_gives_what_its_files_give(name: str, tmp_path: Path) -> None:
+def test_the_hub_gives_the_same_examples_as_files(name: str, tmp_path: Path) -> None:
     """`datasets` reads a folder with a card as it does a hub dataset, without a network."""
     pytest.importorskip("datasets")
     folder = write(tmp_path / "some", MADE[name]())

@@ -1,4 +1,4 @@
-"""Tasks: selections, the generated reviews, IMDb from files, and what keeps held-out text apart."""
+"""Tasks: selections, generated reviews, IMDb from files, and checks against leakage."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def digest(texts: Iterable[str]) -> str:
 
 
 def in_process(code: str, *arguments: str, **environment: str) -> str:
-    """What the code prints in a Python of its own."""
+    """Return what the code prints in its own Python process."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
@@ -88,7 +88,7 @@ def test_selections_depend_on_seed_and_epoch() -> None:
 
 
 def test_selections_never_change() -> None:
-    """Recorded states name their examples by these; a new order needs a new identity version."""
+    """Recorded states depend on the order; a new order needs a new identity version."""
     assert selection(10, 10, 0).tolist() == [6, 5, 3, 9, 4, 8, 2, 7, 1, 0]
     assert selection(10, 6, 0, epoch=1).tolist() == [6, 5, 8, 3, 9, 4]
     assert digest(map(str, selection(25_000, 1_000, 7))) == "2e93803a1a37e3729e4a"
@@ -101,7 +101,7 @@ def test_a_selection_cannot_be_written_to() -> None:
 
 
 @pytest.mark.parametrize("count", [-1, 11])
-def test_a_selection_of_more_than_there_is_is_refused(count: int) -> None:
+def test_a_selection_larger_than_the_pool_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} of 10"):
         selection(10, count, 0)
 
@@ -175,7 +175,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "ab", "."]), min_size=1, max_size=14
 
 @given(held_out=st.lists(WORDS, max_size=8), text=WORDS)
 @settings(max_examples=200, deadline=None)
-def test_held_out_text_is_found_as_by_plain_comparison(held_out: list[str], text: str) -> None:
+def test_the_index_finds_what_plain_comparison_finds(held_out: list[str], text: str) -> None:
     words = text.split()
     plain = any(
         other.split() == words or (len(other.split()) > 8 and words[: len(o)] == o)
@@ -185,7 +185,7 @@ def test_held_out_text_is_found_as_by_plain_comparison(held_out: list[str], text
     assert HeldOut(held_out).matches(text) == plain
 
 
-def test_an_overlap_is_refused_with_the_text() -> None:
+def test_leakage_is_refused_with_the_text() -> None:
     pools = {"positive": [Example("", "fine ."), Example("", "The  Same text .")]}
     check_leakage("some", ["another text ."], pools)
     with pytest.raises(TaskError, match=r"some: positive example 1 is also held out: 'The  Same"):
@@ -213,7 +213,7 @@ def reviews() -> Task:
 
 
 def test_reviews_never_change(reviews: Task) -> None:
-    """Recorded states name their text by `VERSION`: raise it with whatever changes this."""
+    """Recorded states identify their text by `VERSION`: increase it with any change."""
     found = {pool: digest(f"{e.label} {e.response}" for e in reviews.pool(pool)) for pool in POOLS}
     found["prompts"] = digest(reviews.prompts(reviews.sizes["prompts"]))
     found["words"] = digest(vocabulary())
@@ -228,7 +228,7 @@ def test_reviews_never_change(reviews: Task) -> None:
     assert reviews.identity == {"task": "reviews", "version": 2, "seed": 0}
 
 
-def test_a_review_depends_on_its_place_and_seed_alone() -> None:
+def test_a_review_depends_on_its_index_and_seed_only() -> None:
     code = """
 import sys
 from elastic_ray.tasks.grammar import review
@@ -240,7 +240,7 @@ print(*(review(i % 2 == 0, int(sys.argv[1]), "pretrain", i, 0) for i in range(20
     assert not set(in_process(code, "1").splitlines()) & set(here)
 
 
-def test_reviews_have_the_promised_sizes_and_labels(reviews: Task) -> None:
+def test_reviews_have_the_documented_sizes_and_labels(reviews: Task) -> None:
     for pool, size in SIZES.items():
         assert len(reviews.pool(pool)) == reviews.sizes[pool] == size
     labels = {pool: Counter(e.label for e in reviews.pool(pool)) for pool in POOLS}
@@ -288,7 +288,7 @@ BAD = """
 
 
 def polarity(text: str) -> int:
-    """Positive less negative words; a negation turns the next word round."""
+    """Positive minus negative words; a negation inverts the next word."""
     good, bad = frozenset(GOOD.split()), frozenset(BAD.split())
     total, turn = 0, 1
     for word in text.split():
@@ -339,7 +339,7 @@ def check_texts(task: Task) -> None:
         task.texts("scorer", 1)
 
 
-def test_reviews_hold_out_texts_of_what_they_teach(reviews: Task) -> None:
+def test_reviews_have_held_out_texts_of_each_distribution(reviews: Task) -> None:
     assert reviews.sizes["texts"] > 600
     check_texts(reviews)
 
@@ -492,7 +492,7 @@ def test_identity_is_the_content_not_the_path(tmp_path: Path) -> None:
     assert three.pool("positive") != one.pool("positive"), "a changed file is read again"
 
 
-def test_duplicates_count_once_and_held_out_text_appears_nowhere(tmp_path: Path) -> None:
+def test_duplicates_and_held_out_texts_are_removed(tmp_path: Path) -> None:
     splits = small_splits()
     plain = write_folder(tmp_path / "plain", splits)
     judged = set(texts(plain, "scorer"))
@@ -635,7 +635,7 @@ def imdb(imdb_folder: Path) -> Task:
     return load_task("imdb", {"path": str(imdb_folder)})
 
 
-def test_the_real_reviews_are_read_and_kept_apart(imdb: Task) -> None:
+def test_the_real_reviews_are_read_without_leakage(imdb: Task) -> None:
     sizes = imdb.sizes
     assert 49_000 < sizes["pretrain"] < 50_000
     assert 12_300 < sizes["positive"] < 12_500 and 12_300 < sizes["negative"] < 12_500
@@ -650,7 +650,7 @@ def test_the_real_reviews_are_read_and_kept_apart(imdb: Task) -> None:
 
 
 @pytest.mark.parametrize("source", ["reviews", "imdb"])
-def test_a_learnt_tokenizer_is_the_same_in_every_process(
+def test_a_trained_tokenizer_is_the_same_in_every_process(
     source: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Generated text has many pairs of equal count, real text many different characters."""
