@@ -308,7 +308,9 @@ def test_the_site_builds_and_its_pages_load_nothing_from_elsewhere(tmp_path: Pat
         loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(https?://[^\s\">]+)", text)
         loaded += re.findall(r"<link[^>]+rel=\"?(?:stylesheet|preconnect|icon)[^>]+", text)
         assert [each for each in loaded if "http" in each] == [], page
-    assert "run_sweep" in read(tmp_path / "api.html")
+    api = re.sub(r"<[^>]+>", "", read(tmp_path / "api.html"))
+    for name in importlib.import_module("elastic_ray").__all__:
+        assert re.search(rf"{name}\s*(?:¶|&para;)?\s*{name}\s*\(", api), name
 
 
 def test_the_citation_names_the_paper() -> None:
