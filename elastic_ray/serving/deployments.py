@@ -66,8 +66,8 @@ async def _on_this_node(weights: Weights) -> AsyncIterator[Weights]:
     cache, once per node, and stays there during the block."""
     with contextlib.ExitStack() as downloads:
 
-        async def local(place: str) -> str:
-            return await asyncio.to_thread(downloads.enter_context, local_folder_at(place))
+        async def local(location: str) -> str:
+            return await asyncio.to_thread(downloads.enter_context, local_folder_at(location))
 
         checkpoint = await local(weights.checkpoint)
         adapter = await local(weights.adapter) if weights.adapter else None

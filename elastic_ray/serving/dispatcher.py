@@ -81,7 +81,7 @@ class RequestDispatcher:
                 application.calls.discard(call)
 
     def _choose(self, deployment: str, state: str | None) -> Application | None:
-        """Return the least busy application that was last used for `state` and has a free place,
+        """Return the least busy application that was last used for `state` and has a free slot,
         else the least busy of all; None if there is none."""
         running = self._launcher.applications(deployment)
         holding = [

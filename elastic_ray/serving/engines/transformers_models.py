@@ -1,4 +1,4 @@
-"""The transformers models in memory: that of the held state, and that of a reference state."""
+"""The transformers models in memory: the held state, and a reference state to compare it with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelHolder:
         self._device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
         self._held: StateModel | None = None
         self._reference: tuple[Weights, StateModel] | None = None
-        """The last reference state that was asked for, and its model."""
+        """The last reference state that was compared with, and its model."""
         self._lock = threading.Lock()
 
     def load(self, weights: Weights) -> None:
