@@ -20,6 +20,7 @@ RepoKind = Literal["model", "dataset"]
 _TIMEOUT = 20.0
 """Seconds the hub may take to answer."""
 _LOGIN = "`hf auth login`, or HF_TOKEN"
+_NOT_INSTALLED = "reading from the hub needs the `huggingface_hub` package (extra `train`)"
 
 
 def download_error(kind: RepoKind, repo: str, revision: str, error: Exception) -> str:
@@ -66,7 +67,7 @@ def model_problem(repo: str, revision: str) -> str | None:
     try:
         import huggingface_hub
     except ImportError:
-        return "reading from the hub needs the `huggingface_hub` package (extra `train`)"
+        return _NOT_INSTALLED
     try:
         cached = huggingface_hub.snapshot_download(
             repo,
@@ -116,8 +117,10 @@ def download_model(repo: str, revision: str, *, trust_remote_code: bool = False)
     """
     try:
         from huggingface_hub import snapshot_download
-
-        code = ["*.py"] if trust_remote_code else []
+    except ImportError:
+        raise CheckpointError(f"{repo}: {_NOT_INSTALLED}") from None
+    code = ["*.py"] if trust_remote_code else []
+    try:
         return snapshot_download(repo, revision=revision, allow_patterns=[*_MODEL_FILES, *code])
     except Exception as e:
         message = download_error("model", repo, revision, e)

@@ -61,8 +61,9 @@ def check_sizes(spec: Spec, tasks: Mapping[str, TaskInfo]) -> None:
         scorer, texts = task.scorer, info.sizes.get("scorer", 0)
         if scorer and not (scorer.hub or scorer.path) and texts < SCORER_TEXTS:
             problems.append(
-                f"task.{i}.scorer: task {task.name} holds {texts} labelled texts to train one on; "
-                f"at least {SCORER_TEXTS}, or give its hub and revision, or its path, or none"
+                f"task.{i}.scorer: task {task.name} holds {texts} labelled texts to train a scorer "
+                f"on; at least {SCORER_TEXTS} are needed, or give its hub and revision, or its "
+                "path, or none"
             )
         most, prompts = info.sizes.get("prompts"), spec.generation.prompts
         queries = spec.lessons.queries if spec.lessons else 0
@@ -73,8 +74,8 @@ def check_sizes(spec: Spec, tasks: Mapping[str, TaskInfo]) -> None:
             )
         elif most is not None and prompts + queries > most:
             problems.append(
-                f"lessons.queries: found {queries:,}; beside the {prompts:,} of "
-                f"generation.prompts task {task.name} holds {most - prompts:,} held-out prompts"
+                f"lessons.queries: found {queries:,}; task {task.name} holds {most - prompts:,} "
+                f"held-out prompts besides the {prompts:,} of generation.prompts"
             )
         most, code_length = info.sizes.get("texts"), spec.probes.code_length
         if most is not None and code_length and code_length.texts > most:

@@ -80,10 +80,10 @@ def bundle(
             pending[parent_of[ladder.id]].append(taken)
         else:
             rest.append(taken)
-    alike: dict[tuple[str, int], list[list[Ladder]]] = defaultdict(list)
+    mergeable: dict[tuple[str, int], list[list[Ladder]]] = defaultdict(list)
     for group in rest:
-        alike[group[0].task, depth[group[0].id]].append(group)
-    for same in alike.values():
+        mergeable[group[0].task, depth[group[0].id]].append(group)
+    for same in mergeable.values():
         groups += _pack(same, cost, limit)
     place = {ladder.id: i for i, ladder in enumerate(order)}
     trials = [_trial(group, place, cost, downstream) for group in groups]

@@ -66,8 +66,8 @@ def _flat_training(definitions: dict[str, Any]) -> dict[str, Any]:
     stages = {
         kind: {
             "$ref": "#/$defs/Recipe",
-            "description": f"{nested[kind]['description']} Fields given here replace those of the "
-            "same name beside it.",
+            "description": f"{nested[kind]['description']} Fields given here override those "
+            "of `training`.",
         }
         for kind in STAGES
     }

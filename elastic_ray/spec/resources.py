@@ -15,7 +15,7 @@ class Serving(Part):
     engine: Literal["auto", "vllm", "transformers"] = Field("auto", json_schema_extra=RUNTIME)
     """Backend. `auto` is vLLM where it can be imported, else transformers, with a notice."""
     replicas: int | None = Field(None, ge=1, le=4096, json_schema_extra=RUNTIME)
-    """Replicas per engine group. Default: as many as fit beside the trainers."""
+    """Replicas per engine group. Default: as many as fit next to the trainers."""
     cpus: float | None = Field(None, gt=0, json_schema_extra=RUNTIME)
     """CPUs per replica. Default: derived from the cluster."""
     gpus: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)

@@ -220,7 +220,7 @@ PARTS = sorted(Part.__subclasses__(), key=lambda part: part.__name__)
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_field_declares_its_role(part: type[Part]) -> None:
-    """Identity fields can change weights or answers, runtime fields cannot, grid fields add cells."""
+    """Identity fields can change weights or answers, runtime fields cannot; grid adds cells."""
     for name, info in part.model_fields.items():
         extra = info.json_schema_extra
         role = extra.get("role") if isinstance(extra, dict) else None
