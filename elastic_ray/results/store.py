@@ -10,7 +10,7 @@ compacted files.
     results.write("scores", rows, state_id=s, probe_id=p, scorer="sentiment")
     results.recorded("scores")                            # {(s, p, "sentiment"), ...}
 
-Errors are `ResultsError` and name the file or the value. Two processes may write into one folder.
+Errors are `ResultsError` and name the file or value. Two processes may write into one folder.
 """
 
 from __future__ import annotations
@@ -109,8 +109,7 @@ class Results:
             raise ResultsError(f"{table.name} has one file per state: use write")
         key = {"sweep": sweep}
         check_key(table, key)
-        new = to_table(table, rows, key)
-        self.folder.put(sweep_file(table, sweep), parquet_bytes(table, new))
+        self.folder.put(sweep_file(table, sweep), parquet_bytes(table, to_table(table, rows, key)))
 
     def delete_checkpoint(self, state_id: str) -> None:
         """Delete the state's checkpoint folder; the record is changed first."""
@@ -176,9 +175,9 @@ class Results:
 
     def cells(self, sweep: str) -> list[dict[str, Any]]:
         """Return the sweep's cells as recorded, like the view `cells`; empty if it has none."""
-        if not self.has("cells", sweep=sweep):
-            return []
-        rows: list[dict[str, Any]] = self.read("cells", sweep=sweep).to_pylist()
+        rows: list[dict[str, Any]] = []
+        if self.has("cells", sweep=sweep):
+            rows = self.read("cells", sweep=sweep).to_pylist()
         return rows
 
     def score_rows(
@@ -187,8 +186,7 @@ class Results:
         """Return the scores of the sweep's cells for `elasticity`: one row per cell and prompt.
 
         Columns model, task, pretrain, positive, negative, seed, prompt_index, score (the mean over
-        samples). Cells that share a state repeat its scores, e.g. (0, 0) for each seed.
-        `connection` is as in `query`.
+        samples). Cells that share a state repeat its scores. `connection` is as in `query`.
         """
         key = "model, task, pretrain, positive, negative, seed, prompt_index"
         rows = f"FROM score_rows WHERE sweep = $sweep ORDER BY {key}"
