@@ -1,8 +1,9 @@
 """Planning: from a spec to model states, training ladders, probes and trials, each with its id.
 
-`planner` makes a `Plan`; `graph` holds its types, `identity` the ids, `inputs` reads what a spec
-refers to, `task_info` checks that the data is large enough, `model_size` counts parameters,
-`trials` bundles ladders for Ray Tune, and `keep` says which checkpoints stay at the end.
+`planner` makes a `Plan`. `graph` holds its types, `identity` the ids; `ladders` fuses states into
+training runs; `inputs` reads what a spec refers to; `task_info` checks that the data is large
+enough; `model_size` counts parameters; `trials` bundles ladders for Ray Tune; `keep` says which
+checkpoints stay at the end.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ into trials; `placement.estimate` estimates their cost.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +15,9 @@ from ..spec import CORPORA, STAGES, Model, Scorer, Spec, Task
 from .graph import (
     Cell,
     EngineGroup,
-    ExampleCounts,
-    Ladder,
     Lesson,
     Plan,
     Probe,
-    Rung,
     State,
     pairs_of,
 )
@@ -43,6 +39,7 @@ from .identity import (
     state_id,
 )
 from .inputs import load_inputs
+from .ladders import count_examples, fuse_ladders
 from .model_size import parameters
 from .task_info import TaskInfo, check_sizes
 
@@ -101,7 +98,7 @@ def plan_sweep(
                             )
                             cells.append(Cell(*point, positive, negative, seed, child))
                     lessons += _lessons(draft, spec, probes[task.name], point, aligned, seed)
-    ladders = tuple(_fuse(draft.states, draft.task_of))
+    ladders = tuple(fuse_ladders(draft.states, draft.task_of))
     return Plan(
         spec,
         draft.starts,
@@ -110,7 +107,7 @@ def plan_sweep(
         tuple(cells),
         probes,
         draft.groups,
-        _example_counts(spec, draft.states, ladders),
+        count_examples(spec, draft.states, ladders),
         draft.start_task,
         tuple(lessons),
     )
@@ -246,64 +243,3 @@ def _origin(scorer: Scorer, info: TaskInfo, folders: Mapping[str, str]) -> dict[
     if scorer.path:
         return {"content": folders[scorer.path]}
     return {"trained_on": info.identity, "classifier": CLASSIFIER_VERSION}
-
-
-def _fuse(states: Mapping[str, State], task_of: Mapping[str, str]) -> Iterator[Ladder]:
-    """Yield the fewest runs that pass through every state, each exactly as if trained separately.
-
-    Sizes of one stage and parent share a run where all but the largest are whole global batches.
-    Any other size has a run of its own.
-    """
-    siblings: dict[tuple[str, str], list[State]] = defaultdict(list)
-    for state in states.values():
-        if state.stage is not None and state.parent_id is not None:
-            siblings[state.parent_id, state.stage.digest].append(state)
-    for (parent, _), group in siblings.items():
-        group.sort(key=lambda state: state.examples)
-        stage = group[0].stage
-        assert stage is not None
-        batch = stage.recipe.global_batch
-        if stage.fuses:
-            fused = [s for s in group[:-1] if s.examples % batch == 0] + group[-1:]
-            separate = [s for s in group[:-1] if s.examples % batch]
-        else:
-            fused, separate = [], group
-        for run in [fused, *([state] for state in separate)]:
-            if run:
-                rungs = tuple(Rung(s.state_id, s.examples) for s in run)
-                yield Ladder(parent, stage, rungs, task_of[run[0].state_id], run[0].engine)
-
-
-def _example_counts(
-    spec: Spec, states: Mapping[str, State], ladders: Sequence[Ladder]
-) -> dict[str, ExampleCounts]:
-    """Return the examples trained in fine-tuning and in pre-training, each epoch counted once."""
-    starts = sum(max(1, len(model.pretrain)) for model in spec.models)
-    pretrained = sum(sum(model.pretrain) for model in spec.models)
-    curve = spec.curve_sizes()
-    fine_tuning = pre_training = 0
-    for task in spec.task:
-        sizes = spec.positive_sizes(task)
-        cells = 1 + len(sizes) * len(curve)
-        examples = sum(sizes) * len(curve) + sum(curve) * len(sizes)
-        for numbers in spec.lessons.pairs if spec.lessons else ():
-            # Each path trains the teacher, the student, and the student on the lesson.
-            cells += 2
-            lesson = spec.lessons.queries * spec.generation.samples if spec.lessons else 0
-            examples += 2 * (sum(sizes[number - 1] for number in numbers) + lesson)
-        examples += cells * (task.instruct.examples if task.instruct else 0)
-        fine_tuning += starts * len(spec.seeds) * examples
-        pre_training += len(spec.seeds) * cells * pretrained
-
-    def count(trained: Iterable[State | Ladder], pretrain: bool) -> int:
-        return sum(
-            each.examples
-            for each in trained
-            if each.stage is not None and (each.stage.kind == "pretrain") == pretrain
-        )
-
-    every = list(states.values())
-    return {
-        "fine-tuning": ExampleCounts(fine_tuning, count(every, False), count(ladders, False)),
-        "pre-training": ExampleCounts(pre_training, count(every, True), count(ladders, True)),
-    }

@@ -10,11 +10,9 @@ from typing import Any
 
 from elastic_ray.analysis.formatting import format_compact, format_count, format_number
 from elastic_ray.analysis.measurements import Row
+from elastic_ray.spec import STAGES
 
 from .findings import Findings
-
-STAGES = ("pretrain", "instruct", "positive", "negative")
-"""Kinds of stages, in the order of their sentences."""
 
 NOT_RECORDED = "not recorded (the sweep ran before sweeps recorded their sweep file)"
 

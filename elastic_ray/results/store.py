@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from ..checkpoints.reference import CheckpointReference
 from . import database
 from .arrow_rows import Rows, same_rows, to_table
 from .errors import AlreadyRecorded, ResultsError
@@ -238,7 +239,7 @@ class Results:
     def checkpoint_name(self, state_id: str) -> str:
         """Return the state's checkpoint folder relative to the results, as `states.checkpoint`."""
         check_key(TABLES["states"], {"state_id": state_id})
-        return f"checkpoints/{state_id}"
+        return str(CheckpointReference.of_state(state_id))
 
     def location(self, name: str) -> str:
         """Return the absolute path or URI of a name relative to the results."""
