@@ -36,7 +36,7 @@ ONLY = {
     "pyarrow": {"results", "query", "tasks", "app"},
     "streamlit": {"app"},
     "plotly": {"app"},
-    "pandas": {"app"},
+    "pandas": {"analysis", "app"},
     "torch": {"training", "serving"},
     # A task makes the tokenizer of models trained from scratch on it.
     "transformers": {"training", "serving", "tasks"},

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-import duckdb
-
 from ..elasticity import (
     Curve,
     ElasticityError,
@@ -20,6 +18,7 @@ from ..elasticity import (
     paths,
 )
 from ..results.errors import ResultsError
+from ..results.statements import Connection
 from ..results.store import Results
 from ..theory import (
     CodeLengthCurve,
@@ -29,7 +28,6 @@ from ..theory import (
 )
 
 Row: TypeAlias = dict[str, Any]
-Connection: TypeAlias = duckdb.DuckDBPyConnection
 
 RESAMPLES = 1000
 """Bootstrap resamples behind each recorded interval."""

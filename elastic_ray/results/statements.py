@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import duckdb
 
 from .errors import ResultsError
+
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+"""An open DuckDB connection to results."""
 
 _READS = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _HIDES_SQL = {"json_execute_serialized_sql", "query"}
