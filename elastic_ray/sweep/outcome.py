@@ -1,4 +1,4 @@
-"""What a sweep comes to when it ends: its numbers measured, recorded and printed."""
+"""Measures, records and prints the numbers of a sweep when a run ends."""
 
 from __future__ import annotations
 
@@ -17,36 +17,34 @@ from ..progress.tracker import ProgressTracker
 from ..results.store import Results
 
 PRINTED_METRICS = ("cross_entropy", "kl")
-"""The distances that are printed; the view has all."""
+"""The distances that are printed; the view `inverse_forward` has all of them."""
 
 
 def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> None:
-    """Measure what the sweep has, curves and paths, record it and print it.
+    """Measure the sweep's curves and paths, record the rows, and print them.
 
-    `uri` is what the user calls the results.
+    `uri` is the results' name as the user gave it.
     """
-    measured, compared = (
-        record_curve_measurements(results, sweep),
-        record_path_measurements(results, sweep),
-    )
-    if measured:
-        _print_curves(console, measured, sweep)
-    if compared:
-        _print_paths(console, compared, sweep)
+    curves = record_curve_measurements(results, sweep)
+    paths = record_path_measurements(results, sweep)
+    if curves:
+        _print_curves(console, curves, sweep)
+    if paths:
+        _print_paths(console, paths, sweep)
     views = [
-        *(["elasticity", "curves"] if measured else []),
-        *(["inverse_forward"] if compared else []),
+        *(["elasticity", "curves"] if curves else []),
+        *(["inverse_forward"] if paths else []),
     ]
-    asked = "; ".join(f'"FROM {view}"' for view in views or ["cells"])
+    queries = "; ".join(f'"FROM {view}"' for view in views or ["cells"])
     console.print(
-        f"next: python -m elastic_ray.query --results {uri} {asked}; duckdb {uri}/elastic.duckdb",
+        f"next: python -m elastic_ray.query --results {uri} {queries}; duckdb {uri}/elastic.duckdb",
         markup=False,
     )
 
 
 def failures(plan: Plan, tracker: ProgressTracker) -> list[str]:
-    """A line for each point of the grid that failed, with its error."""
-    found = []
+    """Return a line for each failed cell and lesson, with its error."""
+    lines = []
     for point in plan.points:
         status, error = tracker.status(point)
         if status != "failed":
@@ -56,8 +54,8 @@ def failures(plan: Plan, tracker: ProgressTracker) -> list[str]:
             what = f"positive {point.student} taught by {point.teacher}"
         else:
             what = f"positive {point.positive} negative {point.negative}"
-        found.append(f"{where} {what} seed {point.seed}: {error}")
-    return found
+        lines.append(f"{where} {what} seed {point.seed}: {error}")
+    return lines
 
 
 def _print_curves(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -> None:
@@ -103,18 +101,18 @@ def _print_paths(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -
     table = Table(title=title, title_justify="left")
     heads = {name: head for name, head in PATH_COLUMNS.items() if name not in ("printed", "note")}
     for name, head in heads.items():
-        text = name in ("label", "slices", "metric")
-        table.add_column(head, justify="left" if text else "right")
+        is_text = name in ("label", "slices", "metric")
+        table.add_column(head, justify="left" if is_text else "right")
     several = len({row["task"] for row in rows}) > 1
     for row in rows:
         if row["metric"] in PRINTED_METRICS:
             label = model_label(row["model"], row["pretrain"], row["task"] if several else None)
-            worded = format_path_row(row, label)
-            table.add_row(*(worded[name] for name in heads))
+            texts = format_path_row(row, label)
+            table.add_row(*(texts[name] for name in heads))
     console.print(table)
     console.print(
         "forward - inverse above 0 is the paper's claim; intervals and p over prompts, seeds held "
-        "fixed; cross-entropy holds the teacher's own entropy, KL does not"
+        "fixed; cross-entropy includes the teacher's own entropy, KL does not"
     )
     for note in dict.fromkeys(row["note"] for row in rows if row["note"]):
         console.print(f"of some pairs: {note}", markup=False)

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster: one that does not answer is told within seconds, never waited for."""
+"""Joining a Ray cluster: an address that does not answer is reported within seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FREE = {name: value for name, value in os.environ.items() if name != "RAY_ADDRES
 
 @pytest.fixture
 def nowhere() -> str:
-    """An address at which nothing listens."""
+    """Return an address at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -37,7 +37,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_listens_answers_and_nothing_else_does(nowhere: str) -> None:
+def test_only_an_open_port_accepts_connections(nowhere: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
         assert accepts_connections(place) and accepts_connections(f"ray://{place}")
@@ -47,9 +47,7 @@ def test_what_listens_answers_and_nothing_else_does(nowhere: str) -> None:
     )
 
 
-def test_an_address_that_is_named_and_does_not_answer_is_an_error(
-    tmp_path: Path, nowhere: str
-) -> None:
+def test_a_named_address_that_does_not_answer_is_an_error(tmp_path: Path, nowhere: str) -> None:
     command = ["-m", "elastic_ray.sweep", "sweeps/tiny.yaml", "--results", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, *command],
@@ -66,7 +64,9 @@ def test_an_address_that_is_named_and_does_not_answer_is_an_error(
     assert "Traceback" not in done.stderr and "ended abruptly" not in done.stdout
 
 
-def test_an_address_that_ray_remembers_and_does_not_answer_is_said_and_left(nowhere: str) -> None:
+def test_a_remembered_address_that_does_not_answer_is_reported_and_ray_started(
+    nowhere: str,
+) -> None:
     # Ray itself remembers it in a file, but looks for running clusters of others' first.
     done = python(
         "import ray\n"
@@ -90,7 +90,7 @@ def test_an_address_that_ray_remembers_and_does_not_answer_is_said_and_left(nowh
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, "gone\n"),
     ],
 )
-def test_a_process_that_ends_within_has_its_last_words_said(end: str, code: int, said: str) -> None:
+def test_the_message_is_printed_if_the_process_dies(end: str, code: int, said: str) -> None:
     done = python(
         "import os, signal, sys\n"
         "from elastic_ray.sweep.log_capture import message_on_death\n"

@@ -1,4 +1,4 @@
-"""Clusters in a word, or as Ray tells them, and the layouts that `--dry-run` prints of them."""
+"""Described clusters, nodes reported by Ray, and the layouts that `--dry-run` prints of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAPER = ("existence", "qwen_scale", "tinyllama_tokens")
         ("2x8xH100 + 1x64cpu", "2 nodes of 8 H100 and 64 CPUs, 1 of 64 CPUs"),
     ],
 )
-def test_a_cluster_in_a_word(text: str, words: str) -> None:
+def test_a_description_names_its_nodes(text: str, words: str) -> None:
     assert describe_nodes(parse_cluster(text)) == words
 
 
@@ -41,7 +41,7 @@ parts = st.one_of(
 
 
 @given(st.lists(parts, min_size=1, max_size=4))
-def test_every_node_is_there_once(asked: list[tuple[int, int, str | None]]) -> None:
+def test_every_described_node_occurs_once(asked: list[tuple[int, int, str | None]]) -> None:
     text = "+".join(f"{n}x{m}x{kind}" if kind else f"{n}x{m}cpu" for n, m, kind in asked)
     nodes = parse_cluster(text)
     assert len({node.name for node in nodes}) == len(nodes) == sum(n for n, _, _ in asked)
@@ -63,7 +63,7 @@ def test_every_node_is_there_once(asked: list[tuple[int, int, str | None]]) -> N
         ("999x1cpu+2x1cpu", "at most 1,000 nodes"),
     ],
 )
-def test_nonsense_is_refused_in_one_line(
+def test_an_invalid_description_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], text: str, why: str
 ) -> None:
     with pytest.raises(SpecError) as error:
@@ -75,12 +75,12 @@ def test_nonsense_is_refused_in_one_line(
     assert out == "" and err.count("\n") == 1 and err.startswith("error: --cluster: found")
 
 
-def test_a_described_cluster_is_for_planning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_described_cluster_is_only_for_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ROOT / "sweeps" / "tiny.yaml"), "--cluster", "4x8xA100"]) == 2
     assert "--cluster: is for --dry-run" in capsys.readouterr().err
 
 
-def test_what_ray_tells() -> None:
+def test_nodes_are_read_from_ray() -> None:
     def node(name: str, alive: bool = True, **resources: float) -> dict[str, object]:
         return {
             "NodeID": name,
@@ -91,14 +91,14 @@ def test_what_ray_tells() -> None:
             },
         }
 
-    told_by_ray = [
+    records = [
         node("c", CPU=8.0, GPU=2.0, accelerator_type__H100=1.0, memory=1e9),
         node("b", CPU=4.0),
         node("head", memory=1e9),
         node("gone", alive=False, CPU=64.0),
         node("a", CPU=8.0, GPU=1.0, accelerator_type__A100=1.0),
     ]
-    nodes = nodes_from_ray(told_by_ray)
+    nodes = nodes_from_ray(records)
     assert [(n.name, n.cpus, n.gpus, n.gpu_type) for n in nodes] == [
         ("a", 8.0, 1, "A100-40G"),
         ("b", 4.0, 0, None),
@@ -116,7 +116,7 @@ def test_what_ray_tells() -> None:
     ),
     st.data(),
 )
-def test_room_that_is_given_back_is_there_again(
+def test_released_resources_are_free_again(
     needs: list[tuple[float, float]], data: st.DataObject
 ) -> None:
     nodes = parse_cluster("2x2xA100:4cpu+1x3cpu")
@@ -149,7 +149,7 @@ def test_the_papers_sweeps_on_described_clusters(
     assert longest["2x8xA100"] > longest["4x8xA100"] >= longest["4x8xH100"]
 
 
-def test_no_room_on_a_described_cluster_is_an_error(
+def test_a_sweep_that_does_not_fit_on_a_described_cluster_is_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = str(ROOT / "sweeps" / "existence.yaml")
@@ -158,7 +158,7 @@ def test_no_room_on_a_described_cluster_is_an_error(
     assert "resources: one trainer, 1 engine(s) and 2 scorer(s) need" in err
 
 
-def test_no_room_at_hand_is_a_word_in_a_dry_run(
+def test_a_sweep_that_does_not_fit_here_is_noted_in_a_dry_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -171,7 +171,7 @@ def test_no_room_at_hand_is_a_word_in_a_dry_run(
     assert "layout on this machine: 1 node of " in capsys.readouterr().out
 
 
-def test_a_cluster_that_is_named_and_not_there_is_told(
+def test_a_named_cluster_that_does_not_answer_is_reported(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""What runs side by side: everything that a layout promises has its place at the same time."""
+"""Layouts: everything that a layout promises fits on the nodes at the same time."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ many = settings(max_examples=200, deadline=None)
 
 
 def one(cpus: float, gpus: int = 0) -> list[Node]:
-    """A cluster of one node."""
+    """Return a cluster of one node."""
     return [Node("here", cpus, gpus, "A100" if gpus else None)]
 
 
 def unknown(count: int) -> dict[str, EngineMemory]:
-    """That many kinds of engines of unknown size."""
+    """Return that many engine groups of unknown size."""
     return {f"engine {i}": EngineMemory() for i in range(count)}
 
 
 def gpus_of(layout: Layout) -> dict[str, float]:
-    """The GPUs of a replica, by kind of engine."""
+    """Return the GPUs of a replica by engine group."""
     return {kind: need.gpus for kind, need in layout.needs.engines.items()}
 
 
 def check(layout: Layout) -> None:
-    """No node, and no GPU, gives more than it has."""
+    """Assert that no node and no GPU is used beyond its capacity."""
     cpus: dict[str, float] = defaultdict(float)
     shares: dict[tuple[str, int], float] = defaultdict(float)
     for taken in layout.allocations():
@@ -112,7 +112,7 @@ def test_a_layout_never_exceeds_a_node(
 
 @given(clusters, runtimes, asked, engines_of, st.integers(1, 2))
 @many
-def test_what_is_asked_for_is_given_or_refused(
+def test_requested_numbers_are_met_or_refused(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
@@ -139,7 +139,7 @@ def test_what_is_asked_for_is_given_or_refused(
 
 @given(clusters, runtimes, servings, servings, engines_of)
 @many
-def test_no_room_for_a_trainer_is_left(
+def test_no_resources_for_another_trainer_are_left(
     nodes: Sequence[Node],
     runtime: Runtime,
     engines: Serving,
@@ -158,7 +158,7 @@ def test_no_room_for_a_trainer_is_left(
 
 @given(clusters, runtimes, asked, engines_of, node_kinds, works)
 @many
-def test_what_has_room_still_has_it_when_a_node_comes(
+def test_what_fits_still_fits_when_a_node_joins(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
@@ -166,7 +166,7 @@ def test_what_has_room_still_has_it_when_a_node_comes(
     more: tuple[float, int, str | None],
     work: Workload | None,
 ) -> None:
-    """A node like one that is there: another kind of GPU may need engines of another size."""
+    """The new node is like one of the others: another GPU type may need engines of another size."""
     same = [node for node in nodes if (node.cpus, node.gpus, node.gpu_type) == more]
     if not same:
         return
@@ -187,10 +187,10 @@ def test_what_has_room_still_has_it_when_a_node_comes(
 @pytest.mark.parametrize("workers", [1, 2, 3, 4])
 @pytest.mark.parametrize("trainers", [1, 2, 3])
 @pytest.mark.parametrize("cpus", [2.0, 4.0, 8.0, 12.0])
-def test_trainers_that_are_asked_for_are_refused_only_where_they_cannot_be(
+def test_requested_trainers_are_refused_only_where_they_do_not_fit(
     cpus: float, trainers: int, workers: int
 ) -> None:
-    """Engines that could do with fewer do not take a trainer's room."""
+    """Engines that can run with fewer replicas do not take a trainer's resources."""
     runtime, resources = Runtime(workers=workers), Resources(trainers=trainers)
     engine = 0.25 if cpus <= 8 else 1.0
     possible = trainers * workers + 0.1 + 2 * engine <= cpus
@@ -202,8 +202,8 @@ def test_trainers_that_are_asked_for_are_refused_only_where_they_cannot_be(
         assert possible and layout.trainers == trainers
 
 
-# (CPUs, workers, CPUs of a worker, kinds, scorers): trainers, kinds open, replicas, CPUs an engine,
-# all CPUs taken. What one machine without a GPU gives, which sweeps on laptops were measured with.
+# (CPUs, workers, CPUs per worker, engine groups, scorers): (trainers, engine slots, replicas,
+# CPUs per engine, all CPUs used). Sweeps on laptops were measured with these layouts.
 ON_ONE_MACHINE = [
     ((2, 1, 1.0, 1, 1), (1, 1, 1, 0.25, 1.6)),
     ((2, 1, 1.0, 2, 1), (1, 2, 1, 0.25, 1.85)),
@@ -246,7 +246,7 @@ def test_a_trainer_is_on_one_node_where_it_fits() -> None:
     assert layout.replicas == 4, "the GPUs that no trainer can use"
 
 
-def test_a_trainer_is_spread_where_it_must_be() -> None:
+def test_a_trainer_is_spread_over_nodes_only_if_it_must_be() -> None:
     layout = lay_out(parse_cluster("9x1xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
     assert layout.trainers == 2
     assert [len({worker.node for worker in slot.workers}) for slot in layout.trainer_slots] == [
@@ -255,7 +255,7 @@ def test_a_trainer_is_spread_where_it_must_be() -> None:
     ]
 
 
-def test_what_is_left_over_is_used_for_a_trainer_that_is_asked_for() -> None:
+def test_resources_left_on_several_nodes_are_used_for_a_requested_trainer() -> None:
     nodes, runtime = parse_cluster("2x4xA100"), Runtime(workers=3)
     engines = Serving(gpus=1.0, replicas=2)
     asked = Resources(trainers=2, engines=engines)
@@ -282,8 +282,8 @@ def test_engines_get_as_few_gpus_as_hold_them() -> None:
         parse_cluster("2x8xL4"), Runtime(), Resources(), {"m": EngineMemory(15, 31)}, ["s"]
     )
     assert gpus_of(smaller) == {"m": 2.0}
-    nobody_knows = [Node("n", 64, 8, "Something")]
-    assert gpus_of(lay_out(nobody_knows, Runtime(), Resources(), kinds, ["s"])) == {
+    unknown_gpus = [Node("n", 64, 8, "Something")]
+    assert gpus_of(lay_out(unknown_gpus, Runtime(), Resources(), kinds, ["s"])) == {
         "small": 1.0,
         "middle": 1.0,
         "large": 1.0,
@@ -312,7 +312,7 @@ def test_the_side_with_more_work_gets_more_gpus() -> None:
     assert gpus(Workload(100.0, 100.0)) == (16, 16)
 
 
-def test_what_needs_no_gpu_goes_where_there_is_none() -> None:
+def test_processes_without_a_gpu_go_to_nodes_without_one() -> None:
     layout = lay_out(parse_cluster("1x8xA100+1x16cpu"), Runtime(), Resources(), unknown(1), ["s"])
     small = layout.nodes[1].name
     assert {place.node for place in layout.scorer_places["s"]} == {small}
@@ -323,10 +323,10 @@ def test_what_needs_no_gpu_goes_where_there_is_none() -> None:
 def test_two_cpus_are_enough(groups: int) -> None:
     layout = lay_out(one(2), Runtime(), Resources(), unknown(groups), ["s"])
     assert layout.trainers == 1 and layout.needs.worker.gpus == 0
-    assert layout.open_groups == min(groups, 2), "the others wait for their turn"
+    assert layout.open_groups == min(groups, 2), "the other groups wait for a slot"
 
 
-def test_gpus_are_shared_out_by_default() -> None:
+def test_gpus_are_divided_by_default() -> None:
     layout = lay_out(one(96, 8), Runtime(), Resources(), unknown(2), ["s"])
     assert layout.needs.worker.gpus == 1 and set(gpus_of(layout).values()) == {1.0}
     assert layout.trainers + layout.open_groups * layout.replicas == 8
@@ -398,7 +398,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
         ),
     ],
 )
-def test_what_has_no_room_is_refused_by_field(
+def test_what_does_not_fit_is_refused_with_its_field(
     nodes: Sequence[Node], runtime: Runtime, resources: Resources, message: str
 ) -> None:
     with pytest.raises(SpecError) as error:
@@ -408,7 +408,7 @@ def test_what_has_no_room_is_refused_by_field(
 
 @given(clusters, runtimes, asked, engines_of, works, st.data())
 @many
-def test_what_is_on_a_node_that_stays_stays(
+def test_processes_on_remaining_nodes_stay_in_place(
     nodes: Sequence[Node],
     runtime: Runtime,
     resources: Resources,
@@ -416,7 +416,7 @@ def test_what_is_on_a_node_that_stays_stays(
     work: Workload | None,
     data: st.DataObject,
 ) -> None:
-    """Nodes go and come, one change after another; nothing is ever promised beyond a node."""
+    """Nodes leave and join, one change after another; no layout exceeds a node."""
     try:
         layout = lay_out(nodes, runtime, resources, kinds, ["scorer"], work)
     except SpecError:
@@ -449,7 +449,7 @@ def test_what_is_on_a_node_that_stays_stays(
             return
 
 
-def test_nodes_that_come_are_used_and_nodes_that_go_are_not_counted_on() -> None:
+def test_new_nodes_are_used_and_departed_nodes_are_not() -> None:
     nodes, kinds = parse_cluster("3x4xA100"), {"m": EngineMemory(15, 31)}
     layout = lay_out(nodes[:2], Runtime(), Resources(), kinds, ["s"])
     more = adapt(layout, nodes, Resources(), None)

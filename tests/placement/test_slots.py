@@ -21,7 +21,7 @@ NODES = parse_cluster("3x4xA100")
 
 
 def laid(nodes: tuple[Node, ...], kinds: int = 1, **resources: object) -> Layout:
-    """A layout of engines of a whole GPU each."""
+    """Return a layout with engines of a whole GPU each."""
     engines = {f"engine {i}": EngineMemory() for i in range(kinds)}
     return lay_out(nodes, Runtime(), Resources(**resources), engines, ["s"])
 
@@ -46,7 +46,7 @@ def test_a_slot_has_one_trial_at_a_time(takes: list[bool]) -> None:
             left.remove(nodes)
 
 
-def test_no_new_trial_goes_where_a_node_went() -> None:
+def test_no_new_trial_gets_a_slot_on_a_departed_node() -> None:
     layout = laid(NODES)
     slots = TrainerSlots(layout.trainer_slots)
     held = [slots.acquire(f"t{i}") for i in range(layout.trainers)]
@@ -94,7 +94,7 @@ def test_an_engine_group_waits_while_no_node_has_a_slot() -> None:
     assert list(slots.places("engine 0")) == [NODES[2].name]
 
 
-def test_what_was_asked_for_comes_back_with_its_nodes() -> None:
+def test_requested_numbers_are_restored_when_nodes_return() -> None:
     asked = {"trainers": 4, "engines": Serving(replicas=4), "scorers": Serving(replicas=2)}
     layout = laid(NODES, **asked)
     fewer = adapt(layout, NODES[:1], Resources(**asked), None)
@@ -105,7 +105,7 @@ def test_what_was_asked_for_comes_back_with_its_nodes() -> None:
     assert {name: len(places) for name, places in again.scorer_places.items()} == {"s": 2}
 
 
-def test_no_slot_of_a_lost_node_is_given_out_before_the_next_layout() -> None:
+def test_no_slot_of_a_lost_node_is_assigned_before_the_next_layout() -> None:
     layout = laid(NODES)
     slots = TrainerSlots(layout.trainer_slots)
     lost = layout.trainer_slots[0].nodes[0]

@@ -19,7 +19,7 @@ NODES = parse_cluster("3x4xA100")
 def workers(
     asked: object, ladders: LadderProfile, nodes: tuple[Node, ...], **resources: object
 ) -> int:
-    """The number of workers that is settled on."""
+    """Return the number of workers that is chosen."""
     runtime = Runtime.model_validate({"workers": asked})
     engines = {"engine": EngineMemory()}
     found = settle_worker_count(
@@ -29,7 +29,7 @@ def workers(
     return found
 
 
-def test_workers_are_as_few_as_hold_the_model_and_more_where_ladders_are_few() -> None:
+def test_fewest_workers_that_hold_the_model_and_more_where_ladders_are_few() -> None:
     many = LadderProfile(20, 100, lambda n: 240 / n)
     assert workers("auto", many, NODES) == 4, "of 80 GB each"
     assert workers((1, 2), many, NODES) == 2
@@ -61,7 +61,7 @@ def test_workers_stay_in_their_range(
     assert auto or low <= found <= low + more
 
 
-def test_a_zero_stage_divides_what_it_divides() -> None:
+def test_each_zero_stage_divides_more_memory_among_workers() -> None:
     recipe = Recipe(precision="bf16")
     alone = [worker_gib(10**9, recipe, stage, 1) for stage in range(4)]
     assert len(set(alone)) == 1
@@ -69,7 +69,7 @@ def test_a_zero_stage_divides_what_it_divides() -> None:
     assert shared[0] == alone[0] and shared == sorted(shared, reverse=True)
 
 
-def test_what_a_plan_says_of_its_ladders() -> None:
+def test_the_ladder_profile_of_a_plan() -> None:
     plan = plan_of(spec_of(seeds=[0, 1, 2], positive=[8, 16], training={"global_batch": 8}))
     ladders = ladder_profile(plan)
     assert ladders.batch == 8
@@ -78,7 +78,7 @@ def test_what_a_plan_says_of_its_ladders() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1.5, "many", [2], [3, 2], [0, 2], True])
-def test_other_words_for_workers_are_refused_in_one_line(workers: object) -> None:
+def test_invalid_values_for_workers_are_refused_in_one_line(workers: object) -> None:
     with pytest.raises(ValueError, match="must be a number from 1 to 4096, auto, or the") as error:
         spec_of(training={"workers": workers})
     assert str(error.value).count("must be a number") == 1

@@ -30,7 +30,7 @@ training: {{global_batch: 20}}
 
 
 def printed(capsys: pytest.CaptureFixture[str], folder: Path, text: str, *sets: str) -> str:
-    """What the command prints of a sweep file."""
+    """Return what the command prints for a sweep file."""
     (folder / "s.yaml").write_text(text)
     arguments = [part for each in sets for part in ("--set", each)]
     results = str(folder / "results")
@@ -42,13 +42,13 @@ def printed(capsys: pytest.CaptureFixture[str], folder: Path, text: str, *sets: 
 
 
 def row(out: str, name: str) -> list[int]:
-    """The numbers of a row of the table."""
+    """Return the numbers of a row of the table."""
     (line,) = [line for line in out.splitlines() if re.search(rf"\b{name}\b.*\d", line)]
     return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)]
 
 
 def price(plan: Plan) -> str:
-    """What is printed of a plan."""
+    """Return what is printed for a plan."""
     console = Console(width=200, record=True, file=io.StringIO())
     info = {task.name: Facts(task.name) for task in plan.spec.task}
     print_price(console, plan, estimate(plan, task_info=info), info, {})
@@ -63,7 +63,7 @@ def test_the_papers_grid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert "not fused" not in out
 
 
-def test_sizes_that_do_not_fuse_are_told_with_the_batches_that_would(
+def test_sizes_that_do_not_fuse_are_listed_with_batches_that_would_fuse_them(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = printed(capsys, tmp_path, PAPER, "training.global_batch=8")
@@ -105,8 +105,8 @@ def test_why_sizes_do_not_fuse(changes: dict[str, Any], lines: list[str]) -> Non
         assert re.search(f"^not fused: {expected}", line), line
 
 
-def test_what_is_told_is_what_the_plan_does() -> None:
-    """A line is printed exactly where fusing leaves more runs than lists of sizes."""
+def test_sizes_are_listed_exactly_where_the_plan_does_not_fuse_them() -> None:
+    """A line is printed exactly if the plan has more runs than lists of sizes."""
     for sizes in ([8, 16, 24], [8, 12, 16], [3, 8, 16], [16, 19]):
         spec = spec_of(models=[HUB], positive=sizes, negative=[8])
         runs = [lad for lad in plan_of(spec).ladders if lad.stage.kind == "positive"]
@@ -136,7 +136,7 @@ def test_tokens_answers_and_checkpoints() -> None:
     assert "checkpoints: 160 MB written" in price(plan_of(spec_of(**lora)))
 
 
-def test_epochs_are_paid_for() -> None:
+def test_epochs_count_in_tokens() -> None:
     changes = {"models": [HUB], "positive": [100], "negative": [100]}
     tripled = price(plan_of(spec_of(**changes, training={"epochs": 3})))
     assert "tokens trained: about 24,000" in tripled
@@ -175,7 +175,7 @@ def test_gpu_hours_are_about_the_arithmetic_however_many_workers_share_it() -> N
         assert hours(price(plan_of(spec(workers)))) == pytest.approx(expected, rel=0.05)
 
 
-def test_an_unknown_size_is_said() -> None:
+def test_an_unknown_model_size_is_noted() -> None:
     unnamed = {"name": "m", "hub": "some/model", "revision": COMMIT}
     out = price(plan_of(spec_of(models=[unnamed])))
     assert "size unknown, counted as 1B parameters: model-" in out
@@ -191,7 +191,7 @@ def test_what_is_recorded_is_counted(capsys: pytest.CaptureFixture[str], tmp_pat
     assert f"recorded already in {tmp_path / 'some'}: 0 cells, 0 states; left to train: 5 l" in out
 
 
-def test_damaged_results_are_told_not_taken_for_none(
+def test_damaged_results_are_an_error_not_an_empty_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "s.yaml").write_text(PAPER)

@@ -1,4 +1,4 @@
-"""`--status --follow`: another process's progress as it changes, until that process ends."""
+"""`--status --follow` shows the progress of another process until that process ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sweep_process import SPEC, start, sweep
 
 
 class Lines:
-    """What a process prints, line by line; reading waits no longer than a minute."""
+    """The lines that a process prints; reading waits at most two minutes."""
 
     def __init__(self, process: subprocess.Popen) -> None:
         assert process.stdout is not None
@@ -61,7 +61,7 @@ def test_progress_is_followed_until_the_run_ends(spec: Path, tmp_path: Path) -> 
     assert lines.next().startswith("cells: 0 done, ")
 
 
-def test_leaving_ends_nothing_else(spec: Path, tmp_path: Path) -> None:
+def test_ctrl_c_does_not_stop_the_sweep(spec: Path, tmp_path: Path) -> None:
     results = Results(tmp_path / "results")
     reasons: list[str] = []
     with acquire_sweep_lease(results.folder, "little", lambda: "states 3/23", reasons.append):

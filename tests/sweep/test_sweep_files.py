@@ -82,7 +82,7 @@ def test_a_shipped_file_is_priced(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("elastic_ray.plan.inputs.SLOW", 600.0)
+    monkeypatch.setattr("elastic_ray.plan.inputs._NOTICE_AFTER", 600.0)
     code = dry_run(file, reviews, tmp_path / "none")
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
@@ -90,13 +90,13 @@ def test_a_shipped_file_is_priced(
     assert "not a multiple of the global batch" not in out
 
 
-def test_what_takes_long_to_read_is_said(
+def test_slow_reading_of_data_is_reported(
     reviews: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("elastic_ray.plan.inputs.SLOW", 0.0)
+    monkeypatch.setattr("elastic_ray.plan.inputs._NOTICE_AFTER", 0.0)
     assert dry_run(ROOT / "sweeps" / "existence.yaml", reviews, tmp_path / "none") == 0
     assert "reading the data of task imdb ...\n" in capsys.readouterr().err
 
