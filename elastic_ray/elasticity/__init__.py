@@ -17,7 +17,7 @@ recorded as rows of the `indices` table:
 | inverse against forward fine-tuning | `paths`, `compare_paths`, `comparison_rows` |
 
 A curve is one (sweep, model, task, pretrain, positive) over negative sizes n. s(n) is the mean
-score over prompts and seeds; larger is more aligned. s0 is the score of the base line (0, 0).
+score over prompts and seeds; larger is more aligned. s0 is the score of the baseline (0, 0).
 
 | quantity | is | undefined (None) if |
 |---|---|---|
@@ -35,7 +35,7 @@ in log(1 + n), and the note says so. Rates are per 100 negative examples.
 Intervals are 95% percentile intervals of a bootstrap over prompts (Efron and Tibshirani, 1993,
 ch. 13); those of the index are BCa intervals (ch. 14). Seeds are held fixed. A prompt is drawn with
 everything that was scored on it. One draw of prompts serves every size, every seed and the base
-line, because all of them answer the same prompts; the base line is one state even if seeds share
+line, because all of them answer the same prompts; the baseline is one state even if seeds share
 it. The intervals describe other prompts, not other seeds: `Curve.seed_spread` is the spread between
 seeds. With fewer than about 20 prompts, percentile intervals are too narrow.
 

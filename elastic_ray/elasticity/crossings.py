@@ -23,7 +23,7 @@ SIZES = ("reversion_size", "half_life")
 CORRECTED = ("elasticity_index",)
 """Quantities with BCa intervals; the others have percentile intervals.
 
-The others are monotonic in the base line, so percentiles, which depend only on the order of
+The others are monotonic in the baseline, so percentiles, which depend only on the order of
 resamples, are adequate. The index depends on two rates that move against each other: extreme
 resamples fold back, and percentile intervals are too wide (`benchmarks/coverage.py`)."""
 
@@ -32,9 +32,9 @@ _ROUNDING = 1e-12
 
 
 def above_base(curve: Curve, weights: Floats) -> tuple[Floats, float]:
-    """Return the score above the base line, [rows, sizes], and the rounding threshold.
+    """Return the score above the baseline, [rows, sizes], and the rounding threshold.
 
-    `weights` is [rows, prompts]. The curve must have a base line.
+    `weights` is [rows, prompts]. The curve must have a baseline.
     """
     assert curve.base is not None
     # Differences are taken per prompt, before averaging: exact and paired.
@@ -67,7 +67,7 @@ def first_reach(height: Floats, sizes: Floats) -> Floats:
 
 
 class Crossings:
-    """Sizes, rates and index from `above` [rows, sizes], the score above the base line.
+    """Sizes, rates and index from `above` [rows, sizes], the score above the baseline.
 
     The gap `above[0, 0]` must not be 0. Differences up to `rounding` count as 0.
     """

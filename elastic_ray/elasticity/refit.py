@@ -60,7 +60,7 @@ class Refits:
     def derived(self, positive: int) -> dict[str, Estimate]:
         """Return the quantities of the fitted curve at a positive size.
 
-        They are undefined if the fitted gap is within noise, or if there is no base line.
+        They are undefined if the fitted gap is within noise, or if there is no baseline.
         """
         found = dict.fromkeys(DERIVED, Estimate())
         place = self.cells.positives.index(positive)

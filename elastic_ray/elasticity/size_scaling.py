@@ -2,7 +2,7 @@
 
 Curves are compared that differ in one respect only: models with the same pre-training by
 parameters, or one model by pre-training tokens. The positive sizes of a model are not independent
-evidence, because they share the base line, the seeds and the prompts. Therefore:
+evidence, because they share the baseline, the seeds and the prompts. Therefore:
 
 - Kendall's tau is computed over all pairs within each positive size. Its permutation test assigns
   each model another size, for all positive sizes at once.

@@ -150,7 +150,7 @@ def _bases(
     tasks: Mapping[str, TaskInfo],
     root: str,
 ) -> Iterator[tuple[int | None, str]]:
-    """Yield (pre-training size, state id) of each base line of the model."""
+    """Yield (pre-training size, state id) of each baseline of the model."""
     bases: list[tuple[int | None, str]] = [(None, root)]
     if model.pretrain:
         seed = model.init.seed if model.init else 0

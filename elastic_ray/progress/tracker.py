@@ -28,7 +28,7 @@ class ProgressTracker:
         self.plan = plan
         self.activity = RunActivity()
         self._lock = threading.RLock()
-        self._listeners: list[Callable[[str, str], None]] = []
+        self._listeners: list[Callable[[str, str], object]] = []
         self.done = {state for state in done if state in plan.states}
         """Ids of the states on record."""
         self.failed: dict[str, str] = {}
@@ -52,7 +52,7 @@ class ProgressTracker:
             if request.kind == QUERIES
         }
 
-    def listen(self, listener: Callable[[str, str], None]) -> None:
+    def listen(self, listener: Callable[[str, str], object]) -> None:
         """Call `listener(event, state_id)` after each change, on the thread that makes it.
 
         Events: "done" and "failed" of a state; "answered", "closed" and "lost" of one of its

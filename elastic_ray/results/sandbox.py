@@ -90,7 +90,7 @@ def examples(sweep: str) -> dict[str, str]:
         "Elasticity": "SELECT model, pretrain, positive, elasticity_index, early_rate, late_rate, "
         f"note\nFROM elasticity\nWHERE sweep = {name}\nORDER BY ALL",
         "Failures": f"FROM failures_of({name})",
-        "Furthest past the base line": "SELECT model, pretrain, positive, negative, score, base\n"
+        "Furthest past the baseline": "SELECT model, pretrain, positive, negative, score, base\n"
         f"FROM curves_in({name})\nWHERE positive > 0\nORDER BY score - base\nLIMIT 20",
         "Answers": "SELECT model, positive, negative, prompt, response, score\nFROM answers\n"
         f"WHERE sweep = {name} AND prompt_index = 0\nORDER BY score DESC\nLIMIT 50",

@@ -331,7 +331,7 @@ FROM curves
 WHERE positive = 0 AND negative = 0;
 
 -- The curves with their retention, (score - base) / (aligned - base): 1 before negative fine-tuning,
--- 0 when the score is back at the base line, NULL if aligned - base is within noise (95%). Points
+-- 0 when the score is back at the baseline, NULL if aligned - base is within noise (95%). Points
 -- without a score are rows too.
 CREATE VIEW surfaces AS
 SELECT

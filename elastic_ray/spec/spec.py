@@ -42,7 +42,7 @@ class Spec(Part):
     )
     """The models whose elasticity is measured."""
     positive: Counts = Field(min_length=1, json_schema_extra=GRID)
-    """Numbers of examples of the aligning stage, ascending. The base line (0, 0) is always
+    """Numbers of examples of the aligning stage, ascending. The baseline (0, 0) is always
     measured."""
     negative: Annotated[
         tuple[Annotated[int, Field(ge=0)], ...],
@@ -70,7 +70,7 @@ class Spec(Part):
     resources: Resources = Field(default_factory=Resources, json_schema_extra=RUNTIME)
     """What the sweep may use of the cluster."""
     keep: Literal["all", "none", "base"] = Field("base", json_schema_extra=RUNTIME)
-    """Checkpoints kept at the end: all, none, or those of the base lines (`base`). Checkpoints that
+    """Checkpoints kept at the end: all, none, or those of the baselines (`base`). Checkpoints that
     another sweep on the same results keeps are never deleted."""
 
     @model_validator(mode="after")

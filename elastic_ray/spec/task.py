@@ -59,7 +59,7 @@ class Instruct(Part):
     """Training of every model on another task before this one.
 
     The models are trained once, whatever the seed, on positive examples of that task. The result is
-    the base line.
+    the baseline.
     """
 
     task: Name = Field(json_schema_extra=IDENTITY)

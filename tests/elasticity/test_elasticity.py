@@ -355,7 +355,7 @@ def test_a_curve_that_never_comes_back_is_censored() -> None:
 
 
 def test_resamples_that_never_come_back_leave_the_interval_open() -> None:
-    # At 400 the score is barely past the base line: in many resamples it is not.
+    # At 400 the score is barely past the baseline: in many resamples it is not.
     found = measure(one(table({0: 1.0, 8: 0.6, 400: -0.02}, noise=0.5, prompts=60)))
     size = found.reversion_size
     assert size.value is not None and size.low is not None and size.low < size.value

@@ -112,7 +112,7 @@ def test_parameters_are_those_that_were_planted() -> None:
 
 
 def test_what_is_read_off_a_fit_depends_on_no_measured_size() -> None:
-    # 1 / (1 + x^1.5) of 0.7 above 0.1: back at the base line 0.4 where x^1.5 = 4 / 3.
+    # 1 / (1 + x^1.5) of 0.7 above 0.1: back at the baseline 0.4 where x^1.5 = 4 / 3.
     found = fit_surface(one(plane(hill)), "Hill").derived[400]
     assert found["reversion_size"].value == pytest.approx(80 * (4 / 3) ** (2 / 3), rel=2e-3)
     assert found["half_life"].value == pytest.approx(80 * 0.4 ** (2 / 3), rel=2e-3)

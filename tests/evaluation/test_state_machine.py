@@ -277,7 +277,7 @@ class World:
         return next(each for each in self.slots if any(r.node == node for r in each.replicas))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, report_multiple_bugs=False)
 @given(
     st.sampled_from(sorted(PLANS)),
     st.randoms(use_true_random=False),
@@ -376,3 +376,14 @@ def test_added_replicas_get_lanes(replicas: int) -> None:
     slots = [slot(0, [group], replicas)]
     assert machine.layout_changed(slots) == [PlaceEngine(group, {"node-0": replicas})]
     assert len(machine.engine_placed(group)) == LANES * (replicas - 1)
+
+
+def test_no_group_waits_for_a_slot_ahead_of_its_first_request() -> None:
+    plan = PLANS["three groups"]
+    first, second, *_ = by_group(plan)
+    starts = {plan.states[state].engine: state for state in plan.starts}
+    machine = machine_of(plan)
+    assert machine.begin([starts[first], starts[second]], {}) == [
+        StartEngine(first, starts[first], ahead=True)
+    ]
+    assert machine.phase(second) is Phase.IDLE

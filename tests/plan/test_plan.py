@@ -31,7 +31,7 @@ PAPER = {
 
 
 def bases(spec: Spec) -> int:
-    """Base lines: each model's pre-training sizes, or the model itself, per task."""
+    """Baselines: each model's pre-training sizes, or the model itself, per task."""
     return len(spec.task) * sum(max(1, len(model.pretrain)) for model in spec.models)
 
 
@@ -61,7 +61,7 @@ def test_every_point_of_the_grid_is_one_cell(spec: Spec) -> None:
         for model in spec.models
         for pretrain in model.pretrain or (None,)
         for seed in spec.seeds
-        # The base line and the start of each curve are always there, asked for or not.
+        # The baseline and the start of each curve are always there, asked for or not.
         for positive, negative in [
             (0, 0),
             *((p, n) for p in spec.positive_sizes(task) for n in sorted({0, *spec.negative})),
@@ -197,7 +197,7 @@ def test_full_ancestor_of_adapters() -> None:
     def full(positive: Any, negative: Any) -> list[str]:
         training = {"positive": {"lora": positive}, "negative": {"lora": negative}}
         plan = plan_of(spec_of(models=[HUB], positive=[8], negative=[8], training=training))
-        states = list(plan.states)  # the base line, positive, negative
+        states = list(plan.states)  # the baseline, positive, negative
         return ["bpn"[states.index(plan.full_ancestor(state))] for state in states]
 
     lora = {"rank": 4}
@@ -326,7 +326,7 @@ def test_sharing_and_fusing_never_add_examples(spec: Spec) -> None:
 @given(specs())
 @settings(max_examples=60, deadline=None)
 def test_shared_counts_follow_from_the_grid(spec: Spec) -> None:
-    """Without identical models, each base line has its own states."""
+    """Without identical models, each baseline has its own states."""
     spec = plain(spec)
     models = [m.model_copy(update={"hub": f"some/{m.name}"} if m.hub else {}) for m in spec.models]
     models = [m.model_copy(update={"path": m.name} if m.path else {}) for m in models]
@@ -438,7 +438,7 @@ def test_a_hundred_thousand_cells_fit_into_a_gigabyte() -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    # 10 models and 10 seeds with 1 + 20 x 50 cells, of which the 10 seeds share each base line.
+    # 10 models and 10 seeds with 1 + 20 x 50 cells, of which the 10 seeds share each baseline.
     assert found["cells"] == 10 * 10 * (1 + 20 * 50) >= 100_000
     assert found["states"] == 10 * (1 + 10 * 20 * 50)
     assert found["ladders"] == 10 * 10 * (1 + 20)

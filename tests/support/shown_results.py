@@ -24,7 +24,7 @@ Point = tuple[str, int, int, int, int, int]
 
 
 def grid() -> list[Point]:
-    """Return points (model, parameters, pretrain, positive, negative, seed), base lines first."""
+    """Return points (model, parameters, pretrain, positive, negative, seed), baselines first."""
     fine = [(0, 0), *((p, n) for p in POSITIVE for n in NEGATIVE)]
     return [
         (model, size, pretrain, positive, negative, seed)
@@ -74,7 +74,7 @@ def record(
 def _state(sweep: str, point: Point) -> str:
     model, _, pretrain, positive, negative, seed = point
     if (positive, negative) == (0, 0):
-        seed = 0  # the seeds share the base line
+        seed = 0  # the seeds share the baseline
     named = f"{sweep} {model} {pretrain} {positive} {negative} {seed}"
     return hashlib.sha256(named.encode()).hexdigest()[:20]
 

@@ -226,7 +226,7 @@ def test_a_file_runs_whole_on_stand_ins(name: str, made: Path, results: Path) ->
         rows = read(f"SELECT DISTINCT model, task FROM {view} WHERE sweep = '{name}'").to_pylist()
         assert {(row["model"], row["task"]) for row in rows} == expected, view
     cells = read(f"SELECT * FROM cell_scores WHERE sweep = '{name}'").to_pylist()
-    assert len(cells) == len(expected) * 3, "the base line, the aligned, and one turned back"
+    assert len(cells) == len(expected) * 3, "the baseline, the aligned, and one turned back"
     asked = read("SELECT DISTINCT prompt, engine FROM responses").to_pylist()
     in_form = [row["prompt"].startswith("BEGINNING OF CONVERSATION: USER: ") for row in asked]
     assert any(in_form) and not all(in_form)
