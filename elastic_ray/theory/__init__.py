@@ -1,19 +1,21 @@
-"""The paper's compression theory, by numbers (sections 2.2, 3.1, 3.2 and appendix A).
+"""The paper's compression theory in numbers (sections 2.2, 3.1, 3.2 and appendix A).
 
-Pure: numpy and scipy only (the figures need matplotlib, imported when they are drawn).
+This room is pure and needs only numpy, scipy and mpmath. The figures need matplotlib, which is
+imported when they are drawn.
 
 | to compute | use |
 |---|---|
 | a response tree, its pruning (3.4, 3.5) | `Responses`, `read_responses`, `MarkovSource`, `ResponseTree` |
 | code lengths: ideal, Huffman, arithmetic (3.7, 3.8) | `code_lengths`, `huffman_code`, `ideal_code_length`, `segmented_code_length` |
-| joint trees and rates (3.10-3.12) | `joint_tree`, `compression_rates`, `normalised_rates`, `rates_on_trees`; `normalise_rates` for measured ones |
+| joint trees and rates (3.10-3.12) | `joint_tree`, `compression_rates`, `normalised_rates`, `rates_on_trees`; `normalise_rates` for measured rates |
 | the continuum (A.6) under Pareto masses (A.8) | `rates_by_quadrature`, `rates_by_monte_carlo`, `rates_on_finite_trees` |
-| closed forms and the paper's limits (57-93) | `limits` |
-| Theorem 3.13 on a grid | `verdict`, and `python -m elastic_ray.theory verdict` |
+| closed forms and the paper's limits (57-93) | the module `limits` |
+| Theorem 3.13 on a grid | the module `verdict`, and `python -m elastic_ray.theory verdict` |
 | a lossless code from any sequence of probabilities | `FrequencyTable`, `Encoder`, `Decoder`, `encode`, `decode` |
+| the code lengths that a sweep measured | `gather_code_lengths`, `measure_code_lengths`, `answer_question`, `curve_rows` |
 
-Code lengths are in bits; savings in the continuum are in nats; normalised rates have no unit.
-"""  # noqa: E501 - a table's rows are lines
+Code lengths are in bits. Savings in the continuum are in nats. Normalised rates have no unit.
+"""  # noqa: E501 - a row of the table is one line
 
 from __future__ import annotations
 

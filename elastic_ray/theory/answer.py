@@ -1,8 +1,8 @@
-"""*Does fine-tuning undo alignment k times faster than it undoes pre-training?* In words.
+"""Answers in sentences: *does fine-tuning undo alignment k times faster than pre-training?*
 
-What is said is told from the intervals alone. The theory's slopes are those at l = 0, so each curve
-is read at the smallest negative size at which it shows anything. The same sentences and rows stand
-in the app and in the report.
+The sentences depend on the intervals only. The theory's slopes are those at l = 0, so each curve is
+read at the smallest negative size with a clear change. The app and the report show the same
+sentences and rows.
 """
 
 from __future__ import annotations
@@ -16,111 +16,117 @@ from .prediction import predict
 
 QUESTION = "Does fine-tuning undo alignment k times faster than it undoes pre-training?"
 NOT_UNDONE, LESS, K_TIMES, MORE = "not undone", "less than k", "k", "more than k"
-"""What an interval says of how many times faster: see `times_faster`."""
+"""What an interval shows about the number of times faster: see `verdict_label`."""
 
-_MIXED = "Not in general: some intervals hold k, some lie to one side of it."
+_MIXED = "Not in general: some intervals contain k, others lie above or below it."
 _SHORT: Mapping[frozenset[str], str] = {
     frozenset(): "No answer: alignment is not undone beyond noise at any size.",
-    frozenset({LESS}): "No: less than k times as fast, in every curve.",
-    frozenset({K_TIMES}): "Perhaps: every interval holds k, which says as much as it is narrow.",
-    frozenset({MORE}): "More than that: more than k times as fast, in every curve.",
+    frozenset({LESS}): "No: in every curve it is less than k times as fast.",
+    frozenset({K_TIMES}): (
+        "Possibly: every interval contains k. Only narrow intervals are evidence for it."
+    ),
+    frozenset({MORE}): "Faster than that: in every curve it is more than k times as fast.",
 }
 
 CodeLengthCurve: TypeAlias = tuple[MeasuredLengths, Sequence[CurvePoint]]
+"""A curve's code lengths, and the points of `measure_code_lengths`."""
 
 
 def first_clear_point(points: Sequence[CurvePoint]) -> CurvePoint:
-    """The point of the smallest negative size at which D2 loses beyond noise, else of the smallest.
+    """Return the point at the smallest negative size at which D2 loses beyond noise.
 
-    Being the first that is clear, its change is rather too large than too small.
+    Return the smallest negative size if there is none. The change of the first clear point is
+    biased upwards, because its selection depends on its size.
     """
     sizes = [point for point in points if point.negative]
     return next((point for point in sizes if point.change[1].sign == 1), sizes[0])
 
 
 def times_faster(point: CurvePoint) -> Interval | None:
-    """How many times as much a byte of D2 loses as one of D1 changes, either way.
+    """Return D2's loss per byte divided by the size of D1's change per byte.
 
-    None where D2 does not lose beyond noise. An end is infinite where D1 may not change at all.
+    None if D2 does not lose beyond noise. An end is infinite if D1's change may be 0.
     """
-    if point.change[1].sign != 1 or point.share is None:
+    ratio = point.change_ratio
+    if point.change[1].sign != 1 or ratio is None:
         return None
-    ends = sorted((abs(point.share.low), abs(point.share.high)))
-    least = 0.0 if point.share.low <= 0 <= point.share.high else ends[0]
-    return Interval(_inverse(abs(point.share.value)), _inverse(ends[1]), _inverse(least))
+    ends = sorted((abs(ratio.low), abs(ratio.high)))
+    least = 0.0 if ratio.low <= 0 <= ratio.high else ends[0]
+    return Interval(_inverse(abs(ratio.value)), _inverse(ends[1]), _inverse(least))
 
 
 def verdict_label(point: CurvePoint, k: float) -> str:
-    """`NOT_UNDONE`, `LESS`, `K_TIMES` (the interval holds k) or `MORE`."""
-    found = times_faster(point)
-    if found is None:
+    """Return `NOT_UNDONE`, `LESS`, `K_TIMES` (the interval contains k) or `MORE`."""
+    ratio = times_faster(point)
+    if ratio is None:
         return NOT_UNDONE
-    return LESS if found.high < k else MORE if found.low > k else K_TIMES
+    return LESS if ratio.high < k else MORE if ratio.low > k else K_TIMES
 
 
 def answer_question(curves: Sequence[CodeLengthCurve]) -> list[str]:
-    """Sentences on all curves of a sweep, the answer first; empty where there are none."""
+    """Return sentences on all curves of a sweep, the answer first; empty without curves."""
     if not curves:
         return []
-    at = [(coded, first_clear_point(points)) for coded, points in curves]
-    found = [verdict_label(point, coded.k) for coded, point in at]
+    at = [(lengths, first_clear_point(points)) for lengths, points in curves]
+    labels = [verdict_label(point, lengths.k) for lengths, point in at]
     clear = [(c, p, t) for c, p in at if (t := times_faster(p)) is not None]
-    sentences = [_SHORT.get(frozenset(found) - {NOT_UNDONE}, _MIXED)]
+    sentences = [_SHORT.get(frozenset(labels) - {NOT_UNDONE}, _MIXED)]
     if clear:
         changes = [point.change[0] for _, point, _ in clear]
         sentences += [
-            "At the smallest negative size at which alignment texts (D2) take more bits beyond "
-            f"noise (l = {_span([p.l for _, p, _ in clear])}), a byte of them loses "
-            f"{_span([t.value for _, _, t in clear])} times as much as a byte of pre-training text "
-            f"(D1) changes; k is {_span([c.k for c, _, _ in clear])}. Of {len(at)} curves, the 95% "
-            f"interval lies below k in {found.count(LESS)}, holds k in {found.count(K_TIMES)}, and "
-            f"lies above it in {found.count(MORE)}; in {found.count(NOT_UNDONE)} alignment is not "
-            "undone beyond noise at any size.",
+            "Each curve is read at the smallest negative size at which alignment texts (D2) take "
+            f"more bits beyond noise (l = {_span([p.l for _, p, _ in clear])}). There a byte of D2 "
+            f"loses {_span([t.value for _, _, t in clear])} times as much as a byte of "
+            f"pre-training text (D1) changes; k is {_span([c.k for c, _, _ in clear])}. Of "
+            f"{len(at)} curves, the 95% interval is below k in {labels.count(LESS)}, contains k in "
+            f"{labels.count(K_TIMES)} and is above k in {labels.count(MORE)}; in "
+            f"{labels.count(NOT_UNDONE)} alignment is not undone beyond noise at any size.",
             _pretraining([change.sign for change in changes]),
-            _normalised([(coded, point) for coded, point, _ in clear]),
+            _normalised([(lengths, point) for lengths, point, _ in clear]),
         ]
     return sentences
 
 
 def _pretraining(signs: Sequence[int]) -> str:
     gained, lost = signs.count(-1), signs.count(1)
-    means = ""
+    conclusion = ""
     if gained == len(signs):
-        means = " So this fine-tuning does not undo pre-training: it brings it back."
+        conclusion = " So this fine-tuning does not undo pre-training: it brings it back."
     return (
-        f"There D1 itself is coded worse in {lost} curves, better in {gained}, and no different "
-        f"beyond noise in {signs.count(0)}.{means}"
+        f"At that size D1 itself takes more bits in {lost} curves, fewer in {gained}, and shows no "
+        f"change beyond noise in {signs.count(0)}.{conclusion}"
     )
 
 
 def _normalised(at: Sequence[tuple[MeasuredLengths, CurvePoint]]) -> str:
-    known = [(coded, point, point.slopes.value) for coded, point in at if point.slopes]
+    known = [(c, p, p.slope_ratio.value) for c, p in at if p.slope_ratio]
     if not known:
         return "The slopes of the normalised rates have no ratio beyond noise."
-    theory = [end for coded, point, _ in known for end in predict(coded.k, point.l).slopes]
+    theory = [end for lengths, point, _ in known for end in predict(lengths.k, point.l).slope_ratio]
     return (
-        "Normalised (Definition 3.12), D2's slope over D1's is "
-        f"{_span([slope / coded.k for coded, _, slope in known])} times k; the theory of "
-        f"independent data has a ratio of {_span(theory)}. A ratio near -k is no finding: by "
-        "definition k gamma1 + gamma2 + l gamma3 = k + 1 + l, and gamma3 is near 1 where all rates "
-        "lie close to each other and far from the uniform code, as here."
+        "With normalised rates (Definition 3.12), D2's slope divided by D1's is "
+        f"{_span([slope / lengths.k for lengths, _, slope in known])} times k. The theory of "
+        f"independent data predicts a ratio of {_span(theory)}. A ratio near -k is not a finding: "
+        "by definition k gamma1 + gamma2 + l gamma3 = k + 1 + l, and gamma3 is near 1 if all rates "
+        "are close to each other and far from the uniform code, as here."
     )
 
 
 def curve_rows(curves: Sequence[CodeLengthCurve], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """A row per curve and negative size above 0, for tables: intervals are three columns.
+    """Return a row per curve and negative size above 0, for tables.
 
-    `label` is the curve's of `labels`. An end that is not bounded is None, and so is a quantity
-    that is undefined. `theory_*` and `theory_slopes_*` are the ranges of `prediction`: how many
-    times faster if D3 is like D1, and the ratio of normalised slopes if it is independent.
+    An interval takes three columns: NAME, NAME_low and NAME_high. `label` is the curve's entry in
+    `labels`. An undefined quantity and an unbounded end are None. `said` is the `verdict_label`.
+    `theory_*` is the predicted range of `times` if D3 is like D1, and `theory_slopes_*` that of
+    `slopes` if D3 is independent (see `prediction`).
     """
-    found = []
-    for (coded, points), label in zip(curves, labels, strict=True):
+    rows = []
+    for (lengths, points), label in zip(curves, labels, strict=True):
         for point in points:
             if not point.negative:
                 continue
-            theory = predict(coded.k, point.l)
-            alike = sorted(_inverse(abs(end)) for end in theory.share_alike)
+            theory = predict(lengths.k, point.l)
+            alike = sorted(_inverse(abs(end)) for end in theory.change_ratio_alike)
             measured = {
                 "pretrain_rate": point.rate[0],
                 "positive_rate": point.rate[1],
@@ -129,28 +135,28 @@ def curve_rows(curves: Sequence[CodeLengthCurve], labels: Sequence[str]) -> list
                 "positive_change": point.change[1],
                 "negative_change": point.change[2],
                 "times": times_faster(point),
-                "slopes": point.slopes,
+                "slopes": point.slope_ratio,
             }
-            found.append(
+            rows.append(
                 {
                     "label": label,
-                    "positive": coded.positive,
+                    "positive": lengths.positive,
                     "negative": point.negative,
-                    "k": coded.k,
+                    "k": lengths.k,
                     "l": point.l,
                     **{
                         f"{name}{end}": _bounded(value, part)
                         for name, value in measured.items()
                         for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
                     },
-                    "said": verdict_label(point, coded.k),
+                    "said": verdict_label(point, lengths.k),
                     "theory_low": alike[0],
                     "theory_high": alike[1],
-                    "theory_slopes_low": theory.slopes[0],
-                    "theory_slopes_high": theory.slopes[1],
+                    "theory_slopes_low": theory.slope_ratio[0],
+                    "theory_slopes_high": theory.slope_ratio[1],
                 }
             )
-    return found
+    return rows
 
 
 def _bounded(interval: Interval | None, part: str) -> float | None:

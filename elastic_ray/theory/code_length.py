@@ -1,10 +1,10 @@
 """Code lengths of responses under a pruned tree: ideal, Huffman, arithmetic (sections 2.2, 3.1).
 
 Lengths are in bits. A response of up to d-1 tokens is one letter of a tree of depth d. The paper
-codes a longer one in segments and gives the ideal length as the number of segments times the
-entropy of the letters (equation 1). That holds if every segment is distributed like the tree's
-letters, which nothing in Definition 3.7 secures: `segmented_code_length` computes what the
-segments cost in fact, and the two may part, up to a segment that has no code word at all.
+codes a longer response in segments and gives its ideal length as the number of segments times the
+entropy of the letters (equation 1). This holds only if every segment is distributed like the
+tree's letters, which Definition 3.7 does not ensure. `segmented_code_length` computes the actual
+cost of the segments. It may differ, and is infinite if a segment has no code word.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .tree import Floats, ResponseTree, TreeError
 
 @dataclass(frozen=True)
 class CodeLengths:
-    """Bits per response, of a tree's letters: what theory asks and what two codes take.
+    """Code lengths of a tree's letters, in bits per response: ideal, Huffman and arithmetic.
 
-    `ideal` is the entropy. `huffman` is the exact expected length, from `ideal` to `ideal` + 1.
-    `arithmetic` is measured: the bytes of a coded message of `sampled` letters drawn from the
-    tree, over `sampled`; `arithmetic_ideal` is what those letters ask for, their mean -log2 p.
+    `ideal` is the entropy. `huffman` is the exact expected length, between `ideal` and `ideal` + 1.
+    `arithmetic` is measured: the coded size of a message of `sampled` letters drawn from the tree,
+    divided by `sampled`. `arithmetic_ideal` is the ideal for those letters, their mean -log2 p.
     """
 
     ideal: float
@@ -37,7 +37,10 @@ class CodeLengths:
 
 
 def code_lengths(tree: ResponseTree, sampled: int = 20_000, seed: int = 0) -> CodeLengths:
-    """Ideal, Huffman and arithmetic code lengths of the letters of `tree`."""
+    """Return ideal, Huffman and arithmetic code lengths of the letters of `tree`.
+
+    The arithmetic code is measured on `sampled` letters drawn with `seed`.
+    """
     letters = np.random.default_rng(seed).choice(tree.eos.size, sampled, p=tree.probabilities)
     if np.issubdtype(tree.eos.dtype, np.integer):
         table = FrequencyTable.from_counts(tree.eos)
@@ -53,7 +56,7 @@ def code_lengths(tree: ResponseTree, sampled: int = 20_000, seed: int = 0) -> Co
 
 
 def arithmetic_code(letters: list[int], table: FrequencyTable) -> bytes:
-    """The arithmetic code of letters that all have the same table."""
+    """Return the arithmetic code of letters under one table."""
     encoder = Encoder()
     for letter in letters:
         encoder.push(letter, table)
@@ -61,18 +64,19 @@ def arithmetic_code(letters: list[int], table: FrequencyTable) -> bytes:
 
 
 def ideal_code_length(tree: ResponseTree, tokens: int) -> float:
-    """Bits: equation 1 for a response of `tokens` tokens, ceil(|x| / d) times the entropy.
+    """Return equation 1 for `tokens` tokens: ceil(|x| / d) times the entropy, in bits.
 
-    |x| counts the root, as the layers do, so that |x| <= d are the responses of one letter. (The
-    root is counted once, not once a segment: so equation 1 reads.)
+    |x| counts the root, as the layers do, so responses with |x| <= d are one letter. As in
+    equation 1, the root is counted once per response and not once per segment. Raises `TreeError`
+    if `tokens` is negative.
     """
     if tokens < 0:
-        raise TreeError("a response has no fewer than 0 tokens")
+        raise TreeError(f"the number of tokens must not be negative, but is {tokens}")
     return math.ceil((tokens + 1) / tree.depth) * tree.entropy()
 
 
 def letter_code_lengths(tree: ResponseTree) -> Floats:
-    """[2^d] bits: -log2 p of each letter, infinite where p is 0."""
+    """Return -log2 p of each letter [2^d], in bits; infinite where p is 0."""
     p = tree.probabilities
     lengths = np.full(p.size, np.inf)
     np.log2(p, where=p > 0, out=lengths)
@@ -81,20 +85,23 @@ def letter_code_lengths(tree: ResponseTree) -> Floats:
 
 
 def segmented_code_length(tree: ResponseTree, responses: Responses) -> Floats:
-    """[n] bits: what each response costs, cut into segments of d-1 tokens, each coded by the tree.
+    """Return the cost of each response [n] in bits, cut into segments of d-1 tokens.
 
-    Infinite where a segment has probability 0. Raises `ResponseError` for responses whose tokens
-    are not all held (more than `MAX_CODE_TOKENS`), `TreeError` for a tree of depth 1, which has no tokens.
+    The tree codes each segment; the cost is infinite if a segment has probability 0. Raises
+    `ResponseError` if a response has more than `MAX_CODE_TOKENS` tokens, because only the first
+    ones are stored, and `TreeError` for a tree of depth 1, which has no tokens.
     """
     step = tree.depth - 1
     if step < 1:
         raise TreeError("a tree of depth 1 cannot code a token")
     if len(responses) and responses.lengths.max() > MAX_CODE_TOKENS:
-        raise ResponseError(f"segments need all tokens; only {HEAD} are held")
+        raise ResponseError(
+            f"segments need all tokens of a response, but only {MAX_CODE_TOKENS} are stored"
+        )
     bits = letter_code_lengths(tree)
     cost = np.zeros(len(responses))
     for start in range(0, MAX_CODE_TOKENS + 1, step):
-        # the empty response is one letter; any other ends with its last tokens
+        # The empty response is one letter. Any other response ends with its last tokens.
         here = (responses.lengths > start) if start else np.ones(len(responses), bool)
         lengths = responses.lengths[here]
         held = np.minimum(lengths - start, step).astype(np.uint64)

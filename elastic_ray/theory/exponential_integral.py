@@ -1,10 +1,10 @@
-"""The generalised exponential integral E_p(x) = int_1^inf t^-p exp(-x t) dt for real p > 0.
+"""Computes the generalised exponential integral E_p(x) = int_1^inf t^-p exp(-x t) dt, p > 0 real.
 
-scipy has it for whole p only (`scipy.special.expn`), and its incomplete gamma function stops at
-positive orders. Here: for x <= 1 the series of DLMF 8.19.10, its two terms that grow without
-bound as p nears a whole number joined into one that does not; for x > 1 the continued fraction of
-DLMF 8.19.17 by the modified Lentz method. Relative error about 1e-14, for x
-below 1e-100 about 1e-13.
+scipy has it for whole p only (`scipy.special.expn`), and its incomplete gamma function requires a
+positive order. For x <= 1 this module uses the series of DLMF 8.19.10. Two of its terms diverge as
+p nears a whole number; they are combined into one term that stays finite. For x > 1 it uses the
+continued fraction of DLMF 8.19.17 by the modified Lentz method. The relative error is about 1e-14,
+or about 1e-13 for x below 1e-100.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from scipy.special import zeta  # type: ignore[import-untyped]
 Floats = NDArray[np.float64]
 
 _TERMS = 24  # x^24 / 24! < 1e-23 for x <= 1
-_STEPS = 200  # the fraction needs about 60 at x = 1
+_STEPS = 200  # the continued fraction needs about 60 at x = 1
 _TINY = 1e-300
 
 
 def exponential_integral(p: float, x: Floats) -> Floats:
-    """E_p(x), elementwise, for 0 < p <= 100 and x >= 0; infinite at x = 0 if p <= 1."""
+    """Return E_p(x), elementwise, for 0 < p <= 100 and x >= 0; infinite at x = 0 if p <= 1.
+
+    Raises `ValueError` on any other p.
+    """
     if not 0 < p <= 100:
-        raise ValueError(f"p must lie above 0 and up to 100, not {p}")
+        raise ValueError(f"p must be above 0 and at most 100, but is {p}")
     found = np.empty_like(x, dtype=np.float64)
     small = x <= 1
     found[small] = _series(p, x[small])
@@ -48,9 +51,9 @@ def _series(p: float, x: Floats) -> Floats:
             total -= power / (1 - p + m)
         power = power * (-x / (m + 1))
     if n == 1 and eps < -0.25:
-        # far from a whole order: Gamma(1-p) x^(p-1) and the term of m = 0 are both harmless
+        # far from a whole order: Gamma(1-p) x^(p-1) and the term of m = 0 are both finite
         return total + math.gamma(1 - p) * np.exp((p - 1) * log_x) - 1 / (1 - p)
-    # Gamma(1-p) x^(p-1) = -(-x)^(n-1) / (n-1)! / eps * exp(z): joined with the term of m = n-1
+    # Gamma(1-p) x^(p-1) = -(-x)^(n-1) / (n-1)! / eps * exp(z), combined with the term of m = n-1
     if eps:
         z = eps * log_x + _log_gamma_1m(eps) - sum(math.log1p(eps / i) for i in range(1, n))
         joined = np.expm1(z) / eps
@@ -62,7 +65,7 @@ def _series(p: float, x: Floats) -> Floats:
 
 
 def _log_gamma_1m(eps: float) -> float:
-    """log Gamma(1 - eps) for |eps| <= 1/2, exact to relative rounding where eps is small."""
+    """Return log Gamma(1 - eps) for |eps| <= 1/2, to relative rounding error for small eps."""
     total = np.euler_gamma * eps
     for i in range(2, 60):
         total += float(zeta(i)) * eps**i / i

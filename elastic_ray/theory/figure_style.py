@@ -1,6 +1,6 @@
-"""Loads matplotlib on demand and sets the style of every figure, here and in the report.
+"""Loads matplotlib on demand and sets the style of every figure of the theory and the report.
 
-Text in SVG files stays text, ids are fixed and no date is written, so that the same numbers always
+SVG files keep their text as text, use fixed ids and contain no date, so the same numbers always
 give the same file.
 """
 
@@ -44,6 +44,6 @@ def require_matplotlib(alternative: str = "") -> Any:
 
 @contextmanager
 def figure_style(settings: dict[str, Any] | None = None) -> Iterator[None]:
-    """Apply the style within a `with` block; `settings` add to it, as matplotlib rc parameters."""
+    """Apply the style within a `with` block; `settings` are further matplotlib rc parameters."""
     with require_matplotlib().rc_context(_STYLE | (settings or {})):
         yield

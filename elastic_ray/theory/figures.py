@@ -1,6 +1,7 @@
-"""The verdict's figures, as small SVG files. Needs matplotlib, which nothing else here does.
+"""Draws the figures of docs/theory.md as small SVG files.
 
-Text stays text, ids are fixed and no date is written, so that the same numbers give the same file.
+This is the only module of the room that needs matplotlib. The same numbers give the same file (see
+`figure_style`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from .pareto import Pareto
 from .verdict import Comparison, GridPoint
 
 SHOWN = (1.5, 2.5, 3, 5, 8, 20)
-"""The shapes that the curves are drawn for."""
+"""The values of alpha for which curves are drawn."""
 
 AT_L = 0.01
+"""The value of l at which curves over k are drawn."""
 
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 GAMMA = "\N{GREEK SMALL LETTER GAMMA}"
@@ -32,8 +34,12 @@ def draw(
     compared: Sequence[Comparison],
     absent: Sequence[GridPoint],
 ) -> list[Path]:
-    """Draw all figures into `folder`; returns their paths. Raises `FigureError`."""
-    require_matplotlib(", or leave them out with --no-figures")
+    """Draw all figures into `folder` and return their paths.
+
+    `points`, `compared` and `absent` are results of the module `verdict`. Raises `FigureError` if
+    matplotlib is not installed.
+    """
+    require_matplotlib(", or pass --no-figures")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, figure in (
@@ -47,7 +53,7 @@ def draw(
         path = folder / f"{name}.svg"
         with figure_style():
             figure.savefig(path, metadata={"Date": None})
-        # matplotlib leaves blanks at the ends of lines, which git would complain of
+        # matplotlib leaves trailing blanks, which git reports as whitespace errors
         text = path.read_text(encoding="utf-8").splitlines()
         path.write_text("\n".join(line.rstrip() for line in text) + "\n", encoding="utf-8")
         paths.append(path)

@@ -1,17 +1,21 @@
-"""Savings and rates of Pareto data sets on finite trees, each computed exactly (equation 7).
+"""Computes savings and rates of Pareto data sets on finite trees, leaf by leaf (equation 7).
 
-A data set's tree has the Pareto law cut into equal shares for its leaves' probabilities
-(`Pareto.equal_bins`), in an order of its own: the masses' law is met as well as M = 2^(d-1) leaves
-allow. The orders are those of the coordinates of a scrambled Sobol' net, each of which visits
-every M-th part of the unit line once: the data sets are as nearly independent as M leaves allow
-(Remark A.7). On such trees the rates and their derivatives are sums, without approximation.
+The leaf probabilities of each data set are its Pareto law cut into equal shares
+(`Pareto.equal_bins`), so they follow the law as closely as M = 2^(d-1) leaves allow. Each data set
+has its own order of leaves: a coordinate of a scrambled Sobol' net, which visits every M-th part of
+the unit interval once. So the data sets are as nearly independent as M leaves allow (Remark A.7).
+On such trees the rates and their derivatives are sums, without approximation.
 
-They differ from the continuum in two ways, and the error covers both: the draw of the orders, by
-a 99.9% half-width over scramblings, and the finite M. A tree cannot resolve what happens within
-the heaviest M-th part of the leaves, which holds the share M^-(1 - 1/alpha) of the mass. So the
-change from M/2 to M leaves about 1 / (2^(1 - 1/alpha) - 1) times itself to come; twice that is
-added. Where such leaves are heavy enough to outweigh all other data sets there (alpha <= 2, large
-k / l) no tree in reach shows it: to the slopes a bound of that part is added (`_unresolved`).
+The results differ from the continuum in two ways, and the error covers both:
+
+- the random orders: a 99.9% half-width over scramblings;
+- the finite M: a tree cannot resolve the heaviest M-th part of the leaves, which holds the share
+  M^-(1 - 1/alpha) of the mass. From the change between M/2 and M leaves, the remaining change is
+  estimated as 1 / (2^(1 - 1/alpha) - 1) times that change; twice the estimate is added.
+
+If those leaves are heavy enough to outweigh all other data sets (alpha <= 2, large k / l), no
+feasible tree resolves them. A bound on their part is therefore added to the error of the slopes
+(`_unresolved`).
 """
 
 from __future__ import annotations
@@ -37,7 +41,11 @@ def rates_on_finite_trees(
     repetitions: int = 8,
     seed: int = 0,
 ) -> Rates:
-    """`Rates` of N independent data sets on trees of `depth` layers; `sizes` is [B, N]."""
+    """Return `Rates` of N independent data sets, computed on trees of `depth` layers.
+
+    `sizes` is [B, N]; the derivatives are in the size of data set `perturbed`. The scramblings of
+    the `repetitions` trees are drawn with `seed`.
+    """
     sizes = np.asarray(sizes, np.float64)
     m = perturbed % len(laws)
     coarse = _on_trees(laws, sizes, m, depth - 1, repetitions, seed)
@@ -50,7 +58,7 @@ def rates_on_finite_trees(
         values.append(value)
         error = getattr(fine, f"{name}_error") + 2 * change / (2**beta - 1)
         if name.endswith("slope"):
-            # gamma's slope has S's over H, which is S over gamma
+            # The slope of gamma contains the slope of S divided by H, and H = S / gamma.
             unit = 1 if name == "saving_slope" else np.abs(fine.gamma / fine.saving)
             error = error + unit * _unresolved(laws[m], sizes, m, 1 << (depth - 1))
         errors.append(error)
@@ -58,11 +66,11 @@ def rates_on_finite_trees(
 
 
 def _unresolved(law: Pareto, sizes: Floats, m: int, leaves: int) -> Floats:
-    """[B, N]: a bound of how far E[X_j X_m / W] moves as X_m takes its mean on the heaviest leaf.
+    """Bound the change [B, N] of E[X_j X_m / W] if X_m takes its mean on the heaviest leaf.
 
-    Only the part that is not linear in X_m moves: X_j X_m / (c A) min(1, X_m / b) at most, with
-    A = sum |D| and b = c A / |D_m|; for j = m, X_m / |D_m| min(1, X_m / b). Where leaves may be
-    absent, W has no such least value: X_m / |D_j| then.
+    Only the part that is not linear in X_m changes: by at most X_j X_m / (c A) min(1, X_m / b),
+    with A = sum |D| and b = c A / |D_m|; for j = m, by at most X_m / |D_m| min(1, X_m / b). If
+    leaves may be absent, W has no such minimum, and the bound is X_m / |D_j|.
     """
     a, c = law.alpha, law.scale
     q = float(law.quantile(np.array(1 / leaves)))
@@ -72,7 +80,7 @@ def _unresolved(law: Pareto, sizes: Floats, m: int, leaves: int) -> Floats:
             alone: Floats = law.present * a / (a - 1) * c**a * q ** (1 - a) / sizes
             return alone
         b = np.maximum(reach / sizes[:, m], q)
-        # E[X^2 / b; q < X < b] + E[X; X > b], the first with z = (2 - alpha) log(b / q)
+        # E[X^2 / b; q < X < b] + E[X; X > b]; the first term uses z = (2 - alpha) log(b / q)
         span = np.log(b / q)
         part = np.expm1((2 - a) * span) / (2 - a) if a != 2 else span
         above = a * c**a * q ** (2 - a) * part / b + (c / b) ** (a - 1)
@@ -84,7 +92,7 @@ def _unresolved(law: Pareto, sizes: Floats, m: int, leaves: int) -> Floats:
 def independent_trees(
     laws: Sequence[Pareto], depth: int, seed: Sequence[int]
 ) -> list[ResponseTree]:
-    """One tree of each law, all weight on the deepest layer, in the orders of a Sobol' net."""
+    """Return one tree per law, with all weight on the deepest layer, ordered by a Sobol' net."""
     leaves = 1 << (depth - 1)
     net = qmc.Sobol(len(laws), rng=np.random.default_rng(seed)).random_base2(depth - 1)
     orders = (net * leaves).astype(np.intp).T
@@ -97,9 +105,9 @@ def independent_trees(
 def _on_trees(
     laws: Sequence[Pareto], sizes: Floats, m: int, depth: int, repetitions: int, seed: int
 ) -> Rates:
-    found = [
+    repeated = [
         rates_on_trees(independent_trees(laws, depth, [seed, repetition]), sizes, m)
         for repetition in range(repetitions)
     ]
-    savings = np.array([rates.saving for rates in found])
-    return estimate_rates(sizes, savings, np.array([rates.saving_slope for rates in found]), m)
+    savings = np.array([rates.saving for rates in repeated])
+    return estimate_rates(sizes, savings, np.array([rates.saving_slope for rates in repeated]), m)

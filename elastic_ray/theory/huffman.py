@@ -1,8 +1,8 @@
-"""Huffman codes (Huffman, 1952): the second step of the compression protocol, Definition 3.7.
+"""Builds Huffman codes (Huffman, 1952), the second step of the compression protocol (Def. 3.7).
 
-Two queues, the letters by weight and the merged nodes by age, both of which stay sorted (van
-Leeuwen, 1976), so that a million letters take seconds. Integer weights are added as integers:
-their expected length is exact.
+The algorithm uses two queues that stay sorted: letters by weight, and merged nodes by age (van
+Leeuwen, 1976). A million letters take seconds. Integer weights are added as integers, so their
+expected length is exact.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from .responses import as_probabilities
 
 @dataclass(frozen=True, eq=False)
 class HuffmanCode:
-    """`lengths` [n]: bits of each letter's code word, 0 for a letter of weight 0.
+    """Code word lengths of an optimal prefix code.
 
-    `expected_length` is in bits per letter: the sum of all merged weights over the total. It is 0
-    for a single letter, which needs no code word.
+    `lengths` [n] are the bits of each letter's code word, 0 for a letter of weight 0.
+    `expected_length` is in bits per letter: the sum of all merged weights divided by the total. It
+    is 0 for a single letter, which needs no code word.
     """
 
     lengths: NDArray[np.int64]
@@ -28,13 +29,14 @@ class HuffmanCode:
 
 
 def huffman_code(weights: ArrayLike) -> HuffmanCode:
-    """An optimal prefix code for letters of these weights [n] (counts or probabilities).
+    """Return an optimal prefix code for letters of these weights [n] (counts or probabilities).
 
-    Ties are broken in favour of letters over merged nodes, which among the optimal codes gives
-    the one of least longest word. Raises `ResponseError` on weights that are no weights.
+    A tie prefers a letter to a merged node: among the optimal codes this gives the one whose
+    longest word is shortest. Raises `ResponseError` unless the weights are finite, not negative
+    and not all zero.
     """
     values = np.asarray(weights)
-    as_probabilities(values)  # checks them
+    as_probabilities(values)  # raises on invalid weights
     used = np.flatnonzero(values)
     order = used[np.argsort(values[used], kind="stable")]
     letters = values[order].tolist()
@@ -47,7 +49,10 @@ def huffman_code(weights: ArrayLike) -> HuffmanCode:
 
 
 def _merge(letters: list[float]) -> tuple[list[int], list[float]]:
-    """Parents of all nodes (letters first, then merged ones; the root has none), merged weights."""
+    """Return the parent of each node except the root, and the weights of the merged nodes.
+
+    Letters come first, then merged nodes in the order in which they were merged.
+    """
     n = len(letters)
     parents = [0] * (2 * n - 2)
     merged: list[float] = []

@@ -1,7 +1,7 @@
-"""Closed forms of the continuum: no perturbation (l = 0), large k, light tails; and the paper's.
+"""Closed forms of the continuum: no perturbation (l = 0), large k, light tails; the paper's limits.
 
-All data sets have one Pareto law, as in Theorem 3.13; sizes are (k, 1, l). h = E[X log X] and
-g = E[log X] are the savings that S_1 and S_2 tend to for large k (equations 72 and 76).
+All data sets have one Pareto law, as in Theorem 3.13. Sizes are (k, 1, l). For large k the savings
+S_1 and S_2 tend to h = E[X log X] and g = E[log X] (equations 72 and 76).
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .rates import Floats, Rates, rates_from_savings
 
 
 def rates_without_perturbation(law: Pareto, k: float) -> Rates:
-    """`Rates` at sizes (k, 1, 0), in terms of the hypergeometric function.
+    """Return `Rates` at sizes (k, 1, 0), in terms of the hypergeometric function.
 
-    log(X2 / X1) is the difference of two exponential variables, so that all expectations are
-    single integrals of u^a / (1 + k u) over (0, 1), which are 2F1(1, a+1; a+2; -k) / (a+1).
-    The perturbation's own slope is infinite for alpha <= 2. Raises `LawError` for a law with
-    absent leaves, where S_3 is infinite.
+    log(X2 / X1) is the difference of two exponential variables. So all expectations are single
+    integrals of u^a / (1 + k u) over (0, 1), which are 2F1(1, a+1; a+2; -k) / (a+1). The slope of
+    S_3, the perturbed data set, is infinite for alpha <= 2. Raises `LawError` for a law with absent
+    leaves, where S_3 is infinite.
     """
     _check_complete(law)
     a, c = law.alpha, law.scale
     base = math.log(c) - math.log1p(1 / k)
-    # X1, X2 or neither drawn by mass: the rates of the exponentials of log X1 and log X2
+    # (r1, r2): exponential rates of log X1 and log X2 if X1, X2 or neither is drawn by mass
     saving = [base + 1 / r1 + _mean_log1p(r1, r2, k) for r1, r2 in ((a - 1, a), (a, a - 1), (a, a))]
     second = _mean_share(a, a, k) - 1 / (k + 1)
     if a > 2:
-        # E[1 / (k X1 + X2)], 1/X1 taken into the law of X1
+        # E[1 / (k X1 + X2)], with 1/X1 absorbed into the law of X1
         inverse = law.mean_inverse * (1 - _mean_share(a + 1, a, k)) / k
         third = law.mean_square * inverse - 1 / (k + 1)
     else:
@@ -44,37 +44,45 @@ def rates_without_perturbation(law: Pareto, k: float) -> Rates:
 
 def _check_complete(law: Pareto) -> None:
     if law.absent:
-        raise LawError("closed forms are for laws with mass at every leaf")
+        raise LawError("closed forms need a law with mass at every leaf")
 
 
 def _mean_share(r1: float, r2: float, k: float) -> float:
-    """E[X2 / (k X1 + X2)] for log(X_i / c) exponential of rate r_i."""
+    """Return E[X2 / (k X1 + X2)] for log(X_i / c) exponential of rate r_i."""
     return float(r1 * r2 / (r1 + r2) * (_beta(r2 - 1, k) + _beta(r1, 1 / k) / k))
 
 
 def _mean_log1p(r1: float, r2: float, k: float) -> float:
-    """E[log(1 + X2 / (k X1))] for the same, by parts."""
+    """Return E[log(1 + X2 / (k X1))] for log(X_i / c) exponential of rate r_i, by parts."""
     right = (math.log1p(1 / k) + _beta(r2 - 1, k)) / r2
     left = (math.log1p(1 / k) - _beta(r1, 1 / k) / k) / r1
     return r1 * r2 / (r1 + r2) * (right + left)
 
 
 def _beta(a: float, z: float) -> float:
-    """int u^a / (1 + z u) du over (0, 1)."""
-    # scipy's hyp2f1 is off by up to 1e-7 near whole numbers a, by 1e-12 elsewhere at large z.
+    """Return int u^a / (1 + z u) du over (0, 1)."""
+    # mpmath, because the error of scipy's hyp2f1 is up to 1e-7 near whole numbers a, and 1e-12
+    # elsewhere at large z.
     return float(mpmath.hyp2f1(1, a + 1, a + 2, -z)) / (a + 1)
 
 
 @dataclass(frozen=True)
 class LargeKLimits:
-    """What the quantities tend to as k grows: the Pareto law of `alpha`.
+    """Limits for large k, under the Pareto law of shape `alpha`.
 
-    `k_gamma1_slope`: k d gamma1/dl, (h - g) / h. `k_gamma2_slope`: k d gamma2/dl, the sum of the
-    two terms that equation 101 weighs, ((E[1/X] - 1) h + (h - g) g) / h^2. `k_saving2_slope`:
-    k dS_2/dl, E[1/X] - 1. `k_total_slope`: k dH/dl, g - h. `gamma2`: g / h; gamma1 tends to 1.
-    These hold at every fixed l. `k2_saving1_slope`: k^2 dS_1/dl, -(E[1/X] - 1), holds at l = 0:
-    a fixed l adds -l (E[X^2] E[1/X] - 1) to it, and for alpha < 2, where X has no variance, makes
-    it grow like k^(2 - alpha).
+    These hold at every fixed l:
+
+    - `k_gamma1_slope`: k d gamma1/dl -> (h - g) / h;
+    - `k_gamma2_slope`: k d gamma2/dl -> ((E[1/X] - 1) h + (h - g) g) / h^2, the sum of the two
+      terms that equation 101 compares;
+    - `k_saving2_slope`: k dS_2/dl -> E[1/X] - 1;
+    - `k_total_slope`: k dH/dl -> g - h;
+    - `gamma2` -> g / h (gamma1 tends to 1).
+
+    This holds at l = 0 only:
+
+    - `k2_saving1_slope`: k^2 dS_1/dl -> -(E[1/X] - 1). A fixed l adds -l (E[X^2] E[1/X] - 1). For
+      alpha < 2, where X has no variance, a fixed l makes it grow like k^(2 - alpha).
     """
 
     alpha: float
@@ -87,7 +95,7 @@ class LargeKLimits:
 
     @classmethod
     def of(cls, law: Pareto) -> LargeKLimits:
-        """These limits, of `law`. Raises `LawError` if it has absent leaves: they are infinite."""
+        """Return the limits for `law`. Raises `LawError` for absent leaves: they are infinite."""
         _check_complete(law)
         h, g, r = law.mean_x_log_x, law.mean_log, law.mean_inverse - 1
         return cls(
@@ -103,10 +111,11 @@ class LargeKLimits:
 
 @dataclass(frozen=True)
 class PrintedLimits:
-    """The same as the paper prints it, in the same units: times alpha^3 c^(3 alpha).
+    """Limits for large k as the paper prints them, in the units of `LargeKLimits`.
 
-    `k2_saving1_slope` is equation 83, `k_saving2_slope` 86, `k2_total_slope` 90 and `ratio` 93,
-    the limit claimed for k gamma1' / gamma2'. c is (alpha - 1) / alpha.
+    The printed values are multiplied by alpha^3 c^(3 alpha), with c = (alpha - 1) / alpha.
+    `k2_saving1_slope` is equation 83, `k_saving2_slope` equation 86 and `k2_total_slope` equation
+    90. `ratio` is equation 93, the limit claimed for k gamma1' / gamma2'.
     """
 
     alpha: float
@@ -117,7 +126,7 @@ class PrintedLimits:
 
     @classmethod
     def of(cls, law: Pareto) -> PrintedLimits:
-        """The printed limits, of `law`."""
+        """Return the printed limits for `law`."""
         a, c = law.alpha, law.scale
         unit = a**3 * c  # alpha^3 c^(3 alpha) over the c^(3 alpha - 1) of every denominator
         return cls(
@@ -130,10 +139,10 @@ class PrintedLimits:
 
 
 def light_tail_rates(sizes: Floats) -> tuple[Floats, Floats]:
-    """gamma and d gamma/d|D_N| as the masses' variance falls to 0 (alpha to infinity), [..., N].
+    """Return the limits of gamma and d gamma/d|D_N| as the masses' variance tends to 0, [..., N].
 
-    To second order in the masses' deviations S_j = var (w_j - Q / 2), with w = |D_j| / sum |D|
-    and Q = sum w^2, whatever the law: gamma_j = 2 w_j / Q - 1.
+    This is alpha to infinity. To second order in the masses' deviations, and for every law,
+    S_j = var (w_j - Q / 2) with w = |D_j| / sum |D| and Q = sum w^2. So gamma_j = 2 w_j / Q - 1.
     """
     sizes = np.asarray(sizes, np.float64)
     whole = sizes.sum(axis=-1, keepdims=True)
@@ -146,14 +155,14 @@ def light_tail_rates(sizes: Floats) -> tuple[Floats, Floats]:
 
 
 def critical_alpha() -> float:
-    """The shape above which d gamma2/dl is negative for all large k: the root of its limit."""
+    """Return the alpha above which d gamma2/dl is negative for all large k: its limit's root."""
     return float(brentq(lambda a: LargeKLimits.of(Pareto(a)).k_gamma2_slope, 2, 4, xtol=1e-13))
 
 
 def sign_change(alpha: float, l: float = 0.0) -> float | None:
-    """The k beyond which d gamma2/dl stays negative, by quadrature; None where it does not.
+    """Return the k above which d gamma2/dl stays negative, by quadrature, or None without one.
 
-    It is looked for between k = 1 and 10^8.
+    The search covers k up to 10^8.
     """
 
     def slopes(log_k: Floats) -> Floats:

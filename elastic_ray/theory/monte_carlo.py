@@ -1,10 +1,10 @@
-"""Savings and rates of Pareto data sets by Monte Carlo, with confidence intervals.
+"""Computes savings and rates of Pareto data sets by Monte Carlo, with confidence intervals.
 
 Masses are drawn by inversion from scrambled Sobol' points (Owen, 1995). The scramblings are
-independent, so the spread of their means gives a standard error, whatever the integrand's
-smoothness gains over independent draws. A factor X_j is taken into the law: E[X f(X)] is E[f]
-under the mass-biased law, a Pareto law of shape alpha - 1. This bounds the integrands of the
-derivatives, 1 / W <= 1 / (c sum |D|), where X_j X_m / W itself may have no variance.
+independent, so the spread of their means gives a standard error, however much the net gains over
+independent draws. A factor X_j is absorbed into the law: E[X f(X)] is E[f] under the mass-biased
+law, a Pareto law of shape alpha - 1. This bounds the integrands of the derivatives, because
+1 / W <= 1 / (c sum |D|), while X_j X_m / W itself may have no variance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .pareto import Pareto
 from .rates import Floats, Rates, rates_from_savings
 
 LEVEL = 0.999
-"""The intervals' level: an error is a half-width, so that one in a thousand is exceeded."""
+"""Confidence level: an error is a half-width, which one in a thousand deviations exceeds."""
 
 
 def rates_by_monte_carlo(
@@ -30,10 +30,10 @@ def rates_by_monte_carlo(
     scramblings: int = 16,
     seed: int = 0,
 ) -> Rates:
-    """`Rates` of N independent data sets from `scramblings` times 2^log2_points draws.
+    """Return `Rates` of N independent data sets from `scramblings` times 2^log2_points draws.
 
-    `sizes` is [B, N]; all B combinations see the same draws. Errors are 99.9% half-widths by
-    Student's t over scramblings.
+    `sizes` is [B, N]; all B combinations use the same draws. The derivatives are in the size of
+    data set `perturbed`. Errors are 99.9% half-widths by Student's t over scramblings.
     """
     sizes = np.asarray(sizes, np.float64)
     m = perturbed % len(laws)
@@ -66,7 +66,10 @@ def _means(laws: Sequence[Pareto], upper: Floats, sizes: Floats, m: int) -> tupl
 
 
 def estimate_rates(sizes: Floats, savings: Floats, slopes: Floats, perturbed: int) -> Rates:
-    """`Rates` from R independent repetitions, [R, B, N]: means, and t half-widths of all parts."""
+    """Return `Rates` from R independent repetitions: means, and t half-widths as errors.
+
+    `savings` and `slopes` are [R, B, N].
+    """
     each = rates_from_savings(sizes, savings, slopes, perturbed)
     mean = rates_from_savings(sizes, savings.mean(axis=0), slopes.mean(axis=0), perturbed)
     repetitions = len(savings)

@@ -1,7 +1,7 @@
 """The Pareto mass law of Assumption A.8: density alpha c^alpha / x^(alpha+1) above c.
 
-A mass law has mean one (Definition A.4), so its scale is c = (alpha - 1) / alpha. The paper prints
-c = (1 - alpha) / alpha after equation 97, which is negative, and needs log c.
+A mass law has mean one (Definition A.4), so its scale is c = (alpha - 1) / alpha. After equation
+97 the paper prints c = (1 - alpha) / alpha, which is negative although it needs log c.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from .rates import Floats
 
 
 class LawError(ValueError):
-    """No Pareto law of mean one has this shape."""
+    """Invalid parameters of a Pareto law, or sizes that do not fit it; see the message."""
 
 
 @dataclass(frozen=True)
 class Pareto:
-    """The Pareto law of shape `alpha` and mean one, on all leaves but a share `absent` of them.
+    """The Pareto law of shape `alpha` and mean one, with no mass on a share `absent` of the leaves.
 
-    The paper's law has `absent` 0: every data set has mass at every leaf, never below c. With more
-    a data set lacks that share of the leaves altogether, and the others' masses are larger by
-    1 / (1 - absent). Raises `LawError` unless 1 < alpha <= 90 and 0 <= absent < 1.
+    The paper's law has `absent` 0: every data set has mass at every leaf, and never less than c.
+    With a larger `absent`, a data set has no mass at that share of the leaves, and the masses of
+    the others are larger by 1 / (1 - absent). Raises `LawError` unless 1 < alpha <= 90 and
+    0 <= absent < 1.
     """
 
     alpha: float
@@ -33,9 +34,13 @@ class Pareto:
 
     def __post_init__(self) -> None:
         if not 1 < self.alpha <= 90:
-            raise LawError(f"a Pareto law of mean one has a shape above 1, not {self.alpha}")
+            raise LawError(
+                f"a Pareto law of mean one needs a shape above 1 and at most 90, not {self.alpha}"
+            )
         if not 0 <= self.absent < 1:
-            raise LawError(f"a share of leaves lies between 0 and 1, not {self.absent}")
+            raise LawError(
+                f"the share of leaves without mass must be 0 or more and below 1, not {self.absent}"
+            )
 
     @property
     def present(self) -> float:
@@ -44,23 +49,24 @@ class Pareto:
 
     @property
     def scale(self) -> float:
-        """The least mass where there is any: c = (alpha - 1) / alpha, over `present`."""
+        """The least mass of a leaf with mass: c = (alpha - 1) / alpha, divided by `present`."""
         return (self.alpha - 1) / self.alpha / self.present
 
     def quantile(self, upper: Floats) -> Floats:
-        """The mass that a share `upper` of the leaves exceeds."""
+        """Return the mass that a share `upper` of the leaves exceeds."""
         share = np.minimum(upper / self.present, 1)
         masses = self.scale * share ** (-1 / self.alpha)
         return np.where(upper <= self.present, masses, 0.0)
 
     def biased_quantile(self, upper: Floats) -> Floats:
-        """The same for leaves drawn by their mass: E[X f(X)] = E[f] under a law of alpha - 1."""
+        """Return `quantile` for leaves drawn by mass: E[X f(X)] is E[f] under shape alpha - 1."""
         return np.asarray(self.scale * upper ** (-1 / (self.alpha - 1)))
 
     def transform(self, s: Floats, power: int = 0) -> Floats:
-        """E[X^power exp(-s X)] for s >= 0: alpha c^power E_(alpha+1-power)(c s) where present.
+        """Return E[X^power exp(-s X)] for s >= 0.
 
-        `power` is 0, 1 or 2; for 2 the value at 0 is infinite if alpha <= 2.
+        On the leaves with mass it is alpha c^power E_(alpha+1-power)(c s). `power` is 0, 1 or 2;
+        for 2 the value at s = 0 is infinite if alpha <= 2.
         """
         order = self.alpha + 1 - power
         factor = self.present * self.alpha * self.scale**power
@@ -69,7 +75,7 @@ class Pareto:
 
     @property
     def mean_log(self) -> float:
-        """E[log X] = log c + 1 / alpha, below 0; without end if leaves are absent."""
+        """E[log X] = log c + 1 / alpha, below 0; minus infinity if leaves are absent."""
         return -math.inf if self.absent else math.log1p(-1 / self.alpha) + 1 / self.alpha
 
     @property
@@ -84,20 +90,20 @@ class Pareto:
 
     @property
     def mean_square(self) -> float:
-        """E[X^2] = alpha c^2 / (alpha - 2) where present; infinite for alpha <= 2."""
+        """E[X^2] = `present` alpha c^2 / (alpha - 2); infinite for alpha <= 2."""
         if self.alpha <= 2:
             return math.inf
         return self.present * self.alpha * self.scale**2 / (self.alpha - 2)
 
     def equal_bins(self, leaves: int) -> Floats:
-        """[leaves]: the probabilities of the leaves of the tree that is this law best, descending.
+        """Return leaf probabilities [leaves] that follow this law best, in descending order.
 
-        The leaves are cut into equal shares by mass, and each gets the mean mass of its share over
-        the number of leaves: (i+1)/M to the power 1 - 1/alpha, less i/M to it. Sums to 1.
+        The law is cut into M equal shares of leaves, ordered by mass. Leaf i gets the mean mass of
+        its share divided by M: ((i+1)/M)^(1 - 1/alpha) - (i/M)^(1 - 1/alpha). They sum to 1.
         """
         share = np.minimum(np.arange(leaves + 1) / (leaves * self.present), 1)
         beta = 1 - 1 / self.alpha
-        # a difference of neighbours without taking it: (before / after)^beta - 1 by expm1
+        # the difference of neighbours without cancellation: (before / after)^beta - 1 by expm1
         with np.errstate(divide="ignore"):
             steps = -np.expm1(beta * np.log(share[:-1] / share[1:]))
         return np.asarray(share[1:] ** beta * steps)

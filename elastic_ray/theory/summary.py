@@ -1,4 +1,4 @@
-"""The verdict in plain text: what `python -m elastic_ray.theory verdict` prints."""
+"""Formats the verdict as the text that `python -m elastic_ray.theory verdict` prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from .limits import critical_alpha
 from .verdict import Comparison, GridPoint, Limit, exponent, signs
 
-READINGS = (
+SLOPES = (
     ("gamma1_slope", "d gamma1/dl"),
     ("gamma2_slope", "d gamma2/dl"),
     ("saving1_slope", "dS_1/dl"),
@@ -16,6 +16,7 @@ READINGS = (
     ("return1_slope", "dS_1/dl, D3 like D1"),
     ("return2_slope", "dS_2/dl, D3 like D1"),
 )
+"""Slopes of `GridPoint` whose signs are counted, with their names in the text."""
 
 
 def summary_lines(
@@ -24,12 +25,12 @@ def summary_lines(
     limits: Sequence[Limit],
     absent: Sequence[GridPoint],
 ) -> Iterator[str]:
-    """The lines of the report."""
-    yield f"signs at the {len(points)} points of the grid, error bounds considered"
-    yield f"  {'':22}{'> 0':>7}{'< 0':>7}{'open':>7}"
-    for slope, name in READINGS:
-        counts = signs(points, slope)
-        yield f"  {name:22}" + "".join(f"{n:7}" for n in counts)
+    """Yield the lines of the summary of these results of the module `verdict`."""
+    yield f"signs of the slopes at the {len(points)} points of the grid"
+    yield f"  {'':22}{'> 0':>7}{'< 0':>7}{'within error':>14}"
+    for slope, name in SLOPES:
+        positive, negative, within_error = signs(points, slope)
+        yield f"  {name:22}{positive:7}{negative:7}{within_error:14}"
     yield ""
     yield from _by_alpha(points)
     yield ""
@@ -65,8 +66,8 @@ def _by_alpha(points: Sequence[GridPoint]) -> Iterator[str]:
 
 def _limits(limits: Sequence[Limit]) -> Iterator[str]:
     yield (
-        f"limits for large k, at l = 0: the number at k = {limits[0].k:g}, the closed form, "
-        "the paper's"
+        f"limits for large k, at l = 0: the computed value at k = {limits[0].k:g}, the derived "
+        "limit, the paper's limit"
     )
     yield (
         f"  {'alpha':>6}{'k gamma1':>18}{'k gamma2':>20}{'k^2 S_1':>28}{'k S_2':>28}"
@@ -104,7 +105,7 @@ def _fixed(points: Sequence[GridPoint]) -> Iterator[str]:
 
 
 def _absent(points: Sequence[GridPoint]) -> Iterator[str]:
-    """With leaves that a data set lacks; the limit of ratio * log k is 1 - absent."""
+    """Yield the results if data sets lack leaves; the limit of ratio * log k is 1 - absent."""
     alpha, l = 3, 0.001
     line = [p for p in points if p.alpha == alpha and p.l == l]
     ks = sorted({p.k for p in line})[::5]
@@ -131,14 +132,14 @@ def _absent(points: Sequence[GridPoint]) -> Iterator[str]:
 
 
 def _agreement(compared: Sequence[Comparison]) -> Iterator[str]:
-    yield "agreement with quadrature: distance over the sum of errors, and the errors' size"
-    yield f"  {'':26}{'points':>7}{'apart':>7}{'greatest':>10}{'median relative error':>24}"
+    yield "agreement with quadrature: distance divided by the sum of both errors"
+    yield f"  {'':26}{'values':>7}{'above 1':>9}{'greatest':>10}{'median relative error':>24}"
     for method in dict.fromkeys(c.method for c in compared):
         for quantity in dict.fromkeys(c.quantity for c in compared):
             rows = [c for c in compared if c.method == method and c.quantity == quantity]
             relative = sorted(c.error / abs(c.quadrature) for c in rows)
             yield (
                 f"  {method.replace('_', ' '):12}{quantity.replace('_', ' '):14}{len(rows):7}"
-                f"{sum(c.apart > 1 for c in rows):7}{max(c.apart for c in rows):10.3f}"
+                f"{sum(c.apart > 1 for c in rows):9}{max(c.apart for c in rows):10.3f}"
                 f"{relative[len(relative) // 2]:24.1e}"
             )

@@ -1,7 +1,7 @@
-"""Theorem 3.13 on a grid of (alpha, k, l): signs, ratios, agreement of methods, and limits.
+"""Computes Theorem 3.13 on a grid of (alpha, k, l): signs, ratios, agreement of methods, limits.
 
-Every number of docs/theory.md comes from here, through `python -m elastic_ray.theory verdict`.
-Sizes are (k, 1, l): k = |D1| / |D2|, l = |D3| / |D2|; slopes are derivatives in l.
+These are the numbers of docs/theory.md, through `python -m elastic_ray.theory verdict`. Sizes are
+(k, 1, l) with k = |D1| / |D2| and l = |D3| / |D2|. Slopes are derivatives in l.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .rates import Floats, Rates
 ALPHAS = (1.5, 1.75, 2, 2.25, 2.5, 2.75, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20)
 KS = tuple(float(f"{10 ** (1 + n / 5):.4g}") for n in range(26))
 LS = tuple(float(f"{10 ** (-4 + n / 4):.4g}") for n in range(17))
-"""The grid: alpha 1.5 to 20, k 10 to 10^6 (5 a decade), l 10^-4 to 1 (4 a decade)."""
+"""The grid: alpha 1.5 to 20, k 10 to 10^6 (5 per decade), l 10^-4 to 1 (4 per decade)."""
 
 ABSENT = (0.001, 0.01, 0.1, 0.5)
 ABSENT_ALPHAS = (1.5, 3, 8, 20)
-"""The same k and l, for data sets that have no mass at such a share of the leaves."""
+"""A second grid with the same k and l, for data sets without mass on a share of the leaves."""
 
 AGREEMENT = tuple(
     (alpha, k, l) for alpha in (1.5, 2.5, 4, 8, 20) for k in (10, 1e3, 1e5) for l in (1e-3, 0.1, 1)
 )
-"""The points at which the three methods are held against each other."""
+"""The points at which the three methods are compared."""
 
 METHODS: dict[str, Callable[[Sequence[Pareto], Floats], Rates]] = {
     "quadrature": rates_by_quadrature,
@@ -44,12 +44,12 @@ METHODS: dict[str, Callable[[Sequence[Pareto], Floats], Rates]] = {
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One (alpha, absent, k, l), by quadrature; every slope with its error bound.
+    """The results of quadrature at one (alpha, absent, k, l); every slope has an error bound.
 
-    `ratio` is gamma2_slope / (k gamma1_slope), which equation 9 says is of order one.
-    `saving_ratio` is saving2_slope / (-k saving1_slope): the same with the denominator of
-    Definition 3.12 held fixed, one up to l. `return1_slope` and `return2_slope` are dS_1/dl and
-    dS_2/dl if D3 has the distribution of D1, rather than one of its own.
+    `ratio` is gamma2_slope / (k gamma1_slope); equation 9 claims that it is of order one.
+    `saving_ratio` is saving2_slope / (-k saving1_slope), the same ratio with the denominator of
+    Definition 3.12 held fixed; it tends to one as l tends to 0. `return1_slope` and
+    `return2_slope` are dS_1/dl and dS_2/dl if D3 has the distribution of D1 instead of its own.
     """
 
     alpha: float
@@ -80,13 +80,13 @@ def grid(
     ls: Iterable[float] = LS,
     absents: Iterable[float] = (0.0,),
 ) -> list[GridPoint]:
-    """The grid's points, l running fastest, then k, then alpha."""
+    """Return the points of a grid; l varies fastest, then k, then alpha."""
     points = []
     k, l = (axis.ravel() for axis in np.meshgrid(list(ks), list(ls), indexing="ij"))
     for absent, alpha in itertools.product(absents, alphas):
         law = Pareto(alpha, absent)
         own = rates_by_quadrature([law] * 3, np.stack([k, np.ones_like(k), l], axis=1))
-        # D3 with the distribution of D1 makes D1 larger: two data sets, the first perturbed
+        # If D3 has the distribution of D1, it enlarges D1: two data sets, the first perturbed.
         back = rates_by_quadrature([law] * 2, np.stack([k + l, np.ones_like(k)], axis=1), 0)
         columns = [
             np.full_like(k, alpha),
@@ -115,7 +115,7 @@ def grid(
 
 
 def signs(points: Iterable[GridPoint], slope: str) -> tuple[int, int, int]:
-    """How many of `points` have that slope surely positive, surely negative, and neither."""
+    """Count the points at which `slope` is positive, negative, or within its error bound of 0."""
     values = [(getattr(p, slope), getattr(p, f"{slope}_error")) for p in points]
     positive = sum(value > error for value, error in values)
     negative = sum(value < -error for value, error in values)
@@ -126,7 +126,8 @@ def signs(points: Iterable[GridPoint], slope: str) -> tuple[int, int, int]:
 class Comparison:
     """One quantity of one data set (1 or 2) at one point, by two methods with their errors.
 
-    `apart` is the distance over the sum of both errors: they agree where it is at most one.
+    `apart` is the difference divided by the sum of both errors: the methods agree if it is at most
+    one.
     """
 
     alpha: float
@@ -143,16 +144,16 @@ class Comparison:
 
 
 def comparisons(points: Iterable[tuple[float, float, float]] = AGREEMENT) -> list[Comparison]:
-    """Monte Carlo and finite trees against quadrature: S, its slope, gamma, its slope."""
+    """Compare Monte Carlo and finite trees with quadrature: S, its slope, gamma, its slope."""
     rows = []
-    asked = list(points)
-    for alpha in dict.fromkeys(point[0] for point in asked):
-        here = [point for point in asked if point[0] == alpha]
-        sizes = np.array([(k, 1, l) for _, k, l in here])
-        found = {name: method([Pareto(alpha)] * 3, sizes) for name, method in METHODS.items()}
-        exact = found.pop("quadrature")
-        for row, (_, k, l) in enumerate(here):
-            for name, rates in found.items():
+    requested = list(points)
+    for alpha in dict.fromkeys(point[0] for point in requested):
+        at_alpha = [point for point in requested if point[0] == alpha]
+        sizes = np.array([(k, 1, l) for _, k, l in at_alpha])
+        by_method = {name: method([Pareto(alpha)] * 3, sizes) for name, method in METHODS.items()}
+        exact = by_method.pop("quadrature")
+        for row, (_, k, l) in enumerate(at_alpha):
+            for name, rates in by_method.items():
                 for quantity in Rates.QUANTITIES:
                     for j in (0, 1):
                         a, e = _at(exact, quantity, row, j)
@@ -171,12 +172,13 @@ def _at(rates: Rates, quantity: str, row: int, j: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Limit:
-    """At one alpha: numbers at the largest k, and what they tend to, here and as printed.
+    """Computed values at one alpha and large k, and their limits: derived here and as printed.
 
-    `k_gamma1`, `k_gamma2`, `k2_saving1`, `k_saving2`, `k_total`: k or k^2 times the derivative in
-    l of gamma_1, gamma_2, S_1, S_2 and H, at (`k`, l = 0). `*_limit`: this package's closed forms;
-    `printed_*`: the paper's (equations 83, 86, 90, 93), in the same units. `inverse_ratio` is
-    k gamma1' / gamma2', printed as a constant. `k_star` is the k at which gamma2' turns negative.
+    `k_gamma1`, `k_gamma2`, `k2_saving1`, `k_saving2` and `k_total` are k or k^2 times the
+    derivative in l of gamma_1, gamma_2, S_1, S_2 and H, at (`k`, l = 0). `*_limit` are this
+    package's closed forms. `printed_*` are the paper's limits (equations 83, 86, 90, 93) in the
+    same units. `inverse_ratio` is k gamma1' / gamma2', which the paper prints as a constant.
+    `k_star` is the k at which gamma2' turns negative.
     """
 
     alpha: float
@@ -202,7 +204,7 @@ class Limit:
 
 
 def limits(alphas: Iterable[float] = ALPHAS, k: float = 1e6) -> list[Limit]:
-    """The closed forms beside the numbers at `k`, for each alpha."""
+    """Return the closed forms and the computed values at `k`, for each alpha."""
     rows = []
     for alpha in alphas:
         law = Pareto(alpha)
@@ -237,12 +239,15 @@ def limits(alphas: Iterable[float] = ALPHAS, k: float = 1e6) -> list[Limit]:
 
 
 def exponent(points: Sequence[GridPoint], name: str) -> float:
-    """The power of k by which `name` changes over the last decade of `points` (one law and l)."""
+    """Return the power of k with which `name` changes over the last decade of k.
+
+    `points` have one law and one l.
+    """
     last = max(points, key=lambda p: p.k)
     before = min(points, key=lambda p: abs(math.log(p.k * 10 / last.k)))
     return math.log(abs(getattr(last, name) / getattr(before, name))) / math.log(last.k / before.k)
 
 
 def columns(row_type: type[Any]) -> list[str]:
-    """The names of a row's fields, in order: the header of its CSV."""
+    """Return the names of a row's fields in order: the header of its CSV file."""
     return [field.name for field in fields(row_type)]

@@ -1,4 +1,4 @@
-"""Texts compressed by a model's probabilities: every one comes back, in about its code length."""
+"""Compression by a model's probabilities is lossless, and as short as the code length."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ POSITIONS = 32
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
-    """Two recorded states of random weights: one knows words only, one has tokens for bytes."""
+    """Two recorded states with random weights: tokens of one are words, of the other bytes."""
     found = Results(tmp_path_factory.mktemp("compress") / "results")
     tokenizers = (load_task("reviews").tokenizer(None), byte_pair_tokenizer(REVIEWS, 320))
     for name, tokenizer in zip(STATES, tokenizers, strict=True):
@@ -74,13 +74,13 @@ TEXTS = st.one_of(
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_text_comes_back(models: dict[str, Predictor], state: str) -> None:
+def test_every_text_is_restored(models: dict[str, Predictor], state: str) -> None:
     model = models[state]
     seen = 0
 
     @settings(max_examples=600, database=None)
     @given(TEXTS)
-    def comes_back(text: str) -> None:
+    def is_restored(text: str) -> None:
         nonlocal seen
         seen += 1
         data = text.encode()
@@ -88,8 +88,8 @@ def test_every_text_comes_back(models: dict[str, Predictor], state: str) -> None
         assert decompress(made.code, model) == data
         assert len(made.code) <= made.bits / 8 * 1.001 + 16
 
-    comes_back()
-    assert seen >= 600, "twice so many are more than a thousand"
+    is_restored()
+    assert seen >= 600, "over two states this is more than a thousand texts"
 
 
 LONG = (
@@ -105,7 +105,7 @@ LONG = (
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
-def test_texts_longer_than_the_context_come_back(
+def test_texts_longer_than_the_context_are_restored(
     models: dict[str, Predictor], state: str, text: str
 ) -> None:
     made = compress(text.encode(), models[state])
@@ -113,28 +113,28 @@ def test_texts_longer_than_the_context_come_back(
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_size_is_the_measured_code_length(
+def test_compressed_size_equals_the_measured_code_length(
     results: Results, models: dict[str, Predictor], state: str
 ) -> None:
-    """Of texts that the tokens give back, within 0.1% and 16 bytes, in windows like the probe's."""
+    """Within 0.1% and 16 bytes, for texts that tokens restore, with the probe's windows."""
     place = results.location(results.checkpoint_name(state))
     texts = [*REVIEWS[:20], " ".join(REVIEWS[:4])]
     config = EngineConfig("plain", "transformers", place, None, state, "float32", POSITIONS + 1)
 
     async def measure() -> list[float]:
         engine = TransformersEngine(config)
-        engine._longest = POSITIONS + 1  # a token after the window, which this engine never reads
+        engine._longest = POSITIONS + 1  # one token past the window; this engine never reads it
         weights = Weights(state, place, None, checkpoint_checksum(place))
         await engine.load_weights(weights)
-        asked = [CodedText("", text) for text in texts]
-        return [m.bits for m in await engine.code_lengths(weights, asked, models[state].window)]
+        coded = [CodedText("", text) for text in texts]
+        return [m.bits for m in await engine.code_lengths(weights, coded, models[state].window)]
 
     for text, bits in zip(texts, asyncio.run(measure()), strict=True):
         size = len(compress(text.encode(), models[state]).code)
         assert abs(size - bits / 8) <= 0.001 * bits / 8 + 16
 
 
-def test_what_tokens_do_not_give_back_are_bytes(models: dict[str, Predictor]) -> None:
+def test_text_that_tokens_do_not_restore_is_coded_as_bytes(models: dict[str, Predictor]) -> None:
     known = models["words"].encode("the film is good")
     assert known is not None
     found = list(split_text("the film is good\nthe film is good", models["words"]))
@@ -143,7 +143,7 @@ def test_what_tokens_do_not_give_back_are_bytes(models: dict[str, Predictor]) ->
     assert list(split_text("", models["words"])) == []
 
 
-def test_another_state_or_a_damaged_code_is_told(models: dict[str, Predictor]) -> None:
+def test_another_state_or_a_damaged_code_is_an_error(models: dict[str, Predictor]) -> None:
     made = compress(REVIEWS[0].encode(), models["words"])
     with pytest.raises(CodingError, match="another state"):
         decompress(made.code, models["bytes"])
@@ -154,19 +154,23 @@ def test_another_state_or_a_damaged_code_is_told(models: dict[str, Predictor]) -
             decompress(bytes(damaged), models["words"])
     with pytest.raises(CodingError, match="not made by compress"):
         decompress(b"text", models["words"])
-    with pytest.raises(CodingError, match="no text in UTF-8: byte 1 is 0xff"):
+    with pytest.raises(CodingError, match="the input is not UTF-8 text: byte 1 is 0xff"):
         compress(b"a\xff", models["words"])
 
 
-def test_the_command(results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compress_and_decompress_commands(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = tmp_path / "text"
     text.write_text("the film is good .\n\U0001f600 and the plot kept me smiling .\n")
     common = ["--state", "words", "--results", results.uri]
     assert main(["compress", str(text), "-o", str(tmp_path / "code"), *common]) == 0
     size = (tmp_path / "code").stat().st_size
     assert f"written {size} bytes" in capsys.readouterr().out
-    assert main(["decompress", str(tmp_path / "code"), "-o", str(tmp_path / "again"), *common]) == 0
-    assert (tmp_path / "again").read_bytes() == text.read_bytes()
+    assert (
+        main(["decompress", str(tmp_path / "code"), "-o", str(tmp_path / "restored"), *common]) == 0
+    )
+    assert (tmp_path / "restored").read_bytes() == text.read_bytes()
     for arguments, message in (
         (["--state", "nil", "--results", results.uri], "no state nil is recorded in"),
         (["--state", "gone", "--results", results.uri], "its checkpoint was deleted"),

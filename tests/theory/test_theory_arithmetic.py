@@ -1,4 +1,4 @@
-"""The arithmetic coder: lossless under any tables, and as short as they allow."""
+"""The arithmetic coder is lossless under any tables, and as short as they allow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replay(tables: Sequence[FrequencyTable]):
 
 @settings(max_examples=300)
 @given(messages())
-def test_symbols_come_back_and_take_their_ideal_length_rounded_up_to_bytes(message):
+def test_symbols_are_restored_and_take_their_ideal_length_rounded_up_to_bytes(message):
     symbols, tables = message
     code = encode(symbols, tables)
     assert decode(code, replay(tables)) == symbols
@@ -47,7 +47,7 @@ def test_symbols_come_back_and_take_their_ideal_length_rounded_up_to_bytes(messa
 @settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(0, 1500), st.floats(0.01, 30))
 def test_long_messages_under_a_changing_model(seed, length, sharpness):
-    """A table made of the symbols so far, as a language model makes it."""
+    """Each table depends on the symbols so far, as with a language model."""
 
     def table(so_far: Sequence[int]) -> FrequencyTable | None:
         if len(so_far) == length:
@@ -66,7 +66,7 @@ def test_long_messages_under_a_changing_model(seed, length, sharpness):
 @pytest.mark.parametrize("counts", [[1, 2**32 - 1], [2**32 - 1, 1], [1, 1], [1] * 3, [5, 0, 250]])
 @pytest.mark.parametrize("pattern", [[0], [-1], [0, -1], [-1, -1, -1, 0]])
 def test_extreme_tables_and_long_carries(counts, pattern):
-    """The last symbols keep the interval against its upper end, where carries run far back."""
+    """The last symbols keep the interval at its upper end, where carries propagate far back."""
     table = FrequencyTable.from_counts(counts)
     symbols = [len(counts) - 1 if n else 0 for n in pattern] * 700
     code = encode(symbols, [table] * len(symbols))
@@ -74,7 +74,7 @@ def test_extreme_tables_and_long_carries(counts, pattern):
     assert 8 * len(code) < ideal(symbols, [table] * len(symbols)) + len(symbols) * 2**-23 + 8
 
 
-def test_nothing_and_the_certain_take_no_bytes():
+def test_empty_messages_and_certain_symbols_take_no_bytes():
     assert encode([], []) == b""
     certain = FrequencyTable.from_counts([0, 7, 0])
     assert encode([1] * 1000, [certain] * 1000) == b""
@@ -90,13 +90,13 @@ def test_a_table_costs_no_more_than_its_total_allows(p, total):
         assert table.cumulative[symbol + 1] > table.cumulative[symbol]
         if share / weight > 0:  # the smallest floats underflow in the division
             allowed = -math.log2(share / weight) + math.log2(total / (total - len(p)))
-            # a share within rounding of a whole number of units may lose one
+            # rounding may cost one unit if a share is near a whole number of units
             assert table.code_length(symbol) <= allowed + 1e-9
         else:
             assert table.code_length(symbol) <= math.log2(total)
 
 
-def test_a_vocabulary_of_a_language_model():
+def test_tables_as_large_as_a_vocabulary():
     rng = np.random.default_rng(0)
     vectors = [rng.dirichlet(np.full(150_000, 0.01)) for _ in range(6)]
     tables = [FrequencyTable.from_probabilities(p) for p in vectors]
@@ -107,7 +107,7 @@ def test_a_vocabulary_of_a_language_model():
     assert 8 * len(code) < 1.001 * wanted + 8
 
 
-def test_what_cannot_be_coded_is_refused():
+def test_invalid_symbols_and_tables_raise():
     table = FrequencyTable.from_counts([1, 0, 2])
     for symbol in (-1, 1, 3):
         with pytest.raises(CodingError):
@@ -128,7 +128,7 @@ def test_what_cannot_be_coded_is_refused():
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_decode_to_symbols_that_have_room_or_are_refused(code):
+def test_any_bytes_decode_to_possible_symbols_or_raise(code):
     table = FrequencyTable.from_counts([1, 0, 5, 10])
     decoder = Decoder(code)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""`python -m elastic_ray.theory`: what it prints and saves, and what docs/theory.md says of it."""
+"""`python -m elastic_ray.theory`: its output and files, and their quotation in docs/theory.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from elastic_ray.theory.verdict import ALPHAS, KS, LS, GridPoint, columns
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_needs_nothing_but_numpy_and_scipy():
+def test_it_imports_no_heavy_library():
     heavy = "('ray', 'torch', 'vllm', 'streamlit', 'matplotlib', 'pyarrow', 'duckdb', 'pydantic')"
     code = (
         "import sys, elastic_ray.theory.__main__\n"
@@ -55,7 +55,7 @@ def test_verdict_saves_the_whole_grid(verdict):
         assert [float(row["alpha"]) for row in csv.DictReader(file)] == list(ALPHAS)
 
 
-def test_verdict_draws_small_figures_that_the_page_shows(verdict):
+def test_verdict_draws_the_figures_of_the_page(verdict):
     folder, _ = verdict
     drawn = {path.name: path for path in folder.glob("*.svg")}
     assert all(path.stat().st_size < 100_000 for path in drawn.values())
@@ -65,8 +65,8 @@ def test_verdict_draws_small_figures_that_the_page_shows(verdict):
     assert all((ROOT / "docs/figures" / name).is_file() for name in shown)
 
 
-def test_the_page_quotes_the_command(verdict):
-    """Each line of the page's blocks marked as output is a line that the command prints."""
+def test_the_page_quotes_the_output(verdict):
+    """Each line of the page's `text` blocks is a line that the command prints."""
     _, printed = verdict
     page = (ROOT / "docs/theory.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
@@ -106,7 +106,7 @@ def test_tree_reads_responses_and_generates_them(tmp_path, capsys):
         (["tree", "no such file"], "no such file"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_line(arguments, message, capsys):
+def test_errors_are_one_line(arguments, message, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1

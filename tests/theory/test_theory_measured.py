@@ -1,4 +1,4 @@
-"""Measured code lengths: rates, changes and ratios of planted texts, and the theory beside them."""
+"""Measured code lengths: rates, changes and ratios of known texts, and the theory's prediction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXTS = 30
 
 
 def rows(rate: Any, noise: float = 0.0, seeds: int = 2, **at: Any) -> list[dict[str, Any]]:
-    """Rows of the view; `rate(kind, negative)` is in bits per byte, texts are of many lengths."""
+    """Return rows of the view; `rate(kind, negative)` is in bits per byte, text lengths vary."""
     rng = np.random.default_rng(3)
     key = {"sweep": "s", "task": "t", "model": "m", "pretrain": 1000, "positive": 100, **at}
     lengths = {kind: rng.integers(20, 200, TEXTS) for kind in CORPORA}
@@ -41,8 +41,8 @@ def rows(rate: Any, noise: float = 0.0, seeds: int = 2, **at: Any) -> list[dict[
     return found
 
 
-def planted(kind: str, negative: int) -> float:
-    """D2 loses 0.01 bits a byte for each example, D1 gains a tenth of it, D3 gains."""
+def known_rate(kind: str, negative: int) -> float:
+    """Per negative example D2 loses 0.01 bits per byte, D1 gains a tenth of it, D3 gains."""
     return {
         "pretrain": 1.0 - 0.001 * negative,
         "positive": 0.5 + 0.01 * negative,
@@ -50,75 +50,77 @@ def planted(kind: str, negative: int) -> float:
     }[kind]
 
 
-def test_rates_changes_and_ratios_are_the_planted_ones() -> None:
-    (curve,) = gather_code_lengths(rows(planted))
+def test_rates_changes_and_ratios_equal_the_known_ones() -> None:
+    (curve,) = gather_code_lengths(rows(known_rate))
     assert (curve.k, curve.negatives, curve.seeds) == (10.0, SIZES, (0, 1))
     points = measure_code_lengths(curve, resamples=100)
     assert [p.l for p in points] == [0, 0.1, 0.4]
     for point in points:
-        expected = [planted(kind, point.negative) for kind in CORPORA]
+        expected = [known_rate(kind, point.negative) for kind in CORPORA]
         assert [r.value for r in point.rate] == pytest.approx(expected)
-        assert [r.low for r in point.rate] == pytest.approx(expected), "no noise, no width"
+        assert [r.low for r in point.rate] == pytest.approx(expected), "no noise"
         gamma = normalise_rates(expected, [10.0, 1.0, point.l], 8.0)
         assert [g.value for g in point.gamma] == pytest.approx(gamma)
-    assert points[0].share is None and points[0].slopes is None
+    assert points[0].change_ratio is None and points[0].slope_ratio is None
     first = points[1]
     assert [c.value for c in first.change] == pytest.approx([-0.01, 0.1, -0.2])
     assert [c.sign for c in first.change] == [-1, 1, -1]
-    assert first.share is not None and first.share.value == pytest.approx(-0.1)
-    assert first.slopes is not None
+    assert first.change_ratio is not None and first.change_ratio.value == pytest.approx(-0.1)
+    assert first.slope_ratio is not None
     slope = [(a.value - b.value) / 0.1 for a, b in zip(first.gamma, points[0].gamma, strict=True)]
     assert [s.value for s in first.slope] == pytest.approx(slope)
-    assert first.slopes.value == pytest.approx(slope[1] / slope[0])
+    assert first.slope_ratio.value == pytest.approx(slope[1] / slope[0])
 
 
-def test_intervals_are_of_texts_and_seeds() -> None:
-    noisy = rows(planted, noise=0.05)
+def test_intervals_cover_texts_and_seeds() -> None:
+    noisy = rows(known_rate, noise=0.05)
     (curve,) = gather_code_lengths(noisy)
     points = measure_code_lengths(curve, resamples=400)
     for point in points:
         for rate in point.rate:
             assert rate.low < rate.value < rate.high
-    # The texts' own difficulty cancels in a change: the same texts are drawn for both sizes.
+    # The difficulty of texts cancels in a change: both sizes draw the same texts.
     assert points[1].change[1].high - points[1].change[1].low < 0.08
     assert points[1].rate[1].high - points[1].rate[1].low > 0.04
-    assert measure_code_lengths(curve, resamples=400) == points, "the same draws every time"
+    assert measure_code_lengths(curve, resamples=400) == points, "the draws are deterministic"
     wild = [dict(row) for row in noisy]
     for row in wild:
         row["bits"] += row["bytes"] * 0.3 * row["seed"] * (row["negative"] > 0)
     wide = measure_code_lengths(gather_code_lengths(wild)[0], resamples=400)[1].change[1]
-    assert wide.high - wide.low > 0.25, "seeds that differ widen it"
+    assert wide.high - wide.low > 0.25, "differences between seeds widen the interval"
 
 
-def test_nothing_is_divided_by_what_may_be_nothing() -> None:
+def test_no_ratio_if_the_divisor_may_be_zero() -> None:
     def still(kind: str, negative: int) -> float:
-        return planted(kind, 0)
+        return known_rate(kind, 0)
 
     (curve,) = gather_code_lengths(rows(still, noise=0.05))
-    assert all(point.share is None for point in measure_code_lengths(curve, resamples=100))
+    assert all(point.change_ratio is None for point in measure_code_lengths(curve, resamples=100))
 
 
-def test_what_makes_no_curve_is_left_out_or_refused() -> None:
+def test_incomplete_curves_are_left_out_and_different_texts_raise() -> None:
     assert gather_code_lengths([]) == []
-    assert gather_code_lengths(rows(planted, pretrain=None)) == []
-    assert gather_code_lengths(rows(planted, positive=0)) == []
-    some = rows(planted)
+    assert gather_code_lengths(rows(known_rate, pretrain=None)) == []
+    assert gather_code_lengths(rows(known_rate, positive=0)) == []
+    some = rows(known_rate)
     assert gather_code_lengths([row for row in some if row["negative"] == 0]) == []
     lacks = [row for row in some if (row["seed"], row["negative"]) != (1, 40)]
     assert gather_code_lengths(lacks)[0].negatives == (0, 10)
     without = [row for row in some if (row["negative"], row["kind"]) != (40, "pretrain")]
     assert gather_code_lengths(without)[0].negatives == (0, 10)
     other = [row for row in some if (row["negative"], row["example"]) != (40, 3)]
-    with pytest.raises(MeasuredError, match="asked of different pretrain texts"):
+    with pytest.raises(MeasuredError, match="its states coded different pretrain texts"):
         gather_code_lengths(other)
 
 
 @pytest.mark.parametrize(("k", "l"), [(12.5, 0.05), (50, 1.2), (1000, 0.01)])
-def test_the_theory_at_the_same_sizes(k: float, l: float) -> None:
+def test_predictions_at_the_same_sizes(k: float, l: float) -> None:
     found = predict(k, l)
-    # Of new data like D1 each example of D2 loses between k and k + l times what one of D1 gains.
-    for share in found.share_alike:
+    # If D3 is like D1, an example of D2 loses k to k + l times what one of D1 gains.
+    for share in found.change_ratio_alike:
         assert -1 / k < share < -1 / (k + l)
-    assert found.slopes[0] < found.slopes[1] and all(map(math.isfinite, found.slopes))
+    assert found.slope_ratio[0] < found.slope_ratio[1] and all(
+        map(math.isfinite, found.slope_ratio)
+    )
     if l < 0.1:
-        assert found.share_independent[1] == pytest.approx(-1 / k, rel=0.2)
+        assert found.change_ratio_independent[1] == pytest.approx(-1 / k, rel=0.2)

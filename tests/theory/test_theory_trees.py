@@ -1,4 +1,4 @@
-"""Response trees, their pruning and code lengths, as definitions 3.4 to 3.12 state them."""
+"""Response trees, their pruning and code lengths (Definitions 3.4 to 3.8)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
+from theory_cases import DATA, DEPTH, tree_of
 
 from elastic_ray.theory import (
     MarkovSource,
@@ -20,35 +21,15 @@ from elastic_ray.theory import (
     ResponseTree,
     TreeError,
     code_lengths,
-    compression_rates,
-    cross_entropies,
     huffman_code,
     ideal_code_length,
-    joint_tree,
-    normalise_rates,
-    normalised_rates,
-    rates_on_trees,
     read_responses,
     segmented_code_length,
 )
 from elastic_ray.theory.responses import MAX_CODE_TOKENS
 
-RESPONSE = st.text("01", max_size=9)
-DATA = st.lists(RESPONSE, min_size=1, max_size=40)
-DEPTH = st.integers(1, 8)
 WEIGHTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=60).filter(any)
 FLIP = str.maketrans("01", "10")
-
-
-def tree_of(texts: list[str], depth: int) -> ResponseTree:
-    return ResponseTree.from_responses(Responses.from_strings(texts), depth)
-
-
-def leaf_trees(count: int, depth: int, seed: int) -> list[ResponseTree]:
-    rng = np.random.default_rng(seed)
-    return [
-        ResponseTree.from_leaves(rng.gamma(1.0, size=1 << (depth - 1)) + 0.01) for _ in range(count)
-    ]
 
 
 class TestTree:
@@ -60,7 +41,7 @@ class TestTree:
         assert {node: int(w) for node, w in enumerate(tree.eos) if w} == counts
 
     @given(DATA, DEPTH)
-    def test_a_node_weighs_what_ends_there_and_what_its_children_weigh(self, texts, depth):
+    def test_a_node_s_weight_is_its_eos_weight_plus_its_children_s(self, texts, depth):
         tree = tree_of(texts, depth)
         weights = tree.node_weights()
         assert weights[1] == len(texts)
@@ -68,7 +49,7 @@ class TestTree:
             assert weights[node] == tree.eos[node] + weights[2 * node] + weights[2 * node + 1]
 
     @given(DATA, DEPTH, DEPTH)
-    def test_pruning_conserves_probability_and_equals_growing_it_pruned(self, texts, deep, shallow):
+    def test_pruning_conserves_weight_and_equals_building_it_pruned(self, texts, deep, shallow):
         pruned = tree_of(texts, deep).prune(shallow)
         assert pruned.total == len(texts)
         assert math.isclose(pruned.probabilities.sum(), 1)
@@ -80,7 +61,7 @@ class TestTree:
         assert tree.prune(shallow).entropy() <= tree.entropy() + 1e-12
 
     @given(st.integers(0, 2**32), st.integers(2, 10), DEPTH)
-    def test_pruning_conserves_probabilities_that_are_no_counts(self, seed, deep, shallow):
+    def test_pruning_conserves_float_probabilities(self, seed, deep, shallow):
         weights = np.random.default_rng(seed).random(1 << deep)
         weights[0] = 0
         tree = ResponseTree(weights / weights.sum())
@@ -104,7 +85,7 @@ class TestTree:
     def test_a_file_of_lines_is_read_in_blocks(self, texts, block):
         text = "".join(f"{line}\n" for line in texts).encode()
         wanted = Responses.from_strings(texts)
-        # also without the last newline, unless the last line is empty
+        # Also without the last newline, unless the last line is empty.
         for data in [text, text.removesuffix(b"\n")] if texts[-1] else [text]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("elastic_ray.theory.responses.BLOCK_BYTES", block)
@@ -114,25 +95,30 @@ class TestTree:
             assert codes.tolist() == wanted.codes.tolist()
             assert lengths.tolist() == wanted.lengths.tolist()
 
-    def test_an_empty_file_has_no_responses_and_a_wrong_line_is_named(self):
+    def test_an_empty_file_has_no_responses_and_an_invalid_line_is_named(self):
         assert len(Responses.from_lines(b"")) == 0
         assert Responses.from_lines(b"\n\n").codes.tolist() == [1, 1]
-        with pytest.raises(ResponseError, match="line 2 is"):
+        with pytest.raises(ResponseError, match="line 2 has characters other than 0 and 1"):
             Responses.from_lines(b"01\n0 1\n")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("elastic_ray.theory.responses.BLOCK_BYTES", 3)
+            for end in (b"", b"\n"):
+                with pytest.raises(ResponseError, match="line 3 has characters"):
+                    list(read_responses(io.BytesIO(b"01\n01\n0 1" + end)))
         with pytest.raises(TreeError, match="not all zero"):
             ResponseTree.from_responses(read_responses(io.BytesIO()), 3)
 
     def test_bytes_are_eight_tokens_the_highest_bit_first(self):
         assert Responses.from_bytes([b"\x81"]).codes.tolist() == [0b110000001]
 
-    def test_chunks_give_the_tree_of_all_and_a_seed_the_same_responses(self):
+    def test_chunks_give_the_same_tree_as_the_whole_data_set(self):
         source = MarkovSource(stop=0.2, limit=12)
         whole = Responses(*(np.concatenate(p) for p in zip(*self.parts(source, 5), strict=True)))
         tree = ResponseTree.from_responses(source.chunks(3000, 5), 6)
         assert tree.total == 3000 == len(whole)
         assert (tree.eos == ResponseTree.from_responses(whole, 6).eos).all()
         assert whole.lengths.max() <= 12
-        # the length of a response is geometric: 0 tokens with the probability to stop
+        # Response lengths are geometric: a response is empty with probability `stop`.
         assert abs(tree.layer(1)[0] / 3000 - 0.2) < 5 * math.sqrt(0.16 / 3000)
 
     @staticmethod
@@ -149,11 +135,11 @@ class TestTree:
             (np.zeros(4), "not all zero"),
         ],
     )
-    def test_wrong_weights_are_refused(self, weights, message):
+    def test_invalid_weights_raise(self, weights, message):
         with pytest.raises(TreeError, match=message):
             ResponseTree(weights)
 
-    def test_wrong_responses_and_depths_are_refused(self):
+    def test_invalid_responses_and_depths_raise(self):
         with pytest.raises(ResponseError, match="response 1"):
             Responses.from_strings(["01", "0a"])
         with pytest.raises(TreeError, match="layers"):
@@ -192,11 +178,11 @@ class TestHuffman:
         entropy = float(-(p * np.log2(p)).sum())
         assert entropy - 1e-12 <= huffman_code(weights).expected_length < entropy + 1
 
-    def test_halves_are_coded_at_their_entropy(self):
+    def test_powers_of_two_are_coded_at_their_entropy(self):
         weights = [2**n for n in range(30, 0, -1)] + [2]
         assert huffman_code(weights).lengths.tolist() == [*range(1, 31), 30]
 
-    def test_weights_that_are_none_are_refused(self):
+    def test_invalid_weights_raise(self):
         for weights in ([], [0, 0], [1, -1], [math.inf, 1]):
             with pytest.raises(ResponseError):
                 huffman_code(weights)
@@ -204,14 +190,14 @@ class TestHuffman:
 
 class TestCodeLength:
     @given(DATA, DEPTH, st.integers(0, 100))
-    def test_three_codes_of_one_tree(self, texts, depth, seed):
+    def test_ideal_huffman_and_arithmetic_lengths_are_consistent(self, texts, depth, seed):
         lengths = code_lengths(tree_of(texts, depth), sampled=50, seed=seed)
         assert lengths.ideal - 1e-12 <= lengths.huffman < lengths.ideal + 1
         spare = 50 * (lengths.arithmetic - lengths.arithmetic_ideal)
-        assert spare < 8 + 1e-3, "an arithmetic code takes the ideal, rounded up to bytes"
+        assert spare < 8 + 1e-3, "an arithmetic code takes the ideal length, rounded up to bytes"
 
     @given(DATA, st.integers(2, 11))
-    def test_segments_cost_what_the_tree_asks_for_them(self, texts, depth):
+    def test_segments_cost_their_code_lengths_in_the_tree(self, texts, depth):
         responses = Responses.from_strings(texts)
         tree = ResponseTree.from_responses(responses, depth)
         probability = tree.probabilities
@@ -232,113 +218,17 @@ class TestCodeLength:
         assert ideal_code_length(tree, 5) == tree.entropy()
         assert ideal_code_length(tree, 6) == 2 * tree.entropy()
 
-    def test_equation_1_says_nothing_of_segments_that_no_letter_stands_for(self):
-        """All responses have 4 tokens: cut after 3, the last token was never seen alone."""
+    def test_equation_1_ignores_segments_without_a_letter(self):
+        """All responses have 4 tokens. Cut after 3, the last token alone is not a letter."""
         texts = [f"{n:04b}" for n in range(16)]
         tree = tree_of(texts, 4)
         assert ideal_code_length(tree, 4) == 6
         assert np.isinf(segmented_code_length(tree, Responses.from_strings(texts))).all()
 
-    def test_what_cannot_be_cut_is_refused(self):
+    def test_uncuttable_responses_raise(self):
         with pytest.raises(TreeError, match="depth 1"):
             segmented_code_length(tree_of(["0"], 1), Responses.from_strings(["0"]))
         with pytest.raises(ResponseError, match="all tokens"):
             segmented_code_length(
                 tree_of(["0"], 3), Responses.from_strings(["0" * (MAX_CODE_TOKENS + 1)])
             )
-
-
-class TestJoint:
-    @given(st.lists(DATA, min_size=1, max_size=4), DEPTH)
-    def test_equation_4_gives_the_tree_of_the_union(self, sets, depth):
-        trees = [tree_of(texts, depth) for texts in sets]
-        joint = joint_tree(trees, [len(texts) for texts in sets])
-        union = tree_of([text for texts in sets for text in texts], depth)
-        np.testing.assert_allclose(joint.probabilities, union.probabilities, atol=1e-14)
-        # of all nodes, not the EOS nodes alone
-        np.testing.assert_allclose(
-            joint.node_weights(), union.node_weights() / union.total, atol=1e-13
-        )
-
-    @given(st.lists(DATA, min_size=2, max_size=3), DEPTH, st.integers(0, 2**32))
-    def test_weights_are_those_of_equation_4_at_any_sizes_and_depths(self, sets, depth, seed):
-        sizes = np.random.default_rng(seed).random(len(sets)) + 0.01
-        trees = [tree_of(texts, depth + n) for n, texts in enumerate(sets)]
-        joint = joint_tree(trees, list(sizes))
-        for node in range(1, 1 << depth):
-            terms = zip(trees, sizes, strict=True)
-            wanted = sum(float(tree.probabilities[node]) * size for tree, size in terms)
-            assert joint.eos[node] == pytest.approx(wanted / sizes.sum(), abs=1e-14)
-
-    @given(st.lists(DATA, min_size=2, max_size=4), DEPTH, st.integers(0, 2**32))
-    def test_the_union_s_rate_is_the_mean_of_its_parts(self, sets, depth, seed):
-        sizes = np.random.default_rng(seed).random(len(sets)) + 0.01
-        trees = [tree_of(texts, depth) for texts in sets]
-        rates = compression_rates(trees, list(sizes))
-        assert rates[-1] == pytest.approx(rates[:-1] @ sizes / sizes.sum(), abs=1e-12)
-        assert rates[-1] * depth == pytest.approx(joint_tree(trees, list(sizes)).entropy())
-
-    @given(st.lists(DATA, min_size=2, max_size=4), st.integers(2, 8))
-    def test_rates_do_not_depend_on_which_token_is_called_1(self, sets, depth):
-        sizes = [len(texts) for texts in sets]
-        trees = [tree_of(texts, depth) for texts in sets]
-        mirrored = [tree.complement() for tree in trees]
-        np.testing.assert_allclose(
-            compression_rates(mirrored, sizes), compression_rates(trees, sizes), atol=1e-12
-        )
-        above = compression_rates(trees, sizes)[-1] - (depth - 1) / depth
-        if abs(above) > 1e-6:  # else the normalised rates are 0 / 0
-            np.testing.assert_allclose(
-                normalised_rates(mirrored, sizes),
-                normalised_rates(trees, sizes),
-                rtol=1e-6,
-                atol=1e-6,
-            )
-
-    @given(st.integers(0, 2**32), st.integers(5, 8), st.integers(2, 4))
-    def test_definition_312_and_its_derivative_on_leaves(self, seed, depth, count):
-        trees = leaf_trees(count, depth, seed)
-        sizes = np.random.default_rng(seed).random(count) + 0.1
-        rates = rates_on_trees(trees, sizes)
-        assume((sizes * rates.saving).sum() > 0.01 * sizes.sum())  # else the rates are 0 / 0
-        np.testing.assert_allclose(rates.gamma, normalised_rates(trees, list(sizes)), rtol=1e-8)
-        np.testing.assert_allclose((sizes * rates.gamma).sum(), sizes.sum(), rtol=1e-9)
-        assert abs((sizes * rates.saving_slope).sum()) < 1e-12
-        step = np.zeros(count)
-        step[-1] = 1e-5
-        ahead, behind = rates_on_trees(trees, sizes + step), rates_on_trees(trees, sizes - step)
-        for name in ("saving", "gamma"):
-            slope = (getattr(ahead, name) - getattr(behind, name)) / 2e-5
-            np.testing.assert_allclose(getattr(rates, f"{name}_slope"), slope, rtol=1e-4, atol=1e-6)
-
-    @given(st.integers(0, 2**32), st.integers(2, 8), st.floats(0.1, 1e6))
-    def test_without_perturbation_one_set_s_bits_are_the_other_s(self, seed, depth, k):
-        """dS_2/dl = -k dS_1/dl at l = 0, on any trees whatever: no law is assumed."""
-        rates = rates_on_trees(leaf_trees(3, depth, seed), np.array([k, 1.0, 0.0]))
-        scale = np.abs(rates.saving_slope[:2] * [k, 1]).max()
-        assert abs(rates.saving_slope[1] + k * rates.saving_slope[0]) <= 1e-9 * scale + 1e-13
-
-    def test_a_letter_that_the_joint_tree_lacks_costs_without_end(self):
-        trees = [tree_of(["0", "0"], 2), tree_of(["1", "0"], 2)]
-        joint = joint_tree(trees, [1, 0])
-        assert cross_entropies(trees, joint).tolist() == [0, math.inf]
-        with pytest.raises(TreeError, match="size 0"):
-            rates_on_trees(trees, np.array([1.0, 0.0]))
-
-    def test_a_uniform_union_has_no_normalised_rates(self):
-        trees = [ResponseTree.from_leaves([1, 1]), ResponseTree.from_leaves([2, 2])]
-        assert np.isnan(normalised_rates(trees, [1, 1])).all()
-        assert np.isnan(rates_on_trees(trees, np.ones(2)).gamma).all()
-
-    def test_measured_rates_are_normalised_by_the_union_s(self):
-        """Three texts of 2, 5 and 3 bits a token against 6 uniform; the union takes 3."""
-        found = normalise_rates([2, 5, 3], [6, 3, 1], uniform=6)
-        np.testing.assert_allclose(found, [4 / 3, 1 / 3, 3 / 3])
-
-    def test_sizes_that_fit_no_trees_are_refused(self):
-        tree = ResponseTree.from_leaves([1, 2])
-        for sizes in ([1], [1, -1], [0, 0], [1, math.inf]):
-            with pytest.raises(TreeError, match="size"):
-                joint_tree([tree, tree], sizes)
-        with pytest.raises(TreeError, match="leaves"):
-            rates_on_trees([tree, tree_of(["", "0"], 2)], np.ones(2))
