@@ -89,14 +89,14 @@ class Estimate:
         return self.allocation.wall_clock.longest / 3600 if self.allocation else None
 
     def __str__(self) -> str:
-        asked, fused = (
+        requested, fused = (
             sum(getattr(count, name) for count in self.examples.values())
             for name in ("cell_by_cell", "fused")
         )
         lines = [
             f"sweep {self.sweep}: {self.cells:,} cells, {self.states:,} states, "
             f"{self.ladders:,} ladders",
-            f"examples: {asked:,} cell by cell, {fused:,} trained; tokens: {self.tokens:,.0f}",
+            f"examples: {requested:,} cell by cell, {fused:,} trained; tokens: {self.tokens:,.0f}",
             f"checkpoints: {self.checkpoint_bytes / 1e9:,.3g} GB written, "
             f"{self.kept_bytes / 1e9:,.3g} GB kept",
         ]
