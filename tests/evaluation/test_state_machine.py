@@ -379,8 +379,13 @@ def test_added_replicas_get_lanes(replicas: int) -> None:
 
 
 def test_no_group_waits_for_a_slot_ahead_of_its_first_request() -> None:
-    plan = PLANS["three groups"]
-    first, second, *_ = by_group(plan)
+    sizes = {"small": 64, "large": 128}
+    models = [
+        {"name": name, "init": {"hidden_size": size, "layers": 1}, "pretrain": [64]}
+        for name, size in sizes.items()
+    ]
+    plan = plan_of(spec_of(models=models))
+    first, second = by_group(plan)
     starts = {plan.states[state].engine: state for state in plan.starts}
     machine = machine_of(plan)
     assert machine.begin([starts[first], starts[second]], {}) == [
