@@ -21,7 +21,7 @@ from ..driver.checkpoint_cleanup import CheckpointCleanup
 from ..driver.coordination import StateCoordinator
 from ..plan import Plan, check_models
 from ..progress.budget import Budget
-from ..progress.grid_rows import cell_rows, lesson_rows
+from ..progress.grid_rows import write_grid_rows
 from ..progress.outstanding import Outstanding
 from ..progress.recovery import restore_progress
 from ..progress.tracker import ProgressTracker
@@ -99,9 +99,7 @@ def _run_with_lease(
         plan, tracker, results, StateCoordinator(results, lease, tracker)
     ).delete_remaining():
         console.print(message)
-    results.replace("cells", plan.spec.sweep, cell_rows(plan, tracker))
-    if plan.lessons or results.has("lessons", sweep=plan.spec.sweep):
-        results.replace("lessons", plan.spec.sweep, lesson_rows(plan, tracker))
+    write_grid_rows(results, plan, tracker)
     print_outcome(console, results, uri, plan.spec.sweep)
     _print_time(console, tracker, time.monotonic() - began)
     console.print(f"resources held by all runs so far: {budget.used.text()}")
