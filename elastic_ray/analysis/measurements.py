@@ -20,6 +20,7 @@ from ..elasticity import (
 from ..results.errors import ResultsError
 from ..results.statements import Connection
 from ..results.store import Results
+from ..spec import CORPORA
 from ..theory import (
     CodeLengthCurve,
     MeasuredError,
@@ -109,7 +110,8 @@ def measure_code_length_curves(
     rows = results.query("FROM code_length_rows WHERE sweep = $sweep ORDER BY ALL", at, connection)
     try:
         return [
-            (coded, measure_code_lengths(coded)) for coded in gather_code_lengths(rows.to_pylist())
+            (lengths, measure_code_lengths(lengths))
+            for lengths in gather_code_lengths(rows.to_pylist(), CORPORA)
         ]
     except MeasuredError as e:
         raise ResultsError(f"the code lengths of {sweep} cannot be compared: {e}") from e

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..spec import CORPORA
 from .joint import normalise_rates
 from .rates import Floats
 
@@ -93,8 +92,12 @@ class CurvePoint:
     slope_ratio: Interval | None
 
 
-def gather_code_lengths(rows: Iterable[Mapping[str, Any]]) -> list[MeasuredLengths]:
+def gather_code_lengths(
+    rows: Iterable[Mapping[str, Any]], corpora: Sequence[str]
+) -> list[MeasuredLengths]:
     """Return the curves in rows of the view `code_length_rows` of one sweep, sorted.
+
+    `corpora` are the values of the column `kind` for D1, D2 and D3 (`spec.CORPORA`).
 
     Curves of models without a pre-training size have no k, and curves without a negative size have
     nothing to compare: both are left out. So are negative sizes that a seed lacks. Raises
@@ -107,23 +110,25 @@ def gather_code_lengths(rows: Iterable[Mapping[str, Any]]) -> list[MeasuredLengt
             curve = (row["task"], row["model"], row["pretrain"], row["positive"])
             place = (row["seed"], row["negative"], row["kind"])
             found[curve][place][row["example"]] = (row["bits"], row["bytes"])
-    gathered = (_gather_curve(curve, places) for curve, places in sorted(found.items()))
+    gathered = (_gather_curve(curve, places, corpora) for curve, places in sorted(found.items()))
     return [curve for curve in gathered if curve is not None]
 
 
 def _gather_curve(
-    curve: _CurveKey, places: Mapping[Any, Mapping[int, tuple[float, float]]]
+    curve: _CurveKey,
+    places: Mapping[Any, Mapping[int, tuple[float, float]]],
+    corpora: Sequence[str],
 ) -> MeasuredLengths | None:
     """Return one curve; `places` is keyed by (seed, negative size, distribution)."""
     complete = {(seed, size) for seed, size, _ in places}
-    complete = {at for at in complete if all((*at, kind) in places for kind in CORPORA)}
+    complete = {at for at in complete if all((*at, kind) in places for kind in corpora)}
     seeds = sorted({seed for seed, size in complete if size == 0})
     sizes = sorted({size for _, size in complete})
     sizes = [size for size in sizes if all((seed, size) in complete for seed in seeds)]
     if not seeds or len(sizes) < 2:
         return None
     bits, lengths = [], []
-    for kind in CORPORA:
+    for kind in corpora:
         texts = sorted(places[seeds[0], 0, kind])
         by_seed = [[places[seed, size, kind] for size in sizes] for seed in seeds]
         if any(sorted(coded) != texts for row in by_seed for coded in row):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from elastic_ray.theory import (
     normalise_rates,
 )
 from elastic_ray.theory.prediction import predict
+
+gather = partial(gather_code_lengths, corpora=CORPORA)
 
 SIZES = (0, 10, 40)
 TEXTS = 30
@@ -51,7 +54,7 @@ def known_rate(kind: str, negative: int) -> float:
 
 
 def test_rates_changes_and_ratios_equal_the_known_ones() -> None:
-    (curve,) = gather_code_lengths(rows(known_rate))
+    (curve,) = gather(rows(known_rate))
     assert (curve.k, curve.negatives, curve.seeds) == (10.0, SIZES, (0, 1))
     points = measure_code_lengths(curve, resamples=100)
     assert [p.l for p in points] == [0, 0.1, 0.4]
@@ -74,7 +77,7 @@ def test_rates_changes_and_ratios_equal_the_known_ones() -> None:
 
 def test_intervals_cover_texts_and_seeds() -> None:
     noisy = rows(known_rate, noise=0.05)
-    (curve,) = gather_code_lengths(noisy)
+    (curve,) = gather(noisy)
     points = measure_code_lengths(curve, resamples=400)
     for point in points:
         for rate in point.rate:
@@ -86,7 +89,7 @@ def test_intervals_cover_texts_and_seeds() -> None:
     wild = [dict(row) for row in noisy]
     for row in wild:
         row["bits"] += row["bytes"] * 0.3 * row["seed"] * (row["negative"] > 0)
-    wide = measure_code_lengths(gather_code_lengths(wild)[0], resamples=400)[1].change[1]
+    wide = measure_code_lengths(gather(wild)[0], resamples=400)[1].change[1]
     assert wide.high - wide.low > 0.25, "differences between seeds widen the interval"
 
 
@@ -94,23 +97,23 @@ def test_no_ratio_if_the_divisor_may_be_zero() -> None:
     def still(kind: str, negative: int) -> float:
         return known_rate(kind, 0)
 
-    (curve,) = gather_code_lengths(rows(still, noise=0.05))
+    (curve,) = gather(rows(still, noise=0.05))
     assert all(point.change_ratio is None for point in measure_code_lengths(curve, resamples=100))
 
 
 def test_incomplete_curves_are_left_out_and_different_texts_raise() -> None:
-    assert gather_code_lengths([]) == []
-    assert gather_code_lengths(rows(known_rate, pretrain=None)) == []
-    assert gather_code_lengths(rows(known_rate, positive=0)) == []
+    assert gather([]) == []
+    assert gather(rows(known_rate, pretrain=None)) == []
+    assert gather(rows(known_rate, positive=0)) == []
     some = rows(known_rate)
-    assert gather_code_lengths([row for row in some if row["negative"] == 0]) == []
+    assert gather([row for row in some if row["negative"] == 0]) == []
     lacks = [row for row in some if (row["seed"], row["negative"]) != (1, 40)]
-    assert gather_code_lengths(lacks)[0].negatives == (0, 10)
+    assert gather(lacks)[0].negatives == (0, 10)
     without = [row for row in some if (row["negative"], row["kind"]) != (40, "pretrain")]
-    assert gather_code_lengths(without)[0].negatives == (0, 10)
+    assert gather(without)[0].negatives == (0, 10)
     other = [row for row in some if (row["negative"], row["example"]) != (40, 3)]
     with pytest.raises(MeasuredError, match="its states coded different pretrain texts"):
-        gather_code_lengths(other)
+        gather(other)
 
 
 @pytest.mark.parametrize(("k", "l"), [(12.5, 0.05), (50, 1.2), (1000, 0.01)])
