@@ -7,13 +7,18 @@ RESULTS ?= results
 # vLLM and DeepSpeed choose their CPU parts by these where there is no GPU.
 GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
-.PHONY: sweep test app lint docs clean
+.PHONY: sweep test test-fast app lint docs clean
 
 sweep: $(READY)
 	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
 
+# Pure tests share the two cores; tests that start Ray, vLLM or a browser run one after the other.
 test: $(READY)
-	$(PY) -X faulthandler -m pytest --durations=25
+	$(PY) -X faulthandler -m pytest -n 2 -m "not integration"
+	$(PY) -X faulthandler -m pytest -m integration --durations=25
+
+test-fast: $(READY)
+	$(PY) -X faulthandler -m pytest -n 2 -m "not integration"
 
 app: $(READY)
 	$(PY) -m streamlit run app.py --server.address 127.0.0.1 -- --results $(RESULTS)

@@ -39,6 +39,7 @@ PATIENCE = 60_000.0
 pytest.importorskip("streamlit")
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium"),
 ]

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("ray", reason="the training extra is not installed")
 from elastic_ray.cluster.ray_cluster import accepts_connections
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 FREE = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 

@@ -38,6 +38,7 @@ keep: {keep}
 """
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_overlapping_grids_at_once(tmp_path: Path) -> None:
     """A state that both computed would be recorded by the first, and fail the other's cells."""

@@ -24,6 +24,8 @@ from elastic_ray.results.store import Results
 pytest.importorskip("ray", reason="the training extra is not installed")
 from sweep_process import CELLS, LESSONS, nothing_is_left, start, sweep, until
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def spec(little_spec: Path) -> Path:

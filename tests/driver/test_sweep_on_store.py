@@ -17,6 +17,8 @@ from object_store import KEYS, Store, object_store
 from same_rows import COMPARED, compare
 from sweep_process import sweep
 
+pytestmark = pytest.mark.integration
+
 REFUSED = 0.1
 
 

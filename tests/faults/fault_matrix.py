@@ -2,12 +2,12 @@
 
     python tests/faults/fault_matrix.py [--seed 0] [--only trainer,node] [--alone] [--list]
 
-Each case is one fault in a copy of a small sweep (`fault_injection`). Checked of each: it happened, the rows
-equal an undisturbed run's, none is there twice, and no more examples were learnt again than lie
-between two snapshots (none for the parts that do not train). The seed draws which of the moments of
-a kind it is (the third step, the second answer ...). Cases of parts that have nothing to do with
-each other share a sweep, one fault of each; `--alone` gives every case its own. Takes a minute
-or two a sweep; ends with 1 if one fails.
+Each case is one fault in a copy of a small sweep (`fault_injection`). A case passes if the fault
+happened, the rows equal those of an undisturbed run, no row is there twice, and no more examples
+were trained again than lie between two snapshots (none for the parts that do not train). The seed
+draws the moment of the fault (the third step, the second answer ...). Cases of independent parts
+share a sweep, one fault of each; with `--alone` every case has its own sweep. A sweep takes a
+minute or two. The exit code is 1 if a case fails.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 from fault_injection import Disturbed
 from fault_matrix import WHENS, cases, run
 
+pytestmark = pytest.mark.integration
+
 CHOSEN = (
     "node-drained-before engine-killed-during scorer-killed-during",
     "trainer-killed-during driver-killed-during",

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hosts import Hosts, lacking
 
+pytestmark = pytest.mark.integration
+
 ONE, OTHER = "198.51.100.7", "198.51.100.9"
 
 

@@ -23,6 +23,8 @@ from sweep_process import ENDED_WITHIN, sweep
 
 from elastic_ray.results.store import Results
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs" / "cluster-local.yaml"
 RAY = str(Path(sys.executable).parent / "ray")

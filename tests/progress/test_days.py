@@ -22,6 +22,8 @@ psutil = pytest.importorskip("psutil", reason="the training extra is not install
 pytest.importorskip("ray", reason="the training extra is not installed")
 from sweep_process import ALONE, command, marked, nothing_is_left, sweep
 
+pytestmark = pytest.mark.integration
+
 SPEC = """
 sweep: brief
 task: reviews

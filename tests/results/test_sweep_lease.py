@@ -125,6 +125,7 @@ def test_a_damaged_lease_is_named(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.integration
 def test_a_running_sweep_is_shown_kept_exclusive_and_stopped(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the training extra is not installed")
     spec, results = tmp_path / "little.yaml", tmp_path / "results"

@@ -14,6 +14,8 @@ import ray
 from ray import tune
 from ray.tune import RunConfig, Stopper, TuneConfig, Tuner
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:

@@ -22,6 +22,8 @@ from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.launcher import ReplicaLauncher
 from elastic_ray.serving.stragglers import StragglerDetector
 
+pytestmark = pytest.mark.integration
+
 CONFIG: Any = SimpleNamespace(name="stuck", replicas=1)
 
 

@@ -15,6 +15,8 @@ pytest.importorskip("ray", reason="the training extra is not installed")
 import ray
 from ray.util import placement_group_table
 
+pytestmark = pytest.mark.integration
+
 DRIVER = """
 import os, sys, time
 import ray

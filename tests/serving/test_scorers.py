@@ -32,6 +32,8 @@ from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import ScorerConfig
 from elastic_ray.tasks.dialogue import prompt_of
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 LONGEST = 128
 NORMALISED = {"do_normalize": True, "mean": [0.7], "var": [2.5]}

@@ -23,6 +23,8 @@ from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.engines.vllm_engine import BATCH_TOKENS
 from elastic_ray.serving.types import Answer
 
+pytestmark = pytest.mark.integration
+
 
 def test_greedy_answers_equal_transformers_after_swaps_under_load(served: Served) -> None:
     expected = {name: transformers_greedy(served, name) for name in (*STATES, "lora")}

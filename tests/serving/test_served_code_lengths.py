@@ -22,6 +22,8 @@ from elastic_ray.serving.engines.transformers_engine import TransformersEngine
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import CodeLengthResult
 
+pytestmark = pytest.mark.integration
+
 
 def assert_equal_per_token(lengths: list[CodeLengthResult], expected: list[float]) -> None:
     """Within 1e-4 of a bit per token; the text longer than the context has 180 tokens."""

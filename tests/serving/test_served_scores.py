@@ -15,6 +15,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from elastic_ray.serving.engines.scorer import make_scorer_backend
 
+pytestmark = pytest.mark.integration
+
 
 def test_scores_equal_transformers(served: Served) -> None:
     folder = served.root / "scorer"

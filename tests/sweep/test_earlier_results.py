@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweep_process import sweep
@@ -36,6 +37,10 @@ def digests(results: Path) -> dict[str, str]:
     }
 
 
+def elasticity(results: Path) -> list[dict[str, Any]]:
+    return Results(results, read_only=True).query("FROM elasticity").to_pylist()
+
+
 def test_the_measured_curves_are_the_same_numbers(earlier: Path) -> None:
     rows = Results(earlier, read_only=True).query("FROM elasticity")
     assert json.loads(json.dumps(rows)) == json.loads(
@@ -57,6 +62,7 @@ def test_the_same_command_recognises_everything_and_measures_the_same(earlier: P
     )
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_a_larger_grid_adds_its_new_cells_and_keeps_all_others(earlier: Path) -> None:
     before = digests(earlier)
@@ -69,4 +75,4 @@ def test_a_larger_grid_adds_its_new_cells_and_keeps_all_others(earlier: Path) ->
     cells = Results(earlier, read_only=True).query(
         "SELECT status, count(*) AS cells FROM cells WHERE sweep = 'earlier' GROUP BY ALL"
     )
-    assert cells == [{"status": "done", "cells": 30}]
+    assert cells.to_pylist() == [{"status": "done", "cells": 30}]

@@ -16,6 +16,8 @@ from elastic_ray.results.store import Results
 pytest.importorskip("psutil", reason="the training extra is not installed")
 from sweep_process import SPEC, start, sweep
 
+pytestmark = pytest.mark.integration
+
 
 class Lines:
     """The lines that a process prints; reading waits at most two minutes."""

@@ -212,6 +212,7 @@ def test_what_cannot_be_reached_is_told_before_anything_starts(
 # Whole
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_file_runs_whole_on_stand_ins(name: str, made: Path, results: Path) -> None:
@@ -237,6 +238,7 @@ def test_a_file_runs_whole_on_stand_ins(name: str, made: Path, results: Path) ->
     assert kinds == {"sentiment", "cost"}
 
 
+@pytest.mark.integration
 @pytest.mark.slow
 def test_the_file_of_table_1_runs_whole_on_stand_ins(made: Path, results: Path) -> None:
     name = "inverse_forward"

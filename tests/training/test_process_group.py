@@ -15,6 +15,8 @@ from ray.util import placement_group_table
 
 from elastic_ray.training.process_group import ProcessGroupConfig
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_group_whose_setup_fails_releases_its_placement_group(tmp_path: Path) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)

@@ -32,6 +32,8 @@ from elastic_ray.training.job import TrainJob
 from elastic_ray.training.process_group import ProcessGroupConfig
 from elastic_ray.training.start_states import prepare_start
 
+pytestmark = pytest.mark.integration
+
 SWEEP = {
     "sweep": "trained",
     "task": "reviews",
