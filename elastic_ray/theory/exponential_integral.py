@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import zeta  # type: ignore[import-untyped]
+from scipy.special import zeta
 
 Floats = NDArray[np.float64]
 

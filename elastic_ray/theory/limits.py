@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
-from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.optimize import brentq
 
 from .pareto import LawError, Pareto
 from .quadrature import rates_by_quadrature

@@ -132,7 +132,11 @@ def _gather_curve(
         texts = sorted(places[seeds[0], 0, kind])
         by_seed = [[places[seed, size, kind] for size in sizes] for seed in seeds]
         if any(sorted(coded) != texts for row in by_seed for coded in row):
-            raise MeasuredError(f"{curve}: its states coded different {kind} texts")
+            task, model, pretrain, positive = curve
+            raise MeasuredError(
+                f"task {task}, model {model}, pre-training size {pretrain}, positive size "
+                f"{positive}: its states coded different {kind} texts"
+            )
         bits.append(np.array([[[coded[i][0] for i in texts] for coded in row] for row in by_seed]))
         lengths.append(np.array([by_seed[0][0][i][1] for i in texts], np.float64))
     return MeasuredLengths(*curve, tuple(sizes), tuple(seeds), tuple(bits), tuple(lengths))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import qmc, t  # type: ignore[import-untyped]
+from scipy.stats import qmc, t
 
 from .pareto import Pareto
 from .rates import Floats, Rates, rates_from_savings
