@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 # Its library reads this once, when it is imported, and waits for minutes where there is no network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests start their own Ray; they never join a cluster that runs on this machine.
+os.environ.setdefault("RAY_ADDRESS", "local")
 
 # Property tests judge what is computed, not how long an example took to draw. `make test` draws the
 # same examples each time, so that what fails, fails again; `pytest --hypothesis-profile=explore`
