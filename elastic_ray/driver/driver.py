@@ -1,9 +1,15 @@
-"""Runs a plan on the Ray cluster that this process has joined: what the sweep command becomes.
+"""The driver of the sweep command: runs a plan on the Ray cluster that this process has joined.
 
-Four things go on side by side: start states and scorers are made (`setup_jobs`), ladders train
-under Ray Tune (`schedule`), done states are evaluated (`evaluation`), and the cluster's nodes are
-watched (`membership`), with periodic work beside them (`housekeeping`). The record is the only
-memory: stopped at any moment and started again, a sweep goes on where the record ends.
+Five activities run concurrently:
+
+- `setup_jobs` makes start states and scorers
+- `schedule` trains ladders under Ray Tune
+- `evaluation` evaluates states once they are done
+- `membership` watches the cluster's nodes
+- `housekeeping` does periodic work
+
+All progress is recorded in the results, and the driver keeps no other state. A sweep can therefore
+be stopped at any time; when it is restarted, it continues from the recorded progress.
 """
 
 from __future__ import annotations
@@ -60,21 +66,23 @@ def drive(
     plan: Plan,
     loaded: Mapping[str, Task],
     results: Results,
-    left: Outstanding,
+    outstanding: Outstanding,
     tracker: ProgressTracker,
     stream: TextIO,
     lease: SweepLease,
     budget: Budget,
 ) -> Outcome:
-    """Run what is left of the plan; return when all of it is recorded or failed, or it is stopped.
+    """Run the outstanding work of the plan until all of it is recorded or failed.
 
-    `loaded` holds the tasks by name. `lease` is the sweep's and must be held as long as this runs.
-    Progress is shown on `stream`. The run stops early on SIGINT or SIGTERM, or when `budget` is
-    used up. Raises what keeps the run as a whole from going on, such as `SpecError` where the
-    sweep does not fit on the cluster; what fails in a state or request is recorded instead.
+    `loaded` maps task names to tasks. `outstanding` is the work that is left. `lease` is the
+    sweep's lease; the caller must hold it until this returns. Progress is shown on `stream`. The
+    run stops early on SIGINT or SIGTERM, or when `budget` is used up.
+
+    Errors that stop the whole run are raised, such as `SpecError` if the sweep does not fit on the
+    cluster. The failure of a single state or request is recorded instead.
     """
-    coordinator = StateCoordinator(results, lease, tracker, left.remade)
-    driver = _SweepDriver(plan, loaded, results, left, tracker, stream, coordinator, budget)
+    coordinator = StateCoordinator(results, lease, tracker, outstanding.remade)
+    driver = _SweepDriver(plan, loaded, results, outstanding, tracker, stream, coordinator, budget)
     return asyncio.run(driver.run())
 
 
@@ -84,20 +92,22 @@ class _SweepDriver:
         plan: Plan,
         loaded: Mapping[str, Task],
         results: Results,
-        left: Outstanding,
+        outstanding: Outstanding,
         tracker: ProgressTracker,
         stream: TextIO,
         coordinator: StateCoordinator,
         budget: Budget,
     ) -> None:
         self._plan, self._loaded, self._results = plan, loaded, results
-        self._left, self._tracker, self._budget = left, tracker, budget
+        self._outstanding, self._tracker, self._budget = outstanding, tracker, budget
         self._open = [request for request in plan.requests() if request not in tracker.closed]
         nodes = staying_nodes()
         allocation = allocate(plan, loaded, nodes, open_requests=self._open)
         layout, self._gpu_hours = allocation.layout, allocation.gpu_hours
         seconds = dict(allocation.ladder_seconds)
-        self._trials = bundle(left.ladders, lambda ladder: seconds[ladder.id], layout.trainers)
+        self._trials = bundle(
+            outstanding.ladders, lambda ladder: seconds[ladder.id], layout.trainers
+        )
         gpus = layout.needs.worker.gpus
         self._runtime = allocation.runtime.model_copy(update={"gpus_per_worker": gpus})
         self._display = ProgressDisplay(
@@ -138,8 +148,8 @@ class _SweepDriver:
         self._interrupted = False
 
     async def run(self) -> Outcome:
-        """Run until the work ends, and keep the user informed meanwhile."""
-        began = time.monotonic()
+        """Run until the work ends, and show its progress to the user."""
+        started = time.monotonic()
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, self._on_signal)
@@ -168,12 +178,12 @@ class _SweepDriver:
             self._housekeeping.write_grid_rows()
             for name in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(name)
-        return Outcome(self._tracker, self._interrupted, time.monotonic() - began)
+        return Outcome(self._tracker, self._interrupted, time.monotonic() - started)
 
     def _on_signal(self) -> None:
         if self._interrupted:
-            os._exit(130)  # the user insists; what is recorded stays
-        self._stop("stopping: what is recorded stays; press Ctrl-C again to exit at once")
+            os._exit(130)  # second signal: exit at once; recorded results are kept
+        self._stop("stopping; recorded results are kept; press Ctrl-C again to exit at once")
 
     def _stop(self, message: str) -> None:
         if not self._interrupted:
@@ -183,16 +193,16 @@ class _SweepDriver:
             self._work.cancel()
 
     def _waiting(self) -> tuple[int, int]:
-        """Return how many trials wait for a trainer, and how many requests for an engine."""
+        """Return the number of trials waiting for a trainer, and of requests for an engine."""
         return self._searcher.waiting, self._evaluator.waiting if self._evaluator else 0
 
     def _reserved(self) -> Amount:
-        """Return what trainers, engines and scorers reserve now."""
+        """Return the resources that trainers, engines and scorers reserve now."""
         needs = self._membership.layout.needs
         return reserved_resources(needs, self._slots.held, self._fleet.replicas)
 
     async def _run_plan(self) -> None:
-        """Make starts, train and evaluate, side by side; stop everything at the end."""
+        """Make start states, train and evaluate concurrently; stop everything at the end."""
         evaluator = self._evaluator = await self._make_evaluator()
         await self._membership.place_scorers()
         watching = asyncio.ensure_future(self._membership.watch(evaluator))
@@ -203,7 +213,7 @@ class _SweepDriver:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for start in self._left.starts:
+                for start in self._outstanding.starts:
                     group.create_task(self._setup.make_start(start))
                 group.create_task(evaluator.run())
                 group.create_task(trained())
@@ -224,7 +234,7 @@ class _SweepDriver:
         }
         prompts = evaluation_prompts(self._plan, self._loaded)
         texts = code_length_texts(self._plan, self._loaded)
-        # Answers that cost GPU time are worth waiting for a store that does not respond.
+        # Answers cost GPU time, so a store that does not respond is retried for longer.
         patient = await asyncio.to_thread(Results, self._results.uri, patient=True)
         shared = (self._plan, patient, self._tracker, self._fleet)
         return Evaluator(
@@ -236,19 +246,19 @@ class _SweepDriver:
         )
 
     def _tasks_to_score(self) -> list[str]:
-        """Return the tasks with open requests whose answers are to be scored."""
+        """Return the tasks with open requests whose answers need a scorer."""
         scored = {name for name, probe in self._plan.probes.items() if probe.scorer}
         return sorted(scored & {each.task for each in self._open if each.kind == ANSWERS})
 
     def _train(self) -> None:
-        """Train all trials that are left; blocks, so it runs in a thread."""
+        """Train all outstanding trials. Blocks, so it runs in a thread."""
         if self._trials:
             jobs = train_jobs(
                 self._plan,
                 self._trials,
-                self._left.ladders,
+                self._outstanding.ladders,
                 self._runtime,
                 self._results.uri,
-                self._left.remade,
+                self._outstanding.remade,
             )
             run_trials(self._searcher, trial_trainable(jobs))

@@ -1,7 +1,7 @@
 """Statistics of elasticity: score curves, retention, indices, and their uncertainty.
 
-Pure: numpy and scipy only. Score rows come from `Results.score_rows`; the measured quantities are
-recorded as rows of the `indices` table:
+Pure functions that need only numpy and scipy. Score rows come from `Results.score_rows`; the
+measured quantities are recorded as rows of the `indices` table:
 
     cells = results.query("FROM cell_scores WHERE sweep = $sweep", {"sweep": sweep})
     found = curves(results.score_rows(sweep), sweep=sweep, cells=cells)
@@ -10,14 +10,15 @@ recorded as rows of the `indices` table:
 | to get | use |
 |---|---|
 | curves over negative sizes, and their quantities | `curves`, `measure`, `index_rows` |
-| the curves of a model as a matrix; the difference of two | `surfaces`, `surface_difference` |
-| a smooth two-phase surface, its family chosen by held-out error | `fit_surface` |
-| the difference of two models or sweeps, with intervals | `compare`, `compare_all` |
+| the curves of a model as a matrix; the difference between two | `surfaces`, `surface_difference` |
+| a smooth two-phase surface; its family is chosen by held-out error | `fit_surface` |
+| the difference between two models or sweeps, with intervals | `compare`, `compare_all` |
 | trends along model size and pre-training tokens | `scaling`; `trend` for any two columns |
-| inverse against forward fine-tuning | `paths`, `compare_paths`, `comparison_rows` |
+| a comparison of inverse and forward fine-tuning | `paths`, `compare_paths`, `comparison_rows` |
 
-A curve is one (sweep, model, task, pretrain, positive) over negative sizes n. s(n) is the mean
-score over prompts and seeds; larger is more aligned. s0 is the score of the baseline (0, 0).
+A curve gives the scores s(n) of one (sweep, model, task, pretrain, positive) over negative sizes n.
+s(n) is the mean score over prompts and seeds; larger is more aligned. s0 is the score of the
+baseline (0, 0).
 
 | quantity | is | undefined (None) if |
 |---|---|---|
@@ -33,16 +34,17 @@ Between two sizes, r is interpolated linearly in log n. Below the smallest size 
 in log(1 + n), and the note says so. Rates are per 100 negative examples.
 
 Intervals are 95% percentile intervals of a bootstrap over prompts (Efron and Tibshirani, 1993,
-ch. 13); those of the index are BCa intervals (ch. 14). Seeds are held fixed. A prompt is drawn with
-everything that was scored on it. One draw of prompts serves every size, every seed and the base
-line, because all of them answer the same prompts; the baseline is one state even if seeds share
-it. The intervals describe other prompts, not other seeds: `Curve.seed_spread` is the spread between
-seeds. With fewer than about 20 prompts, percentile intervals are too narrow.
+ch. 13); those of the index are BCa intervals (ch. 14). Prompts are resampled together with all of
+their scores. Each resample uses the same prompts for every size, every seed and the baseline,
+because all of them answer the same prompts. A baseline that several seeds share counts as one
+state. Seeds are held fixed, so the intervals cover variation between prompts but not between seeds;
+`Curve.seed_spread` is the spread between seeds. With fewer than about 20 prompts, percentile
+intervals are too narrow.
 
-A resample in which a quantity is undefined widens both ends of its interval. A resample in which a
-size is censored lies between the largest size and infinity. An interval end that falls on such a
-resample is None, and the note says "interval not bounded". A censored size has no value and no
-upper end, but it keeps its lower end.
+If a quantity is undefined in a resample, the resample widens both ends of its interval. If a size
+is censored in a resample, its value is taken to lie between the largest size and infinity. An
+interval end that falls on such a resample is None, and the note says "interval not bounded". A
+censored size has no value and no upper end, but it keeps its lower end.
 """
 
 from __future__ import annotations

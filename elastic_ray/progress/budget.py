@@ -1,10 +1,12 @@
 """Counts the CPU-hours and GPU-hours that a sweep reserves, and stops it once its budget is spent.
 
-Counts reserved resources, busy or idle, fractional GPUs pro rata: a trainer from launch to exit, an
-engine or scorer from opening to closing. Not counted are the short tasks that make start states and
-scorers, and nodes on which nothing is reserved. Every run of a sweep is a row of the table `runs`,
-so that the hours of all runs add up; a driver that is killed loses the hours since it last wrote
-its row. The budget belongs to the sweep's name in one results folder.
+Reserved resources count whether they are busy or idle; fractional GPUs count pro rata. A trainer
+counts from launch to exit, an engine or scorer from start to shutdown. The short tasks that make
+start states and scorers do not count, nor do nodes on which nothing is reserved.
+
+Every run of a sweep is a row of the table `runs`, so the hours of all runs can be summed. A driver
+that is killed loses the hours since it last wrote its row. A budget applies to all runs with the
+same sweep name in the same results folder.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Amount:
 
 
 class Meter:
-    """Integrates samples of reserved resources over time; between two samples the first one holds.
+    """Integrates samples of reserved resources over time; a sample applies until the next one.
 
     Times are seconds of a monotonic clock.
     """
@@ -56,13 +58,13 @@ class Meter:
         self._reserved, self._since = Amount(), now
 
     def sample(self, reserved: Amount, now: float) -> None:
-        """Take a sample: this much is reserved from `now` on."""
+        """Add a sample: `reserved` applies from `now` on."""
         self.hours += self._reserved.times((now - self._since) / 3600)
         self._reserved, self._since = reserved, now
 
 
 def reserved_resources(needs: ResourceNeeds, trainers: int, replicas: Mapping[str, int]) -> Amount:
-    """Return what trainers reserve, plus the replicas of each engine group and scorer."""
+    """Return the resources of all trainers and of the replicas of each engine group and scorer."""
     worker = needs.worker
     total = Amount(worker.cpus, worker.gpus).times(trainers * needs.workers)
     for name, count in replicas.items():
@@ -113,7 +115,7 @@ def recorded_hours(results: Results, sweep: str) -> Amount:
 
 
 class Budget:
-    """The hours of one run, which holds `lease`, added to those of the sweep's earlier runs."""
+    """The hours of the run that holds `lease`, added to those of the sweep's earlier runs."""
 
     def __init__(self, results: Results, lease: SweepLease, limits: Resources) -> None:
         self._results, self._lease, self._limits = results, lease, limits
@@ -121,7 +123,7 @@ class Budget:
         self._before = sum(map(_hours, self._earlier), Amount())
         self._meter = Meter(time.monotonic())
         self.exhausted = exhausted_limit(limits, self.used)
-        """The message that says why the sweep must stop; None while it may go on."""
+        """Why the sweep must stop, as a message; None while budget is left."""
 
     @property
     def used(self) -> Amount:
@@ -133,7 +135,7 @@ class Budget:
         return budget_text(self._limits, self.used)
 
     async def count(self, reserved: Callable[[], Amount], stop: Callable[[str], None]) -> None:
-        """Count what `reserved` returns, until cancelled.
+        """Count the resources that `reserved` returns, until cancelled.
 
         Calls `stop` once, with a message, when the budget is used up.
         """
@@ -149,7 +151,7 @@ class Budget:
             self._meter.sample(Amount(), time.monotonic())
 
     def record(self) -> None:
-        """Write this run's row beside those of earlier runs; raises `ResultsError` on failure."""
+        """Write this run's row and keep those of earlier runs; raises `ResultsError` on failure."""
         hours = self._meter.hours
         if hours == Amount():
             return

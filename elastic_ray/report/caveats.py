@@ -1,4 +1,4 @@
-"""The caveats section: what a reader of this sweep's numbers must know before relying on them."""
+"""The caveats section: limitations of this sweep's numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .findings import Findings
 from .methods import revisions
 
 MOST_NAMED = 12
-"""Failed cells named on the page at most; the table of failures lists all."""
+"""Maximum number of failed cells named on the page; the table of failures lists all."""
 
 FEW_SEEDS = 5
 """Below this number of seeds, a caveat says that the intervals exclude variation between seeds."""
@@ -118,7 +118,7 @@ _NOTES = (
     ),
     (
         "no elasticity index",
-        "The score does not stay past the baseline, so there is no index",
+        "The early or late rate is not above 0, so there is no index",
     ),
     (
         "no late rate",
@@ -132,10 +132,10 @@ _NOTES = (
     ),
     (
         "interval not bounded",
-        "At least one interval has an end that these prompts do not bound",
+        "At least one interval has an unbounded end, given these prompts",
     ),
 )
-"""Fragments of the notes that `elasticity` writes, and the caveat for each."""
+"""(fragment of a note that `elasticity` writes, caveat for curves with that note)"""
 
 
 def _undefined(found: Findings) -> list[str]:
@@ -157,8 +157,8 @@ def _scorer(found: Findings) -> list[str]:
             sentences.append(
                 f"The scorer {row['scorer']} is correct on {accuracy:.1%} of held-out texts, which "
                 "may differ from the models' answers. If it errs equally often in both directions, "
-                f"differences of shares are shown at {2 * accuracy - 1:.2f} of their size; "
-                "retention, sizes and the index are unaffected."
+                f"differences between shares are shrunk to {2 * accuracy - 1:.2f} of their true "
+                "size; retention, sizes and the index are unaffected."
             )
     return sentences
 
@@ -170,12 +170,12 @@ def _sampling(found: Findings) -> list[str]:
         if cut:
             sentences.append(
                 f"{cut:.0%} of the answers to {row['task']} were truncated at the token limit; "
-                "they were scored as they are."
+                "they were scored in their truncated form."
             )
     few = sorted({len(m.curve.prompts) for m in found.measurements if m.curve.prompts})
     if few and few[0] < FEW_PROMPTS:
         sentences.append(
-            f"Some curves rest on only {few[0]} prompts; intervals from so few are too narrow."
+            f"Some curves rest on only {few[0]} prompts; with so few, intervals are too narrow."
         )
     return sentences
 
@@ -206,12 +206,12 @@ def _multiple_comparisons(found: Findings) -> list[str]:
     shown = sum(
         getattr(m, name).value is not None for m in found.measurements for name in QUANTITY_LABELS
     )
-    if shown >= 20:  # of fewer, less than one misses
+    if shown >= 20:  # with fewer, less than one is expected to miss
         missed = format_number(math.ceil(0.05 * shown))
         sentences.append(
             f"The table of elasticity alone holds {format_count(shown)} intervals; about {missed} "
             "of them are expected to miss their true value by chance. Intervals are not adjusted "
-            "for their number."
+            "for multiple comparisons."
         )
     for along, sizes in (("parameters", "model sizes"), ("pretrain_tokens", "pre-training sizes")):
         models = [len(s.models) for s in found.scaling if s.along == along and s.tau is not None]
@@ -223,12 +223,16 @@ def _multiple_comparisons(found: Findings) -> list[str]:
                 + (
                     "cannot be shown at the 5% level."
                     if least > 0.05
-                    else "is significant only if it is perfect."
+                    else "is significant only if it is perfectly monotonic."
                 )
             )
         if not models:
             varied = any(s.along == along for s in found.scaling)
-            why = "too few curves are defined" if varied else "the sweep does not vary them alone"
+            why = (
+                "it is undefined for too many curves"
+                if varied
+                else "the sweep does not vary them with all else equal"
+            )
             sentences.append(f"No trend over {sizes} can be tested: {why}.")
     return sentences
 
@@ -248,7 +252,7 @@ def _fits(found: Findings) -> list[str]:
     if found.fits:
         sentences.append(
             "Intervals of fitted parameters assume that the family is correct; they are rough "
-            "where the two phases can hardly be separated."
+            "where the two phases are hard to separate."
         )
     return sentences
 

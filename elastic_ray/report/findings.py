@@ -1,4 +1,4 @@
-"""Everything a report shows of a sweep, read from the results and measured once."""
+"""All data of a sweep that a report shows: read from the results and measured once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from elastic_ray.results.store import Results
 from elastic_ray.theory import CodeLengthCurve
 
 MOST_PAIRED = 4
-"""Up to this many models, all pairs are compared; of more, only neighbours in size."""
+"""Up to this number of models, all pairs are compared; above it, only those adjacent in size."""
 
 
 class ReportError(ValueError):
@@ -41,12 +41,12 @@ class ReportError(ValueError):
 class Findings:
     """A sweep's measurements and recorded rows.
 
-    `cells` are rows of the view `cell_scores`; `lessons`, `failures`, `made_with`, `starts` and
-    `recipes` those of the views of the same name, `requests` those of `questions`, `paths` those of
-    `inverse_forward`. `spec` is the sweep file with its defaults, None in results that do not
-    record it. `unfitted` maps a surface to the reason why it has no fit. `coded` are the
-    code-length curves with their points. `comparisons` are differences between models,
-    `against` those between this sweep and a second one.
+    `cells` holds the rows of the view `cell_scores`, `requests` those of `questions` and `paths`
+    those of `inverse_forward`. `lessons`, `failures`, `made_with`, `starts` and `recipes` hold the
+    rows of the views of the same name. `spec` is the sweep file with its defaults; it is None if
+    the results do not record it. `unfitted` maps a surface to the reason why it has no fit. `coded`
+    holds the code-length curves with their points. `comparisons` are the differences between
+    models, `against` those between this sweep and a second one.
     """
 
     sweep: str
@@ -76,7 +76,7 @@ class Findings:
 
     @property
     def negatives(self) -> tuple[int, ...]:
-        """The negative sizes of the sweep's grid, whether scored or not."""
+        """The negative sizes of the sweep's grid, including those without scores."""
         return tuple(sorted({row["negative"] for row in self.cells if row["positive"]}))
 
     def name(self, key: CurveKey) -> str:
@@ -139,8 +139,8 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         except ElasticityError as e:
             raise ReportError(f"{sweep} and {against}: {e}") from e
     progress = results.sweep_rows("progress", sweep)
-    taught = results.has("lessons", sweep=sweep)
-    lessons = results.sweep_rows("lessons", sweep) if taught else []
+    has_lessons = results.has("lessons", sweep=sweep)
+    lessons = results.sweep_rows("lessons", sweep) if has_lessons else []
     return Findings(
         sweep=sweep,
         uri=results.uri,
@@ -180,7 +180,7 @@ def _spec(results: Results, sweep: str) -> dict[str, Any] | None:
     try:
         rows = results.sweep_rows("sweeps", sweep)
     except ResultsError:
-        return None  # these results are older than the table
+        return None  # results from a version without this table
     return json.loads(rows[0]["spec"]) if rows else None
 
 

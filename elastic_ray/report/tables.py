@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from elastic_ray.analysis.captions import CAPTIONS
-from elastic_ray.analysis.formatting import (
-    format_count,
-)
+from elastic_ray.analysis.formatting import format_count
 from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS
 
 from .findings import Findings
@@ -28,7 +27,7 @@ class Table:
 
 def tables(found: Findings) -> list[Table]:
     """Return every table that has at least one row."""
-    made = (
+    every = (
         _indices(found),
         _points(found),
         _held_out(found),
@@ -37,10 +36,10 @@ def tables(found: Findings) -> list[Table]:
         _comparisons(found, "comparisons", found.comparisons,
                      "Larger model minus smaller model, paired by prompt."),
         _comparisons(found, "against", found.against,
-                     "This sweep minus the other sweep, paired by prompt for shared prompts."),
+                     "This sweep minus the other sweep, paired by prompt over the shared prompts."),
         _failures(found),
     )  # fmt: skip
-    return [table for table in made if table.rows]
+    return [table for table in every if table.rows]
 
 
 def _indices(found: Findings) -> Table:
@@ -63,9 +62,9 @@ def _points(found: Findings) -> Table:
     for m in found.measurements:
         spread = m.curve.seed_spread
         for i, n in enumerate(m.curve.negatives):
-            over = None if spread[i] != spread[i] else float(spread[i])
+            between_seeds = None if math.isnan(spread[i]) else float(spread[i])
             rows.append((found.name(m.curve.key), m.curve.key.positive, n, m.scores[i],
-                         m.retention[i], over))  # fmt: skip
+                         m.retention[i], between_seeds))  # fmt: skip
     heads = ("model", "positive", "negative", "score", "retention", "spread of seeds")
     caption = "Every point of the curves. Spread is the standard deviation between seeds."
     return Table("points", caption, heads, tuple(rows))
@@ -102,7 +101,7 @@ def _parameters(found: Findings) -> Table:
             ]
     caption = (
         "Parameters of the fitted surfaces, and quantities computed from them without "
-        "interpolation. 95% intervals are from a fit to each resample, given the family."
+        "interpolation. 95% intervals come from refitting the chosen family to each resample."
     )
     return Table("fits", caption, ("model", "family", "parameter", "estimate"), tuple(rows))
 
@@ -129,10 +128,11 @@ def _comparisons(found: Findings, name: str, differences: Iterable[Any], caption
     for d in differences:
         one = found.name(d.one) if d.one.sweep == d.other.sweep else d.one.sweep
         other = found.name(d.other) if d.one.sweep == d.other.sweep else d.other.sweep
-        at = d.one.positive
         if d.one.sweep != d.other.sweep:
             one = f"{one}: {found.name(d.one)}"
-        rows.append((f"{one} - {other}", at, d.paired, *(d.quantities[q.name] for q in shown)))
+        rows.append(
+            (f"{one} - {other}", d.one.positive, d.paired, *(d.quantities[q.name] for q in shown))
+        )
     heads = ("difference", "positive", "shared prompts", *(q.short for q in shown))
     return Table(name, f"{caption} {CAPTIONS['indices'].split('. ', 1)[1]}", heads, tuple(rows))
 

@@ -1,7 +1,7 @@
-"""The Ray Serve replicas: an engine whose requests hold a weight lease, and a scorer.
+"""The Ray Serve deployments: an engine whose requests hold a weight lease, and a scorer.
 
-A request goes to a replica that holds its state, if there is one, else to the least busy. A replica
-loads other weights only while no request uses those it holds (`weight_lease`).
+A request goes to a replica that already holds its state; if there is none, to the least busy
+replica. A replica swaps weights only while no request uses the current ones (`weight_lease`).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from .weight_lease import WeightLease
 T = TypeVar("T")
 
 ONGOING_REQUESTS = 4
-"""Requests that a replica processes at a time."""
+"""Maximum number of requests that a replica processes concurrently."""
 QUEUED_REQUESTS = 64
-"""Requests that may wait at a deployment; a caller beyond gets Serve's `BackPressureError`."""
+"""Maximum queue length of a deployment; more requests get Serve's `BackPressureError`."""
 
 
 class HeldStateRouter(FIFOMixin, RequestRouter):
@@ -52,7 +52,7 @@ class HeldStateRouter(FIFOMixin, RequestRouter):
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """Return the candidates in order of preference, in groups of equals."""
+        """Return groups of candidates, the preferred group first."""
         weights = pending_request.kwargs.get("weights") if pending_request else None
         state = getattr(weights, "full_state_id", None)
         holding = [r for r in candidate_replicas if r.routing_stats.get("held_state") == state]
@@ -62,8 +62,11 @@ class HeldStateRouter(FIFOMixin, RequestRouter):
 
 @contextlib.asynccontextmanager
 async def _on_this_node(weights: Weights) -> AsyncIterator[Weights]:
-    """Give the weights with local folders. What is in an object store is downloaded into the node
-    cache, once per node, and stays there during the block."""
+    """Yield the weights with local folders.
+
+    Folders in an object store are downloaded into the node cache, once per node, and are kept there
+    during the block.
+    """
     with contextlib.ExitStack() as downloads:
 
         async def local(location: str) -> str:
@@ -91,7 +94,7 @@ class EngineReplica:
     async def generate(
         self, weights: Weights, prompts: Sequence[tuple[int, str]], sampling: Sampling
     ) -> Reply[Answer]:
-        """Return answers of a state; `CheckpointError` where its weights cannot be loaded."""
+        """Return answers of a state; raise `CheckpointError` if its weights cannot be loaded."""
         return await self._with_weights(
             weights, lambda local: self._engine.generate(local, prompts, sampling)
         )
@@ -109,8 +112,8 @@ class EngineReplica:
     ) -> Reply[DistanceResult]:
         """Return a state's distances from a reference state, on the reference's answers.
 
-        Raises as `generate` does, and `EngineError` where the engine is vLLM, which does not give
-        whole distributions.
+        Raises as `generate` does. Raises `EngineError` if the engine is vLLM, which does not return
+        full next-token distributions.
         """
         engine = self._engine
         if not isinstance(engine, TransformersEngine):
@@ -125,9 +128,9 @@ class EngineReplica:
     async def _with_weights(
         self, weights: Weights, work: Callable[[Weights], Awaitable[list[T]]]
     ) -> Reply[T]:
-        """Run `work` while the engine holds the weights, and time it apart from the swap."""
+        """Run `work` while the engine holds the weights; time it separately from the swap."""
         swap_seconds, swaps = 0.0, 0
-        # Downloads run while other requests still use the weights that are held.
+        # Downloads may overlap with requests that use the current weights.
         async with _on_this_node(weights) as local:
 
             async def swap() -> None:
@@ -146,16 +149,18 @@ class EngineReplica:
                 raise
 
     async def check_health(self) -> None:
-        """Raise if the engine is dead. Serve calls this and replaces the replica: an engine's own
-        process may die alone."""
+        """Raise if the engine is dead: its process can die while the replica survives.
+
+        Serve calls this, and replaces the replica if it raises.
+        """
         await self._engine.check_health()
 
     def record_routing_stats(self) -> dict[str, Any]:
-        """Return what `HeldStateRouter` reads; Serve calls this."""
+        """Return the statistics that `HeldStateRouter` reads; called by Serve."""
         return {"held_state": self._lease.held_state}
 
     async def shut_down(self) -> None:
-        """End the engine's own processes; Serve deletes the replica afterwards."""
+        """End the engine's processes; Serve deletes the replica afterwards."""
         await self._engine.close()
 
 
@@ -169,11 +174,11 @@ class ScorerReplica:
             self._backend = make_scorer_backend(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:
-        """As `EngineReplica.describe`."""
+        """See `EngineReplica.describe`."""
         return {"engine": self._backend.version, "notice": self._backend.notice}
 
     async def score(self, texts: Sequence[str]) -> Reply[Score]:
-        """Return the scores of texts, in their order."""
+        """Return the scores of the texts, in the same order."""
         began = time.monotonic()
         try:
             scores = await self._backend.score(texts)
@@ -183,11 +188,11 @@ class ScorerReplica:
             raise
 
     async def check_health(self) -> None:
-        """As `EngineReplica.check_health`."""
+        """See `EngineReplica.check_health`."""
         await self._backend.check_health()
 
     async def shut_down(self) -> None:
-        """As `EngineReplica.shut_down`."""
+        """See `EngineReplica.shut_down`."""
         await self._backend.close()
 
 
@@ -198,5 +203,5 @@ async def shut_down_all(handle: Any, replicas: int) -> None:
 
 
 async def _ignore_errors(call: Any) -> None:
-    with contextlib.suppress(Exception):  # the replica may be gone, and is deleted anyway
+    with contextlib.suppress(Exception):  # the replica may be gone; Serve deletes it in any case
         await call

@@ -162,7 +162,7 @@ def test_a_sweep_of_lessons_that_has_not_ended_is_reported(tmp_path: Path) -> No
     out = tmp_path / "out"
     assert main(["--results", str(tmp_path / "results"), "--out", str(out)]) == 0
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "nothing is compared yet" in page and "data:image" not in page
+    assert "none is compared yet" in page and "data:image" not in page
 
 
 def test_a_sweep_without_negative_sizes_is_reported(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_methods_and_caveats_describe_this_sweep(place: Path) -> None:
         "2 cells failed",
         "big pretrain 4,000 positive 500 negative 48 seed 1 (loss is &lt;nan&gt; at step 3)",
         "no score at negative 48",
-        "are shown at 0.90 of their size",
+        "are shrunk to 0.90 of their true size",
         "Seeds per curve: 1, held fixed",
         "Only 2 model sizes are compared",
     ):
