@@ -1,4 +1,4 @@
-"""Each page of the app, run by Streamlit on empty, running, failed and compacted results."""
+"""Every page of the app, run by AppTest on empty, partial, failed and compacted results."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ OPEN = Callable[..., AppTest]
 
 @pytest.fixture
 def open_app(monkeypatch: pytest.MonkeyPatch) -> OPEN:
-    """Opens a page of the app on a results folder; `address` are the parameters of its address."""
+    """Opens a page of the app on a results folder; `query` holds the URL's query parameters."""
 
-    def at(folder: Path, page: str = "overview", **address: str) -> AppTest:
+    def at(folder: Path, page: str = "overview", **query: str) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["app.py", "--results", str(folder)])
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
         app.session_state["results_uri"] = str(folder)
-        st.cache_resource.clear()  # values cached from this folder's earlier rows
-        app.query_params.update(address)
+        st.cache_resource.clear()  # may hold earlier rows of this folder
+        app.query_params.update(query)
         app.run()
         if page != "overview":
             app.switch_page(f"elastic_ray/app/pages/{page}.py").run()
@@ -88,7 +88,7 @@ def test_pages_of_partial_results(open_app: OPEN, tmp_path: Path, how: str) -> N
         assert not app.exception, [page, *(e.value for e in app.exception)]
 
 
-def test_overview_counts_what_is_recorded(open_app: OPEN, tmp_path: Path) -> None:
+def test_overview_counts_recorded_cells(open_app: OPEN, tmp_path: Path) -> None:
     record(Results(tmp_path), "ended", failed=2)
     shown = {metric.label: metric.value for metric in open_app(tmp_path).metric}
     assert shown["Cells scored"] == "70 of 72"
@@ -96,7 +96,7 @@ def test_overview_counts_what_is_recorded(open_app: OPEN, tmp_path: Path) -> Non
     record(Results(tmp_path), "under_way", scored=20)
     app = open_app(tmp_path)
     assert app.selectbox(key="sweep").options == ["under_way", "ended"], (
-        "the most recently updated first"
+        "most recently updated first"
     )
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown["Cells scored"] == "20 of 72"
@@ -105,7 +105,7 @@ def test_overview_counts_what_is_recorded(open_app: OPEN, tmp_path: Path) -> Non
 
 
 def test_curves_with_every_option(open_app: OPEN, done: Path) -> None:
-    """The browser test covers that the address holds the selections."""
+    """That the URL keeps the selections is tested in test_browser.py."""
     app = open_app(done, "curves")
     for key, value in (("show", "retention"), ("axis", "linear"), ("image", "svg")):
         app.segmented_control(key=key).set_value(value).run()
@@ -132,7 +132,7 @@ def test_scaling_shows_the_trend(open_app: OPEN, done: Path) -> None:
         assert not app.exception
 
 
-def test_compression_answers_the_question(open_app: OPEN, done: Path) -> None:
+def test_compression_answers_whether_the_ratio_is_k(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "compression")
     text = " ".join(m.value for m in app.markdown)
     assert "Not in general: some intervals contain k" in text
@@ -155,7 +155,7 @@ def test_compression_shows_how_to_measure_code_lengths(open_app: OPEN, tmp_path:
 
 
 def test_a_sweep_of_lessons_is_shown_as_table_1(open_app: OPEN, tmp_path: Path) -> None:
-    """Its answers are not scored and it has no negative sizes; the other pages show a notice."""
+    """Such a sweep has no scores and no negative sizes, so the other pages show a notice."""
     record_lessons(Results(tmp_path), failed=True)
     app = open_app(tmp_path)
     assert {metric.label: metric.value for metric in app.metric}["Cells done"] == "24 of 24"
@@ -181,7 +181,7 @@ def test_a_sweep_of_lessons_is_shown_as_table_1(open_app: OPEN, tmp_path: Path) 
         assert not app.exception, [page, *(e.value for e in app.exception)]
 
 
-def test_lessons_that_are_not_measured_yet_are_counted(open_app: OPEN, tmp_path: Path) -> None:
+def test_unmeasured_lessons_are_counted(open_app: OPEN, tmp_path: Path) -> None:
     record_lessons(Results(tmp_path), failed=True, measured=False)
     message = open_app(tmp_path, "paths").info[0].value
     assert "34 of 36 lessons are measured, 2 failed (RuntimeError: out of memory)" in message
@@ -191,7 +191,9 @@ def test_paths_show_how_to_add_lessons(open_app: OPEN, done: Path) -> None:
     assert "`lessons: {pairs:" in open_app(done, "paths").info[0].value
 
 
-def test_a_link_to_a_sweep_that_is_not_recorded_shows_no_other(open_app: OPEN, done: Path) -> None:
+def test_a_link_to_an_unrecorded_sweep_does_not_show_another_sweep(
+    open_app: OPEN, done: Path
+) -> None:
     app = open_app(done, sweep="absent")
     assert "No sweep named `absent` is recorded here" in app.info[0].value
     assert app.selectbox(key="sweep").value == "absent"
@@ -211,7 +213,9 @@ def test_a_sweep_without_negative_sizes_is_shown(open_app: OPEN, tmp_path: Path)
         assert not app.exception, [page, *(e.value for e in app.exception)]
 
 
-def test_a_running_sweep_is_measured_as_it_stands(open_app: OPEN, tmp_path: Path) -> None:
+def test_a_running_sweep_is_measured_from_the_cells_scored_so_far(
+    open_app: OPEN, tmp_path: Path
+) -> None:
     record(Results(tmp_path), scored=60)
     app = open_app(tmp_path, "scaling")
     assert any("Measured just now" in caption.value for caption in app.caption)
@@ -220,7 +224,9 @@ def test_a_running_sweep_is_measured_as_it_stands(open_app: OPEN, tmp_path: Path
 def test_responses_are_filtered_and_paged_by_sql(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "responses")
     texts = [m.value for m in app.markdown]
-    assert any("\\<b\\>no 0\\</b\\> \\$x\\$ was" in text for text in texts), "text stays text"
+    assert any("\\<b\\>no 0\\</b\\> \\$x\\$ was" in text for text in texts), (
+        "Markdown and HTML in answers are escaped"
+    )
     assert any("1 to 10 of 12" in caption.value for caption in app.caption)
     app.number_input(key="page").set_value(2).run()
     assert any("11 to 12 of 12" in caption.value for caption in app.caption)
@@ -234,7 +240,7 @@ def test_responses_are_filtered_and_paged_by_sql(open_app: OPEN, done: Path) -> 
     assert "No answer matches" in app.info[0].value
 
 
-def test_sql_answers_and_refuses(open_app: OPEN, done: Path) -> None:
+def test_sql_page_runs_select_and_rejects_other_statements(open_app: OPEN, done: Path) -> None:
     app = open_app(done, "sql")
     assert isinstance(app.session_state["answer"][1], QueryResult)
     app.text_area(key="q").set_value("SELECT 41 + 1 AS n").run()
@@ -244,10 +250,10 @@ def test_sql_answers_and_refuses(open_app: OPEN, done: Path) -> None:
     assert "only SELECT" in app.error[0].value
 
 
-# The data behind the pages
+# The data that the pages show
 
 
-def test_values_are_cached_and_read_again(tmp_path: Path) -> None:
+def test_cached_values_are_read_again_after_clearing(tmp_path: Path) -> None:
     results = Results(tmp_path)
     record(results, scored=20)
     reader = Reader(str(tmp_path))
@@ -258,18 +264,18 @@ def test_values_are_cached_and_read_again(tmp_path: Path) -> None:
     assert reader.progress("shown") is not None
 
 
-# Figures, which need no browser
+# Figures, tested without a browser
 
 
 @pytest.fixture(scope="module")
-def holed(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    folder = tmp_path_factory.mktemp("holed")
+def curves_with_gaps(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("curves_with_gaps")
     record(Results(folder), failed=4)
     return retention(labelled(Reader(str(folder)).curves("shown")))
 
 
-def test_curves_leave_gaps(holed: pd.DataFrame) -> None:
-    part = holed[holed["label"] == holed["label"].iloc[-1]]
+def test_curves_have_gaps_at_missing_points(curves_with_gaps: pd.DataFrame) -> None:
+    part = curves_with_gaps[curves_with_gaps["label"] == curves_with_gaps["label"].iloc[-1]]
     figure = curves(part, bounds=reach(part, "score"))
     lines = [t for t in figure.data if t.mode == "lines+markers"]
     assert [t.name for t in lines] == ["100 positive", "400 positive"]
@@ -279,8 +285,11 @@ def test_curves_leave_gaps(holed: pd.DataFrame) -> None:
     assert curves(part, value="retention", logarithmic=False).layout.xaxis.tickvals is None
 
 
-def test_a_missing_point_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> None:
-    part = holed[(holed["positive"] > 0) & (holed["label"] == holed["label"].iloc[0])].copy()
+def test_missing_points_are_not_interpolated(curves_with_gaps: pd.DataFrame) -> None:
+    part = curves_with_gaps[
+        (curves_with_gaps["positive"] > 0)
+        & (curves_with_gaps["label"] == curves_with_gaps["label"].iloc[0])
+    ].copy()
     at = (part["positive"] == 100) & (part["negative"] == 40)
     part.loc[at, ["score", "standard_error"]] = None
     part.loc[at, "failed"] = 2
@@ -295,13 +304,18 @@ def test_a_missing_point_is_neither_filled_nor_bridged(holed: pd.DataFrame) -> N
     assert len(bands) == 2, "a band on either side of the missing point"
 
 
-def test_the_difference_of_a_model_to_itself_is_within_noise(holed: pd.DataFrame) -> None:
-    part = holed[(holed["positive"] > 0) & (holed["label"] == holed["label"].iloc[0])]
+def test_the_difference_between_a_model_and_itself_is_within_noise(
+    curves_with_gaps: pd.DataFrame,
+) -> None:
+    part = curves_with_gaps[
+        (curves_with_gaps["positive"] > 0)
+        & (curves_with_gaps["label"] == curves_with_gaps["label"].iloc[0])
+    ]
     shown = difference(part, part, "score").data[0]
     assert set(map(str, shown.text.ravel())) == {"(+0.00)"}
 
 
-def test_paths_are_side_by_side_with_hollow_printed_values(tmp_path: Path) -> None:
+def test_paths_figure_shows_measured_and_printed_values(tmp_path: Path) -> None:
     record_lessons(Results(tmp_path))
     found = labelled(Reader(str(tmp_path)).paths("learnt"))
     cross = found[(found["model"] == "llama3-8b") & (found["metric"] == "cross_entropy")]
@@ -317,7 +331,9 @@ def test_paths_are_side_by_side_with_hollow_printed_values(tmp_path: Path) -> No
     assert [t.name for t in paths(own, "kl", reach_of_paths(own)).data] == ["inverse", "forward"]
 
 
-def test_other_figures(holed: pd.DataFrame, done: Path) -> None:
+def test_progress_scaling_and_compression_figures(
+    curves_with_gaps: pd.DataFrame, done: Path
+) -> None:
     reader = Reader(str(done))
     bars = progress_bars(labelled(reader.progress("shown")))
     assert [t.name for t in bars.data] == ["done", "failed", "pending"]

@@ -1,7 +1,7 @@
-"""The evaluation's state machine: what holds whatever the order of events, and single rules.
+"""The evaluation's state machine: invariants under any order of events, and individual rules.
 
-`World` plays the evaluator, the engines, the scorers, the trainers and the cluster: it carries out
-the machine's instructions in random order and with random outcomes, and checks every step.
+`Simulation` stands in for the evaluator, the engines, the scorers, the trainers and the cluster. It
+executes the machine's instructions in random order and with random outcomes, and checks every step.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ HOLDING = (Phase.STARTING, Phase.SERVING, Phase.STOPPING)
 
 
 def slot(index: int, groups: Sequence[str], replicas: int) -> EngineSlot:
-    """A slot on a node of its own, so that its places tell which slot it is."""
+    """Return a slot on its own node, so that the node of a replica identifies the slot."""
     return EngineSlot(tuple(groups), (Allocation(f"node-{index}", 1.0),) * replicas)
 
 
-class World:
-    """A random run of one plan; `chance` is the probability that any work fails."""
+class Simulation:
+    """A random run of one plan; any work fails with probability `chance`."""
 
     def __init__(self, plan: Plan, rng: random.Random, chance: float) -> None:
         self.plan, self.rng, self.chance = plan, rng, chance
@@ -77,19 +77,19 @@ class World:
         self.events: list[tuple[str, str]] = []
         self.tracker.listen(lambda event, state: self.events.append((event, state)))
         self.open = set(open_requests)
-        self.slots = self._some_slots()
+        self.slots = self._random_slots()
         self.machine = EvaluationStateMachine(plan, self.slots, answered, closed)
         self.work: list[Instruction] = []
-        """Instructions that have begun and have no outcome yet."""
+        """Instructions that are running: they have no outcome yet."""
         self.up: set[str] = set()
         self.ran: Counter[EvaluationRequest] = Counter()
         self.ended: Counter[EvaluationRequest] = Counter()
         self.failed_starts: Counter[str] = Counter()
         self.replicas: dict[str, int] = {}
-        """The most replicas that a group has had since it holds its slot."""
+        """Group -> its maximum number of replicas since it got its slot."""
         self.arrivals: dict[str, int] = {}
-        """Waiting group -> the number of the event that made it wait."""
-        self.count = 0
+        """Waiting group -> the number of the check at which it was first seen waiting."""
+        self.checks = 0
 
     def _recorded(self, requests: list[EvaluationRequest]) -> tuple[set[Any], set[Any]]:
         answers = [request for request in requests if request.kind == ANSWERS]
@@ -97,17 +97,17 @@ class World:
         answered = {each for each in answers if self.rng.random() < share}
         return answered, {each for each in answered if self.rng.random() < 0.3}
 
-    def _some_slots(self) -> list[EngineSlot]:
-        """Up to three slots; the first admits every group."""
+    def _random_slots(self) -> list[EngineSlot]:
+        """Return up to three slots; the first one admits every group."""
         slots = [slot(0, self.names, self.rng.randint(1, 3))]
         for index in range(1, self.rng.randint(1, 3) if self.names else 1):
             some = self.rng.sample(self.names, self.rng.randint(1, len(self.names)))
             slots.append(slot(index, some, self.rng.randint(1, 3)))
         return slots
 
-    def play(self) -> None:
+    def run(self) -> None:
         done = [state for state in self.plan.states if state in self.tracker.done]
-        self.obey(self.machine.begin(done, {}))
+        self.execute(self.machine.begin(done, {}))
         while not self.machine.finished:
             assert self.step(), f"stuck: {[(n, self.machine.phase(n)) for n in self.names]}"
         left = [each for each in self.work if not isinstance(each, PlaceEngine)]
@@ -117,46 +117,48 @@ class World:
             state_failed = request.state_id in tracker.failed
             assert self.ended[request] + state_failed == 1, request
             assert (request in tracker.closed) + (request in tracker.lost) + state_failed == 1
-        assert self.obey(self.machine.tick()) == 0, "it has ended"
+        assert self.execute(self.machine.tick()) == 0, "finished: no more instructions"
 
     def step(self) -> bool:
-        """Let one thing happen; False where nothing can."""
-        states = [state for state in self.plan.states if self._may_end(state)]
-        choices = [self._deliver] * bool(self.events) + [self._finish] * 2 * bool(self.work)
-        choices += [lambda: self._end(self.rng.choice(states))] * bool(states)
-        if not choices:  # all that is left waits for a node, or for an idle engine
+        """Make one random event happen; return False if none is possible."""
+        states = [state for state in self.plan.states if self._can_finish(state)]
+        choices = [self._deliver_event] * bool(self.events) + [self._finish_work] * 2 * bool(
+            self.work
+        )
+        choices += [lambda: self._finish_state(self.rng.choice(states))] * bool(states)
+        if not choices:  # remaining requests wait for a node or for an idle engine's slot
             self._change_layout(smallest=1)
             return self._tick() > 0 or bool(self.work)
         choices += [self._tick] * 2 + [lambda: self._change_layout(smallest=0)]
         self.rng.choice(choices)()
         return True
 
-    def _may_end(self, state: str) -> bool:
+    def _can_finish(self, state: str) -> bool:
         made_from, tracker = self.plan.states[state].made_from, self.tracker
         ended = state in tracker.done or state in tracker.failed
         return not ended and all(each in tracker.done for each in made_from)
 
-    def _end(self, state: str) -> None:
+    def _finish_state(self, state: str) -> None:
         if self._fails():
             self.tracker.state_failed(state, "diverged")
         else:
             self.tracker.state_done(state)
 
-    def _deliver(self) -> None:
+    def _deliver_event(self) -> None:
         event, state = self.events.pop(0)
         if event == "done":
-            self.obey(self.machine.state_done(state))
+            self.execute(self.machine.state_done(state))
         elif event == "failed":
-            self.obey(self.machine.state_failed(state, self.tracker.failed[state]))
+            self.execute(self.machine.state_failed(state, self.tracker.failed[state]))
 
     def _fails(self) -> bool:
         return self.rng.random() < self.chance
 
     def _tick(self) -> int:
-        count = self.obey(self.machine.tick())
+        count = self.execute(self.machine.tick())
         if any(self.machine.phase(name) is Phase.WAITING for name in self.names):
             busy = {each.group for each in self.work if not isinstance(each, ScoreAnswers)}
-            assert self.up <= busy, "an idle engine yields its slot at the latest now"
+            assert self.up <= busy, "an idle engine yields its slot at this tick"
         return count
 
     def _change_layout(self, smallest: int) -> None:
@@ -164,48 +166,48 @@ class World:
             slot(index, each.groups, self.rng.randint(smallest, 3))
             for index, each in enumerate(self.slots)
         ]
-        self.obey(self.machine.layout_changed(self.slots))
+        self.execute(self.machine.layout_changed(self.slots))
 
-    def _finish(self) -> None:
-        """Let some work come to its outcome."""
+    def _finish_work(self) -> None:
+        """Finish a random running instruction and report its outcome."""
         instruction, machine = self.work.pop(self.rng.randrange(len(self.work))), self.machine
         match instruction:
             case StartEngine(group, _, ahead):
                 if ahead and self._fails():
-                    self.obey(machine.engine_skipped(group))
+                    self.execute(machine.engine_skipped(group))
                 elif self._fails():
                     self.failed_starts[group] += 1
-                    self.obey(machine.engine_failed(group, "out of memory"))
+                    self.execute(machine.engine_failed(group, "out of memory"))
                 else:
                     self.up.add(group)
-                    self.obey(machine.engine_started(group))
+                    self.execute(machine.engine_started(group))
             case StopEngine(group):
-                self.obey(machine.engine_stopped(group))
+                self.execute(machine.engine_stopped(group))
             case PlaceEngine(group):
                 if machine.phase(group) in HOLDING:
-                    self.obey(machine.engine_placed(group))
+                    self.execute(machine.engine_placed(group))
             case RunRequest(_, request):
                 if self._fails():
-                    self.obey(machine.request_failed(request, "the engine died"))
+                    self.execute(machine.request_failed(request, "the engine died"))
                 elif request.kind == ANSWERS:
                     self.tracker.request_answered(request)
-                    self.obey(machine.request_answered(request))
+                    self.execute(machine.request_answered(request))
                 else:
                     self._close(request)
-                    self.obey(machine.request_closed(request))
+                    self.execute(machine.request_closed(request))
             case ScoreAnswers(request):
                 if self._fails():
-                    self.obey(machine.scoring_failed(request, "no scorer"))
+                    self.execute(machine.scoring_failed(request, "no scorer"))
                 else:
                     self._close(request)
-                    self.obey(machine.scoring_done(request))
+                    self.execute(machine.scoring_done(request))
 
     def _close(self, request: EvaluationRequest) -> None:
         self.ended[request] += 1
         self.tracker.request_closed(request)
 
-    def obey(self, instructions: list[Instruction]) -> int:
-        """Begin the instructions, and check that each is allowed; returns how many they are."""
+    def execute(self, instructions: list[Instruction]) -> int:
+        """Start the instructions, checking that each is allowed; return their number."""
         for instruction in instructions:
             match instruction:
                 case CloseRequest(request):
@@ -246,31 +248,33 @@ class World:
         return sum(isinstance(each, RunRequest) and each.group == group for each in self.work)
 
     def _check_slots(self) -> None:
-        """One group per slot that admits it, by order of arrival; no more lanes than allowed."""
+        """Check that one admitted group holds each slot, in arrival order, within its `LANES`."""
         holders: dict[str, str] = {}
         waiting = [name for name in self.names if self.machine.phase(name) is Phase.WAITING]
         for name in self.names:
             if self.machine.phase(name) not in HOLDING:
                 self.replicas.pop(name, None)
-                assert not self._running(name), "it holds no slot"
+                assert not self._running(name), "a group without a slot runs nothing"
                 continue
             places = self.machine.places(name)
             self.replicas[name] = max(self.replicas.get(name, 0), sum(places.values()))
             assert self._running(name) <= LANES * self.replicas[name]
             for node in places:
-                assert holders.setdefault(node, name) == name, "one group holds it"
+                assert holders.setdefault(node, name) == name, "one group per slot"
                 assert name in self._slot_on(node).groups
         for node, name in holders.items():
-            if name in self.arrivals:  # it has just got the slot
+            if name in self.arrivals:  # the group has just got the slot
                 admitted = [each for each in waiting if each in self._slot_on(node).groups]
-                earlier = [self.arrivals.get(each, self.count) for each in admitted]
+                earlier = [self.arrivals.get(each, self.checks) for each in admitted]
                 assert all(self.arrivals[name] <= number for number in earlier)
-        self.count += 1
-        self.arrivals = {name: self.arrivals.get(name, self.count) for name in waiting}
+        self.checks += 1
+        self.arrivals = {name: self.arrivals.get(name, self.checks) for name in waiting}
         holding = sum(self.machine.phase(name) in HOLDING for name in self.names)
         for each in self.slots:
             taken = not each.replicas or each.replicas[0].node in holders
-            assert taken or not set(waiting) & set(each.groups), "a free slot is given out"
+            assert taken or not set(waiting) & set(each.groups), (
+                "no slot is free while an admitted group waits"
+            )
         assert holding <= len(self.slots)
 
     def _slot_on(self, node: str) -> EngineSlot:
@@ -283,14 +287,12 @@ class World:
     st.randoms(use_true_random=False),
     st.sampled_from([0.0, 0.1, 0.4, 1.0]),
 )
-def test_every_request_ends_once_whatever_happens(
-    plan: str, rng: random.Random, chance: float
-) -> None:
-    World(PLANS[plan], rng, chance).play()
+def test_every_request_ends_exactly_once(plan: str, rng: random.Random, chance: float) -> None:
+    Simulation(PLANS[plan], rng, chance).run()
 
 
 def machine_of(plan: Plan, replicas: int = 1, **recorded: Any) -> EvaluationStateMachine:
-    """A machine with one slot that admits every group."""
+    """Return a machine with one slot that admits every group."""
     return EvaluationStateMachine(plan, [slot(0, list(plan.groups), replicas)], **recorded)
 
 
@@ -301,18 +303,18 @@ def by_group(plan: Plan) -> dict[str, list[EvaluationRequest]]:
     return requests
 
 
-def test_an_engine_starts_ahead_of_the_first_request() -> None:
+def test_an_engine_starts_before_the_first_request() -> None:
     plan = PLANS["one group"]
     [(group, _)] = by_group(plan).items()
     start = next(iter(plan.starts))
     machine = machine_of(plan)
     assert machine.begin([], {}) == []
     assert machine.state_done(start) == [StartEngine(group, start, ahead=True)]
-    assert machine.engine_started(group) == [], "it waits for work"
+    assert machine.engine_started(group) == [], "the engine waits for requests"
     assert machine.tick() == []
 
 
-def test_a_start_ahead_that_is_skipped_is_no_failure() -> None:
+def test_a_skipped_early_start_does_not_count_as_a_failure() -> None:
     plan = PLANS["one group"]
     [(group, requests)] = by_group(plan).items()
     machine = machine_of(plan)
@@ -335,7 +337,7 @@ def test_recorded_answers_are_scored_without_an_engine() -> None:
     assert machine.finished
 
 
-def test_two_failed_starts_give_a_group_up() -> None:
+def test_a_group_fails_after_two_failed_starts() -> None:
     plan = PLANS["one group"]
     [(group, requests)] = by_group(plan).items()
     states = list(dict.fromkeys(request.state_id for request in requests))
@@ -367,7 +369,7 @@ def test_an_idle_engine_yields_its_slot_at_a_tick() -> None:
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_added_replicas_get_lanes(replicas: int) -> None:
+def test_added_replicas_get_more_concurrent_requests(replicas: int) -> None:
     plan = plan_of(spec_of(negative=[8, 16, 24, 32, 40, 48, 56]))
     [(group, _)] = by_group(plan).items()
     machine = machine_of(plan)
@@ -378,7 +380,7 @@ def test_added_replicas_get_lanes(replicas: int) -> None:
     assert len(machine.engine_placed(group)) == LANES * (replicas - 1)
 
 
-def test_no_group_waits_for_a_slot_ahead_of_its_first_request() -> None:
+def test_no_group_waits_for_a_slot_before_its_first_request() -> None:
     sizes = {"small": 64, "large": 128}
     models = [
         {"name": name, "init": {"hidden_size": size, "layers": 1}, "pretrain": [64]}
