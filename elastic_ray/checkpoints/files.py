@@ -17,7 +17,7 @@ class CheckpointError(RuntimeError):
 def weight_files(folder: str | Path) -> list[Path]:
     """Return the folder's `*.safetensors` files, sorted by name.
 
-    Raises `CheckpointError` where the folder has none or cannot be read.
+    Raises `CheckpointError` if the folder has none or cannot be read.
     """
     try:
         found = sorted(Path(folder).glob("*.safetensors"))
@@ -31,7 +31,7 @@ def weight_files(folder: str | Path) -> list[Path]:
 def checkpoint_checksum(folder: str | Path) -> str:
     """Return the SHA-256 over the names and contents of the weight files, sorted by name.
 
-    Raises `CheckpointError` where there are no weight files.
+    Raises `CheckpointError` if there are no weight files.
     """
     total = hashlib.sha256()
     for path in weight_files(folder):
@@ -49,7 +49,7 @@ def checkpoint_bytes(folder: str | Path) -> int:
 def content_hash(folder: str | Path) -> str:
     """Return the SHA-256 of a model or scorer folder: weights, configuration and tokenizer.
 
-    Covers all files directly in the folder except hidden ones. Raises `CheckpointError` where the
+    Covers all files directly in the folder except hidden ones. Raises `CheckpointError` if the
     folder does not exist.
     """
     root = Path(folder)

@@ -112,7 +112,7 @@ def download_model(repo: str, revision: str, *, trust_remote_code: bool = False)
     """Return the folder of a hub model, downloading what this machine's cache lacks.
 
     Fetches the safetensors files, the configuration and the tokenizer, and the Python files of the
-    repository where its code is trusted. Raises `CheckpointError` where the hub does not provide
+    repository where its code is trusted. Raises `CheckpointError` if the hub does not provide
     them.
     """
     try:

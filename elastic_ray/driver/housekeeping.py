@@ -69,7 +69,7 @@ class Housekeeping:
             await asyncio.sleep(REFRESH_EVERY)
 
     def write_grid_rows(self) -> None:
-        """Bring the tables `cells` and `lessons` up to date; `ResultsError` where that fails."""
+        """Bring the tables `cells` and `lessons` up to date; `ResultsError` if that fails."""
         write_grid_rows(self._results, self._plan, self._tracker)
 
     async def poll_others(self) -> None:

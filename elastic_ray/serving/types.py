@@ -194,7 +194,7 @@ class Score:
 def score_from_outputs(outputs: list[float], config: ScorerConfig) -> Score:
     """Return the score of a text from the class probabilities, or from the single raw value.
 
-    Raises `EngineError` where the classifier has no class `label`.
+    Raises `EngineError` if the classifier has no class `label`.
     """
     if len(outputs) == 1:
         raw = outputs[0]

@@ -45,7 +45,9 @@ class Init(Part):
         heads = self.heads_used
         if self.hidden_size % heads:
             note = "" if self.heads else " (one per 32, as heads is not given)"
-            problems.append(f"hidden_size {self.hidden_size} is no multiple of heads {heads}{note}")
+            problems.append(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {heads}{note}"
+            )
         elif self.architecture != "gpt2" and self.hidden_size // heads % 2:
             problems.append(
                 f"hidden_size {self.hidden_size} over heads {heads} is odd; rotary positions need "
@@ -54,7 +56,7 @@ class Init(Part):
         if self.architecture == "gpt2" and self.kv_heads not in (None, heads):
             problems.append(f"found kv_heads {self.kv_heads}; gpt2 has none, leave it out")
         elif heads % (self.kv_heads or 1):
-            problems.append(f"heads {heads} is no multiple of kv_heads {self.kv_heads}")
+            problems.append(f"heads {heads} is not a multiple of kv_heads {self.kv_heads}")
         refuse(problems)
         return self
 

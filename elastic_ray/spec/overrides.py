@@ -36,7 +36,7 @@ def override(data: Any, text: str) -> tuple[Any, str]:
 
     The path is dotted; list elements are given by index or by name. The value is parsed as YAML:
     `seeds=[0,1]`, `training.learning_rate=1e-3`, `models.tiny.init.layers=3`. A short form on the
-    path (`task: imdb`) is written out. Raises `SpecError` where the path or value is invalid.
+    path (`task: imdb`) is written out. Raises `SpecError` if the path or value is invalid.
     """
     path, equals, value = text.partition("=")
     shown = one_line(text)

@@ -29,7 +29,7 @@ GRID: JsonDict = {"role": "grid"}
 
 
 def ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the sizes; raise `ValueError` where one is not greater than the one before it."""
+    """Return the sizes; raise `ValueError` if one is not greater than the one before it."""
     for before, size in itertools.pairwise(sizes):
         if size <= before:
             raise ValueError(f"found {size} after {before}; must be ascending and distinct")

@@ -148,7 +148,7 @@ def _encodable(text: str) -> bool:
 
 
 def _check_size(node: yaml.Node, depth: int, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Return (values, levels) of the node; raises `YamlError` where either is too large.
+    """Return (values, levels) of the node; raises `YamlError` if either is too large.
 
     `known` holds the results by node id: an aliased node is visited once and counted each time.
     """

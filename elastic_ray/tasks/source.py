@@ -100,7 +100,7 @@ def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: s
 def split_files(splits: Splits, folder: str, split: str) -> list[Path]:
     """Return the files of a split: one file, or all of its numbered parts in order.
 
-    Raises `TaskError` where the split or a part is missing, or is there more than once.
+    Raises `TaskError` if the split or a part is missing, or is there more than once.
     """
     form = re.compile(rf"{re.escape(split)}(?:-(\d+)(?:-of-(\d+))?)?\.({'|'.join(READABLE)})")
     named = [(path, form.fullmatch(path.name)) for path in Path(folder).iterdir()]
@@ -126,7 +126,7 @@ def split_files(splits: Splits, folder: str, split: str) -> list[Path]:
 
 
 def file_hashes(splits: Splits, paths: Iterable[Path]) -> list[str]:
-    """Return the SHA-256 of each file; raise `TaskError` where one cannot be read."""
+    """Return the SHA-256 of each file; raise `TaskError` if one cannot be read."""
     hashes = []
     for path in paths:
         try:
@@ -167,7 +167,7 @@ def _read_file(task: str, path: Path) -> Table:
 def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]:
     """Return the tables of each split of a hub dataset at a commit.
 
-    Raises `UnreachableData` where it cannot be downloaded, `TaskError` where a split is missing.
+    Raises `UnreachableData` if it cannot be downloaded, `TaskError` if a split is missing.
     """
     task = splits.task
     alternative = (
@@ -206,7 +206,7 @@ def iter_rows(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield each row's index and its values in the columns `names`.
 
-    Raises `TaskError` where a column is missing.
+    Raises `TaskError` if a column is missing.
     """
     names = list(names)
     for column in names:

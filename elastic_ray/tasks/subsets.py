@@ -28,7 +28,7 @@ def selection(size: int, count: int, seed: int, epoch: int = 0) -> NDArray[np.in
     """Return the first `count` indices of one seeded permutation of range(`size`).
 
     A smaller `count` gives a prefix of a larger one. A later `epoch` has the same indices in
-    another order. The array has shape (count,) and is read-only. Raises `ValueError` where `count`
+    another order. The array has shape (count,) and is read-only. Raises `ValueError` if `count`
     exceeds `size`.
     """
     if not 0 <= count <= size:

@@ -83,7 +83,7 @@ class Task(Protocol):
     def prompts(self, count: int) -> list[str]:
         """Return the first `count` held-out prompts, without duplicates.
 
-        Raises `TaskError` where there are fewer.
+        Raises `TaskError` if there are fewer.
         """
         ...
 
@@ -182,7 +182,7 @@ def join_answer(prompt: str, response: str) -> str:
 
 
 def first_prompts(prompts: Sequence[str], count: int, name: str) -> list[str]:
-    """Return the first `count` prompts; raise `TaskError` where there are fewer."""
+    """Return the first `count` prompts; raise `TaskError` if there are fewer."""
     if not 0 <= count <= len(prompts):
         raise TaskError(f"task {name} holds {len(prompts):,} held-out prompts; asked for {count:,}")
     return list(prompts[:count])
@@ -209,7 +209,7 @@ def split_corpora(name: str, texts: Iterable[tuple[str, int]]) -> dict[str, list
 def first_texts(
     held: Mapping[str, Sequence[Example]], corpus: str, count: int, name: str
 ) -> list[Example]:
-    """Return the first `count` texts of a corpus; raise `TaskError` where there are fewer."""
+    """Return the first `count` texts of a corpus; raise `TaskError` if there are fewer."""
     if corpus not in held:
         raise TaskError(f"task {name}: no corpus {corpus!r}; corpora: {', '.join(CORPORA)}")
     if not 0 <= count <= len(held[corpus]):

@@ -48,7 +48,7 @@ def load_model(source: str, revision: str | None, dtype: str, trust: bool) -> Pr
     """Load a causal language model from a folder, or from the hub where `revision` is given.
 
     `dtype` is "float32" or "bfloat16"; `trust` allows code of the model's own. Raises
-    `CheckpointError` where it cannot be loaded.
+    `CheckpointError` if it cannot be loaded.
     """
     from transformers import AutoModelForCausalLM
 
@@ -127,7 +127,7 @@ def save_checkpoint(
 ) -> SavedCheckpoint:
     """Save a state's checkpoint under its final name and return the columns that describe it.
 
-    `metadata` is written beside the weights as `METADATA_FILE`. Raises `OSError` where the disk is
+    `metadata` is written beside the weights as `METADATA_FILE`. Raises `OSError` if the disk is
     full; nothing is left behind then.
     """
     scratch = results.folder.scratch()

@@ -13,7 +13,7 @@ def lesson_examples(results: Results, answers: Answers) -> tuple[list[Example], 
     """Return the answers as examples, by prompt and sample, and the SHA-256 of their texts.
 
     An answer that was cut at the token limit becomes an example without an end token. Raises
-    `ResultsError` where the answers are not recorded.
+    `ResultsError` if the answers are not recorded.
     """
     rows = results.read("responses", **answers._asdict()).to_pylist()
     rows.sort(key=lambda row: (row["prompt_index"], row["sample"]))

@@ -29,8 +29,8 @@ def load_parent(
     """Return (model to train, id of the state that holds its full weights).
 
     `lora` is the stage's, `seed` that of new adapters; see `load_model` for `dtype` and `trust`.
-    Raises `CheckpointError` where the parent's checkpoint, or the one below its adapters, is not
-    available, or where the parent's adapters do not fit the stage.
+    Raises `CheckpointError` if the parent's checkpoint, or the one below its adapters, is not
+    available, or if the parent's adapters do not fit the stage.
     """
     with contextlib.ExitStack() as local_copies:
         return _load_parent(results, parent, lora, dtype, seed, trust, local_copies)
@@ -81,7 +81,7 @@ def _load_parent(
 def checkpoint_of(results: Results, state: str) -> Iterator[tuple[str, str | None]]:
     """Provide a state's checkpoint as (hub id, revision) or (local folder, None).
 
-    The folder is available until the context ends. Raises `CheckpointError` where the state is not
+    The folder is available until the context ends. Raises `CheckpointError` if the state is not
     recorded, or its checkpoint was deleted or is missing.
     """
     row = results.state(state)

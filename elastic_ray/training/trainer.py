@@ -24,8 +24,8 @@ class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
     Continues from the ladder's resume point where there is one. The constructor raises
-    `TrainingError` where the parent failed or its answers are incomplete, `CheckpointError` where
-    the parent's checkpoint is not available, and `ResultsError` where the answers are not recorded.
+    `TrainingError` if the parent failed or its answers are incomplete, `CheckpointError` if
+    the parent's checkpoint is not available, and `ResultsError` if the answers are not recorded.
     """
 
     def __init__(

@@ -197,15 +197,15 @@ BAD = [
         "hidden_size: 64",
         "hidden_size: 60, heads: 7, kv_heads: 2",
         [
-            "s.yaml:4: models.0.init: hidden_size 60 is no multiple of heads 7",
-            "s.yaml:4: models.0.init: heads 7 is no multiple of kv_heads 2",
+            "s.yaml:4: models.0.init: hidden_size 60 is not a multiple of heads 7",
+            "s.yaml:4: models.0.init: heads 7 is not a multiple of kv_heads 2",
         ],
     ),
     (
         "hidden_size: 64",
         "hidden_size: 100",
         [
-            "s.yaml:4: models.0.init: hidden_size 100 is no multiple of heads 3 "
+            "s.yaml:4: models.0.init: hidden_size 100 is not a multiple of heads 3 "
             "(one per 32, as heads is not given)"
         ],
     ),

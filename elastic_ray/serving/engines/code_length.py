@@ -33,7 +33,7 @@ def split_windows(
 ) -> list[Window]:
     """Return the windows of the texts, of at most `size` tokens each, in order.
 
-    Raises `EngineError` where such a window does not fit into the engine's `context`, a prompt
+    Raises `EngineError` if such a window does not fit into the engine's `context`, a prompt
     fills a whole window, or the tokenizer has neither a first nor an end token.
     """
     if size >= context:  # vLLM generates one more token after the window
@@ -70,7 +70,7 @@ def sum_windows(
     """Return the code length of each text from its windows' readings.
 
     A reading is the nats of a window's coded tokens, and the id of the state that was held. Raises
-    `EngineError` where two states read one text.
+    `EngineError` if two states read one text.
     """
     nats, tokens = [0.0] * len(texts), [0] * len(texts)
     held: list[set[str]] = [set() for _ in texts]

@@ -25,7 +25,7 @@ def context_length(config: EngineConfig | ScorerConfig) -> int:
 
 
 def check_fits_context(tokens: int, context: int) -> None:
-    """Raise `EngineError` where a prompt and its longest possible answer exceed the context."""
+    """Raise `EngineError` if a prompt and its longest possible answer exceed the context."""
     if tokens > context:
         raise EngineError(
             f"prompt and answer may take {tokens} tokens; the context is {context} "

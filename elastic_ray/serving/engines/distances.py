@@ -79,7 +79,7 @@ def position_distances(reference: torch.Tensor, other: torch.Tensor) -> torch.Te
     """Return the distances at each position, shape (4, positions) in the order of `METRICS`.
 
     Both inputs are logits of shape (positions, vocabulary); the result is in float64. Raises
-    `EngineError` where the shapes differ.
+    `EngineError` if the shapes differ.
     """
     if reference.shape != other.shape or reference.dim() != 2:
         raise EngineError(

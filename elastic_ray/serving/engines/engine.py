@@ -28,7 +28,7 @@ class Engine(Protocol):
     async def load_weights(self, weights: Weights) -> None:
         """Load a state's full weights in place of those held; no request may be in flight.
 
-        Raises `CheckpointError` where they are missing, damaged, or differ from their record.
+        Raises `CheckpointError` if they are missing, damaged, or differ from their record.
         """
         ...
 
@@ -57,7 +57,7 @@ class Engine(Protocol):
 def make_engine(config: EngineConfig) -> Engine:
     """Return the configured engine; "auto" falls back to transformers where vLLM is missing.
 
-    Raises `EngineError` where the configuration wants vLLM and it cannot be imported.
+    Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
     if config.kind == "transformers":
         return TransformersEngine(config)

@@ -27,7 +27,7 @@ positions."""
 class Predictor:
     """Implements the protocol of `theory.compressor` with a state's model.
 
-    Raises `CheckpointError` where the state is not recorded, its weights are not available, or its
+    Raises `CheckpointError` if the state is not recorded, its weights are not available, or its
     tokenizer has neither a first nor an end token.
     """
 

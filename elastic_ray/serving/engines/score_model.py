@@ -46,7 +46,7 @@ def tokenize_with_end(
 ) -> list[list[int]]:
     """Return each text's tokens and the end token, together at most `context`; the text is cut.
 
-    Raises `EngineError` where the tokenizer has no end token.
+    Raises `EngineError` if the tokenizer has no end token.
     """
     end = tokenizer.eos_token_id
     if end is None:
@@ -89,7 +89,7 @@ def write_as_classifier(folder: str | Path, into: Path) -> None:
 def read_head(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the head's weight, shape (1, hidden), and bias, shape (1,), in float32.
 
-    They include the normalisation of scores. Raises `EngineError` where the folder is not that of a
+    They include the normalisation of scores. Raises `EngineError` if the folder is not that of a
     score model with one score.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

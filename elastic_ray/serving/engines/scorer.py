@@ -39,7 +39,7 @@ class ScorerBackend(Protocol):
 def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
     """Return the configured backend; "auto" falls back to transformers where vLLM is missing.
 
-    Raises `EngineError` where the configuration wants vLLM and it cannot be imported.
+    Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
     if config.kind == "transformers":
         return TransformersScorer(config)

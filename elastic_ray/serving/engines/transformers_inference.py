@@ -35,7 +35,7 @@ def sample_batch(
 ) -> list[SampledTokens]:
     """Return one sampled answer per prompt, each drawn with its own seed.
 
-    Raises `EngineError` where the longest prompt and `sampling.max_tokens` exceed the context.
+    Raises `EngineError` if the longest prompt and `sampling.max_tokens` exceed the context.
     """
     inputs = tokenizer(list(prompts), return_tensors="pt", padding=True)
     check_fits_context(inputs["input_ids"].shape[1] + sampling.max_tokens, context)

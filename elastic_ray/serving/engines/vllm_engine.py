@@ -122,7 +122,7 @@ class VllmEngine:
     async def code_lengths(
         self, weights: Weights, texts: Sequence[CodedText], window: int
     ) -> list[CodeLengthResult]:
-        """As `Engine.code_lengths`; `EngineError` where an adapter changes the output layer."""
+        """As `Engine.code_lengths`; `EngineError` if an adapter changes the output layer."""
         lora = self._lora_request(weights)
         if weights.adapter and "lm_head" in _target_modules(weights.adapter):
             raise EngineError(
