@@ -1,4 +1,4 @@
-"""Do the 95% intervals hold the truth in 95 of 100 sweeps? Planted curves, simulated sweeps.
+"""Do the 95% intervals contain the truth in 95 of 100 sweeps? Planted curves, simulated sweeps.
 
     python benchmarks/coverage.py [--sweeps 1000] [--resamples 500] [--world NAME]
 

@@ -28,7 +28,7 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """The measured quantities of `curve`; `scores` and `retention` have a value per size."""
+    """The measured quantities of `curve`; `scores` and `retention` have one estimate per size."""
 
     curve: Curve
     base: Estimate
@@ -88,18 +88,20 @@ def measure(curve: Curve, resamples: int = 1000, seed: int = 0) -> Measurement:
     check_resamples(resamples)
     found: dict[str, Estimate] = dict.fromkeys(QUANTITIES, Estimate())
     notes = list(curve.notes)
-    started = bool(curve.negatives) and curve.negatives[0] == 0
-    nothing = retention = (Estimate(),) * len(curve.negatives)
+    has_aligned = bool(curve.negatives) and curve.negatives[0] == 0
+    undefined = retention = (Estimate(),) * len(curve.negatives)
     if not curve.prompts:
-        return Measurement(curve, **found, scores=nothing, retention=nothing, notes=tuple(notes))
+        return Measurement(
+            curve, **found, scores=undefined, retention=undefined, notes=tuple(notes)
+        )
 
     weights = draws(astuple(curve.key), len(curve.prompts), resamples, seed)
     scores = tuple(estimate(s) for s in (weights @ curve.by_prompt.T).T)
-    if started:
+    if has_aligned:
         found["aligned"] = scores[0]
     if curve.base is not None:
         found["base"] = estimate(weights @ curve.base)
-    if started and curve.base is not None:
+    if has_aligned and curve.base is not None:
         above, rounding = above_base(curve, weights)
         found["gap"] = gap = estimate(above[:, 0])
         if gap.value is None or gap.low is None or gap.high is None:
@@ -108,19 +110,23 @@ def measure(curve: Curve, resamples: int = 1000, seed: int = 0) -> Measurement:
             notes.append("gap within noise")
         else:
             sizes = np.array(curve.negatives, dtype=np.float64)
-            retention, more = _retention(above), Crossings(above, sizes, rounding)
-            (fewer,) = left_out([curve])
-            without = Crossings(above_base(curve, fewer)[0], sizes, rounding)
-            found |= more.estimates(without.bounds)
-            notes += more.notes(found)
+            retention, crossings = _retention(above), Crossings(above, sizes, rounding)
+            (jackknife_weights,) = left_out([curve])
+            jackknife = Crossings(above_base(curve, jackknife_weights)[0], sizes, rounding)
+            found |= crossings.estimates(jackknife.bounds)
+            notes += crossings.notes(found)
     return Measurement(curve, **found, scores=scores, retention=retention, notes=tuple(notes))
 
 
 def _retention(above: Floats) -> tuple[Estimate, ...]:
-    start = above[:, 0]
-    lost = start * np.sign(start[0]) <= 0
-    ratio = above[:, 1:] / np.where(lost, 1.0, start)[:, None]
-    low = np.where(lost[:, None], -np.inf, ratio)
-    high = np.where(lost[:, None], np.inf, ratio)
+    """Return the score above the baseline at each size, divided by the gap.
+
+    The ratio is unknown in resamples where the gap is 0 or has the opposite sign.
+    """
+    gap = above[:, 0]
+    unknown = gap * np.sign(gap[0]) <= 0
+    ratio = above[:, 1:] / np.where(unknown, 1.0, gap)[:, None]
+    low = np.where(unknown[:, None], -np.inf, ratio)
+    high = np.where(unknown[:, None], np.inf, ratio)
     others = (estimate(*ends) for ends in zip(low.T, high.T, strict=True))
     return (Estimate(1.0, 1.0, 1.0), *others)

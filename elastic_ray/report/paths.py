@@ -18,11 +18,11 @@ from .style import CATEGORIES, legend_above, panels
 from .tables import Table
 
 ANSWERED = ("cross_entropy", "kl")
-"""The distances with a sentence and a figure in the section; its table has all distances."""
+"""The distances that get a sentence and a figure; the section's table has all distances."""
 
 
 def section(found: Findings) -> Section | None:
-    """Return the section, answered by each of `ANSWERED`; None for a sweep without lessons."""
+    """Return the section, with a sentence per distance in `ANSWERED`; None without lessons."""
     if not found.lessons:
         return None
     sentences = [
@@ -30,13 +30,13 @@ def section(found: Findings) -> Section | None:
         for metric in ANSWERED
         if (rows := _rows(found, metric))
     ]
-    nothing = ["Paths are compared at the end of the sweep; nothing is compared yet."]
+    pending = ["Paths are compared at the end of the sweep; none is compared yet."]
     items = ("paths", "paths_kl", "inverse_forward")
-    return Section("paths", "Inverse and forward", PATHS_QUESTION, sentences or nothing, items)
+    return Section("paths", "Inverse and forward", PATHS_QUESTION, sentences or pending, items)
 
 
 def _rows(found: Findings, metric: str) -> list[Row]:
-    """Return the rows of one distance, sorted by model size, then as in the paper's Table 1."""
+    """Return the rows of one distance, by task and model size, then as in the paper's Table 1."""
     rows = [row for row in found.paths if row["metric"] == metric]
     return sorted(
         rows,
@@ -52,20 +52,20 @@ def _name(found: Findings, row: Row) -> str:
 
 
 def disagreeing(found: Findings) -> int:
-    """Return in how many pairs cross-entropy and KL place the interval differently around 0."""
+    """Count the pairs where the intervals of cross-entropy and KL lie differently around 0."""
     sides: dict[tuple[Any, ...], set[tuple[int, ...]]] = {}
     for metric in ANSWERED:
         for row in _rows(found, metric):
             if row["difference_low"] is not None:
-                at = tuple(row[name] for name in ("task", "model", "pretrain", "k", "l"))
-                sides.setdefault(at, set()).add(told_apart([row]))
-    return sum(len(each) > 1 for each in sides.values())
+                pair = tuple(row[name] for name in ("task", "model", "pretrain", "k", "l"))
+                sides.setdefault(pair, set()).add(told_apart([row]))
+    return sum(len(found_sides) > 1 for found_sides in sides.values())
 
 
 def distances(found: Findings, metric: str) -> Any:
-    """Return a figure with a panel per model: both paths of each pair, with 95% intervals.
+    """Return a figure of both paths of each pair with 95% intervals, one panel per model.
 
-    Hollow symbols are the paper's printed values.
+    Hollow symbols are the values printed in the paper.
     """
     by_model: dict[str, list[Row]] = {}
     for row in _rows(found, metric):
@@ -83,10 +83,10 @@ def distances(found: Findings, metric: str) -> Any:
                     direction, f"{direction}_low", f"{direction}_high", f"printed_{direction}"
                 )
             )  # fmt: skip
-            arms = np.nan_to_num([y - low, high - y])
+            errors = np.nan_to_num([y - low, high - y])
             ax.errorbar(
-                x + side, y, yerr=arms, fmt="o", markersize=4, color=colour, linewidth=1, capsize=2,
-                label=direction,
+                x + side, y, yerr=errors, fmt="o", markersize=4, color=colour, linewidth=1,
+                capsize=2, label=direction,
             )  # fmt: skip
             if np.isfinite(printed).any():
                 ax.plot(
@@ -104,16 +104,16 @@ def distances(found: Findings, metric: str) -> Any:
 
 
 def table(found: Findings) -> Table:
-    """Return the table of every pair and distance, with the paper's values where it printed any."""
+    """Return the table of all pairs and distances, with the values printed in the paper, if any."""
     rows = [row for metric in METRIC_LABELS for row in _rows(found, metric)]
     printed = any(row["printed_inverse"] is not None for row in rows)
-    heads: tuple[str, ...] = (
+    headings: tuple[str, ...] = (
         *("model", "slices", "distance", *DIRECTIONS, "forward - inverse", "p", "prompts"),
         *("seeds", "seeds inverse < forward"),
     )
     if printed:
-        heads = (*heads, "printed inverse", "printed forward")
-    made = [
+        headings = (*headings, "printed inverse", "printed forward")
+    cells = [
         (
             _name(found, row), f"{row['k']}, {row['l']}", METRIC_LABELS[row["metric"]],
             *(
@@ -126,4 +126,4 @@ def table(found: Findings) -> Table:
         )
         for row in rows
     ]  # fmt: skip
-    return Table("inverse_forward", CAPTIONS["inverse_forward"], (*heads, "note"), tuple(made))
+    return Table("inverse_forward", CAPTIONS["inverse_forward"], (*headings, "note"), tuple(cells))

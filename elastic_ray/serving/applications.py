@@ -1,4 +1,4 @@
-"""One Ray Serve application: a deployment's replicas on one node. Starts, calls and ends it."""
+"""Starts, calls and stops a Ray Serve application: a deployment's replicas on one node."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from ray.serve import RunTarget
 
 POLL_SECONDS = 1.0
-"""Seconds between checks whether an application has started. One call to Serve reports them all."""
+"""Interval (seconds) between checks whether an application has started. Each check is one call to
+Serve, which reports all applications."""
 START_SECONDS = 120.0
 """Usual duration of an application's start (seconds); large models and slow disks take longer."""
 
 
 class NodeLeftError(EngineError):
-    """An application did not start because its node has left the cluster, or is about to."""
+    """An application did not start because its node has left the cluster, or will leave soon."""
 
 
 @dataclass
 class Application:
-    """A running application, under its name in Serve."""
+    """A running application; `name` is its name in Serve."""
 
     name: str
     handle: Any
@@ -37,18 +38,18 @@ class Application:
     """Requests in flight."""
     node_left: bool = False
     last_state: str | None = None
-    """Id of the full state that the last request was about."""
+    """Id of the full state that the last request evaluated."""
 
 
 class ServeStarter:
-    """Starts Serve on the cluster, once, without its HTTP proxy."""
+    """Starts Serve on the cluster once, without its HTTP proxy."""
 
     def __init__(self) -> None:
         self._started = False
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start Serve, or join it where another driver started it."""
+        """Start Serve, or connect to it if another driver has started it."""
         from ray import serve
 
         async with self._lock:
@@ -69,10 +70,10 @@ async def start_application(
     node: str | None,
     stragglers: StragglerDetector,
 ) -> tuple[Application, dict[str, Any]]:
-    """Start an application, or resize it; return it and its replicas' description of themselves.
+    """Start or resize an application; return it and the description that its replicas give.
 
-    Raises `EngineError` with the reason where it does not start, and its subclass `NodeLeftError`
-    where the reason is that `node` left. A cancelled start leaves no application behind.
+    Raises `EngineError` with the reason if it does not start, and the subclass `NodeLeftError` if
+    the reason is that `node` left the cluster. A cancelled start leaves no application behind.
     """
     from ray import serve
 
@@ -80,7 +81,7 @@ async def start_application(
     try:
         with stragglers.timing("the start of", target.name, START_SECONDS):
             handle, description = await asyncio.shield(starting)
-    except asyncio.CancelledError:  # Serve goes on starting it, and would keep it
+    except asyncio.CancelledError:  # Serve would finish the start and keep it
         await asyncio.wait([starting], timeout=SLOW_FACTOR * START_SECONDS)
         if not starting.done():
             starting.cancel()
@@ -98,36 +99,37 @@ async def start_application(
 
 
 async def end_application(application: Application) -> None:
-    """End an application: its replicas, their processes and their resources."""
+    """Stop an application: end its replicas' processes and release their resources."""
     from ray import serve
 
     await shut_down_all(application.handle, application.replicas)
     try:
         await asyncio.to_thread(serve.delete, application.name)
-    except TimeoutError as e:  # Serve goes on deleting; the sweep need not wait for it
+    except TimeoutError as e:  # Serve continues in the background; no need to wait
         logging.getLogger(__name__).warning("%s", e)
 
 
 async def drop_application(name: str, application: Application | None) -> None:
-    """Give up an application whose node left: cancel its requests and delete it.
+    """Cancel the requests of an application whose node left the cluster, and delete it.
 
-    `application` is None where it had not started yet.
+    `application` is None if it had not started yet.
     """
     from ray import serve
 
     if application is not None:
         application.node_left = True
-        for call in application.calls:  # Serve would let them wait for a replica for ever
+        for call in application.calls:  # they would wait for a replica forever
             call.cancel()
     await asyncio.to_thread(serve.delete, name, _blocking=False)
 
 
 async def _run(target: RunTarget) -> tuple[Any, dict[str, Any]]:
-    """Have Serve run an application; return its handle and description once all replicas run.
+    """Deploy an application; return its handle and description once all replicas run.
 
-    Raises RuntimeError with the last line of the reason why it does not start, also when it is
-    deleted meanwhile, as `ReplicaLauncher.place` does for a node that left. `serve.run` would wait
-    for ever in a thread that nothing ends, and so would a request whose replica is gone.
+    Raises `RuntimeError` with the last line of the reason if it does not start. This includes an
+    application that is deleted before it runs: `ReplicaLauncher.place` deletes it if its node left
+    the cluster. `serve.run` is not used, because it would then block its thread forever. A request
+    to a dead replica would also wait forever.
     """
     from ray import serve
     from ray.exceptions import RayActorError
@@ -154,7 +156,10 @@ async def _run(target: RunTarget) -> tuple[Any, dict[str, Any]]:
 
 
 def _is_running(name: str) -> bool:
-    """Return whether all replicas of an application run; RuntimeError if they never will."""
+    """Return whether all replicas of an application run.
+
+    Raises `RuntimeError` if they never will.
+    """
     from ray import serve
     from ray.serve.schema import ApplicationStatus
 

@@ -45,7 +45,7 @@ def test_a_host_has_its_own_files_and_shares_one_folder(hosts: Hosts, shared: Pa
 
 def test_a_host_sees_no_process_but_its_own(hosts: Hosts) -> None:
     assert set(hosts.on(ONE, "ps -e -o comm=").split()) == {"ps", "sshd"}
-    # Not even the other's server, of which the desk sees both.
+    # Not even the other host's SSH server; the client sees both.
     assert hosts.on(ONE, "ps -e -o args=").count("[listener]") == 1
     assert sum("[listener]" in each for each in hosts.processes()) == 2
 

@@ -1,4 +1,8 @@
-"""`ray up` with docs/cluster-local.yaml on three hosts, a sweep across them, and `ray down`."""
+"""Runs `ray up` with docs/cluster-local.yaml on three hosts, a sweep on them, and `ray down`.
+
+The hosts are simulated by Linux namespaces (`tests/support/hosts.py`). One more simulated machine,
+the client, stands for the user's own; the `ray` commands run there.
+"""
 
 from __future__ import annotations
 
@@ -39,47 +43,49 @@ training: {learning_rate: 2.0e-3, global_batch: 12, workers: 3}
 generation: {prompts: 8, max_tokens: 24}
 resources: {engines: {engine: transformers}, scorers: {engine: transformers}}
 """
-"""A trainer has more workers than a host has CPUs, so each of them is on both hosts."""
+"""A trainer has more workers than a host has CPUs, so every trainer uses both worker hosts."""
 STATES = 1 + 1 + 1 + 2
-"""The start, pre-trained, positive, and turned back twice."""
+"""The start state, the pre-trained one, the positive one, and the two negative ones."""
 ON_ONE_MACHINE = ("--set", "training.cpus_per_worker=0.4")
-"""Room for the same three workers on two cores; the states do not depend on it."""
+"""Lets the same three workers run on two cores; it does not affect the states."""
 MONITOR = "/tmp/ray/session_latest/logs/monitor.out"
-"""What the head writes while it sets the workers up."""
-PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s=10 RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S=2"
-"""How long a worker waits for a head that is gone, and five looks of what waits for the worker; by
-itself Ray takes a minute for each."""
+"""The head's log of setting up the workers."""
+SHORT_TIMEOUTS = (
+    "RAY_gcs_rpc_server_reconnect_timeout_s=10 RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S=2"
+)
+"""How long a worker waits for a lost head, and the interval at which the dashboard agent checks for
+its parent (it exits after five checks). With Ray's defaults each takes a minute."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What was seen of the one run that all tests here look at."""
+    """Observations of the single run that all tests in this module check."""
 
     up: CompletedProcess[str]
     sweep: CompletedProcess[str]
     results: Path
     trained_at: Counter[str]
-    """Address -> the workers of trainers that ran there."""
+    """Address -> number of trainer workers that ran there."""
     down: CompletedProcess[str]
     left_there: list[str]
-    """Processes on the desk and the hosts that were not there before `ray up`."""
+    """Processes on the client and the hosts that did not exist before `ray up`."""
     left_here: list[str]
-    """What this machine has more than before."""
+    """Files, network interfaces and processes that this machine did not have before."""
 
 
 def cluster_file() -> str:
-    """docs/cluster-local.yaml, filled in; what else differs is said here."""
+    """Return docs/cluster-local.yaml with the user filled in and the changes commented below."""
     config = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     config["auth"]["ssh_user"] = "root"
-    # The environment is on the hosts already, and the package index is out of reach: pip finds the
-    # tools that it is asked for, and has only the project's own code to install.
+    # The hosts have the Python environment already and cannot reach the package index. The required
+    # tools are installed, so pip only has to install the project's own code.
     config["setup_commands"] = [
         f"ln -sfn {sys.prefix} ~/venv && printf '[global]\\nno-index = true\\n' > ~/venv/pip.conf",
-        *(each.replace('-e ".[train,gpu]"', "--no-deps -e .") for each in config["setup_commands"]),
+        *(line.replace('-e ".[train,gpu]"', "--no-deps -e .") for line in config["setup_commands"]),
     ]
-    # Each host sees all of this machine's cores.
+    # Without --num-cpus, Ray would count all of this machine's cores on every host.
     start = config["worker_start_ray_commands"].pop() + " --num-cpus=2"
-    config["worker_start_ray_commands"].append(f"export {PATIENCE}; {start}")
+    config["worker_start_ray_commands"].append(f"export {SHORT_TIMEOUTS}; {start}")
     return str(yaml.safe_dump(config))
 
 
@@ -107,17 +113,17 @@ def on_one_machine(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="module")
 def run(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     if reason := lacking(tmp_path_factory.mktemp("probe")):
-        pytest.skip(f"no hosts can be made here: {reason}")
+        pytest.skip(f"cannot simulate hosts here: {reason}")
     shared = tmp_path_factory.mktemp("shared")
     (shared / "cluster.yaml").write_text(cluster_file())
     (shared / spec.name).write_text(spec.read_text())
     shutil.copytree(scorers, shared / "elastic_ray" / "scorers")
-    here = on_this_machine()
+    before_here = on_this_machine()
     with Hosts(addresses(), shared, tmp_path_factory.mktemp("layers")) as hosts:
         before = running(hosts)
 
-        def ray(command: str, *more: str, limit: float = 900) -> CompletedProcess[str]:
-            return hosts.run(RAY, command, *more, at=ROOT, limit=limit)
+        def ray(command: str, *arguments: str, limit: float = 900) -> CompletedProcess[str]:
+            return hosts.run(RAY, command, *arguments, at=ROOT, limit=limit)
 
         def execute(command: str, limit: float = 900) -> CompletedProcess[str]:
             return ray("exec", "/shared/cluster.yaml", command, limit=limit)
@@ -125,7 +131,7 @@ def run(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         ray("get-auth-token", "--generate")
         up = ray("up", "-y", "/shared/cluster.yaml")
         assert up.returncode == 0, up.stdout
-        # As the docs say: wait until the head and all workers are active.
+        # Wait until the head and all workers are active, as the docs recommend.
         active = f"ray status | grep -q '^ {len(addresses())} local.cluster.node'"
         joined = execute(f"for i in $(seq 100); do {active} && exit 0; sleep 2; done; exit 1")
         assert joined.returncode == 0, joined.stdout + hosts.on(
@@ -146,20 +152,20 @@ def run(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         trained_at=trained_at,
         down=down,
         left_there=left_there,
-        left_here=sorted(on_this_machine() - here),
+        left_here=sorted(on_this_machine() - before_here),
     )
 
 
 def trainers(hosts: Hosts) -> Counter[str]:
-    """The workers of trainers by address, as the head's Ray knows them."""
+    """Count the trainer workers by address, from `ray list` on the head."""
 
-    def listed(*asked: str) -> list[dict[str, str]]:
-        told = hosts.on(hosts.addresses[0], f"ray list {' '.join(asked)} --format json")
+    def listed(*arguments: str) -> list[dict[str, str]]:
+        output = hosts.on(hosts.addresses[0], f"ray list {' '.join(arguments)} --format json")
         try:
-            found: list[dict[str, str]] = json.loads(told)
+            items: list[dict[str, str]] = json.loads(output)
         except json.JSONDecodeError:
-            raise RuntimeError(f"ray list {asked[0]}: {told}") from None
-        return found
+            raise RuntimeError(f"ray list {arguments[0]}: {output}") from None
+        return items
 
     address = {node["node_id"]: node["node_ip"] for node in listed("nodes")}
     workers = listed("actors", "--filter", "class_name=RayTrainWorker")
@@ -167,12 +173,15 @@ def trainers(hosts: Hosts) -> Counter[str]:
 
 
 def running(hosts: Hosts) -> Counter[str]:
-    """Processes on the desk and the hosts, but for the SSH servers: those change their titles."""
-    return Counter(each for each in hosts.processes() if "/etc/ssh/own_config" not in each)
+    """Count the processes on the client and the hosts by command line.
+
+    SSH servers are excluded, because they change their process titles.
+    """
+    return Counter(line for line in hosts.processes() if "/etc/ssh/own_config" not in line)
 
 
 def remaining(hosts: Hosts, before: Counter[str]) -> list[str]:
-    """What runs on the desk and the hosts since `before`, given time to end."""
+    """Return the processes not in `before`; wait up to `ENDED_WITHIN` seconds for them to end."""
     deadline = time.monotonic() + ENDED_WITHIN
     while left := list((running(hosts) - before).elements()):
         if time.monotonic() > deadline:
@@ -182,17 +191,17 @@ def remaining(hosts: Hosts, before: Counter[str]) -> list[str]:
 
 
 def on_this_machine() -> set[str]:
-    """Interfaces, what `ray up` writes in /tmp, and processes that know of the hosts."""
-    kept = (("/tmp", "ray-config-*"), ("/tmp", "ray_ssh_*"), ("/tmp/ray", "cluster-*"))
-    files = {str(path) for at, pattern in kept for path in Path(at).glob(pattern)}
+    """Return network interfaces, the files of `ray up` in /tmp, and processes that name a host."""
+    patterns = (("/tmp", "ray-config-*"), ("/tmp", "ray_ssh_*"), ("/tmp/ray", "cluster-*"))
+    files = {str(path) for folder, pattern in patterns for path in Path(folder).glob(pattern)}
     interfaces = {name for _, name in socket.if_nameindex()}
-    commands = (" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"]))
-    processes = {each for each in commands if any(address in each for address in addresses())}
+    commands = (" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
+    processes = {line for line in commands if any(address in line for address in addresses())}
     return files | interfaces | processes
 
 
 @pytest.mark.slow
-def test_ray_up_brings_all_hosts_up(run: Run) -> None:
+def test_ray_up_starts_all_hosts(run: Run) -> None:
     assert "Ray runtime started." in run.up.stdout
     assert not any(word in run.up.stdout for word in ("Traceback", "ERROR", "Failed")), (
         run.up.stdout
@@ -200,7 +209,7 @@ def test_ray_up_brings_all_hosts_up(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_the_sweep_ends_well(run: Run) -> None:
+def test_the_sweep_succeeds(run: Run) -> None:
     assert run.sweep.returncode == 0, run.sweep.stdout
     read = Results(run.results, read_only=True).query
     states = read("SELECT status, trial, workers FROM states").to_pylist()
@@ -210,7 +219,7 @@ def test_the_sweep_ends_well(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_trainers_are_on_both_workers_at_once(run: Run) -> None:
+def test_every_trainer_uses_both_worker_hosts(run: Run) -> None:
     head, *workers = addresses()
     assert run.trained_at[head] == 0
     assert all(run.trained_at[worker] for worker in workers)
@@ -219,15 +228,17 @@ def test_trainers_are_on_both_workers_at_once(run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ["states", "cells", "responses", "scores", "indices"])
-def test_rows_are_those_of_one_machine(run: Run, on_one_machine: Results, table: str) -> None:
-    # The commit is recorded as of a changed tree: not all files of the project are on the hosts.
-    apart = ("git_revision",) if table == "states" else ()
-    there = Results(run.results, read_only=True)
-    assert compare(on_one_machine, there, "across", table, *apart)
+def test_rows_equal_those_of_a_single_machine(
+    run: Run, on_one_machine: Results, table: str
+) -> None:
+    # The hosts do not have all files of the project, so the commit is recorded as modified there.
+    excluded = ("git_revision",) if table == "states" else ()
+    results = Results(run.results, read_only=True)
+    assert compare(on_one_machine, results, "across", table, *excluded)
 
 
 @pytest.mark.slow
-def test_ray_down_leaves_nothing(run: Run) -> None:
+def test_ray_down_leaves_nothing_behind(run: Run) -> None:
     assert run.down.returncode == 0, run.down.stdout
     assert "No nodes remaining." in run.down.stdout
     assert run.left_there == []

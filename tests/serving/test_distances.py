@@ -271,7 +271,7 @@ def test_changed_weights_of_a_reference_are_refused(tmp_path: Path) -> None:
     )
     asyncio.run(engine.load_weights(weights))
     other = Weights("two", str(folder), checksum="0" * 64)
-    with pytest.raises(CheckpointError, match="its weights are not those on record"):
+    with pytest.raises(CheckpointError, match="its weights do not match the recorded checksum"):
         asyncio.run(engine.distances(weights, other, ANSWERS))
 
 

@@ -52,8 +52,8 @@ def test_sampled_answers_do_not_depend_on_other_requests(served: Served) -> None
 
 
 def test_damaged_weights_are_refused_and_the_engine_goes_on(served: Served) -> None:
-    assert "not those on record" in served.refusals["truncated"]
-    assert "not those on record" in served.refusals["other"]
+    assert "do not match the recorded checksum" in served.refusals["truncated"]
+    assert "do not match the recorded checksum" in served.refusals["other"]
     assert "missing" in served.refusals["missing"]
     assert [name for name, _ in served.after_refusal] == ["b"] * 3
 

@@ -6,9 +6,9 @@
 A host has its own network, processes, host name, shared memory and file system. The file system
 begins as this machine's (Python and the project are there) with an empty `/tmp`; what the host
 writes is its own, in memory. The folder `shared` is at `/shared` on every host, as NFS would be.
-One more such machine, the desk, is the user's own: `run` runs there, with the private key that the
-hosts accept in its home folder. The addresses are on a bridge in the desk's network, which leads
-nowhere else: no host reaches this machine's network, nor is reached from it.
+One more such machine, the client, stands for the user's own. `run` runs commands there; its home
+folder has the private key that the hosts accept. The addresses are on a bridge in the client's
+network, which is isolated: no host reaches this machine's network or can be reached from it.
 
 Everything is held by one process and ends with it: processes, interfaces and mounts; no name is
 left anywhere. That process ends with the one that started it, however that ends. Needs root,
@@ -35,7 +35,7 @@ TOOLS = {
 """Commands, and Debian's packages of them."""
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # Debian's users have no sbin in theirs
 MACHINES = "machines"
-"""Below the desk's root: the file systems of the hosts."""
+"""Below the client's root: the file systems of the hosts."""
 PROBE = """
 mount -t tmpfs tmpfs "$0" && mkdir "$0/up" "$0/work" "$0/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$0/up,workdir=$0/work" "$0/root"
@@ -76,7 +76,7 @@ def lacking(folder: Path) -> str | None:
 
 
 class Hosts:
-    """Hosts at those addresses (of one /24 network, of which `.1` is the desk's).
+    """Hosts at those addresses (of one /24 network, of which `.1` is the client's).
 
     `layers` is an empty folder outside of `shared`; nothing is ever seen in it from outside.
     """
@@ -98,7 +98,7 @@ class Hosts:
             self.__exit__(None, None, None)
             raise RuntimeError("the hosts did not come up; what failed is in the error output")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text()
-        self._desk = children.strip()
+        self._client = children.strip()
         return self
 
     def __exit__(
@@ -107,14 +107,22 @@ class Hosts:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._holder.kill()  # the desk's first process is killed with it, and so are all others
+        self._holder.kill()  # kills the client's first process too, and with it all others
         self._holder.communicate()
 
     def run(
         self, *command: str, at: Path = Path("/"), limit: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the desk in the folder `at`; its error output is part of the output."""
-        enter = ("nsenter", f"--target={self._desk}", "--mount", "--net", "--pid", "--ipc", "--uts")
+        """Run a command on the client in the folder `at`; stderr is part of its output."""
+        enter = (
+            "nsenter",
+            f"--target={self._client}",
+            "--mount",
+            "--net",
+            "--pid",
+            "--ipc",
+            "--uts",
+        )
         return subprocess.run(
             [*enter, "--root", f"--wdns={at}", *command],
             stdin=subprocess.DEVNULL,
@@ -131,30 +139,30 @@ class Hosts:
         return self.run("ssh", *quiet, f"root@{address}", command).stdout
 
     def processes(self) -> list[str]:
-        """The command lines of all that runs on the desk and on the hosts."""
+        """The command lines of all that runs on the client and on the hosts."""
         return self.run("ps", "-e", "-o", "args=").stdout.splitlines()
 
 
-# What follows is the holding process's own: the first one of the desk.
+# The code below runs in the holding process, the first process of the client.
 
 
 def _hold(shared: Path, layers: Path, addresses: Sequence[str]) -> None:
     _do("ip", "link", "set", "lo", "up")
     _do("mount", "-t", "tmpfs", "tmpfs", str(layers))
-    desk = layers / "desk" / "root"
-    _file_system(desk, shared)
-    key = desk / "root/.ssh/id_ed25519"
+    client = layers / "client" / "root"
+    _file_system(client, shared)
+    key = client / "root/.ssh/id_ed25519"
     _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     names = [f"host{number}" for number in range(len(addresses))]
     for name in names:
         _host_files(layers / name / "root", name, shared, Path(f"{key}.pub").read_text())
-        inside = desk / MACHINES / name
+        inside = client / MACHINES / name
         inside.mkdir(parents=True)
         _do("mount", "--rbind", str(layers / name / "root"), str(inside))
-    os.chroot(desk)
+    os.chroot(client)
     os.chdir("/")
     _do("mount", "-t", "proc", "proc", "/proc")
-    _do("hostname", "desk")
+    _do("hostname", "client")
     network = addresses[0].rpartition(".")[0]
     _do("ip", "link", "add", "switch", "type", "bridge")
     _do("ip", "addr", "add", f"{network}.1/24", "dev", "switch")

@@ -28,21 +28,21 @@ def body(results: Reader) -> None:
             "states at two negative sizes are measured."
         )
         return
-    several = len({coded.task for coded, _ in curves}) > 1
+    several_tasks = len({lengths.task for lengths, _ in curves}) > 1
     labels = [
-        model_label(coded.model, coded.pretrain, coded.task if several else None)
-        for coded, _ in curves
+        model_label(lengths.model, lengths.pretrain, lengths.task if several_tasks else None)
+        for lengths, _ in curves
     ]
     sentences = answer_question(curves)
     st.markdown(f"**{sentences[0]}**")
     st.markdown("\n".join(f"- {sentence}" for sentence in sentences[1:]))
-    named = {
+    curve_by_name = {
         f"{label}, {positive_label(curve[0].positive)}": curve
         for label, curve in zip(labels, curves, strict=True)
     }
     with right:
-        chosen = st.selectbox("Curve", list(named), key="curve", bind="query-params")
-    _figures(sweep["sweep"], curves, labels, named[chosen or next(iter(named))])
+        chosen = st.selectbox("Curve", list(curve_by_name), key="curve", bind="query-params")
+    _figures(sweep["sweep"], curves, labels, curve_by_name[chosen or next(iter(curve_by_name))])
     _numbers(sweep["sweep"], curves, labels)
 
 
@@ -62,10 +62,10 @@ def _figures(
 
 def _numbers(sweep: str, curves: list[CodeLengthCurve], labels: list[str]) -> None:
     st.markdown("##### Every curve and size, with 95% intervals")
-    found = curve_rows(curves, labels)
-    table([format_compression_row(row) for row in found], "compression", COMPRESSION_COLUMNS)
+    rows = curve_rows(curves, labels)
+    table([format_compression_row(row) for row in rows], "compression", COMPRESSION_COLUMNS)
     st.caption(CAPTIONS["compression"])
-    exports(f"compression-{sweep}", pd.DataFrame(found))
+    exports(f"compression-{sweep}", pd.DataFrame(rows))
 
 
 page("Compression", QUESTION, body)

@@ -95,8 +95,8 @@ class ModelHolder:
                 raise CheckpointError(f"state {weights.full_state_id}: {e}") from None
             if not same:
                 raise CheckpointError(
-                    f"state {weights.full_state_id}: {weights.checkpoint}: its weights are not "
-                    "those on record (checksum)"
+                    f"state {weights.full_state_id}: {weights.checkpoint}: its weights do not "
+                    "match the recorded checksum"
                 )
         return self._read_model(weights)
 

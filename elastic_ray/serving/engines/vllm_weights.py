@@ -1,18 +1,19 @@
 """Verified loading of a checkpoint's weights, inside vLLM's worker process.
 
-vLLM's own reload only warns about weights that a checkpoint lacks, and its success is no proof
-(vllm issues 48312, 32718). On CPUs, with tied embeddings, the output layer goes on computing with
-the *old* weights: it holds a packed copy, which is not packed again, as none of the layer's own
-weights are in the checkpoint (vLLM 0.32, `layerwise.py`). Therefore:
+vLLM's own reload only warns if a checkpoint lacks weights, and a reload without errors does not
+prove that the weights were replaced (vllm issues 48312, 32718). On CPUs, with tied embeddings, the
+output layer continues to compute with the *old* weights. It uses a packed copy of them, and vLLM
+does not repack it, because the checkpoint has no weights under the layer's own name (vLLM 0.32,
+`layerwise.py`). Therefore:
 
-1. the files are hashed and compared with the record before they are read;
-2. tied output layers are packed again;
-3. every parameter must have been loaded, and those that vLLM keeps unchanged (norms, embeddings)
+1. the files are hashed, and the hash is compared with the recorded checksum, before they are read;
+2. tied output layers are repacked;
+3. every parameter must have been loaded, and those that vLLM stores unchanged (norms, embeddings)
    must equal the file's;
-4. every linear layer computes on random vectors, and its output must be that of the file's weights.
-   As this compares what a layer computes, not what it stores, a stale packed copy is found.
+4. every linear layer is run on random vectors, and its output must match the file's weights. This
+   tests what a layer computes, not what it stores, so it detects a stale packed copy.
 
-With tensor parallelism a worker holds parts of the matrices, and step 4 is left out.
+With tensor parallelism a worker holds only parts of the matrices, and step 4 is skipped.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from typing import Any
 
 
 class VerifiedLoading:
-    """Mixed into vLLM's worker (`worker_extension_cls`); `self` is the worker."""
+    """Mixin for vLLM's worker (`worker_extension_cls`); `self` is the worker."""
 
     def load_verified_weights(self, folder: str, checksum: str | None) -> dict[str, int]:
-        """Load a folder's safetensors in place of the weights held, and verify them.
+        """Replace the model's weights by the safetensors of `folder`, and verify them.
 
-        Returns counts: `loaded` parameters; `equal` and `probed` tensors of the files, which were
-        compared in steps 3 and 4; `unchecked`, the other tensors. Raises `CheckpointError`, before
-        anything is changed, for missing or damaged files, and `RuntimeError` where a parameter was
-        not loaded or the engine computes with another.
+        Returns four counts: the parameters that were `loaded`; the files' tensors that were found
+        `equal` in step 3; those `probed` in step 4 only; and the `unchecked` rest. Raises
+        `CheckpointError` for missing or damaged files, before anything is changed. Raises
+        `RuntimeError` if a parameter was not loaded, or if the engine computes with other weights.
         """
         from elastic_ray.checkpoints.files import CheckpointError, checkpoint_checksum, weight_files
 
         files = weight_files(folder)
         if checksum is not None and checkpoint_checksum(folder) != checksum:
-            raise CheckpointError(f"{folder}: its weights are not those on record (checksum)")
+            raise CheckpointError(f"{folder}: its weights do not match the recorded checksum")
         runner: Any = self.model_runner  # type: ignore[attr-defined]  # an attribute of the worker
         model = runner.get_model()
         loaded: set[str] = set()
@@ -72,7 +73,7 @@ class VerifiedLoading:
 
 
 class _FileTensors:
-    """The tensors of some safetensors files, read one at a time."""
+    """The tensors of several safetensors files, read one at a time."""
 
     def __init__(self, files: list[Path]) -> None:
         from safetensors import safe_open
@@ -99,7 +100,7 @@ def _without_lora(name: str) -> str:
 
 
 def _pack_tied_layers(model: Any) -> None:
-    """Pack the output layers again whose weights are another layer's (see the module's text)."""
+    """Repack output layers that share another layer's weights (see the module docstring)."""
     for module in model.modules():
         method: Any = getattr(module, "quant_method", None)
         if type(method).__name__ == "UnquantizedEmbeddingMethod":
@@ -107,11 +108,12 @@ def _pack_tied_layers(model: Any) -> None:
 
 
 def _fix_prompt_logprobs(model: Any) -> None:
-    """Make the log-probabilities of prompts readable where adapters are enabled.
+    """Make prompt log-probabilities work while adapters are enabled.
 
-    vLLM looks up the output layer's adapter by sequence, but computes that layer for every token of
-    a prompt: the adapter is dropped (vllm issue 51594), and on CPUs the engine crashes. As
-    `VllmEngine` reads no prompt under an adapter of the output layer, the lookup is skipped here.
+    vLLM looks up the output layer's adapter once per sequence, but for prompt log-probabilities it
+    computes that layer for every token. The adapter is then dropped (vllm issue 51594), and on CPUs
+    the engine crashes. `VllmEngine` never scores a prompt with an adapter on the output layer, so
+    the lookup is skipped here.
     """
     for module in model.modules():
         wrapper: Any = getattr(module, "punica_wrapper", None)
@@ -119,18 +121,18 @@ def _fix_prompt_logprobs(model: Any) -> None:
             continue
         wrapper.by_sequence = wrapper.add_lora_logits
 
-        def add(y: Any, x: Any, *args: Any, _wrapper: Any = wrapper, **more: Any) -> Any:
+        def add(y: Any, x: Any, *args: Any, _wrapper: Any = wrapper, **kwargs: Any) -> Any:
             if len(x) != len(_wrapper.sampler_indices):
                 return y
-            return _wrapper.by_sequence(y, x, *args, **more)
+            return _wrapper.by_sequence(y, x, *args, **kwargs)
 
         wrapper.add_lora_logits = add
 
 
 def _compare_parameters(model: Any, tensors: _FileTensors) -> set[str]:
-    """Return the tensors that the model keeps unchanged, which are all equal to the files'.
+    """Compare the parameters that vLLM stores unchanged with the files; return their names.
 
-    Raises `RuntimeError` at the first that differs.
+    Raises `RuntimeError` at the first difference.
     """
     import torch
 
@@ -138,7 +140,7 @@ def _compare_parameters(model: Any, tensors: _FileTensors) -> set[str]:
     equal = set()
     for name, shape in tensors.shapes.items():
         held = parameters.get(name)
-        # The vocabulary is padded: more rows than the file has.
+        # vLLM pads the vocabulary, so a parameter may have more rows than the file's tensor.
         if held is None or held.ndim == 0 or held.shape[1:] != shape[1:] or len(held) < shape[0]:
             continue
         rows = held.detach()[: shape[0]].cpu()
@@ -149,9 +151,9 @@ def _compare_parameters(model: Any, tensors: _FileTensors) -> set[str]:
 
 
 def _probe_layers(model: Any, tensors: _FileTensors) -> set[str]:
-    """Return the tensors whose layer computes with them, shown on random vectors.
+    """Run the linear layers on random vectors; return the names of the tensors that they use.
 
-    Raises `RuntimeError` at the first layer that does not.
+    Raises `RuntimeError` at the first layer whose output does not match its tensors.
     """
     import torch
 
@@ -179,10 +181,11 @@ def _probe_layers(model: Any, tensors: _FileTensors) -> set[str]:
 
 
 def _orientations(matrices: list[Any], module: Any) -> list[Any]:
-    """Return the matrices, stacked as (outputs, inputs), in the orientations they may have.
+    """Return the stacked matrix as (outputs, inputs), in each orientation that it may have.
 
-    GPT-2's files hold them transposed, and a square one may be either. Only what fits the layer's
-    inputs is returned: the packed kernels of CPUs do not check sizes, and write past their buffers.
+    GPT-2's files hold transposed matrices, and the shape of a square one does not tell which it is.
+    Only orientations that fit the layer's input size are returned: the packed CPU kernels do not
+    check sizes and would write past their buffers.
     """
     import torch
 
@@ -198,8 +201,10 @@ def _dtype_and_device(model: Any) -> tuple[Any, Any]:
 
 
 def _linear_layers(model: Any, tensors: _FileTensors) -> Iterator[tuple[str, Any, list[str]]]:
-    """Yield (name, layer, names of the file's matrices stacked in it) of every linear layer that is
-    not quantised."""
+    """Yield (name, layer, names of the file's matrices stacked in it) for every linear layer.
+
+    Quantised layers are skipped.
+    """
     packed: Mapping[str, list[str]] = getattr(model, "packed_modules_mapping", {}) or {}
     name_of_weight = {
         id(parameter): _without_lora(name)
@@ -216,7 +221,7 @@ def _linear_layers(model: Any, tensors: _FileTensors) -> Iterator[tuple[str, Any
             sources = [f"{parent}.{part}.weight" for part in packed[last]]
         elif sources[0] not in tensors.names:  # tied
             sources = [name_of_weight.get(id(getattr(module, "weight", None)), "")]
-        # An input embedding only looks rows up; `_compare_parameters` covers it.
+        # An input embedding is only a table lookup; `_compare_parameters` covers it.
         if all(s in tensors.names for s in sources) and (
             method == "UnquantizedLinearMethod" or type(module).__name__ == "ParallelLMHead"
         ):
