@@ -2,10 +2,10 @@
 
     python -m elastic_ray.query [--results URI] [--format table|csv|json] "SQL"
 
-The views are those of `results/views.sql`; only reading is allowed, and only from these results. A
-table shows every column, folded if the terminal is narrow, and says how many rows it leaves out;
-csv and json print all rows. In json, a number that is not finite is null. If the query or the
-results cannot be read, the exit code is 2 and stderr has one line.
+`results/views.sql` defines the views. A query can only read, and only these results. The format
+`table` shows every column, wraps long values on a narrow terminal, and reports how many rows it
+omits. `csv` and `json` print all rows. In json, NaN and infinite numbers are null. If the query is
+invalid or the results cannot be read, the exit code is 2 and stderr has one line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from elastic_ray.results.statements import one_line
 from elastic_ray.results.store import Results
 
 DEFAULT_ROWS = 500
-"""Rows of a printed table."""
+"""Maximum number of rows of a printed table."""
 
 PROGRAM = "python -m elastic_ray.query"
 
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         prog=prog,
         description="Run one SQL query over the results of sweeps and print the rows.",
         epilog="Views: curves, surfaces, baselines, elasticity, cell_scores, progress, failures, "
-        "answers, states, cells, responses, scores, ... SHOW TABLES lists all, DESCRIBE curves "
-        "the columns of that one.",
+        "answers, states, cells, responses, scores, ... SHOW TABLES lists all views; "
+        "DESCRIBE curves lists the columns of the view curves.",
     )
     parser.add_argument("sql", help='one SELECT, e.g. "FROM curves"')
     parser.add_argument(
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         "--rows",
         type=int,
         default=DEFAULT_ROWS,
-        help=f"the number of rows of a table, 0 for all (default: {DEFAULT_ROWS})",
+        help=f"the maximum number of rows of a table; 0 prints all (default: {DEFAULT_ROWS})",
     )
     args = parser.parse_args(arguments)
     try:
@@ -88,7 +88,7 @@ def write_csv(rows: pa.Table, out: TextIO) -> None:
 
 
 def write_json(rows: pa.Table, out: TextIO) -> None:
-    """Write all rows as a JSON array, one object per line; a second column `a` is called `a_2`."""
+    """Write all rows as a JSON array, one object per line; repeated column names get a number."""
     names = _distinct(rows.column_names)
     out.write("[")
     for number, row in enumerate(_values(rows)):
@@ -99,7 +99,7 @@ def write_json(rows: pa.Table, out: TextIO) -> None:
 
 
 def write_table(rows: pa.Table, limit: int = DEFAULT_ROWS) -> None:
-    """Print the first `limit` rows (0: all) as a table, and how many are shown and left out."""
+    """Print the first `limit` rows (0: all) as a table, and how many are shown and omitted."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -114,13 +114,13 @@ def write_table(rows: pa.Table, limit: int = DEFAULT_ROWS) -> None:
         table.add_row(*(Text("" if value is None else _brief(value)) for value in row))
     console = Console(highlight=False)
     if not console.is_terminal:
-        # A file or a pipe has no width, so values are not folded.
+        # A file or a pipe has no width, so values are not wrapped.
         needed = Console(width=1_000_000).measure(table).maximum
         console = Console(highlight=False, width=max(needed, 80))
     console.print(table)
-    left = rows.num_rows - shown.num_rows
-    more = f"; {left} more rows with --rows 0, or --format csv" if left else ""
-    console.print(f"{shown.num_rows} row{'s' * (shown.num_rows != 1)}{more}", style="dim")
+    omitted = rows.num_rows - shown.num_rows
+    hint = f"; {omitted} more rows with --rows 0 or --format csv" if omitted else ""
+    console.print(f"{shown.num_rows} row{'s' * (shown.num_rows != 1)}{hint}", style="dim")
 
 
 def _values(rows: pa.Table) -> Iterator[tuple[Any, ...]]:
@@ -131,7 +131,7 @@ def _values(rows: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Return the names with `_2`, `_3`, ... added to repeated ones."""
+    """Return the names, with `_2`, `_3`, ... appended to repeated ones."""
     taken: list[str] = []
     for name in names:
         candidate, number = name, 1
@@ -159,7 +159,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` in the types of JSON."""
+    """Return `value` converted to JSON types."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

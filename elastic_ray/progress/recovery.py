@@ -1,4 +1,4 @@
-"""Restores a plan's progress from the results: the record is the only memory of a sweep."""
+"""Restores a plan's progress from the recorded results; a sweep stores no other progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .tracker import ProgressTracker
 
 
 def restore_progress(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding]:
-    """Return a tracker of what is on record, and what is left to do.
+    """Return a tracker of the recorded progress, and the work that is left.
 
     Raises `ResultsError` if the results cannot be read.
     """
@@ -39,8 +39,8 @@ def restore_progress(plan: Plan, results: Results) -> tuple[ProgressTracker, Out
             closed.add(request)
     unanswered = plan.requests().keys() - answered - closed
     needed = {state for request in unanswered for state in request.states}
-    left = outstanding(plan, recorded, needed)
-    done = {s for s, row in recorded.items() if row.done and s not in left.remade}
+    remaining = outstanding(plan, recorded, needed)
+    done = {s for s, row in recorded.items() if row.done and s not in remaining.remade}
     tracker = ProgressTracker(plan, done, answered, closed)
-    tracker.failed.update(left.failed)
-    return tracker, left
+    tracker.failed.update(remaining.failed)
+    return tracker, remaining

@@ -32,7 +32,7 @@ MAX_QUESTION_WORDS = 200
 VOCABULARY = 4096
 """Default vocabulary size of the tokenizer."""
 TOKENIZER_TEXTS = 20_000
-"""Most texts that the tokenizer is trained on."""
+"""Maximum number of texts that the tokenizer is trained on."""
 TOKENS_PER_WORD = 1.4
 
 Row = tuple[str, str, int | None]

@@ -2,9 +2,9 @@
 
 Pre-training uses the unlabelled split, fine-tuning the labelled train split. The test split is
 divided by a hash of the text: one half trains the scorer, the other provides the prompts. Texts are
-cleaned: `<br />` and repeated white space become one space. Duplicates within a pool are removed. A
-text that is held out, or begins with a whole held-out text, is in no pool. The scorer is trained on
-no text of another pool.
+cleaned: `<br />` and repeated white space become one space. Duplicates within a pool are removed.
+Held-out texts, and texts that begin with a whole held-out text, are removed from every pool. The
+scorer's pool also contains no text of the other pools.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ HUB, REVISION = "stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
 VOCABULARY = 4096
 """Default vocabulary size of the tokenizer."""
 TOKENIZER_TEXTS = 20_000
-"""Most texts that the tokenizer is trained on."""
+"""Maximum number of texts that the tokenizer is trained on."""
 SETTINGS = (*source.SETTINGS, "max_words")
 MIN_MAX_WORDS = 10
-"""Smallest `max_words`: a prompt has up to eight words, and a continuation must follow it."""
+"""Minimum of `max_words`: a prompt has up to eight words, and a continuation must follow it."""
 TOKENS_PER_WORD = 1.53
-"""Measured on the real reviews, with `VOCABULARY` tokens."""
+"""Measured on the real reviews, with a vocabulary of `VOCABULARY` tokens."""
 MEAN_WORDS = 230
 """Average length of a review."""
 
@@ -59,9 +59,9 @@ class Imdb:
 
     `path`: a folder with train, test and unsupervised as Parquet, JSONL or CSV (a split may be
     several files, `train-00000-of-00002.parquet`), columns `text` and `label` (0 negative, 1
-    positive; ignored in unsupervised). Without it, `name` and `revision` (a full commit id) of a
-    dataset on the hub. `max_words`: number of words that every review is cut to. Without an
-    unsupervised split the pool `pretrain` is empty; models from the hub do not need it.
+    positive; ignored in unsupervised). `name` and `revision` (a full commit id): a dataset on the
+    hub instead of a folder. `max_words`: longer reviews are cut to this number of words.
+    Without an unsupervised split, the pool `pretrain` is empty; models from the hub do not need it.
     """
 
     name = "imdb"
@@ -74,7 +74,7 @@ class Imdb:
         ):
             raise TaskError(
                 f"task imdb: data.max_words: found {self._max_words!r}; "
-                f"a whole number from {MIN_MAX_WORDS}"
+                f"must be a whole number, at least {MIN_MAX_WORDS}"
             )
         self._source = source_of(SPLITS, settings, HUB, REVISION)
         self.typical_tokens = TOKENS_PER_WORD * min(self._max_words or MEAN_WORDS, MEAN_WORDS)
@@ -101,7 +101,7 @@ class Imdb:
     def _texts(self) -> dict[str, list[Example]]:
         """Held-out texts by distribution.
 
-        The unlabelled split has no held-out texts; texts of both labels take their place.
+        The unlabelled split has no held-out texts, so texts of both labels represent `pretrain`.
         """
         data = self._data
         return split_corpora(self.name, zip(data.held_out, data.labels, strict=True))
@@ -109,8 +109,8 @@ class Imdb:
     @cached_property
     def sizes(self) -> dict[str, int]:
         sizes = {pool: len(examples) for pool, examples in self._data.pools.items()}
-        least = min(map(len, self._texts.values()))
-        return {**sizes, "prompts": len(self._prompts), "texts": least}
+        fewest_texts = min(map(len, self._texts.values()))
+        return {**sizes, "prompts": len(self._prompts), "texts": fewest_texts}
 
     @cached_property
     def mean_tokens(self) -> float:
@@ -132,7 +132,7 @@ class Imdb:
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
         check_vocabulary(self.name, vocab_size)
-        # Without unlabelled texts only a scorer needs a tokenizer; the fine-tuning texts serve it.
+        # Without unlabelled texts, only a scorer needs a tokenizer, trained on fine-tuning texts.
         pool = self.pool("pretrain") or [*self.pool("positive"), *self.pool("negative")]
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
         return byte_pair_tokenizer((pool[i].response for i in chosen), vocab_size or VOCABULARY)
@@ -156,7 +156,7 @@ class _SplitData:
 
     held_out: list[str]
     labels: list[int]
-    """Of the held-out texts."""
+    """Labels of the held-out texts, in the same order."""
     pools: dict[str, list[Example]]
     removed: dict[str, int]
     """Number of texts removed from each pool."""
@@ -166,46 +166,46 @@ class _SplitData:
 def _split(origin: Source, max_words: int | None, identity: str) -> _SplitData:
     """Read and split the data, once per process.
 
-    `identity` makes the cache notice changed files.
+    `identity` is part of the cache key, so that changed files are read again.
     """
     splits = read(origin, max_words)
     held_out: dict[str, Row] = {}
-    labelled: list[Row] = []
+    scorer_rows: list[Row] = []
     for text, label in shuffle_if_sorted(splits["test"]):
         key = normalise(text)
         if hash_below(2, "imdb", "half", key):
-            labelled.append((text, label))
+            scorer_rows.append((text, label))
         else:
             held_out.setdefault(key, (text, label))
     raw = {
         "pretrain": splits["unsupervised"],
         "positive": [row for row in splits["train"] if row[1] == 1],
         "negative": [row for row in splits["train"] if row[1] == 0],
-        "scorer": labelled,
+        "scorer": scorer_rows,
     }
     texts = [text for text, _ in held_out.values()]
     held_out_texts = HeldOut(texts)
-    trained: set[str] = set()
+    model_texts: set[str] = set()
     pools: dict[str, list[Example]] = {}
     for pool, rows in raw.items():
-        # The scorer is trained on no text that the models are trained on.
-        seen = set(trained) if pool == "scorer" else set()
+        # The scorer is not trained on any text that the models are trained on.
+        seen = set(model_texts) if pool == "scorer" else set()
         pools[pool] = []
         for text, label in rows:
             key = normalise(text)
             if key not in seen and not held_out_texts.matches(text):
                 seen.add(key)
                 pools[pool].append(Example("", text, None if label == -1 else label))
-        trained |= seen
+        model_texts |= seen
     removed = {pool: len(rows) - len(pools[pool]) for pool, rows in raw.items()}
     return _SplitData(texts, [label for _, label in held_out.values()], pools, removed)
 
 
 def shuffle_if_sorted(rows: list[Row]) -> list[Row]:
-    """Return the rows, in a fixed random order where they are sorted by label.
+    """Return the rows; if they are sorted by label, shuffle them with a fixed seed.
 
-    The hub's rows are sorted. Prompts are taken from the front; without shuffling they would all
-    come from reviews of one label.
+    The hub's rows are sorted. Prompts are taken from the front, so without shuffling they would
+    all come from reviews of one label.
     """
     labels = [label for _, label in rows]
     if labels not in (sorted(labels), sorted(labels, reverse=True)) or len(set(labels)) < 2:

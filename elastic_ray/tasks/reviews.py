@@ -48,7 +48,9 @@ class Reviews:
         check_settings(self.name, settings, ("seed",))
         seed = settings.get("seed", 0)
         if type(seed) is not int or seed < 0:
-            raise TaskError(f"task reviews: data.seed: found {seed!r}; a whole number from 0")
+            raise TaskError(
+                f"task reviews: data.seed: found {seed!r}; must be a whole number, at least 0"
+            )
         self._seed = seed
         self.identity: dict[str, Any] = {"task": self.name, "version": VERSION, "seed": seed}
         least = min(map(len, self._texts.values()))

@@ -1,4 +1,4 @@
-"""Every quantity that is measured has a label."""
+"""Tests that every measured quantity has a label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m elastic_ray.theory`: its output and files, and their quotation in docs/theory.md."""
+"""`python -m elastic_ray.theory`: its output, its files, and their use in docs/theory.md."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from elastic_ray.theory.verdict import ALPHAS, KS, LS, GridPoint, columns
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_imports_no_heavy_library():
+def test_the_command_imports_no_heavy_library():
     heavy = "('ray', 'torch', 'vllm', 'streamlit', 'matplotlib', 'pyarrow', 'duckdb', 'pydantic')"
     code = (
         "import sys, elastic_ray.theory.__main__\n"
@@ -55,7 +55,7 @@ def test_verdict_saves_the_whole_grid(verdict):
         assert [float(row["alpha"]) for row in csv.DictReader(file)] == list(ALPHAS)
 
 
-def test_verdict_draws_the_figures_of_the_page(verdict):
+def test_verdict_draws_all_figures_of_the_docs_page(verdict):
     folder, _ = verdict
     drawn = {path.name: path for path in folder.glob("*.svg")}
     assert all(path.stat().st_size < 100_000 for path in drawn.values())
@@ -65,8 +65,8 @@ def test_verdict_draws_the_figures_of_the_page(verdict):
     assert all((ROOT / "docs/figures" / name).is_file() for name in shown)
 
 
-def test_the_page_quotes_the_output(verdict):
-    """Each line of the page's `text` blocks is a line that the command prints."""
+def test_the_docs_page_quotes_the_output_exactly(verdict):
+    """Every line in a `text` block of the page is also printed by the command."""
     _, printed = verdict
     page = (ROOT / "docs/theory.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
@@ -76,7 +76,7 @@ def test_the_page_quotes_the_output(verdict):
     assert [line for line in quoted if line.rstrip() not in lines] == []
 
 
-def test_rates_prints_one_point_by_all_methods(capsys):
+def test_rates_computes_one_point_with_all_methods(capsys):
     assert main(["rates", "--alpha", "3", "--k", "100", "--l", "0.1"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("quadrature", "monte carlo", "trees"))
@@ -85,7 +85,7 @@ def test_rates_prints_one_point_by_all_methods(capsys):
     assert len(values) == 3 and max(values) / min(values) < 1.01
 
 
-def test_tree_reads_responses_and_generates_them(tmp_path, capsys):
+def test_tree_reads_or_generates_responses(tmp_path, capsys):
     file = tmp_path / "responses"
     file.write_text("00\n01\n10\n11\n" * 8)
     assert main(["tree", str(file), "--depth", "3"]) == 0

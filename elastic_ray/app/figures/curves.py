@@ -1,4 +1,4 @@
-"""Figure of one model's curves: score against negative size, a line per positive size."""
+"""Figure of one model's curves: score against negative size, one line per positive size."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
 from .palette import GREY, faint, steps
 
 Z95 = 1.96
-"""Standard errors on each side of a normal 95% interval."""
+"""Half-width of a normal 95% interval, in standard errors."""
 
 ERROR = {"score": "standard_error", "retention": "retention_error"}
-"""The column with the standard error of each value."""
+"""Column of a value -> column of its standard error."""
 
 
 def curves(
@@ -31,18 +31,18 @@ def curves(
 ) -> go.Figure:
     """Return the curves of one model, with the baseline dashed.
 
-    `value` is "score" or "retention". `bounds` (of y) and `positives` are those of all models
-    shown, so that heights and colours are comparable between figures. The log axis is log(1 + n),
-    which places 0 at the left end. A point without a score breaks the line.
+    `value` is "score" or "retention". `bounds` is the range of the y axis and `positives` the sizes
+    that get a colour. Both cover all models shown, so that figures are comparable. The log axis is
+    log(1 + n), so that size 0 is at its left end. The line is interrupted where a score is missing.
     """
     present = sorted(int(p) for p in table["positive"].unique() if p > 0)
-    every = sorted({*positives, *present})
-    colours = dict(zip(every, steps(max(len(every), 1)), strict=False))
+    all_positives = sorted({*positives, *present})
+    colours = dict(zip(all_positives, steps(max(len(all_positives), 1)), strict=False))
     figure = go.Figure()
     for positive in present:
-        line = table[table["positive"] == positive].sort_values("negative")
-        _line(figure, line, positive, colours[positive], value, logarithmic)
-    _base(figure, table, value, logarithmic)
+        points = table[table["positive"] == positive].sort_values("negative")
+        _add_curve(figure, points, positive, colours[positive], value, logarithmic)
+    _add_baseline(figure, table, value, logarithmic)
     if logarithmic:
         shown = apart(sorted(int(n) for n in table["negative"].unique()))
         figure.update_xaxes(
@@ -53,8 +53,8 @@ def curves(
     figure.update_xaxes(title_text=AXIS_LABELS["negative"], zeroline=False)
     figure.update_yaxes(title_text=value, zeroline=False)
     if bounds:
-        room = 0.04 * (bounds[1] - bounds[0]) or 0.05
-        figure.update_yaxes(range=[bounds[0] - room, bounds[1] + room])
+        padding = 0.04 * (bounds[1] - bounds[0]) or 0.05
+        figure.update_yaxes(range=[bounds[0] - padding, bounds[1] + padding])
     figure.update_layout(
         uirevision="kept",
         height=430,
@@ -66,47 +66,48 @@ def curves(
 
 
 def reach(table: pd.DataFrame, value: str) -> tuple[float, float]:
-    """Return the lowest and highest value of any band or baseline."""
-    half = Z95 * table[ERROR[value]].fillna(0)
+    """Return the lowest and highest value of all confidence bands and the baseline."""
+    margin = Z95 * table[ERROR[value]].fillna(0)
     base = table["base"] if value == "score" else pd.Series([0.0])
-    low, high = (table[value] - half).min(), (table[value] + half).max()
+    low, high = (table[value] - margin).min(), (table[value] + margin).max()
     return float(min(low, base.min())), float(max(high, base.max()))
 
 
 def retention(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with `retention` and its standard error, NaN where the gap is within noise.
 
-    The error treats the gap as known: bands show the noise of the curve, not that of its scale.
+    The gap is the aligned minus the base score. The standard error treats the gap as exact, so the
+    bands show the noise of the scores only.
     """
     gap = table["aligned"] - table["base"]
     noise = np.hypot(table["aligned_standard_error"], table["base_standard_error"])
-    clear = gap.abs() > Z95 * noise
+    significant = gap.abs() > Z95 * noise
     return table.assign(
-        retention=((table["score"] - table["base"]) / gap).where(clear),
-        retention_error=(table["standard_error"] / gap.abs()).where(clear),
+        retention=((table["score"] - table["base"]) / gap).where(significant),
+        retention_error=(table["standard_error"] / gap.abs()).where(significant),
     )
 
 
-def _place(sizes: pd.Series, logarithmic: bool) -> np.ndarray:
+def _x_values(sizes: pd.Series, logarithmic: bool) -> np.ndarray:
     values: np.ndarray = sizes.to_numpy(float)
     return np.log10(1 + values) if logarithmic else values
 
 
-def _line(
+def _add_curve(
     figure: go.Figure,
-    line: pd.DataFrame,
+    points: pd.DataFrame,
     positive: int,
     colour: str,
     value: str,
     logarithmic: bool,
 ) -> None:
-    x, y = _place(line["negative"], logarithmic), line[value].to_numpy(float)
-    half = Z95 * line[ERROR[value]].to_numpy(float)
+    x, y = _x_values(points["negative"], logarithmic), points[value].to_numpy(float)
+    margin = Z95 * points[ERROR[value]].to_numpy(float)
     group = f"p{positive}"
-    for run in _runs(np.isfinite(y) & np.isfinite(half)):
+    for run in _contiguous_runs(np.isfinite(y) & np.isfinite(margin)):
         figure.add_scatter(
             x=np.concatenate([x[run], x[run][::-1]]),
-            y=np.concatenate([(y + half)[run], (y - half)[run][::-1]]),
+            y=np.concatenate([(y + margin)[run], (y - margin)[run][::-1]]),
             fill="toself",
             fillcolor=faint(colour),
             line={"width": 0},
@@ -124,25 +125,25 @@ def _line(
         connectgaps=False,
         line={"color": colour, "width": 2},
         marker={"size": 6, "color": colour},
-        customdata=np.stack([line["negative"], y - half, y + half, line["seeds"]], axis=-1),
+        customdata=np.stack([points["negative"], y - margin, y + margin, points["seeds"]], axis=-1),
         hovertemplate=f"<b>{positive_label(positive)}</b><br>%{{customdata[0]:,}} negative<br>"
         f"{value} %{{y:.3f}} [%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<br>"
         "%{customdata[3]} seeds<extra></extra>",
     )
 
 
-def _runs(present: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of each unbroken run of points; bands do not cross missing points."""
-    where = np.flatnonzero(present)
-    return [r for r in np.split(where, np.flatnonzero(np.diff(where) > 1) + 1) if len(r)]
+def _contiguous_runs(present: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of each run of points without a gap; one band is drawn per run."""
+    indices = np.flatnonzero(present)
+    return [r for r in np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1) if len(r)]
 
 
-def _base(figure: go.Figure, table: pd.DataFrame, value: str, logarithmic: bool) -> None:
-    known = table["base"].dropna()
-    if value == "score" and known.empty:
+def _add_baseline(figure: go.Figure, table: pd.DataFrame, value: str, logarithmic: bool) -> None:
+    base = table["base"].dropna()
+    if value == "score" and base.empty:
         return
-    height = 0.0 if value == "retention" else float(known.iloc[0])
-    ends = _place(pd.Series([0, table["negative"].max()]), logarithmic)
+    height = 0.0 if value == "retention" else float(base.iloc[0])
+    ends = _x_values(pd.Series([0, table["negative"].max()]), logarithmic)
     figure.add_scatter(
         x=ends,
         y=[height, height],
@@ -154,9 +155,9 @@ def _base(figure: go.Figure, table: pd.DataFrame, value: str, logarithmic: bool)
 
 
 def apart(sizes: Sequence[float], share: float = 0.09) -> list[float]:
-    """Return the sizes, of ascending ones, that are at least `share` of the log axis apart.
+    """Return those of the ascending `sizes` that can be labelled without overlap.
 
-    Their labels do not overlap.
+    Neighbours are at least `share` of the log axis apart.
     """
     span = math.log1p(sizes[-1]) - math.log1p(sizes[0]) if sizes else 0.0
     shown: list[float] = []

@@ -1,9 +1,9 @@
-"""The results folder as files: a file appears complete, or not at all.
+"""Reads and writes the files of a results folder; every write is atomic.
 
 A `Folder` is a local folder or any pyarrow/fsspec filesystem URI. `put` writes to a temporary name
-in the same folder, flushes to disk and renames; on an object store a put is atomic by itself. A
+in the same folder, flushes to disk and renames. On an object store an upload is already atomic. A
 file under its final name is therefore complete. A temporary file left by a killed process is never
-read (its name starts with a dot) and `remove_stale_files` deletes it. Every failure is a
+read (its name starts with a dot), and `remove_stale_files` deletes it. Every failure raises a
 `ResultsError` that names the file.
 """
 
@@ -30,16 +30,16 @@ from .node_cache import CHUNK_BYTES, NodeCache
 from .object_store import DEFAULT_ATTEMPTS, PATIENT_ATTEMPTS, open_store
 
 SCRATCH = ".scratch"
-"""The folder in which local folders are filled before they are renamed."""
+"""Name of the folder that holds unfinished local folders until they are renamed."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 
 
 class Folder:
     """A results folder.
 
-    `uri` opens it again. `address` is the URI without options, as DuckDB names its files. `root` is
-    its path on `filesystem`. `local` is its path, or None if it is remote. `attempts` is how often
-    a request to S3 is tried.
+    `Folder(uri)` opens the same folder. `address` is the URI without options, the form that DuckDB
+    uses. `root` is the path on `filesystem`. `local` is the local path, or None for a remote
+    folder. `attempts` is the maximum number of attempts per S3 request.
     """
 
     def __init__(self, uri: str | os.PathLike[str], attempts: int = DEFAULT_ATTEMPTS) -> None:
@@ -55,9 +55,9 @@ class Folder:
         else:
             self.filesystem, self.root, self.fsspec = open_store(uri, attempts)
             self.uri = uri
-            # An Arrow filesystem's URI may end in options and keys: s3://bucket/x?region=...
-            arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
-            self.address = f"{self.fsspec.protocol}://{self.root}" if arrow else uri.rstrip("/")
+            # The URI of an Arrow filesystem may end in options and keys: s3://bucket/x?region=...
+            is_arrow = not isinstance(self.filesystem, pafs.PyFileSystem)
+            self.address = f"{self.fsspec.protocol}://{self.root}" if is_arrow else uri.rstrip("/")
         self._renames = scheme not in _ATOMIC_PUT
         self._cache = NodeCache(self.filesystem)
 
@@ -66,11 +66,11 @@ class Folder:
         return f"{self.root}/{name}".rstrip("/")
 
     def location(self, name: str) -> str:
-        """Return the absolute path or URI of a name; `Folder` opens it on any machine."""
+        """Return the absolute path or URI of a name, from which any machine can open a `Folder`."""
         if self.local is not None:
             return self.path(name)
-        start, mark, options = self.uri.partition("?")
-        return f"{start.rstrip('/')}/{name}{mark}{options}"
+        base, separator, options = self.uri.partition("?")
+        return f"{base.rstrip('/')}/{name}{separator}{options}"
 
     # Files
 
@@ -81,7 +81,7 @@ class Folder:
         try:
             info = self.filesystem.get_file_info(self.path(name))
         except OSError as e:
-            raise ResultsError(f"cannot look for {self.path(name)}: {e}") from e
+            raise ResultsError(f"cannot check whether {self.path(name)} exists: {e}") from e
         return bool(info.type != pafs.FileType.NotFound)
 
     def names(self, folder: str) -> list[str]:
@@ -100,7 +100,7 @@ class Folder:
             raise ResultsError(f"cannot list {self.path(folder)}: {e}") from e
 
     def put(self, name: str, data: bytes | pa.Buffer) -> None:
-        """Write a whole file, replacing one of that name; on an error nothing is left behind."""
+        """Write a whole file and replace an existing one; a failed write leaves no file behind."""
         try:
             if self.local is not None:
                 write_atomically(self.local / name, data)
@@ -135,7 +135,7 @@ class Folder:
             raise ResultsError(f"cannot read {self.path(name)}: {e}") from e
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete files, on a store in parallel; a missing file is no error."""
+        """Delete files (in parallel if remote); missing files are ignored."""
 
         def remove(name: str) -> None:
             try:
@@ -153,24 +153,25 @@ class Folder:
             list(pool.map(remove, names))
 
     def remove_stale_files(self, folders: tuple[str, ...], older_than: float = 3600.0) -> list[str]:
-        """Delete temporary files and scratch folders older than that many seconds.
+        """Delete temporary files and scratch folders older than `older_than` seconds.
 
-        Looks below the local `folders` and returns the deleted paths.
+        Temporary files are searched for below `folders`. Returns the deleted paths, none if the
+        results are remote.
         """
         removed: list[str] = []
         if self.local is None:
-            return removed  # an unfinished put leaves nothing on an object store
-        horizon = time.time() - older_than
+            return removed  # an unfinished upload leaves nothing on an object store
+        cutoff = time.time() - older_than
         for name in self.names(SCRATCH):
             folder = self.local / SCRATCH / name
             with contextlib.suppress(FileNotFoundError):
-                if folder.stat().st_mtime < horizon:
+                if folder.stat().st_mtime < cutoff:
                     shutil.rmtree(folder, ignore_errors=True)
                     removed.append(str(folder))
         for table in folders:
             for path in _temporary_files(self.local / table):
                 with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_mtime < horizon:
+                    if path.stat().st_mtime < cutoff:
                         path.unlink()
                         removed.append(str(path))
         return removed
@@ -180,8 +181,8 @@ class Folder:
     def scratch(self) -> Path:
         """Return a new local folder to fill for `put_folder`.
 
-        It has a temporary name, beside its destination if that is local; if the process dies, the
-        folder is removed later.
+        The folder has a temporary name. If the results are local, it is inside the results folder.
+        If the process dies, the scratch folder is removed later.
         """
         if self.local is None:
             return self._cache.scratch()
@@ -192,8 +193,9 @@ class Folder:
     def put_folder(self, source: Path, name: str, last: str | None = None) -> None:
         """Move a filled scratch folder to its final name, atomically if the results are local.
 
-        On a store the folder is complete once its file `last` exists, or once it is recorded. An
-        existing folder was never recorded (or its record was withdrawn) and is replaced.
+        On a remote store the file `last` is uploaded last: the folder is complete once that file
+        exists, or once the folder is recorded. An existing folder is replaced. It was never
+        recorded, or the record of it was removed.
         """
         if self.local is None:
             self.delete_folder(name)
@@ -203,20 +205,20 @@ class Folder:
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            away = self.scratch()
-            target.rename(away / "replaced")
-            shutil.rmtree(away, ignore_errors=True)
+            discarded = self.scratch()
+            target.rename(discarded / "replaced")
+            shutil.rmtree(discarded, ignore_errors=True)
         source.rename(target)
 
     def _upload(self, source: Path, name: str, last: str | None) -> None:
         files = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.is_file())
-        for each in sorted(files, key=lambda file: file == last):
-            target = self.path(f"{name}/{each}")
+        for file in sorted(files, key=lambda file: file == last):
+            target = self.path(f"{name}/{file}")
             try:
                 if self._renames:
                     self.filesystem.create_dir(target.rpartition("/")[0])
                 pafs.copy_files(
-                    str(source / each),
+                    str(source / file),
                     target,
                     destination_filesystem=self.filesystem,
                     chunk_size=CHUNK_BYTES,
@@ -233,9 +235,9 @@ class Folder:
 
     @contextlib.contextmanager
     def local_folder(self, name: str) -> Iterator[Path]:
-        """Yield a folder of the results as a local path: itself, or a copy in the node cache.
+        """Yield the local path of a folder in the results: itself, or a copy in the node cache.
 
-        A copy may be removed after the context ends. `ResultsError` if it cannot be downloaded.
+        A copy may be removed after the context ends. Raises `ResultsError` if the download fails.
         """
         if self.local is not None:
             yield self.local / name
@@ -244,7 +246,7 @@ class Folder:
             yield copy
 
     def delete_folder(self, name: str) -> None:
-        """Delete a folder and its content; a missing folder is no error."""
+        """Delete a folder and its content; a missing folder is ignored."""
         try:
             self.filesystem.delete_dir(self.path(name))
         except FileNotFoundError:
@@ -255,10 +257,10 @@ class Folder:
 
 @contextlib.contextmanager
 def local_folder_at(location: str) -> Iterator[str]:
-    """Yield the folder at a path or URI (`Folder.location`) as a local path.
+    """Yield a local path of the folder at `location`.
 
-    A URI's folder is downloaded as by `Folder.local_folder`. What is not a URI, such as a path or a
-    hub id, is yielded unchanged.
+    The folder of a URI (`Folder.location`) is downloaded with `Folder.local_folder`. Any other
+    `location`, such as a path or a hub id, is yielded unchanged.
     """
     if "://" not in location:
         yield location
@@ -269,7 +271,7 @@ def local_folder_at(location: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=64)
 def _opened(uri: str) -> Folder:
-    return Folder(uri, PATIENT_ATTEMPTS)  # its first request may have to ask for credentials
+    return Folder(uri, PATIENT_ATTEMPTS)  # the first request may have to fetch credentials
 
 
 def _temporary_files(folder: Path) -> Iterator[Path]:
