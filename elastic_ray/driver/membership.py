@@ -1,6 +1,6 @@
 """Adapts a running sweep to nodes that join or leave the cluster.
 
-Trainer slots, engines and scorers get new places; whatever runs on nodes that stay goes on.
+Trainer slots, engines and scorers get new places. Work on nodes that stay keeps running.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ClusterMembership:
                 nodes = await asyncio.to_thread(staying_nodes)
                 if nodes != self._nodes:
                     await self._adapt(nodes, evaluator)
-            except Exception as e:  # running work goes on; the next check may succeed
+            except Exception as e:  # running work continues; the next check may succeed
                 self._display.notify(
                     "the layout could not be adapted to the cluster's nodes, "
                     f"will try again: {error_summary(e)}"

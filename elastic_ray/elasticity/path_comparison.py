@@ -18,8 +18,9 @@ cross-entropies differ even if both students equal their teachers, or if nothing
 not include the entropy of the reference. Where the two metrics disagree, the cross-entropy reflects
 the references.
 
-Intervals are 95% percentile intervals of a bootstrap over prompts. A prompt is drawn with all its
-samples, on both paths and in all seeds. One draw serves every pair, model and metric of a task.
+Intervals are 95% percentile intervals of a bootstrap over prompts. A prompt is drawn
+together with all its samples, on both paths and in all seeds. Each resample uses the same prompts
+for every pair, model and metric of a task.
 
 The test is a permutation test of the mean. It pairs the paths by prompt, averages the difference of
 a prompt over seeds, and flips its sign: under the null hypothesis the two paths are exchangeable.

@@ -132,7 +132,7 @@ class Evaluator:
             self._finished.set()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        assert self._tasks is not None  # instructions come only while `run` goes on
+        assert self._tasks is not None  # instructions arrive only while `run` is active
         self._tasks.create_task(work)
 
     async def _start_engine(self, start: StartEngine) -> None:

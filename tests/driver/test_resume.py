@@ -235,7 +235,7 @@ class Simulation:
         self.left = left
         self.made: set[str] = set()
         self.points: dict[str, str] = {}
-        """Where a ladder that is not at its end goes on, if it is interrupted: a rung."""
+        """Ladder id -> state from which it continues if it is interrupted before its end."""
         self.tracker.listen(lambda event, state: self.delete(self.policy.deletable_after(state)))
 
     def delete(self, states: Iterable[str]) -> None:

@@ -314,7 +314,7 @@ def test_coverage_of_the_95_percent_intervals() -> None:
         assert 0.90 <= count / runs <= 0.99, (name, count / runs)
 
 
-def test_the_spread_between_seeds_is_told_beside_the_interval() -> None:
+def test_the_spread_between_seeds_is_reported_with_the_interval() -> None:
     rows = table({0: 1.0, 8: 0.0}, seeds=3)
     for row in rows:
         row["score"] += row["seed"] * 0.1 * (row["positive"] > 0)

@@ -186,7 +186,7 @@ def test_without_a_difference_the_test_rejects_as_often_as_it_says() -> None:
 # What is missing ----------------------------------------------------------------------------------
 
 
-def test_a_seed_with_one_path_is_left_out_and_told() -> None:
+def test_a_seed_with_one_path_is_left_out_and_reported() -> None:
     rows = [
         row
         for row in table(np.ones((3, 4)), np.ones((3, 4)) + 1)

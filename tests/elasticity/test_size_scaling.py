@@ -94,7 +94,7 @@ def test_of_a_censored_size_the_difference_has_one_end() -> None:
     assert compare(back, flat).quantities["half_life"] == Estimate(), "the gap is within noise"
 
 
-def test_curves_are_matched_and_what_does_not_match_is_told() -> None:
+def test_curves_are_matched_and_mismatches_are_reported() -> None:
     mine = [curve(falling(0.3), positive=p) for p in (400, 2000)]
     theirs = [curve(falling(0.2), positive=p, model="n") for p in (2000, 9000)]
     (found,) = compare_all(mine, theirs, resamples=40)

@@ -142,9 +142,9 @@ def test_a_hole_is_left_out_of_the_fit_and_of_the_residuals() -> None:
     )
     found = fit_surface(one(curves), "Hill")
     assert np.isnan(found.residuals[1, [2, 4]]).all() and np.isfinite(found.residuals[0]).all()
-    assert np.isfinite(found.fitted).all(), "the fit itself is told there"
+    assert np.isfinite(found.fitted).all(), "the fit has a value there"
     assert found.error < 1e-6
-    assert np.isnan(found.predict(100, [16.0])).all(), "nothing is told beyond the positive sizes"
+    assert np.isnan(found.predict(100, [16.0])).all(), "no prediction outside the positive sizes"
     assert 0.8 < found.predict(900, [0.0])[0] < 0.9
 
 

@@ -1,4 +1,4 @@
-"""The evaluator comes to its end whatever fails, and names the reasons."""
+"""The evaluator ends after any failure, and reports the reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few of `fault_matrix`'s cases: one for each part, whatever it takes the sweep to go on."""
+"""A few cases of `fault_matrix`: one for each component that can fail."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def offline(tmp_path: Path) -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
 
 
-def test_data_that_cannot_be_reached_is_priced_by_assumption_and_said(
+def test_the_estimate_of_unreachable_data_is_assumed_and_says_so(
     tmp_path: Path, offline: dict[str, str]
 ) -> None:
     done = subprocess.run(
@@ -184,7 +184,7 @@ def test_data_that_cannot_be_reached_is_priced_by_assumption_and_said(
     assert not list(tmp_path.glob("results"))
 
 
-def test_what_cannot_be_reached_is_told_before_anything_starts(
+def test_unreachable_data_is_reported_before_anything_starts(
     tmp_path: Path, made: Path, offline: dict[str, str]
 ) -> None:
     results = tmp_path / "results"
@@ -220,7 +220,7 @@ def test_a_file_runs_whole_on_stand_ins(name: str, made: Path, results: Path) ->
     sets = stand_ins.overrides(file(name), made)
     done = command(name, results, *sets, *SMALL, *ROOM, *engines)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "imdb" in done.stdout and "saferlhf" in done.stdout, "a row is told by its task"
+    assert "imdb" in done.stdout and "saferlhf" in done.stdout, "each row names its task"
     read = Results(results).query
     expected = {(model, task) for model in MODELS[name] for task in ("imdb", "saferlhf")}
     for view in ("curves", "elasticity", "baselines", "surfaces"):
