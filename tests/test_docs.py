@@ -94,12 +94,12 @@ def test_the_readme_is_short() -> None:
     assert len(read(README).splitlines()) <= 130
 
 
-def test_the_map_names_every_room() -> None:
+def test_the_map_names_every_package() -> None:
     table = read(README).partition("## The map")[2]
-    rooms = [f"{path.parent.name}/" for path in sorted(PACKAGE.glob("*/__init__.py"))]
-    rooms += [path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
-    assert len(rooms) > 15
-    assert [room for room in rooms if f"`{room}`" not in table] == []
+    packages = [f"{path.parent.name}/" for path in sorted(PACKAGE.glob("*/__init__.py"))]
+    packages += [path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
+    assert len(packages) > 15
+    assert [package for package in packages if f"`{package}`" not in table] == []
 
 
 def test_the_readme_and_the_results_page_show_the_same_table() -> None:
@@ -175,18 +175,18 @@ def test_files_that_are_named_exist(path: Path) -> None:
     assert sorted(name for name in found - ignored if not (ROOT / name).exists()) == []
 
 
-def test_the_table_of_changes_names_files_of_its_rooms() -> None:
+def test_the_table_of_changes_names_files_of_its_packages() -> None:
     table = read(ROOT / "CONTRIBUTING.md").partition("## Where to change what")[2]
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
     missing = []
-    for _, rooms, files in (row for row in rows if len(row) == 3 and ".py`" in row[2]):
+    for _, packages, files in (row for row in rows if len(row) == 3 and ".py`" in row[2]):
         found = {
             path.name
-            for room in re.findall(r"`(\w+)/`", rooms)
-            for path in (PACKAGE / room).rglob("*.*")
+            for package in re.findall(r"`(\w+)/`", packages)
+            for path in (PACKAGE / package).rglob("*.*")
         }
         missing += [
-            (rooms, name) for name in re.findall(r"`(\w+\.\w+)`", files) if name not in found
+            (packages, name) for name in re.findall(r"`(\w+\.\w+)`", files) if name not in found
         ]
     assert len(rows) > 20 and missing == []
 

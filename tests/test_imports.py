@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "elastic_ray"
 HEAVY = ("ray", "torch", "vllm", "streamlit", "transformers", "deepspeed", "peft", "datasets")
 PURE = ("spec", "checkpoints", "tasks", "plan", "placement", "elasticity", "theory")
-"""Rooms of which everything can be imported without Ray, torch, DuckDB or Parquet."""
+"""Packages of which everything can be imported without Ray, torch, DuckDB or Parquet."""
 LIGHT = (*PURE, "results", "progress", "analysis", "query", "report", "sweep")
 """What can be imported without training or serving installed."""
 
@@ -64,14 +64,14 @@ def imported(file: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def room(file: Path) -> str:
+def subpackage(file: Path) -> str:
     """The module or folder of the package that a file belongs to."""
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
-IMPORTS = [(room(file), name) for file in FILES for name in imported(file)]
-ROOMS = {room(file) for file in FILES}
+IMPORTS = [(subpackage(file), name) for file in FILES for name in imported(file)]
+SUBPACKAGES = {subpackage(file) for file in FILES}
 WITHIN = {
     (source, name.split(".")[1])
     for source, name in IMPORTS
@@ -84,7 +84,7 @@ def test_the_source_is_read() -> None:
     assert ("sweep", "driver") in WITHIN, "inside a function"
     assert ("training", "results") in WITHIN, "from a folder"
     assert ("schedule", "ray.tune") in IMPORTS, "from ray import tune"
-    assert {target for _, target in WITHIN} <= ROOMS
+    assert {target for _, target in WITHIN} <= SUBPACKAGES
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
@@ -111,7 +111,7 @@ def _file_imports() -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("library", ONLY)
-def test_a_library_is_known_in_its_rooms_only(library: str) -> None:
+def test_a_library_is_imported_by_its_packages_only(library: str) -> None:
     # The callback that hands Ray Train's reports to Tune is Tune's.
     users = {
         source
@@ -151,16 +151,17 @@ def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize(
-    ("rooms", "unwanted"), [(PURE, (*HEAVY, "duckdb", "pyarrow")), (LIGHT, (*HEAVY, "matplotlib"))]
+    ("packages", "unwanted"),
+    [(PURE, (*HEAVY, "duckdb", "pyarrow")), (LIGHT, (*HEAVY, "matplotlib"))],
 )
-def test_the_light_rooms_load_nothing_heavy(
-    rooms: tuple[str, ...], unwanted: tuple[str, ...]
+def test_the_light_packages_load_nothing_heavy(
+    packages: tuple[str, ...], unwanted: tuple[str, ...]
 ) -> None:
     code = f"""
 import importlib, pkgutil, sys
-for room in {rooms}:
-    found = importlib.import_module(f"elastic_ray.{{room}}")
-    inside = pkgutil.walk_packages(getattr(found, "__path__", ()), f"elastic_ray.{{room}}.")
+for package in {packages}:
+    found = importlib.import_module(f"elastic_ray.{{package}}")
+    inside = pkgutil.walk_packages(getattr(found, "__path__", ()), f"elastic_ray.{{package}}.")
     for name in (found.__name__, *(module.name for module in inside)):
         if not name.endswith("__main__"):
             importlib.import_module(name)

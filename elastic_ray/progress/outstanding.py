@@ -33,8 +33,8 @@ class Outstanding:
     ladders: tuple[Ladder, ...]
     """Ladders to train."""
     remade: frozenset[str]
-    """Recorded states that are made again: their checkpoint is needed, or one that their adapters
-    lie on."""
+    """Recorded states that are made again: their checkpoint is needed, or the checkpoint that
+    their adapters are applied to."""
     failed: Mapping[str, str]
     """States that failed permanently, or whose parent did, with their errors."""
 

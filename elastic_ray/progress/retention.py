@@ -27,7 +27,7 @@ class RetentionPolicy:
             for state in request.states:
                 self._requests[state].append(request)
         self._adapters: dict[str, list[str]] = defaultdict(list)
-        """State with full weights -> the LoRA states that lie on them."""
+        """State with full weights -> the LoRA states that are applied to them."""
         for state in plan.states:
             full = plan.full_ancestor(state)
             if full != state:

@@ -1,4 +1,4 @@
-"""Errors of the results room; their messages are for the user and say what to do."""
+"""Errors of the package `results`; their messages are for the user and say what to do."""
 
 
 class ResultsError(RuntimeError):

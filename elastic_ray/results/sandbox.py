@@ -209,11 +209,11 @@ def execute(connection: duckdb.DuckDBPyConnection, sql: str, limits: Limits) -> 
 def _limit_process(limits: Limits) -> None:
     """Lower the operating system's limits on this process from here on."""
     taken = _address_space_bytes()
-    room = (limits.memory_mb + limits.answer_mb * 4 + 512) * 2**20
+    headroom = (limits.memory_mb + limits.answer_mb * 4 + 512) * 2**20
     processor = resource.getrusage(resource.RUSAGE_SELF)
     spent = processor.ru_utime + processor.ru_stime
     limited = {
-        resource.RLIMIT_AS: taken + room,
+        resource.RLIMIT_AS: taken + headroom,
         resource.RLIMIT_CPU: round(spent + (limits.seconds + 2) * limits.threads) + 1,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,

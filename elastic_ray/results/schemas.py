@@ -150,8 +150,8 @@ QUANTITIES = (
     "elasticity_index",
 )
 """Columns of `indices` that hold what `elasticity` measures of a curve, each with an interval
-(`_low`, `_high`). Equal to `elasticity.QUANTITIES`: neither room may import the other, and a test
-compares the two."""
+(`_low`, `_high`). Equal to `elasticity.QUANTITIES`: neither package may import the other, and a
+test compares the two."""
 
 _INTERVALS = tuple(f"{q}{end}" for q in QUANTITIES for end in ("", "_low", "_high"))
 

@@ -3,5 +3,5 @@
 `ready_queue` orders the trials and holds those that may start; `tune_search` suggests them to Ray
 Tune and takes their reports; `trainer_slots` assigns them to the slots of the layout;
 `trial_worker` is the process of one trial; `jobs` builds what the worker groups train. Only this
-room imports Ray Tune.
+package imports Ray Tune.
 """

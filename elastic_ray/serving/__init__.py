@@ -1,6 +1,6 @@
 """Serving: Ray Serve applications that answer for any state, and that score answers.
 
-Only this room knows Ray Serve and vLLM. The driver's side:
+Only this package imports Ray Serve and vLLM. The driver's side:
 
 - `fleet`: the entry point, used by `driver` and `evaluation`.
 - `launcher`, `applications`, `replica_options`: which replicas run where, and how they start.

@@ -1,6 +1,6 @@
 """The paper's compression theory in numbers (sections 2.2, 3.1, 3.2 and appendix A).
 
-This room is pure and needs only numpy, scipy and mpmath. The figures need matplotlib, which is
+This package is pure and needs only numpy, scipy and mpmath. The figures need matplotlib, which is
 imported when they are drawn.
 
 | to compute | use |

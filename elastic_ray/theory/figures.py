@@ -1,7 +1,7 @@
 """Draws the figures of docs/theory.md as small SVG files.
 
-This is the only module of the room that needs matplotlib. The same numbers give the same file (see
-`figure_style`).
+This is the only module of the package that needs matplotlib. The same numbers give the same file
+(see `figure_style`).
 """
 
 from __future__ import annotations

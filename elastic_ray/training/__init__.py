@@ -5,6 +5,6 @@ processes and `report_callback` forwards its reports. In its workers, `ladder` t
 and `trainer` steps the model, on examples that `batches` and `lesson_examples` provide.
 `checkpoint_io` loads and saves weights, `lora` handles adapters, `resume_point` lets an interrupted
 ladder continue. `start_states` makes the first states, `scorer_training` trains a task's own
-scorer, and `provenance` describes versions and hardware. Only this room imports Ray Train and
+scorer, and `provenance` describes versions and hardware. Only this package imports Ray Train and
 DeepSpeed.
 """

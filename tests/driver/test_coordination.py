@@ -139,11 +139,11 @@ def test_a_failed_poll_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert not mine.claim([state])
 
         def refused(state: str) -> None:
-            raise ResultsError("the store is away")
+            raise ResultsError("the store is unreachable")
 
         with monkeypatch.context() as patch:
             patch.setattr(results, "state", refused)
-            with pytest.raises(ResultsError, match="away"):
+            with pytest.raises(ResultsError, match="unreachable"):
                 mine.poll(lambda: requeued.append(True))
         assert not requeued
         mine.poll(lambda: requeued.append(True))

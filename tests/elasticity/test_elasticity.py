@@ -486,7 +486,7 @@ def test_too_few_resamples_are_refused() -> None:
 
 
 def test_rows_fit_the_indices_table_and_come_from_the_scores(tmp_path: Path) -> None:
-    """Through the results room and back: a failed cell, a shared base, a hub model, two samples."""
+    """Written and read by `results`: a failed cell, a shared base, a hub model, two samples."""
     results = Results(tmp_path / "results")
     at = {"model": "hub", "task": "reviews", "pretrain": None}
     means = {0: 0.9, 8: 0.6, 24: 0.2, 48: 0.0, 96: -0.4}

@@ -109,7 +109,7 @@ def restart_store(
 
 
 def lose_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The object store is away for longer than a request is asked again."""
+    """The object store is unreachable for longer than a request is retried."""
     with disturbed.store.unreachable():
         disturbed.go_on()
         time.sleep(90)

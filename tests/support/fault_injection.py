@@ -251,7 +251,7 @@ class Disturbed:
         self, name: str, faults: Sequence[Fault], limit: float = 900.0, on_store: bool = False
     ) -> Seen:
         """Disturb a sweep by each fault once, and run its command until it ends well, three times
-        at most. `on_store`: its results lie in the object store."""
+        at most. `on_store`: its results are stored in the object store."""
         results = self.copy(name, on_store)
         seen, began = Seen(), time.monotonic()
         self._arm(faults)

@@ -4,7 +4,7 @@
 
 writes models of the architectures that the sweep files name, the two scorers, and the data sets,
 each with the config, tokenizer class, tensor names and columns that the hub has; all weights are
-random. `at` says where each lies, and `overrides` points a sweep file at them.
+random. `at` says where each is stored, and `overrides` points a sweep file at them.
 """
 
 from __future__ import annotations

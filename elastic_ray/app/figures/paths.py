@@ -54,7 +54,7 @@ def paths(
                 marker={"size": 9, "symbol": "diamond-open", "color": colour},
                 hovertemplate="%{y:.4f}<extra>" + direction + ", in the paper</extra>",
             )
-    room = 0.06 * (bounds[1] - bounds[0]) or 0.1
+    padding = 0.06 * (bounds[1] - bounds[0]) or 0.1
     figure.update_xaxes(
         title_text="slices k, l",
         tickvals=place,
@@ -65,7 +65,7 @@ def paths(
     )
     figure.update_yaxes(
         title_text=METRIC_LABELS.get(metric, metric) + ("" if metric == "tv" else ", nats"),
-        range=[bounds[0] - room, bounds[1] + room],
+        range=[bounds[0] - padding, bounds[1] + padding],
         zeroline=False,
     )
     figure.update_layout(

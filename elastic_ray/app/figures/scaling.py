@@ -55,11 +55,11 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
             + "</extra>",
         )
     sizes = apart(sorted(float(s) for s in table[along].dropna().unique()), 0.1)
-    room = 0.08 * span or 0.3
+    padding = 0.08 * span or 0.3
     low, high = np.log10(table[along].min()), np.log10(table[along].max())
     figure.update_xaxes(
         type="log",
-        range=[low - room, high + room],
+        range=[low - padding, high + padding],
         title_text=AXIS_LABELS[along],
         tickmode="array",
         tickvals=sizes,

@@ -50,16 +50,16 @@ def split_windows(
         head = list(tokenizer(text.prompt).input_ids) if text.prompt else [first]
         tail = list(tokenizer(text.response, add_special_tokens=False).input_ids)
         tail += [] if end is None else [end]
-        room = size - len(head)
-        if room < 1:
+        available = size - len(head)
+        if available < 1:
             raise EngineError(
                 f"text {i}: its prompt takes {len(head)} tokens; probes.code_length.window is "
                 f"{size}"
             )
-        windows.append(Window(i, head + tail[:room], len(head)))
+        windows.append(Window(i, head + tail[:available], len(head)))
         windows += [
             Window(i, [first, *tail[start : start + size - 1]], 1)
-            for start in range(room, len(tail), size - 1)
+            for start in range(available, len(tail), size - 1)
         ]
     return windows
 

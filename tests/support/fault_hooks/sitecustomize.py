@@ -1,7 +1,7 @@
 """Faults at exact moments of a sweep's processes; Python imports this where it is on PYTHONPATH.
 
 `FAULTS` names a folder. A process that comes to a point (`trainer.during`, say) for which
-`armed-trainer.during` lies there takes the file, notes `reached-trainer.during`, and does what it
+`armed-trainer.during` exists there takes the file, notes `reached-trainer.during`, and does what it
 says: it dies (`killed`), stands still for good (`hung`) or for `STALL` seconds (`stalled`), or
 waits for the file `go` (`waits`) while something else is broken. Every step of training is counted
 in `steps/<process>`, so that work done twice shows.
