@@ -309,4 +309,4 @@ def test_names_are_the_same_everywhere() -> None:
     assert COMPARED == COLUMNS
     assert tuple(METRIC_LABELS) == METRICS
     distances_of = pytest.importorskip("elastic_ray.serving.engines.distances")
-    assert tuple(field.name for field in fields(distances_of.Distance)) == (*METRICS, "tokens")
+    assert tuple(field.name for field in fields(distances_of.TextDistances)) == (*METRICS, "tokens")
