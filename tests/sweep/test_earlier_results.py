@@ -1,7 +1,7 @@
 """Results that an earlier version wrote are read, shown and continued; nothing is computed again.
 
-`tests/data/earlier_results` was written by the version before the package was divided into rooms,
-`earlier_elasticity.json` is what its query command printed of it.
+`tests/data/earlier_results` was written before the code was divided into packages, and
+`earlier_elasticity.json` is what its query command printed of these results.
 """
 
 from __future__ import annotations
