@@ -163,7 +163,7 @@ class InferenceRunner:
         return answers
 
     async def code_lengths(self, group: EngineGroup, request: EvaluationRequest) -> None:
-        """Measure the state's code lengths of every corpus that has none on record."""
+        """Measure the state's code lengths on every corpus that has none recorded."""
         code_length = self._plan.spec.probes.code_length
         assert code_length is not None  # the plan has such a request only then
         state = request.state_id

@@ -30,7 +30,7 @@ class GroupRequests:
 
 
 class RequestQueue:
-    """The requests of a plan that are not in `closed`; `answered` have their answers on record."""
+    """The requests of a plan that are not in `closed`; those in `answered` have recorded answers."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class RequestQueue:
         group.open -= 1
 
     def add_answered(self, request: EvaluationRequest) -> None:
-        """A request's answers are on record: requests that compare with them become ready."""
+        """A request's answers are recorded: requests that compare with them become ready."""
         self.answered.add(request)
         self._admit_waiting(request.state_id)
 

@@ -75,7 +75,7 @@ class _Group:
 
 
 class EvaluationStateMachine:
-    """The evaluation of one plan; `answered` and `closed` are the requests already on record."""
+    """The evaluation of one plan; `answered` and `closed` are the requests already recorded."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class EvaluationStateMachine:
         return self._advance(self._groups)
 
     def state_done(self, state: str) -> list[Instruction]:
-        """A state is on record: its requests may run."""
+        """A state is recorded: its requests may run."""
         self._take_done(state)
         return self._advance([self._plan.states[state].engine])
 
@@ -174,7 +174,7 @@ class EvaluationStateMachine:
         return self._advance([group])
 
     def request_answered(self, request: EvaluationRequest) -> list[Instruction]:
-        """A request's answers are on record: have them scored, and run what waited for them."""
+        """A request's answers are recorded: have them scored, and run what waited for them."""
         self._queue.end(request)
         self._queue.add_answered(request)
         if request in self._scored:
@@ -185,7 +185,7 @@ class EvaluationStateMachine:
         return self._advance()
 
     def request_closed(self, request: EvaluationRequest) -> list[Instruction]:
-        """All that a request measures is on record."""
+        """All results of a request are recorded."""
         self._queue.end(request)
         return self._advance()
 
@@ -196,7 +196,7 @@ class EvaluationStateMachine:
         return self._advance()
 
     def scoring_done(self, request: EvaluationRequest) -> list[Instruction]:
-        """The scores of a request are on record."""
+        """The scores of a request are recorded."""
         self._scoring.remove(request)
         return self._advance()
 

@@ -16,7 +16,7 @@ from .activity import RunActivity
 
 
 class ProgressTracker:
-    """The progress of one plan; `done`, `answered` and `closed` are what is already on record."""
+    """The progress of one plan; `done`, `answered` and `closed` are what is already recorded."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class ProgressTracker:
         self._lock = threading.RLock()
         self._listeners: list[Callable[[str, str], object]] = []
         self.done = {state for state in done if state in plan.states}
-        """Ids of the states on record."""
+        """Ids of the recorded states."""
         self.failed: dict[str, str] = {}
         """Id of a failed state -> its error."""
         self.answered = set(answered)
-        """Requests whose answers are on record, scored or not."""
+        """Requests whose answers are recorded, scored or not."""
         self.closed = set(closed)
-        """Requests all of whose results are on record: scored answers, code lengths, distances."""
+        """Requests all of whose results are recorded: scored answers, code lengths, distances."""
         self.lost: dict[EvaluationRequest, str] = {}
         """Failed requests of states that are done -> their error."""
         self.examples: dict[str, int] = {}
@@ -121,7 +121,7 @@ class ProgressTracker:
             self.examples[ladder] = examples
 
     def examples_trained(self) -> int:
-        """Return the examples trained on the way to what is on record or runs now.
+        """Return the examples trained on the way to what is recorded or runs now.
 
         Examples that are trained again after a crash count once.
         """
@@ -135,7 +135,7 @@ class ProgressTracker:
         )
 
     def settled(self, dependency: Dependency) -> bool:
-        """Return whether a dependency is on record or has failed."""
+        """Return whether a dependency is recorded or has failed."""
         if isinstance(dependency, Answers):
             request = self._taught[dependency]
             ended = request in self.closed or request in self.lost
@@ -143,7 +143,7 @@ class ProgressTracker:
         return dependency in self.done or dependency in self.failed
 
     def finished(self, ladder: Ladder) -> bool:
-        """Return whether every state of the ladder is on record or has failed."""
+        """Return whether every state of the ladder is recorded or has failed."""
         return all(self.settled(rung.state_id) for rung in ladder.rungs)
 
     def measured(self, point: Point) -> bool:
