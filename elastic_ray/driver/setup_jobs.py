@@ -122,7 +122,7 @@ class SetupJobs:
 
     @contextlib.asynccontextmanager
     async def _claimed(self, name: str) -> AsyncIterator[None]:
-        """Hold the claim of a state or scorer; what another driver made is read from the results."""
+        """Hold the claim of a state or scorer; reads what another driver made."""
         while not await asyncio.to_thread(self._coordinator.claim, [name]):
             await asyncio.sleep(POLL_EVERY)
         try:

@@ -30,7 +30,7 @@ class GroupRequests:
 
 
 class RequestQueue:
-    """The requests of a plan that are not in `closed`; those in `answered` have recorded answers."""
+    """The requests of a plan that are not in `closed`; those in `answered` are answered."""
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ def text_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
 
 
 def question_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """Return a question of the data, stripped; raise `TaskError` where it is empty."""
+    """Return a question of the data, stripped; raise `TaskError` if it is empty."""
     if not (text := text_of(task, table, row, column, value)):
         raise TaskError(
             f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"

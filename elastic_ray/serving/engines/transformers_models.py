@@ -37,7 +37,7 @@ class ModelHolder:
     def load(self, weights: Weights) -> None:
         """Hold a state's full model in place of the one held.
 
-        Raises `CheckpointError` where its weights are missing, damaged, or differ from their
+        Raises `CheckpointError` if its weights are missing, damaged, or differ from their
         checksum; no state is held then.
         """
         self._held = None  # frees the old model before the new one is loaded
@@ -51,7 +51,7 @@ class ModelHolder:
     def use(self, weights: Weights) -> Iterator[StateModel]:
         """Give the held model, alone for the block, with the state's adapter on top if it has one.
 
-        Raises `EngineError` where another state is held.
+        Raises `EngineError` if another state is held.
         """
         with self._lock:
             held = self._held
