@@ -122,7 +122,10 @@ class SetupJobs:
 
     @contextlib.asynccontextmanager
     async def _claimed(self, name: str) -> AsyncIterator[None]:
-        """Hold the claim of a state or scorer; reads what another driver made."""
+        """Hold the claim of a state or scorer.
+
+        If another driver made it meanwhile, the caller finds it in the results.
+        """
         while not await asyncio.to_thread(self._coordinator.claim, [name]):
             await asyncio.sleep(POLL_EVERY)
         try:

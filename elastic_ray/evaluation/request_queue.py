@@ -30,7 +30,7 @@ class GroupRequests:
 
 
 class RequestQueue:
-    """The requests of a plan that are not in `closed`; those in `answered` are answered."""
+    """The requests of a plan that are not in `closed`; `answered` have recorded answers."""
 
     def __init__(
         self,
