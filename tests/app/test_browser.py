@@ -159,6 +159,8 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
     expect(page.locator(".js-plotly-plot")).to_have_count(4, timeout=PATIENCE)
     page.keyboard.press("Escape")
     page.get_by_role("radio", name="retention").click()
+    page.wait_for_url(re.compile("show=retention"))
+    settled(page)  # a click while the page reruns is lost
     page.get_by_role("radio", name="linear").click()
     page.wait_for_url(re.compile("(?=.*show=retention)(?=.*axis=linear)"))
     settled(page)
