@@ -147,7 +147,7 @@ def limits(family: Family, cells: Cells) -> tuple[Floats, Floats]:
 def search(family: Family, cells: Cells) -> Floats:
     """Return starts, levels and shape of the best of several least-squares searches."""
     # Imported here because it takes a second, and measuring curves does not need it.
-    from scipy.optimize import least_squares  # type: ignore[import-untyped]
+    from scipy.optimize import least_squares
 
     shapes = cells.shapes(family)
     grid = [

@@ -37,7 +37,7 @@ def trend(
     the p-value cannot be small: the smallest two-sided value is 2 / count!.
     """
     # Imported here because it takes a second, and measuring curves does not need it.
-    from scipy.stats import kendalltau, permutation_test  # type: ignore[import-untyped]
+    from scipy.stats import kendalltau, permutation_test
 
     if len(sizes) != len(values):
         raise ElasticityError(f"{len(sizes)} sizes and {len(values)} values; give one for each")

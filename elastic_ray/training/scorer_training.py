@@ -62,7 +62,9 @@ def train_classifier(
     task = load_task(task_name, data)
     tokenizer = task.tokenizer(None)
     labelled = task.pool("scorer")
-    pool = [replace(e, prompt="", response=task.scored_text(e.prompt, e.response)) for e in labelled]
+    pool = [
+        replace(e, prompt="", response=task.scored_text(e.prompt, e.response)) for e in labelled
+    ]
     shuffled = [pool[i] for i in selection(len(pool), len(pool), SEED)]
     tenth = len(pool) // 10
     held_out, validation = shuffled[:tenth], shuffled[tenth : 2 * tenth]
