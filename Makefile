@@ -18,7 +18,7 @@ test: $(READY)
 	$(PY) -X faulthandler -m pytest -m integration --durations=25
 
 test-fast: $(READY)
-	$(PY) -X faulthandler -m pytest -n 2 -m "not integration"
+	$(PY) -X faulthandler -m pytest -n 2 -m "not integration and not slow"
 
 app: $(READY)
 	$(PY) -m streamlit run app.py --server.address 127.0.0.1 -- --results $(RESULTS)

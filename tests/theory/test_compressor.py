@@ -73,6 +73,7 @@ TEXTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_every_text_is_restored(models: dict[str, Predictor], state: str) -> None:
     model = models[state]
