@@ -1,15 +1,24 @@
-"""Each page's first paint on ten million responses and a million cells, in a real browser.
+"""Measures how fast the app's pages open in a real browser, with a million cells.
 
     python benchmarks/app.py [--folder FOLDER] [--cells 1000000] [--answers 10] [--sweeps 25]
 
-Makes the synthetic results if FOLDER has none (`large_results.py`), then starts the app once per
-page. A constant query on the SQL page comes first: it loads Python's modules, which a server does
-once. Then the page is opened as a link; none of its queries was asked before. Three clocks:
-"first paint" is the browser's first contentful paint; "content" the first figure, table or number
-of the results; "settled" when the script has run and nothing is to come. "its CPU" is the processor
-time of the app for that, which says more than the clocks on a busy machine; "again" is until a
-second visit is settled. The operating system's file cache is as it is. Memory is the peak resident
-size of the app's process. Surfaces is timed twice: without a GPU the browser draws 3D in software.
+By default the results hold a million cells and ten million responses. If FOLDER has no results,
+the script creates synthetic ones (`large_results.py`). It starts a new app process for each page.
+It first runs a constant query on the SQL page, so that the import of Python modules, which a server
+does once, is not measured. Then it opens the page as a link; none of the page's queries ran before.
+
+The columns, per page:
+
+- "first paint": seconds until the browser's first contentful paint;
+- "content": seconds until the first figure, table or number of the results is visible;
+- "settled": seconds until the page's script has finished and the page is complete;
+- "its CPU": CPU seconds of the app's process for this visit, the more reliable measure on a busy
+  machine;
+- "again": seconds until a second visit is settled;
+- "peak memory": peak resident size of the app's process.
+
+The script does not clear the operating system's file cache. It times the surfaces page twice, as 3D
+figures and as a heatmap, because a browser without a GPU renders 3D in software.
 """
 
 from __future__ import annotations
@@ -31,7 +40,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 FIGURE, TABLE = ".js-plotly-plot .main-svg", "[data-testid=stDataFrame]"
-PAGES = {  # and what each is opened for
+PAGES = {  # page -> selector of its content
     "overview": "[data-testid=stMetric]",
     "curves": FIGURE,
     "surfaces": FIGURE,
@@ -46,6 +55,7 @@ SETTLED = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 
 def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start the app and return its process once it answers (within a minute)."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)),
@@ -62,23 +72,24 @@ def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
             return process
         except OSError:
             time.sleep(0.1)
-    sys.exit("the app does not start")
+    sys.exit("the app did not start within a minute")
 
 
 def peak_mb(pid: int) -> float:
+    """Return the peak resident size of a process in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time of the app and its ended children, which tell on a busy machine."""
+    """Return the CPU seconds of the app's process and of its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Visit:
-    """Seconds from asking for a page: to its first paint, its content, and until it is settled."""
+    """Seconds from the request of a page to its first paint, its content and its settled state."""
 
     painted: float
     content: float
@@ -86,6 +97,7 @@ class Visit:
 
 
 def visit(page: Page, url: str, content: str) -> Visit:
+    """Open a page and time it; exit if the page shows an error or a warning."""
     began = time.monotonic()
     page.goto(url)
     page.wait_for_selector(content, timeout=60_000)
@@ -103,15 +115,13 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--answers", type=int, default=10)
     parser.add_argument("--sweeps", type=int, default=25)
-    asked = parser.parse_args()
-    folder = asked.folder or Path(tempfile.gettempdir(), "elastic_ray-large")
+    args = parser.parse_args()
+    folder = args.folder or Path(tempfile.gettempdir(), "elastic_ray-large")
     if not (folder / "states").is_dir():
         began = time.monotonic()
-        make(folder, asked.cells, asked.answers, asked.sweeps)
-        print(f"results made in {time.monotonic() - began:.0f} s")
-    print(
-        f"{asked.cells:,} cells, {asked.cells * asked.answers:,} responses, {os.cpu_count()} cores"
-    )
+        make(folder, args.cells, args.answers, args.sweeps)
+        print(f"results created in {time.monotonic() - began:.0f} s")
+    print(f"{args.cells:,} cells, {args.cells * args.answers:,} responses, {os.cpu_count()} cores")
     print(f"load average {os.getloadavg()[0]:.1f}")
     heads = ("first paint", "content", "settled", "its CPU", "again", "peak memory")
     print(f"{'page':22}" + "".join(f"{head:>12}" for head in heads))
@@ -124,7 +134,7 @@ def main() -> None:
             process = start(folder, port)
             try:
                 page = browser.new_page()
-                page.goto(f"http://127.0.0.1:{port}/sql?q=SELECT%201")  # imports, not this page's
+                page.goto(f"http://127.0.0.1:{port}/sql?q=SELECT%201")  # loads the modules
                 page.wait_for_selector(SETTLED, timeout=60_000)
                 path = "" if name == "overview" else name
                 before = processor(process.pid)

@@ -1,21 +1,21 @@
-"""Do the 95% intervals contain the truth in 95 of 100 sweeps? Planted curves, simulated sweeps.
+"""Measures how often the 95% intervals contain the true values, in simulated sweeps.
 
     python benchmarks/coverage.py [--sweeps 1000] [--resamples 500] [--world NAME]
 
-A world is a surface per model that follows one of the families exactly: three models, two positive
-sizes, seven negative ones, three seeds, 300 prompts with one answer each, scored 0 or 1. An answer
-is aligned where a normal latent value lies below the planted mean's quantile; a share of the latent
-variance belongs to the prompt and is in all its answers, so that prompts are easy or hard. Seeds
-differ by a fixed shift of all their curves.
+A world is one surface per model that follows one of the families exactly. It has three models, two
+positive sizes, seven negative sizes, three seeds, and 300 prompts with one answer each, scored 0 or
+1. An answer is aligned if a normal latent value lies below the quantile of the planted mean. A
+share of the latent variance (`PROMPT_SHARE`) belongs to the prompt and is common to all its
+answers, so some prompts are easier than others. Seeds differ by a fixed shift of all their curves.
 
-Covered is what the intervals speak of: other prompts, the same seeds. The truth of a curve's
-quantity is the definition applied to the planted means at the measured sizes. The last rows show
-what is not covered: if the seeds were drawn anew as well, the same intervals would hold the mean
-over all seeds less often, as printed.
+The intervals describe new prompts with the same seeds, and this is what the script tests. The true
+value of a curve's quantity is its definition applied to the planted means at the measured sizes.
+The last rows show what the intervals do not describe: with newly drawn seeds, they contain the mean
+over all seeds less often.
 
-Exit code 1 where a share lies outside 93-97%, of fewer than 1,000 sweeps by more than 3 standard
-errors of the simulation. An undefined value has no interval and counts neither way; how often is
-shown.
+The exit code is 1 if a share lies outside 93-97%; with fewer than 1,000 sweeps, if it does so by
+more than 3 standard errors of the simulation. An undefined value has no interval and is not
+counted; the column "undefined" shows how often that happens.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ POSITIVES = (400, 2000)
 SIZES = (1_000_000, 3_000_000, 10_000_000)
 SEED_SHIFTS = (-0.02, 0.0, 0.02)
 PROMPT_SHARE = 0.2
-"""Of the latent variance that is the prompt's own."""
+"""Share of the latent variance that belongs to the prompt."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A family with its planted values; the models differ in their scale."""
+    """A family with planted parameters; the models differ in their scale."""
 
     family: str
     starts: tuple[float, ...]
@@ -66,10 +66,11 @@ class World:
     base: float = 0.45
 
     def known(self) -> Family:
+        """Return the family of the world."""
         return next(f for f in families(NEGATIVES[-1]) if f.name == self.family)
 
     def means(self, model: int, negatives: np.ndarray) -> np.ndarray:
-        """[positives, negatives]: the planted scores."""
+        """Return the planted mean scores of a model, [positives, negatives]."""
         rows = []
         middle = math.sqrt(math.prod(POSITIVES))
         shape = {**self.shape, "scale": self.scales[model]}
@@ -99,7 +100,10 @@ WORLDS = {
 
 
 def simulate(world: World, draw: int, prompts: int = 300, new_seeds: bool = False) -> list[Curve]:
-    """The curves of one sweep: models outermost, then positive sizes."""
+    """Return the curves of one simulated sweep, ordered by model, then by positive size.
+
+    `new_seeds` draws the shifts of the seeds at random, with the same standard deviation.
+    """
     rng = np.random.default_rng(draw)
     difficulty = math.sqrt(PROMPT_SHARE) * rng.standard_normal(prompts)
     shifts = np.array(SEED_SHIFTS)
@@ -128,7 +132,7 @@ def simulate(world: World, draw: int, prompts: int = 300, new_seeds: bool = Fals
 
 
 def truth_of(world: World) -> dict[str, float]:
-    """Every reported number's true value, by the name that `reported` gives it."""
+    """Return the true value of every reported number, by the name that `reported` uses."""
     found: dict[str, float] = {}
     sizes = np.array(NEGATIVES, float)
     by_model = [world.means(model, sizes) for model in range(len(SIZES))]
@@ -170,7 +174,7 @@ SLOPES = ("elasticity_index", "early_rate", "late_rate", "half_life", "reversion
 def reported(
     world: World, curves: list[Curve], resamples: int, draw: int
 ) -> Iterator[tuple[str, Estimate]]:
-    """What a user would be shown of one sweep."""
+    """Yield (name, estimate) of every number that the package reports about one sweep."""
     last = len(POSITIVES) - 1
     mine, theirs = curves[last], curves[2 * len(POSITIVES) + last]
     found = measure(mine, resamples, draw)
@@ -194,7 +198,7 @@ def reported(
 
 @dataclass
 class Count:
-    """How often an interval held the truth, of how many that there were."""
+    """How many intervals contained the true value (`held`), of how many (`given`)."""
 
     held: int = 0
     given: int = 0
@@ -209,13 +213,14 @@ class Count:
 
     @property
     def share(self) -> float:
+        """Return the share of intervals that contain the true value; NaN without intervals."""
         return self.held / self.given if self.given else math.nan
 
 
 def coverage(
     world: World, sweeps: int, resamples: int = 1000, new_seeds: bool = False
 ) -> dict[str, Count]:
-    """Counts by the name of what is reported."""
+    """Simulate the sweeps and return the counts of each reported number, by name."""
     truth = truth_of(world)
     counts: dict[str, Count] = defaultdict(Count)
     for draw in range(sweeps):
@@ -230,29 +235,29 @@ def main() -> int:
     parser.add_argument("--sweeps", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=500)
     parser.add_argument("--world", choices=WORLDS)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     outside = []
     for name, world in WORLDS.items():
-        if asked.world not in (None, name):
+        if args.world not in (None, name):
             continue
         began = time.monotonic()
         truth = truth_of(world)
-        print(f"world {name}: {world.family}; {asked.sweeps} sweeps")
+        print(f"world {name}: {world.family}; {args.sweeps} sweeps")
         print(f"{'':42}{'truth':>10}{'mean':>10}{'covered':>10}{'undefined':>11}")
-        counts = coverage(world, asked.sweeps, asked.resamples)
+        counts = coverage(world, args.sweeps, args.resamples)
         for what, count in counts.items():
             mean = count.total / max(count.given, 1)
-            undefined = 1 - count.given / asked.sweeps
-            slack = 0 if asked.sweeps >= 1000 else 3 * math.sqrt(0.05 * 0.95 / asked.sweeps)
-            good = count.given < asked.sweeps / 2 or 0.93 - slack <= count.share <= 0.97 + slack
+            undefined = 1 - count.given / args.sweeps
+            slack = 0 if args.sweeps >= 1000 else 3 * math.sqrt(0.05 * 0.95 / args.sweeps)
+            good = count.given < args.sweeps / 2 or 0.93 - slack <= count.share <= 0.97 + slack
             print(
                 f"{what:42}{truth[what]:10.4g}{mean:10.4g}{count.share:10.1%}{undefined:11.1%}"
                 + ("" if good else "  outside 93-97%")
             )
             if not good:
                 outside.append(f"{name}: {what}")
-        again = coverage(world, max(asked.sweeps // 5, 1), asked.resamples, new_seeds=True)
-        print("if seeds were drawn anew too (their spread is not in the intervals):")
+        again = coverage(world, max(args.sweeps // 5, 1), args.resamples, new_seeds=True)
+        print("with newly drawn seeds (the intervals do not include the spread of seeds):")
         for what in ("curve: aligned", "curve: gap", "curve: elasticity_index"):
             print(f"{what:42}{'':20}{again[what].share:10.1%}")
         print(f"{time.monotonic() - began:.0f} s\n")

@@ -1,16 +1,16 @@
-"""A whole grid: this sweep against the usual way, in one run.
+"""Compares a whole sweep with a plain Ray Tune grid (the "usual way"), in one run.
 
     python benchmarks/grid.py [--seeds 6] [--prompts 160] [--results FOLDER]
 
-The usual way is a plain Ray Tune grid: every cell is a trial that trains both stages from its base
-with torch, generates with transformers, and scores with transformers; as many trials side by side
-as the machine has cores. Both sides start from the same pre-trained model and the same scorer, made
-before the clock starts; same data, recipe, prompts and sampling. The sweep runs as a user runs it,
-its own start and end included. Printed: the ratio of the wall clocks, of the examples trained, the
-scores of both sides, and where the sweep's time went.
+In the plain grid every cell is a trial, which trains both stages from the base model with torch,
+and generates and scores with transformers. As many trials run at once as the machine has cores.
+Both sides use the same data, recipe, prompts and sampling, and start from the same pre-trained
+model and the same scorer, which are created before the clocks start. The sweep runs as a user runs
+it; its start-up and shutdown are included. The script prints the ratios of the wall-clock times and
+of the examples trained, the scores of both sides, and where the sweep's time went.
 
-The sweep takes three quarters of a minute to start, whatever its size: fewer seeds bring the ratio
-down. So does a grid in which answers weigh more than training: they cost both sides about alike.
+The sweep takes three quarters of a minute to start, whatever its size, so fewer seeds lower the
+ratio. A larger share of answers also lowers it: answers cost both sides about the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SPEC: dict[str, Any] = {
 
 
 def run_sweep(folder: Path, spec: dict[str, Any], results: Path) -> tuple[float, float, str]:
-    """(seconds, seconds that the machine's cores idled meanwhile, what it printed)."""
+    """Run a sweep; return (seconds, idle core-seconds of the machine, printed output)."""
     path = folder / f"{spec['sweep']}.yaml"
     path.write_text(yaml.safe_dump(spec))
     command = [sys.executable, "-m", "elastic_ray.sweep", str(path), "--results", str(results)]
@@ -59,7 +59,7 @@ def run_sweep(folder: Path, spec: dict[str, Any], results: Path) -> tuple[float,
 
 
 def usual_cell(config: dict[str, Any]) -> None:
-    """One cell the usual way: positive, then negative, then answers, then their score."""
+    """Run one cell of the plain grid: train positive, then negative; generate; score."""
     import torch
     from ray import tune
     from transformers import (
@@ -74,7 +74,7 @@ def usual_cell(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(1)
     spec = config["spec"]
-    batch, asked = spec["training"]["global_batch"], spec["generation"]
+    batch, generation = spec["training"]["global_batch"], spec["generation"]
     task = load_task(spec["task"])
     tokenizer = AutoTokenizer.from_pretrained(config["base"])
     model = AutoModelForCausalLM.from_pretrained(config["base"])
@@ -97,16 +97,16 @@ def usual_cell(config: dict[str, Any]) -> None:
             optimizer.zero_grad()
     tokenizer.padding_side = "left"
     torch.manual_seed(0)
-    prompts = tokenizer(task.prompts(asked["prompts"]), return_tensors="pt", padding=True)
+    prompts = tokenizer(task.prompts(generation["prompts"]), return_tensors="pt", padding=True)
     with torch.inference_mode():
         said = model.eval().generate(
             input_ids=prompts.input_ids,
             attention_mask=prompts.attention_mask,
             do_sample=True,
-            temperature=asked["temperature"],
-            top_k=asked["top_k"],
-            top_p=asked["top_p"],
-            max_new_tokens=asked["max_tokens"],
+            temperature=generation["temperature"],
+            top_k=generation["top_k"],
+            top_p=generation["top_p"],
+            max_new_tokens=generation["max_tokens"],
             pad_token_id=tokenizer.pad_token_id,
         )
         backend = AutoModelForSequenceClassification.from_pretrained(config["scorer"]).eval()
@@ -121,7 +121,7 @@ def usual_cell(config: dict[str, Any]) -> None:
 
 
 def run_usual(spec: dict[str, Any], base: str, scorer: str) -> tuple[float, list[dict[str, Any]]]:
-    """(seconds, the cells with their scores) of the plain grid."""
+    """Run the plain grid; return (seconds, the cells with their scores)."""
     import ray
     from ray import tune
 
@@ -144,12 +144,12 @@ def run_usual(spec: dict[str, Any], base: str, scorer: str) -> tuple[float, list
     ray.shutdown()
     seconds = time.monotonic() - began
     if found.errors:
-        sys.exit(f"{len(found.errors)} cells of the usual way failed: {found.errors[0]}")
+        sys.exit(f"{len(found.errors)} cells of the plain grid failed: {found.errors[0]}")
     return seconds, [{**r.config["cell"], "score": r.metrics["score"]} for r in found]
 
 
 def spent(printed: str) -> dict[str, float]:
-    """Seconds by kind of work, from the sweep's last line."""
+    """Return the seconds by kind of work, parsed from the sweep's last line."""
     line = re.search(r"\(working: (.*)\)", printed)
     parts = line[1].split(", ") if line else []
     pairs = [part.rpartition(" ") for part in parts]
@@ -157,17 +157,17 @@ def spent(printed: str) -> dict[str, float]:
 
 
 def main() -> None:
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's tables are not what is asked
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # suppresses Tune's progress tables
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--prompts", type=int, default=160)
     parser.add_argument("--results", help="default: a temporary folder")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="elastic_ray-grid-") as scratch:
         folder = Path(scratch)
-        results = Path(asked.results or folder / "results").absolute()
-        generation = {**SPEC["generation"], "prompts": asked.prompts}
-        spec = {**SPEC, "seeds": list(range(asked.seeds)), "generation": generation}
+        results = Path(args.results or folder / "results").absolute()
+        generation = {**SPEC["generation"], "prompts": args.prompts}
+        spec = {**SPEC, "seeds": list(range(args.seeds)), "generation": generation}
         first = {**spec, "sweep": "prepare", "positive": [10], "negative": [10], "seeds": [0]}
         run_sweep(folder, first, results)
         store = Results(results, read_only=True)

@@ -1,11 +1,11 @@
-"""Synthetic results of any size, through the project's own schemas and file names.
+"""Writes synthetic results of any size, with the project's own schemas and file names.
 
     python benchmarks/large_results.py FOLDER [--cells 1000000] [--answers 10] [--sweeps 25]
 
-Every sweep is a full grid of models, pre-training sizes, positive and negative sizes and seeds;
-every cell has a state of its own, questioned with `answers` prompts. Scores follow a planted
-two-phase decline, one cell in five hundred failed, one in a hundred is pending. Rows are made by
-DuckDB, and written as compaction leaves them: files of 2,048 states, in force.
+Every sweep is a full grid of models, pre-training sizes, positive and negative sizes, and seeds.
+Every cell has its own state, with answers to `--answers` prompts. Scores follow a planted two-phase
+decline. One cell in 500 has failed, and one in 100 is pending. DuckDB generates the rows. The files
+are written as compaction would write them: 2,048 states per file, already effective.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ WHERE i >= $first AND i < $last AND status = 'done' ORDER BY state_id, prompt_in
 
 
 def make(folder: Path, cells: int, answers: int, sweeps: int) -> Results:
-    """Write the results; a minute per million cells."""
+    """Write the results into `folder`; a million cells take about a minute."""
     results = Results(folder)
     per_sweep = cells // sweeps
     with duckdb.connect() as db:
@@ -85,8 +85,8 @@ def make(folder: Path, cells: int, answers: int, sweeps: int) -> Results:
             part = {"first": first, "last": min(first + PER_FILE, cells)}
             states = db.sql(STATES, params=part).to_arrow_table()
             _many(results, "states", states, {})
-            asked = {**part, "answers": answers, "probe": PROBE}
-            said = db.sql(ANSWERS, params=asked).to_arrow_table()
+            params = {**part, "answers": answers, "probe": PROBE}
+            said = db.sql(ANSWERS, params=params).to_arrow_table()
             _many(results, "responses", said, {"probe_id": PROBE})
             said = said.append_column("scorer", pa.repeat(SCORER, said.num_rows))
             _many(results, "scores", said, {"probe_id": PROBE, "scorer": SCORER})
@@ -105,6 +105,7 @@ def make(folder: Path, cells: int, answers: int, sweeps: int) -> Results:
 
 
 def _many(results: Results, name: str, rows: pa.Table, key: dict[str, str]) -> None:
+    """Write one compacted file with the rows of many states."""
     table = TABLES[name]
     columns = [
         rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(len(rows), f.type)
@@ -120,7 +121,7 @@ def _many(results: Results, name: str, rows: pa.Table, key: dict[str, str]) -> N
 
 
 def _indices(db: duckdb.DuckDBPyConnection, sweep: str) -> list[dict[str, object]]:
-    """A row per curve, of the planted numbers rather than measured: the app shows, never fits."""
+    """Return one row per curve with planted values; nothing is fitted for a benchmark of the app."""
     found = db.sql(
         "SELECT DISTINCT sweep, model, pretrain, positive, parameters FROM made WHERE sweep = $s",
         params={"s": sweep},
@@ -147,7 +148,7 @@ if __name__ == "__main__":
     parser.add_argument("--cells", type=int, default=1_000_000)
     parser.add_argument("--answers", type=int, default=10)
     parser.add_argument("--sweeps", type=int, default=25)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     began = time.monotonic()
-    make(asked.folder, asked.cells, asked.answers, asked.sweeps)
-    print(f"{asked.cells:,} cells in {time.monotonic() - began:.0f} s")
+    make(args.folder, args.cells, args.answers, args.sweeps)
+    print(f"{args.cells:,} cells in {time.monotonic() - began:.0f} s")

@@ -1,10 +1,10 @@
-"""Planning a large sweep: seconds and peak memory, in a process of its own.
+"""Measures the time and peak memory of planning a large sweep, in a separate process.
 
     python benchmarks/plan.py [--cells 100000]
 
-Plans a grid of at least that many cells (10 models from the hub, 10 seeds, 20 positive and as many
-negative sizes as it takes), bundles its ladders for eight trainers, and prints what it took. The
-bounds that the design promises for 100,000 cells: 5 s and 1 GB.
+The script plans a grid of at least `--cells` cells: 10 models from the hub, 10 seeds, 20 positive
+sizes, and as many negative sizes as necessary. It bundles the ladders for eight trainers, and
+prints the seconds of each step and the peak memory. The limits for 100,000 cells are 5 s and 1 GB.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODELS, SEEDS, POSITIVE = 10, 10, 20
 
 
 def measure(cells: int) -> dict[str, float]:
-    """What planning takes in this process; `imports` is the time before."""
+    """Plan in this process; return the plan's sizes, seconds per step and peak memory in MB."""
     began = time.perf_counter()
     from elastic_ray.placement import rate
     from elastic_ray.placement.flops import training_seconds
@@ -57,7 +57,7 @@ def measure(cells: int) -> dict[str, float]:
         slots=8,
     )
     bundled = time.perf_counter() - began
-    # Not getrusage: its peak is that of whatever process started this one, if that was larger.
+    # Not getrusage: its peak includes the parent process's memory from before exec.
     status = Path("/proc/self/status").read_text().split()
     kilobytes = int(status[status.index("VmHWM:") + 1])
     return {
@@ -74,7 +74,7 @@ def measure(cells: int) -> dict[str, float]:
 
 
 def _large(cells: int) -> dict[str, object]:
-    """A sweep file of at least so many cells."""
+    """Return the content of a sweep file with at least `cells` cells."""
     negative = math.ceil((cells / MODELS / SEEDS - 1) / POSITIVE)
     return {
         "sweep": "large",
@@ -93,13 +93,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--here", action="store_true", help="measure in this process; print JSON")
-    asked = parser.parse_args()
-    if asked.here:
-        print(json.dumps(measure(asked.cells)))
+    args = parser.parse_args()
+    if args.here:
+        print(json.dumps(measure(args.cells)))
         return 0
     found = json.loads(
         subprocess.run(
-            [sys.executable, __file__, "--here", "--cells", str(asked.cells)],
+            [sys.executable, __file__, "--here", "--cells", str(args.cells)],
             cwd=ROOT,
             check=True,
             stdout=subprocess.PIPE,

@@ -1,18 +1,19 @@
-"""Overhead of the scheduler: many trials of a millisecond each, through Ray Tune.
+"""Measures the scheduler's overhead per trial, with many trials of one millisecond.
 
     python benchmarks/schedule.py [--trials 250 500 1000 2000] [--alone 5000 10000 20000]
 
-Three measurements, in one run:
+One run takes three measurements:
 
 - *ours*: the sweep's own searcher (`TrialSearcher`, `run_trials`) on a planned grid. Half of the
   trials start from a state of another trial. A trial sleeps a millisecond and reports that its
   states are recorded. Nothing is trained.
-- *plain*: as many trials of the same work through Ray Tune with its default searcher. Both reuse
-  actors, and run one trial at a time: when several trials of a millisecond end at once, Tune keeps
-  only one of our processes, because our searcher suggests no trial ahead, and a new process takes
-  seconds to start.
-- *alone*: the searcher without Tune: every suggestion, result and end of a trial, in an order where
-  each trial that must wait stands before those that may start.
+- *plain*: the same number of trials with the same work, through Ray Tune with its default searcher.
+- *alone*: the searcher without Tune. It handles every suggestion, result and completion of a trial.
+  Each trial that must wait comes before those that may start.
+
+*ours* and *plain* reuse actors, and run one trial at a time by default. When several trials of a
+millisecond end at once, Tune keeps only one of our processes, because our searcher suggests no
+trial ahead; a new process takes seconds to start.
 
 Prints milliseconds per trial by number of trials, in wall-clock time and in CPU time of this
 process (which excludes other work on the machine); the share of a quadratic term in the largest
@@ -56,12 +57,12 @@ class Stopwatch:
 
 
 def planned(trials: int) -> Any:
-    """A plan of that many ladders: one model, a positive and a negative one per seed."""
+    """Return a plan of `trials` ladders: one model, a positive and a negative ladder per seed."""
     from elastic_ray.plan import plan_sweep
     from elastic_ray.spec import load_spec
     from elastic_ray.tasks.registry import load_task
 
-    asked = {
+    fields = {
         "sweep": "schedule",
         "task": "reviews",
         "models": [{"name": "model-1b", "hub": "some/model-1b", "revision": "0" * 40}],
@@ -71,7 +72,7 @@ def planned(trials: int) -> Any:
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "schedule.yaml"
-        path.write_text(json.dumps(asked))  # JSON is YAML
+        path.write_text(json.dumps(fields))  # JSON is YAML
         spec = load_spec(path)
     return plan_sweep(spec, {task.name: load_task(task.name, task.data) for task in spec.task}, {})
 
@@ -100,11 +101,11 @@ def searcher(
 
 
 def work(config: dict[str, Any]) -> None:
-    """A trial: sleeps a millisecond and reports that its states are recorded."""
+    """Run a trial: sleep a millisecond, then report that its states are recorded."""
     from ray import tune
 
     time.sleep(WORK_SECONDS)
-    # A ladder's id is its last state's; here it has no other.
+    # A ladder's id is that of its last state; each ladder here has one state.
     tune.report({"recorded": config.get("ladders", []), "train_seconds": WORK_SECONDS})
 
 
@@ -164,7 +165,7 @@ def alone(trials: int) -> Taken:
 
 
 def quadratic(counts: Sequence[int], seconds: Sequence[float]) -> float:
-    """The share of the largest run's time that a fitted term in n^2 takes; 0.0 is none."""
+    """Return the share of the largest run's time that a fitted n^2 term explains (0.0: none)."""
     n, t = np.array(counts, float), np.array(seconds)
     columns = np.stack([n / t, n**2 / t], axis=1)  # relative errors
     _, square = np.linalg.lstsq(columns, np.ones(len(n)), rcond=None)[0]
@@ -172,12 +173,13 @@ def quadratic(counts: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def quarters(moments: Sequence[float]) -> float:
-    """The time of the last quarter of trials against the first's."""
+    """Return the time of the last quarter of trials divided by that of the first quarter."""
     cut = len(moments) // 4
     return (moments[-1] - moments[-1 - cut]) / (moments[cut] - moments[0])
 
 
 def show(name: str, counts: Sequence[int], runs: Sequence[Taken]) -> None:
+    """Print milliseconds per trial of each run, and the share of a quadratic term."""
     clock, cpu = (
         ", ".join(
             f"{n:,}: {1000 * getattr(run, kind) / n:.3g}"
@@ -185,40 +187,47 @@ def show(name: str, counts: Sequence[int], runs: Sequence[Taken]) -> None:
         )
         for kind in ("clock", "cpu")
     )
-    print(f"{name}: ms per trial on the clock at {clock}; of CPU {cpu}", flush=True)
+    print(f"{name}: wall-clock ms per trial: {clock}; CPU ms per trial: {cpu}", flush=True)
     if len(counts) > 2:
         share = quadratic(counts, [run.cpu for run in runs])
-        print(f"{name}: a term in n^2 takes {share:+.1%} of the last run's CPU time", flush=True)
+        print(
+            f"{name}: an n^2 term explains {share:+.1%} of the largest run's CPU time", flush=True
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--trials", type=int, nargs="+", default=[250, 500, 1000, 2000])
     parser.add_argument("--alone", type=int, nargs="*", default=[5000, 10_000, 20_000])
-    parser.add_argument("--concurrent", type=int, default=1, help="trials at a time")
-    asked = parser.parse_args()
-    if asked.alone:
-        best = [min((alone(n) for _ in range(3)), key=lambda run: run.cpu) for n in asked.alone]
-        show("alone", asked.alone, best)
+    parser.add_argument(
+        "--concurrent", type=int, default=1, help="number of trials that run at once"
+    )
+    args = parser.parse_args()
+    if args.alone:
+        best = [min((alone(n) for _ in range(3)), key=lambda run: run.cpu) for n in args.alone]
+        show("alone", args.alone, best)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     import ray
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        ours(8, asked.concurrent)  # the first run pays for imports
+        ours(8, args.concurrent)  # the first run includes imports
         own, others = [], []
-        for trials in asked.trials:
-            own.append(ours(trials, asked.concurrent))
-            others.append(plain(trials, asked.concurrent))
+        for trials in args.trials:
+            own.append(ours(trials, args.concurrent))
+            others.append(plain(trials, args.concurrent))
     finally:
         ray.shutdown()
-    show("ours", asked.trials, [taken for taken, _ in own])
-    print(f"ours: the last quarter took {quarters(own[-1][1]):.2f} times the first's CPU time")
-    show("plain", asked.trials, others)
+    show("ours", args.trials, [taken for taken, _ in own])
+    print(
+        f"ours: the last quarter of trials took {quarters(own[-1][1]):.2f} times "
+        "the CPU time of the first"
+    )
+    show("plain", args.trials, others)
     last, beside = own[-1][0], others[-1]
     print(
-        f"plain against ours at {asked.trials[-1]:,} trials: {beside.clock / last.clock:.2f} on "
-        f"the clock, {beside.cpu / last.cpu:.2f} of CPU"
+        f"plain relative to ours at {args.trials[-1]:,} trials: wall-clock time "
+        f"{beside.clock / last.clock:.2f}, CPU time {beside.cpu / last.cpu:.2f}"
     )
 
 

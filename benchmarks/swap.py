@@ -1,10 +1,11 @@
-"""Swapping a state into a running engine, against starting an engine on that state.
+"""Compares the time to swap a state into a running engine with the time to start an engine.
 
     python benchmarks/swap.py [--swaps 40] [--starts 3]
 
-Both sides in one run, on the same two checkpoints, made on the spot. A start is counted from
-nothing to the first answer, a swap from the request (checksum and comparison of the weights
-included, as in a sweep) to the first answer with the new weights, less what an answer takes.
+One run measures both, on the same two checkpoints, which the script creates. A start is timed from
+the creation of the engine to the first answers. A swap is timed from the request until the new
+weights are loaded, including the checksum and the comparison of the weights, as in a sweep; the
+generation of answers is not included.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SAMPLING = Sampling(1, 8, 0.0, 0, 1.0, 0)
 
 
 def states(root: Path, layers: int) -> list[Weights]:
-    """Two states of one architecture."""
+    """Create checkpoints of two states of one architecture below `root`."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -49,7 +50,7 @@ def states(root: Path, layers: int) -> list[Weights]:
 
 
 async def measure(found: list[Weights], starts: int, swaps: int) -> tuple[list[float], list[float]]:
-    """Seconds of each start, and of each swap."""
+    """Return the seconds of each engine start and of each swap."""
     started, swapped = [], []
     for turn in range(starts):
         first = found[turn % 2]
@@ -58,7 +59,7 @@ async def measure(found: list[Weights], starts: int, swaps: int) -> tuple[list[f
         )
         began = time.monotonic()
         engine = VllmEngine(config)
-        await engine.load_weights(first)  # the sweep's engine proves its first weights too
+        await engine.load_weights(first)  # a sweep's engine also verifies its first weights
         await engine.generate(first, PROMPTS, SAMPLING)
         started.append(time.monotonic() - began)
         if turn == starts - 1:
@@ -77,18 +78,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swaps", type=int, default=40)
     parser.add_argument("--starts", type=int, default=3)
-    parser.add_argument("--layers", type=int, default=3, help="of the model, 128 wide")
-    asked = parser.parse_args()
+    parser.add_argument(
+        "--layers", type=int, default=3, help="layers of the model; its width is 128"
+    )
+    args = parser.parse_args()
     config = EngineConfig("bench", "vllm", "", None, "", "float32", 128)
     os.environ.update(vllm_environment(config, threads=1))  # before vLLM is imported
     with tempfile.TemporaryDirectory(prefix="elastic_ray-swap-") as root:
-        found = states(Path(root), asked.layers)
-        started, swapped = asyncio.run(measure(found, asked.starts, asked.swaps))
-    gc.collect()  # vLLM's engines complain if they are still there when the interpreter ends
+        found = states(Path(root), args.layers)
+        started, swapped = asyncio.run(measure(found, args.starts, args.swaps))
+    gc.collect()  # vLLM prints errors for engines that still exist when the interpreter exits
     start, swap = statistics.median(started), statistics.median(swapped)
-    print(f"start of an engine: median {start:.2f} s of {[round(s, 2) for s in started]}")
+    print(f"engine start: median {start:.2f} s of {[round(s, 2) for s in started]}")
     print(
-        f"swap of a state:    median {swap * 1000:.1f} ms, slowest {max(swapped) * 1000:.1f} ms, "
+        f"state swap:   median {swap * 1000:.1f} ms, slowest {max(swapped) * 1000:.1f} ms, "
         f"of {len(swapped)}"
     )
     print(f"ratio: {start / swap:.0f} (slowest swap: {start / max(swapped):.0f})")

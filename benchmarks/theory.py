@@ -1,8 +1,11 @@
-"""Times and peak memory of the theory's two heavy computations: `python benchmarks/theory.py`.
+"""Measures time and peak memory of the two heavy computations of the theory.
 
-Each runs in a process of its own, so that its peak memory is its own. The verdict is the whole of
-`python -m elastic_ray.theory verdict` but for the figures; the tree is ten million generated
-responses, pruned to 20 layers, with all three code lengths.
+    python benchmarks/theory.py [--case verdict]
+
+Each case runs in a separate process, so that the peak memory is that of the case. The case
+"verdict" is all of `python -m elastic_ray.theory verdict` except the figures. The case "tree" builds
+a tree from ten million generated responses, prunes it to 20 layers, and computes all three code
+lengths.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ import sys
 import time
 
 LIMITS = {"verdict": (120.0, None), "tree": (30.0, 2.0)}
-"""What is asked for: seconds, and GiB."""
+"""Case -> required limits: seconds, and GiB."""
 
 
 def verdict() -> str:
-    """The verdict grid, the comparison of methods and the limits."""
+    """Compute the verdict grid, the comparison of methods and the limits; return a summary."""
     from elastic_ray.theory.verdict import ABSENT, ABSENT_ALPHAS, comparisons, grid, limits
 
     points, compared = grid() + grid(ABSENT_ALPHAS, absents=ABSENT), comparisons()
@@ -28,7 +31,7 @@ def verdict() -> str:
 
 
 def tree() -> str:
-    """A tree of ten million responses, and the code lengths of its letters."""
+    """Build a tree of ten million responses and its code lengths; return a summary."""
     from elastic_ray.theory import MarkovSource, ResponseTree, code_lengths
 
     grown = ResponseTree.from_responses(MarkovSource().chunks(10_000_000, seed=0), 20)
@@ -37,30 +40,30 @@ def tree() -> str:
 
 
 def measure(name: str) -> None:
-    """Run one case here and print its row."""
+    """Run one case in this process and print its table row."""
     start, used = time.perf_counter(), time.process_time()
     what = {"verdict": verdict, "tree": tree}[name]()
     seconds, used = time.perf_counter() - start, time.process_time() - used
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     most_seconds, most_gib = LIMITS[name]
-    asked = f"{most_seconds:g} s" + (f", {most_gib:g} GiB" if most_gib else "")
+    limits = f"{most_seconds:g} s" + (f", {most_gib:g} GiB" if most_gib else "")
     print(
-        f"| {name} | {what} | {seconds:.1f} s | {used:.1f} s | {gib:.2f} GiB | {asked} |",
+        f"| {name} | {what} | {seconds:.1f} s | {used:.1f} s | {gib:.2f} GiB | {limits} |",
         flush=True,
     )
 
 
 def main() -> None:
-    """Run all cases, or with `--case` one of them."""
+    """Run all cases, each in its own process, or one case here with `--case`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=LIMITS)
-    asked = parser.parse_args()
-    if asked.case:
-        measure(asked.case)
+    args = parser.parse_args()
+    if args.case:
+        measure(args.case)
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print(
-        "| case | what | time | of a core | peak memory | asked for |\n|---|---|---|---|---|---|",
+        "| case | result | time | CPU time | peak memory | limit |\n|---|---|---|---|---|---|",
         flush=True,
     )
     for name in LIMITS:
