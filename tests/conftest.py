@@ -1,4 +1,4 @@
-"""What all tests share: patience with a busy machine, no hub, and where the real reviews are."""
+"""Settings and fixtures of all tests: offline hub, Hypothesis profiles, shared sweeps and data."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Its library reads this once, when it is imported, and waits for minutes where there is no network.
+# The hub's library reads this at import; without it, it waits for minutes if there is no network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests start their own Ray; they never join a cluster that runs on this machine.
 os.environ.setdefault("RAY_ADDRESS", "local")
 
-# Property tests judge what is computed, not how long an example took to draw. `make test` draws the
-# same examples each time, so that what fails, fails again; `pytest --hypothesis-profile=explore`
-# draws new ones, and more of them.
+# Property tests check results, not the time to draw an example. `make test` draws the same examples
+# each time, so that failures are reproducible; `pytest --hypothesis-profile=explore` draws new and
+# more examples.
 _LASTING = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("same", derandomize=True, **_LASTING)
 settings.register_profile("explore", derandomize=False, max_examples=1000, **_LASTING)
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def imdb_folder() -> Path:
-    """IMDb's train, test and unsupervised as files; tests of them skip where they are not."""
+    """Return the folder of IMDb's train, test and unsupervised files; skip if it is missing."""
     beside = Path(__file__).parents[2] / "shared" / "data" / "imdb"
     folder = Path(os.environ.get("ELASTIC_RAY_IMDB", beside))
     if not folder.is_dir():
@@ -53,7 +53,7 @@ def imdb_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def little_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a small whole sweep."""
+    """Return the sweep file of a small but complete sweep."""
     from sweep_process import SPEC
 
     path = tmp_path_factory.mktemp("spec") / "little.yaml"
@@ -63,7 +63,7 @@ def little_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """That sweep, on a disk, disturbed by nothing: (results, what it printed)."""
+    """Run the sweep of `little_spec` on local disk without faults; return (results, output)."""
     from sweep_process import sweep
 
     results = tmp_path_factory.mktemp("results")
@@ -74,6 +74,8 @@ def undisturbed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def scorers(undisturbed: tuple[Path, str]) -> Path:
-    """The folder of a results' trained scorers: with a copy of it, a sweep of the same task whose
-    test asks other things need not train its own."""
+    """Return the folder of trained scorers in the results of `undisturbed`.
+
+    Tests copy it into other results, so that sweeps of the same task do not train their own scorer.
+    """
     return undisturbed[0] / "scorers"

@@ -1,13 +1,18 @@
-"""Every part of a sweep killed, hung, stalled or restarted, before, at and after a snapshot.
+"""Injects each fault into each part of a sweep, before, during and after a snapshot.
 
     python tests/faults/fault_matrix.py [--seed 0] [--only trainer,node] [--alone] [--list]
 
-Each case is one fault in a copy of a small sweep (`fault_injection`). A case passes if the fault
-happened, the rows equal those of an undisturbed run, no row is there twice, and no more examples
-were trained again than lie between two snapshots (none for the parts that do not train). The seed
-draws the moment of the fault (the third step, the second answer ...). Cases of independent parts
-share a sweep, one fault of each; with `--alone` every case has its own sweep. A sweep takes a
-minute or two. The exit code is 1 if a case fails.
+Parts are killed, hung, stalled or restarted. Each case is one fault in a copy of a small sweep
+(`fault_injection`). A case passes if all of these hold:
+
+- the fault occurred;
+- the rows equal those of a run without faults, and no row is recorded twice;
+- no more examples were trained again than lie between two snapshots (none, for parts that do not
+  train).
+
+The seed determines at which step or answer the fault occurs. Cases of independent parts share a
+sweep, with one fault each; with `--alone`, every case has its own sweep. A sweep takes a minute or
+two. The exit code is 1 if a case fails.
 """
 
 from __future__ import annotations
@@ -35,13 +40,13 @@ WHENS = ("before", "during", "after")
 MOST_SKIPPED = {"trainer.before": 5, "trainer.during": 3, "trainer.after": 3, "engine.before": 3,
                 "engine.during": 3, "engine.after": 3, "scorer.during": 3, "scorer.after": 3,
                 "driver.during": 2, "driver.after": 2}  # fmt: skip
-"""How often a process may come to a point before it is the moment; the seed draws."""
+"""Point -> how often it may be reached before the fault, at most; drawn with the seed."""
 STALL = 8.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """What breaks, how, and when; `how` is what the process at the moment does itself."""
+    """One part, fault and time; `how` is what the process that reaches the point does itself."""
 
     part: str
     fault: str
@@ -56,24 +61,24 @@ class Case:
 
 
 def lose_node(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The node goes with all that runs there, and does not come back."""
+    """Kill the node and all its processes; it is not replaced."""
     disturbed.lose(reached["node"])
 
 
 def restart_node(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The node goes, and one comes in its place."""
+    """Kill the node and add a new one."""
     disturbed.lose(reached["node"])
     disturbed.add_node()
 
 
 def hang_node(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The node's Ray does not answer any more; what runs there goes on at first."""
+    """Stop the node's raylet; its other processes keep running at first."""
     os.kill(disturbed.raylet(reached["node"]), signal.SIGSTOP)
     disturbed.go_on()
 
 
 def drain_node(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """Notice that the node will be gone in 30 seconds; it is."""
+    """Announce that the node will end in 30 seconds, and kill it then."""
     disturbed.drain(reached["node"], 30)
     timer = threading.Timer(30, disturbed.lose, [reached["node"]])
     timer.daemon = True
@@ -82,8 +87,7 @@ def drain_node(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Po
 
 
 def restart_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The head is killed, and with it the cluster; a new one is there when the command is given
-    again."""
+    """Kill the head and thereby the cluster; start a new cluster once the command has ended."""
     os.kill(disturbed.gcs(), signal.SIGKILL)
     disturbed.go_on()
     run.wait()
@@ -91,7 +95,7 @@ def restart_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.
 
 
 def stall_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The head's control store does not answer for some seconds."""
+    """Stop the head's control store (GCS) for `STALL` seconds."""
     gcs = disturbed.gcs()
     os.kill(gcs, signal.SIGSTOP)
     disturbed.go_on()
@@ -102,28 +106,28 @@ def stall_head(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Po
 def restart_store(
     disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]
 ) -> None:
-    """Nobody answers at the object store's address for some seconds."""
+    """Make the object store unreachable for `STALL` seconds."""
     with disturbed.store.unreachable():
         disturbed.go_on()
         time.sleep(STALL)
 
 
 def lose_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The object store is unreachable for longer than a request is retried."""
+    """Make the object store unreachable for longer than requests are retried (90 seconds)."""
     with disturbed.store.unreachable():
         disturbed.go_on()
         time.sleep(90)
 
 
 def stall_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """The object store takes requests and does not answer for some seconds."""
+    """Make the object store accept requests without answering them for `STALL` seconds."""
     with disturbed.store.stalled():
         disturbed.go_on()
         time.sleep(STALL)
 
 
 def slow_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Popen[str]) -> None:
-    """Each answer of the object store takes half a second, for half a minute."""
+    """Delay each answer of the object store by half a second, for half a minute."""
     disturbed.store.delay = 0.5
     disturbed.go_on()
     time.sleep(30)
@@ -131,7 +135,7 @@ def slow_store(disturbed: Disturbed, reached: dict[str, Any], run: subprocess.Po
 
 
 def cases() -> list[Case]:
-    """All of them."""
+    """Return all cases."""
     found = []
     for when in WHENS:
         for part in ("trainer", "engine", "scorer", "driver"):
@@ -166,7 +170,7 @@ def cases() -> list[Case]:
 
 
 def together(chosen: Sequence[Case]) -> list[list[Case]]:
-    """The cases that may share a sweep: processes that break by themselves, of different parts."""
+    """Group the cases that may share a sweep: faults of single processes in different parts."""
     shared: dict[tuple[str, str], list[Case]] = {}
     found: list[list[Case]] = []
     for case in chosen:
@@ -182,7 +186,7 @@ def together(chosen: Sequence[Case]) -> list[list[Case]]:
 
 
 def run(disturbed: Disturbed, group: Sequence[Case], seed: int) -> Seen:
-    """One sweep with the faults of these cases; the cluster is whole again after it."""
+    """Run one sweep with the faults of these cases, then repair the cluster."""
     faults = []
     for case in group:
         dice = random.Random(f"{seed} {case.name}")
@@ -197,27 +201,27 @@ def run(disturbed: Disturbed, group: Sequence[Case], seed: int) -> Seen:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="parts of names, by commas")
-    parser.add_argument("--list", action="store_true", help="name the cases, run none")
-    parser.add_argument("--alone", action="store_true", help="every case in its own sweep")
-    asked = parser.parse_args()
-    wanted = [w for w in asked.only.split(",") if w]
+    parser.add_argument("--only", default="", help="parts of case names, separated by commas")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases and exit")
+    parser.add_argument("--alone", action="store_true", help="run every case in its own sweep")
+    args = parser.parse_args()
+    wanted = [w for w in args.only.split(",") if w]
     chosen = [c for c in cases() if not wanted or any(w in c.name for w in wanted)]
-    if asked.list:
+    if args.list:
         print("\n".join(case.name for case in chosen))
         return 0
     failed: list[str] = []
-    groups = [[case] for case in chosen] if asked.alone else together(chosen)
+    groups = [[case] for case in chosen] if args.alone else together(chosen)
     with (
         tempfile.TemporaryDirectory(prefix="faults-") as folder,
         closing(Disturbed(Path(folder) / "f")) as at,
     ):
         for number, group in enumerate(groups, 1):
-            seen = run(at, group, asked.seed)
+            seen = run(at, group, args.seed)
             names = ", ".join(case.name for case in group)
             print(
                 f"{number}/{len(groups)} {names}: {'; '.join(seen.problems) or 'equal'} "
-                f"({seen.seconds:.0f} s, {seen.runs} runs, {seen.again} examples learnt again)",
+                f"({seen.seconds:.0f} s, {seen.runs} runs, {seen.again} examples trained again)",
                 flush=True,
             )
             if seen.problems:

@@ -1,12 +1,17 @@
-"""A sweep under a fault every half minute, drawn at random, until it has gone on for so long.
+"""Runs sweeps under random faults, one every half minute, for a given time.
 
     python tests/faults/fault_soak.py [--minutes 20] [--every 30] [--seed 0]
 
-Sweeps run one after the other on the cluster of `faults`; whatever breaks, the command is given
-again until it ends well. Every second sweep has its results in the object store. Killed, hung or
-stalled are processes of the sweep (trainers, engines, scorers, Tune's, Serve's, the command
-itself), nodes go and come, the store does not answer for a while. Each sweep's rows must equal an
-undisturbed run's, none twice. Ends with 1 if one differs.
+Sweeps run one after the other on the cluster of `fault_injection`. The command of a sweep is
+repeated until it succeeds. Every second sweep stores its results in the object store. The faults:
+
+- processes of the sweep (trainers, engines, scorers, Tune's, Serve's, the command itself) are
+  killed, hung or stalled;
+- nodes are killed and replaced;
+- the object store does not answer for a while.
+
+The rows of each sweep must equal those of a run without faults, and none may be recorded twice. The
+exit code is 1 if a sweep differs.
 """
 
 from __future__ import annotations
@@ -37,14 +42,14 @@ TARGETS = {
     "controller": "ray::TrainController",
     "serve": "ray::ServeController",
 }
-"""What Ray calls a process of each part."""
+"""Part -> text in the command line of its processes."""
 STALL = 8.0
 ENOUGH = 1200.0
-"""Seconds within which a sweep must end that takes one minute undisturbed."""
+"""Seconds within which a sweep must finish; without faults it takes one minute."""
 
 
 class Soak:
-    """The faults of one run of this script, and what they hit."""
+    """Injects the faults of one run of this script, and counts them by part and fault (`hit`)."""
 
     def __init__(self, disturbed: Disturbed, dice: random.Random, every: float) -> None:
         self._disturbed, self._dice, self._every = disturbed, dice, every
@@ -53,7 +58,7 @@ class Soak:
         self._stalled: list[tuple[float, int]] = []
 
     def tick(self, run: subprocess.Popen[str], on_store: bool) -> None:
-        """Wake those that have stood still for long enough; strike if it is time."""
+        """Resume processes whose stall has ended, and inject a fault if it is due."""
         now = time.monotonic()
         for due, pid in self._stalled:
             if due <= now:
@@ -64,7 +69,7 @@ class Soak:
             print(f"  {self._strike(run, on_store)}", flush=True)
 
     def _strike(self, run: subprocess.Popen[str], on_store: bool) -> str:
-        """One fault, on something that is there; what it was."""
+        """Inject one fault into a part that is running, and return its description."""
         options = [("command", "killed"), ("command", "stalled"), ("node", "lost")]
         options += [("store", "restarted"), ("store", "stalled")] if on_store else []
         found = {part: self._processes(name) for part, name in TARGETS.items()}
@@ -91,8 +96,8 @@ class Soak:
     def _processes(self, name: str) -> list[int]:
         found = []
         for process in psutil.process_iter(["pid", "cmdline"]):
-            words = " ".join(process.info["cmdline"] or [])
-            if name in words and self._ours(process):
+            command = " ".join(process.info["cmdline"] or [])
+            if name in command and self._ours(process):
                 found.append(process.pid)
         return sorted(found)
 
@@ -108,7 +113,7 @@ class Soak:
 
 
 def sweep(disturbed: Disturbed, name: str, soak: Soak, on_store: bool) -> list[str]:
-    """One sweep under faults, to its end; what should not be."""
+    """Run one sweep under faults until it succeeds, and return the problems."""
     results = disturbed.copy(name, on_store)
     began, runs = time.monotonic(), 0
     while True:
@@ -120,7 +125,7 @@ def sweep(disturbed: Disturbed, name: str, soak: Soak, on_store: bool) -> list[s
         if run.returncode == 0:
             break
         if time.monotonic() > began + ENOUGH:
-            return [f"does not end: {out[-2000:]}"]
+            return [f"not finished after {ENOUGH:.0f} s: {out[-2000:]}"]
         disturbed.mend()
     print(f"{name}: {runs} runs of the command", flush=True)
     problems = disturbed.compare(results)
@@ -133,14 +138,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--every", type=float, default=30, help="seconds between faults")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     failed = 0
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         contextlib.closing(Disturbed(Path(folder) / "f")) as at,
     ):
-        soak = Soak(at, random.Random(asked.seed), asked.every)
-        until, number = time.monotonic() + 60 * asked.minutes, 0
+        soak = Soak(at, random.Random(args.seed), args.every)
+        until, number = time.monotonic() + 60 * args.minutes, 0
         while time.monotonic() < until:
             number += 1
             problems = sweep(at, f"sweep{number}", soak, on_store=number % 2 == 0)

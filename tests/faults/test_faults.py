@@ -19,7 +19,7 @@ CHOSEN = (
     "trainer-killed-during driver-killed-during",
     "node-killed-during",
 )
-"""Faults that happen in one sweep stand in one line."""
+"""Each item names the cases that share one sweep."""
 
 
 @pytest.fixture(scope="module")

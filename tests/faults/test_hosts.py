@@ -1,4 +1,4 @@
-"""Hosts out of namespaces are apart from each other and from this machine."""
+"""Simulated hosts (`hosts.Hosts`) are isolated from each other and from this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hosts(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     if reason := lacking(tmp_path_factory.mktemp("probe")):
-        pytest.skip(f"no hosts can be made here: {reason}")
+        pytest.skip(f"cannot simulate hosts here: {reason}")
     with Hosts((ONE, OTHER), shared, tmp_path_factory.mktemp("layers")) as hosts:
         yield hosts
 
@@ -45,7 +45,7 @@ def test_a_host_has_its_own_files_and_shares_one_folder(hosts: Hosts, shared: Pa
 
 def test_a_host_sees_no_process_but_its_own(hosts: Hosts) -> None:
     assert set(hosts.on(ONE, "ps -e -o comm=").split()) == {"ps", "sshd"}
-    # Not even the other host's SSH server; the client sees both.
+    # The other host's SSH server is not visible either; the client sees both servers.
     assert hosts.on(ONE, "ps -e -o args=").count("[listener]") == 1
     assert sum("[listener]" in each for each in hosts.processes()) == 2
 
@@ -55,6 +55,6 @@ def test_this_machines_network_is_apart(hosts: Hosts) -> None:
         port = server.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
         for at in ("127.0.0.1", "198.51.100.1"):
-            told = hosts.on(ONE, f"exec 3<>/dev/tcp/{at}/{port}")
-            assert "refused" in told, told
+            output = hosts.on(ONE, f"exec 3<>/dev/tcp/{at}/{port}")
+            assert "refused" in output, output
     assert not {"switch", "host0", "host1"} & {name for _, name in socket.if_nameindex()}

@@ -1,10 +1,15 @@
-"""A cluster of three nodes on this machine on which sweeps are disturbed, and what is left of them.
+"""Injects faults into sweeps on a simulated three-node cluster, and compares the results.
 
-`Disturbed` holds the cluster (`ray.cluster_utils`: a head without CPUs, two workers), an object
-store (`object_store`), a small sweep half-way (its start, its scorer and its first states are
-recorded, so that a case takes seconds) and the same sweep run to its end undisturbed. `run`
-disturbs one more copy, on disk or in the store, at a moment (`fault_hooks`) and says what came of
-it.
+`Disturbed` holds four things:
+
+- the cluster on this machine (`ray.cluster_utils`: a head without CPUs, two workers);
+- an object store (`object_store`);
+- the results of a small sweep that is half finished: its start states, its scorer and its first
+  states are recorded, so that a case takes seconds;
+- the results of the same sweep, completed without faults.
+
+`Disturbed.run` copies the half-finished results, on disk or in the store. It completes the copy
+while a fault occurs at a point of the code (`fault_hooks`), and reports what happened.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ resources: {engines: {engine: transformers, replicas: 1}, scorers: {engine: tran
 BEFORE = SPEC.replace("POSITIVE", "[32]").replace("NEGATIVE", "[0, 16]")
 WHOLE = SPEC.replace("POSITIVE", "[32, 64]").replace("NEGATIVE", "[0, 16, 32, 48]")
 INTERVAL = 32
-"""The most examples between two snapshots of a ladder of the sweep."""
+"""Largest number of examples between two snapshots of a ladder of this sweep."""
 COMPARED = ("states", "cells", "responses", "scores", "indices")
 QUICK = {
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "12",
@@ -60,17 +65,19 @@ HEAD = {
     "health_check_timeout_ms": 2000,
     "health_check_failure_threshold": 4,
 }
-"""A node that does not answer is gone after some ten seconds; Ray's default is a minute."""
+"""Ray declares an unresponsive node dead after about ten seconds; its default is a minute."""
 
 
 Meanwhile = Callable[["Disturbed", dict[str, Any], "subprocess.Popen[str]"], None]
-"""Breaks something once a process has come to a point, which it is told of."""
+"""Injects a fault after a process has reached a point; its second argument describes the point."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens when a process comes to a point for the (`skip` + 1)th time: `how` it is broken
-    itself, and `meanwhile` something else."""
+    """A fault at the (`skip` + 1)th time that a process reaches `point`.
+
+    `how` is the fault of that process itself. `meanwhile` injects a fault somewhere else.
+    """
 
     point: str
     how: str
@@ -80,21 +87,21 @@ class Fault:
 
 @dataclass
 class Seen:
-    """What came of a disturbed sweep; `problems` are what should not be."""
+    """Outcome of a sweep with faults; `problems` are its differences from correct behaviour."""
 
     problems: list[str] = field(default_factory=list)
     runs: int = 0
-    """Times that the command was given."""
+    """How often the command was started."""
     seconds: float = 0.0
     again: int = 0
-    """Examples that were learnt once more than undisturbed."""
+    """Examples that were trained again, compared with the sweep without faults."""
     reached: set[str] = field(default_factory=set)
-    """The points that processes came to."""
+    """Points that processes have reached."""
     printed: str = ""
 
 
 class Disturbed:
-    """The cluster, and sweeps on it below `folder`."""
+    """A cluster, and sweeps on it whose files are below `folder`."""
 
     def __init__(
         self,
@@ -102,7 +109,7 @@ class Disturbed:
         environment: dict[str, str] | None = None,
         scorers: Path | None = None,
     ) -> None:
-        """`scorers`: those of other results, so that the sweep need not train its own."""
+        """`scorers` is the scorers folder of other results; with it, the sweep trains no scorer."""
         self.folder = folder
         self.hooks = folder / "hooks"
         self.hooks.mkdir(parents=True)
@@ -134,17 +141,18 @@ class Disturbed:
         self.steps = self._steps()
 
     def _whole(self, results: Path, spec: str) -> None:
+        """Run a sweep to its end without faults, with fresh step counts."""
         shutil.rmtree(self.hooks / "steps", ignore_errors=True)
         (self.hooks / "steps").mkdir()
         run = self.start(results, self.folder / spec)
         out = run.communicate(timeout=600)[0]
         if run.returncode:
-            raise RuntimeError(f"the undisturbed sweep failed: {out}")
+            raise RuntimeError(f"the sweep without faults failed: {out}")
 
     # The cluster.
 
     def restart(self) -> None:
-        """A new cluster; what is left of the last one is ended."""
+        """Start a new cluster; shut down what remains of the previous one."""
         from ray.cluster_utils import Cluster
 
         self._end()
@@ -163,30 +171,32 @@ class Disturbed:
             self.cluster.add_node(num_cpus=2, include_dashboard=False)
 
     def node(self, name: str) -> Any:
-        """The worker of that id."""
+        """Return the worker node with that id."""
         return next(each for each in self.cluster.worker_nodes if each.node_id == name)
 
     def lose(self, name: str) -> None:
-        """Kill a worker's raylet, if it is still there; all that ran there goes with it."""
+        """Kill a worker node's raylet if it still exists; all processes of the node die with it."""
         for node in [each for each in self.cluster.worker_nodes if each.node_id == name]:
             self._kill(node)
 
     def _kill(self, node: Any) -> None:
-        _raylet(node).kill()  # nothing happens to one that has ended, as drained ones do
+        _raylet(node).kill()  # no effect if it has exited, as that of a drained node has
         self.cluster.worker_nodes.discard(node)
 
     def raylet(self, name: str) -> int:
-        """The process of a worker's raylet."""
+        """Return the process id of a worker node's raylet."""
         return _raylet(self.node(name)).pid
 
     def gcs(self) -> int:
-        """The process of the head's control store."""
+        """Return the process id of the head's control store (GCS)."""
         [info] = self.cluster.head_node.all_processes["gcs_server"]
         return int(info.process.pid)
 
     def drain(self, name: str, seconds: float) -> None:
-        """Give notice that a worker will be gone, as a cloud does; it is, unless it is idle
-        before."""
+        """Announce that a worker node will be taken away, as a cloud does for a spot instance.
+
+        Ray ends the node earlier if it becomes idle.
+        """
         subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", "drain-node",
              f"--address={self.cluster.address}", f"--node-id={name}",
@@ -197,7 +207,7 @@ class Disturbed:
         )  # fmt: skip
 
     def mend(self) -> None:
-        """Have two workers again that answer, and let nothing wait or stand still."""
+        """Remove pending faults, release waiting processes, restore two responsive worker nodes."""
         for path in self.hooks.glob("armed-*"):
             path.unlink(missing_ok=True)
         self.go_on()
@@ -215,8 +225,11 @@ class Disturbed:
         self._opened.close()
 
     def _end(self) -> None:
-        """End the cluster. Whoever asks it for its state is told, which Ray leaves out: its threads
-        would go on, and crash where this process ends."""
+        """Shut the cluster down.
+
+        Ray does not disconnect the client that reads the cluster's state. Its threads would keep
+        running, and crash when this process exits, so it is disconnected here.
+        """
         if self.cluster is not None:
             self.cluster.global_state.disconnect()
             self.cluster.shutdown()
@@ -224,7 +237,7 @@ class Disturbed:
 
     @contextmanager
     def _as_environment(self) -> Iterator[None]:
-        """Ray's processes get this process's environment."""
+        """Set `self.environment` inside the context; Ray's processes inherit it."""
         before = dict(os.environ)
         os.environ.update(self.environment)
         try:
@@ -250,8 +263,11 @@ class Disturbed:
     def run(
         self, name: str, faults: Sequence[Fault], limit: float = 900.0, on_store: bool = False
     ) -> Seen:
-        """Disturb a sweep by each fault once, and run its command until it ends well, three times
-        at most. `on_store`: its results are stored in the object store."""
+        """Run a copy of the half-finished sweep while each fault occurs once.
+
+        The command is repeated until it succeeds, at most three times. `on_store` stores the
+        results in the object store.
+        """
         results = self.copy(name, on_store)
         seen, began = Seen(), time.monotonic()
         self._arm(faults)
@@ -262,21 +278,21 @@ class Disturbed:
             if run.returncode == 0:
                 break
         else:
-            seen.problems.append(f"still not done: {seen.printed[-2000:]}")
+            seen.problems.append(f"not finished after three runs: {seen.printed[-2000:]}")
         seen.seconds = time.monotonic() - began
         missed = [fault.point for fault in faults if fault.point not in seen.reached]
         if missed:
-            seen.problems.append(f"nothing came to {', '.join(missed)}")
+            seen.problems.append(f"no process reached {', '.join(missed)}")
         seen.problems += self.compare(results)
         again = self._steps() - self.steps
         seen.again = sum(count for count in again.values() if count > 0)
         if seen.again > INTERVAL * sum(map(_ends_trainers, faults)):
-            seen.problems.append(f"{seen.again} examples were learnt again")
+            seen.problems.append(f"{seen.again} examples were trained again")
         self.delete(results)
         return seen
 
     def copy(self, name: str, on_store: bool) -> str:
-        """Another sweep half-way, on disk or in the object store: its results."""
+        """Copy the half-finished results, on disk or in the object store; return their location."""
         results = self.store.uri(name) if on_store else str(self.folder / name)
         target, path = pafs.FileSystem.from_uri(results)
         pafs.copy_files(str(self.half), path, pafs.LocalFileSystem(), target, use_threads=False)
@@ -309,17 +325,17 @@ class Disturbed:
                         fault.meanwhile(self, json.loads(reached.read_text()), run)
             time.sleep(0.1)
         if run.poll() is None:
-            seen.problems.append(f"still ran after {limit:.0f} s")
+            seen.problems.append(f"still running after {limit:.0f} s")
             run.send_signal(signal.SIGCONT)
             run.kill()
         return run.communicate()[0]
 
     def go_on(self) -> None:
-        """Let go of the process that waits."""
+        """Release the process that waits at a point."""
         (self.hooks / "go").touch()
 
     def _steps(self) -> Counter[str]:
-        """Examples learnt, by ladder."""
+        """Return the trained examples by ladder."""
         learnt: Counter[str] = Counter()
         for path in (self.hooks / "steps").iterdir():
             for line in path.read_text().splitlines():
@@ -328,30 +344,31 @@ class Disturbed:
         return learnt
 
     def compare(self, results: Path | str) -> list[str]:
-        """Where the rows differ from the undisturbed sweep's, or are there twice."""
+        """Return differences from the rows of the sweep without faults, and duplicate rows."""
         there, known = Results(str(results), read_only=True), Results(str(self.undisturbed))
         problems = []
         for table in COMPARED:
-            # The commit may be another one by now.
+            # The commit may have changed since then.
             apart = ("git_revision",) if table == "states" else ()
             rows, wanted = (rows_of(each, "disturbed", table, *apart) for each in (there, known))
             key = TABLES[table].key
             twice = [k for k, n in Counter(tuple(r[c] for c in key) for r in rows).items() if n > 1]
             if twice:
-                problems.append(f"{table}: {len(twice)} rows are there twice")
+                problems.append(f"{table}: {len(twice)} rows are recorded twice")
             for row in (*rows, *wanted) if table in ROUNDED else ():
                 row[ROUNDED[table][0]] = round(row[ROUNDED[table][0]], 4)
             if rows != wanted:
                 pairs = list(zip(rows, wanted, strict=False))
                 differ = sorted({name for a, b in pairs for name in a if a[name] != b[name]})
                 problems.append(
-                    f"{table}: {len(rows)} rows, undisturbed {len(wanted)}; "
+                    f"{table}: {len(rows)} rows, {len(wanted)} without faults; "
                     f"they differ in {', '.join(differ)}"
                 )
         return problems
 
 
 def _ends_trainers(fault: Fault) -> bool:
+    """Return whether a trainer may restart from a snapshot because of the fault."""
     return fault.meanwhile is not None or fault.point.startswith(("trainer", "driver"))
 
 
@@ -362,6 +379,7 @@ def _raylet(node: Any) -> subprocess.Popen[bytes]:
 
 
 def _stands_still(pid: int) -> bool:
+    """Return whether a process is stopped, a zombie, or does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
     except OSError:

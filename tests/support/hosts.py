@@ -1,18 +1,19 @@
-"""Hosts of a cluster on one machine, out of Linux namespaces, each with an SSH server.
+"""Simulates the hosts of a cluster on one machine with Linux namespaces, each with an SSH server.
 
     with Hosts(("192.0.2.10", "192.0.2.11"), shared, layers) as hosts:
         hosts.run("ssh", "root@192.0.2.10", "hostname")
 
-A host has its own network, processes, host name, shared memory and file system. The file system
-begins as this machine's (Python and the project are there) with an empty `/tmp`; what the host
-writes is its own, in memory. The folder `shared` is at `/shared` on every host, as NFS would be.
-One more such machine, the client, stands for the user's own. `run` runs commands there; its home
-folder has the private key that the hosts accept. The addresses are on a bridge in the client's
-network, which is isolated: no host reaches this machine's network or can be reached from it.
+A host has its own network, processes, host name, shared memory and file system. Its file system
+starts as a copy-on-write view of this machine's, so it has Python and the project, with an empty
+`/tmp`. A host's writes stay in memory and are visible on that host only. The folder `shared` is
+mounted at `/shared` on every host, like NFS. One more simulated machine, the client, represents the
+user's own machine. `run` runs commands there; its home folder has the private key that the hosts
+accept. The addresses are on a bridge in the client's network. That network is isolated: the hosts
+cannot reach this machine's network, and cannot be reached from it.
 
-Everything is held by one process and ends with it: processes, interfaces and mounts; no name is
-left anywhere. That process ends with the one that started it, however that ends. Needs root,
-overlayfs and the commands of `TOOLS`; `lacking` says what is missing.
+One process holds all processes, interfaces and mounts. They end with it and leave nothing behind.
+It ends when the process that started it ends, even by SIGKILL. This needs root, overlayfs and the
+commands in `TOOLS`; `lacking` reports what is missing.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ TOOLS = {
     "unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "ssh": "openssh-client",
     "sshd": "openssh-server", "ssh-keygen": "openssh-client", "rsync": "rsync",
 }  # fmt: skip
-"""Commands, and Debian's packages of them."""
-PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # Debian's users have no sbin in theirs
+"""Command -> Debian package."""
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # Debian leaves sbin out of users' PATH
 MACHINES = "machines"
-"""Below the client's root: the file systems of the hosts."""
+"""Folder below the client's root with the file systems of the hosts."""
 PROBE = """
 mount -t tmpfs tmpfs "$0" && mkdir "$0/up" "$0/work" "$0/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$0/up,workdir=$0/work" "$0/root"
@@ -57,13 +58,13 @@ NEEDED = tuple(
         (os.path.dirname(os.path.dirname(os.path.dirname(__file__))), sys.prefix, sys.base_prefix),
     )
 )
-"""The project, its environment and Python: seen at these paths on every machine."""
+"""The project, its environment and Python; every simulated machine has them at these paths."""
 
 
 def lacking(folder: Path) -> str | None:
-    """Why hosts cannot be made on this machine, or None; tries it, in an empty `folder`."""
+    """Return why this machine cannot simulate hosts, or None; the trial uses an empty `folder`."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        return "hosts are made of Linux namespaces, by root"
+        return "simulated hosts need Linux namespaces and root"
     if missing := {package for tool, package in TOOLS.items() if not shutil.which(tool, path=PATH)}:
         return f"not installed: {', '.join(sorted(missing))}"
     tried = subprocess.run(
@@ -76,9 +77,9 @@ def lacking(folder: Path) -> str | None:
 
 
 class Hosts:
-    """Hosts at those addresses (of one /24 network, of which `.1` is the client's).
+    """Hosts at `addresses`, in one /24 network whose address `.1` is the client's.
 
-    `layers` is an empty folder outside of `shared`; nothing is ever seen in it from outside.
+    `layers` is an empty folder outside of `shared`; it stays empty as seen from this machine.
     """
 
     def __init__(self, addresses: Sequence[str], shared: Path, layers: Path) -> None:
@@ -96,7 +97,7 @@ class Hosts:
         assert self._holder.stdout
         if self._holder.stdout.readline() != "ready\n":
             self.__exit__(None, None, None)
-            raise RuntimeError("the hosts did not come up; what failed is in the error output")
+            raise RuntimeError("the hosts did not start; see the error output for the cause")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text()
         self._client = children.strip()
         return self
@@ -107,13 +108,13 @@ class Hosts:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._holder.kill()  # kills the client's first process too, and with it all others
+        self._holder.kill()  # also kills the client's first process, and with it all others
         self._holder.communicate()
 
     def run(
         self, *command: str, at: Path = Path("/"), limit: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the client in the folder `at`; stderr is part of its output."""
+        """Run a command on the client in the folder `at`; its stdout includes stderr."""
         enter = (
             "nsenter",
             f"--target={self._client}",
@@ -134,12 +135,12 @@ class Hosts:
         )
 
     def on(self, address: str, command: str) -> str:
-        """What a shell command prints on a host, over SSH."""
+        """Run a shell command on a host over SSH, and return its output."""
         quiet = ("-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR")
         return self.run("ssh", *quiet, f"root@{address}", command).stdout
 
     def processes(self) -> list[str]:
-        """The command lines of all that runs on the client and on the hosts."""
+        """Return the command lines of all processes on the client and the hosts."""
         return self.run("ps", "-e", "-o", "args=").stdout.splitlines()
 
 
@@ -147,6 +148,7 @@ class Hosts:
 
 
 def _hold(shared: Path, layers: Path, addresses: Sequence[str]) -> None:
+    """Set up the client and the hosts, print "ready", and wait until stdin closes."""
     _do("ip", "link", "set", "lo", "up")
     _do("mount", "-t", "tmpfs", "tmpfs", str(layers))
     client = layers / "client" / "root"
@@ -172,19 +174,22 @@ def _hold(shared: Path, layers: Path, addresses: Sequence[str]) -> None:
     for address in addresses:
         _await_server(address)
     print("ready", flush=True)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children of the dead end up with it
-    sys.stdin.read()  # ends when the starting process closes it, or is gone
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reaps orphans, now children of this process
+    sys.stdin.read()  # returns when the starting process closes it or ends
 
 
 def _file_system(root: Path, shared: Path) -> None:
-    """A copy on write of this machine's, with an empty /tmp and a new user's shell files."""
+    """Mount a copy-on-write view of this machine's file system at `root`.
+
+    It has an empty /tmp, and the home folder has a new user's shell files.
+    """
     _overlay(Path("/"), root, root.parent / "layer")
     for shown in ("/dev", "/sys"):
         _do("mount", "--rbind", shown, f"{root}{shown}")
     for own in ("/tmp", "/dev/shm", "/run"):
         _do("mount", "-t", "tmpfs", "tmpfs", f"{root}{own}")
     for number, needed in enumerate(NEEDED):
-        if not any((root / needed.relative_to("/")).glob("*")):  # in /tmp, or a mount of its own
+        if not any((root / needed.relative_to("/")).glob("*")):  # it is in /tmp or on another mount
             _overlay(needed, root / needed.relative_to("/"), root.parent / f"needed{number}")
     (root / "shared").mkdir(exist_ok=True)
     _do("mount", "--bind", str(shared), f"{root}/shared")
@@ -197,6 +202,7 @@ def _file_system(root: Path, shared: Path) -> None:
 
 
 def _overlay(lower: Path, at: Path, layer: Path) -> None:
+    """Mount `lower` copy-on-write at `at`; `layer` receives the writes."""
     for folder in (at, layer / "upper", layer / "work"):
         folder.mkdir(parents=True, exist_ok=True)
     options = f"lowerdir={lower},upperdir={layer}/upper,workdir={layer}/work"
@@ -204,8 +210,9 @@ def _overlay(lower: Path, at: Path, layer: Path) -> None:
 
 
 def _host_files(root: Path, name: str, shared: Path, key: str) -> None:
+    """Create a host's file system, with the SSH server's configuration."""
     _file_system(root, shared)
-    # As Debian's and Ubuntu's installers write it: a machine's own name is on loopback.
+    # The installers of Debian and Ubuntu map a machine's own name to loopback, too.
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
     (root / "root/.ssh/authorized_keys").write_text(key)
     (root / "run/sshd").mkdir()
@@ -215,7 +222,7 @@ def _host_files(root: Path, name: str, shared: Path, key: str) -> None:
 
 
 def _host(name: str, address: str, gateway: str) -> None:
-    """A host's network, and its SSH server as its first process."""
+    """Create a host's network, and start its SSH server as its first process."""
     _do("ip", "netns", "add", name)
     _do("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
     _do("ip", "link", "set", name, "master", "switch", "up")
@@ -223,7 +230,7 @@ def _host(name: str, address: str, gateway: str) -> None:
         ("link", "set", "lo", "up"),
         ("link", "set", "eth0", "up"),
         ("addr", "add", f"{address}/24", "dev", "eth0"),
-        # Ray finds a node's own address by the way out.
+        # Ray determines a node's address from its default route.
         ("route", "add", "default", "via", gateway),
     ):
         _do("ip", "-n", name, *what)
@@ -235,7 +242,7 @@ def _host(name: str, address: str, gateway: str) -> None:
 
 
 def _await_server(address: str, limit: float = 60) -> None:
-    """Returns once the host takes connections: it refuses them until its server has started."""
+    """Wait until the host's SSH server accepts connections; refused ones are retried."""
     end = time.monotonic() + limit
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Curves with known results: scores of prompts within seeds around a planted surface."""
+"""Builds curves with known true values: scores per prompt and seed around a planted surface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def curve(
     pretrain_tokens: int | None = None,
     **key: object,
 ) -> Curve:
-    """Return a curve with two seeds; `shared` scales noise that a prompt's scores share."""
+    """Return a curve with two seeds; `shared` scales the noise common to all scores of a prompt."""
     rng = np.random.default_rng(draw)
     common = shared * np.random.default_rng(99).standard_normal(1000)[first_prompt:][:prompts]
     at = {"sweep": "s", "model": "m", "task": "t", "pretrain": None, "positive": 1000, **key}

@@ -1,4 +1,4 @@
-"""Writes small rows of results, for the tests of the results room."""
+"""Writes a few rows of results, for the tests of the results package."""
 
 from __future__ import annotations
 

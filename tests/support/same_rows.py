@@ -1,4 +1,4 @@
-"""Compares the rows of one sweep in two results, as far as two runs of it must agree."""
+"""Compares the rows of one sweep in two results, except for columns that differ between runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ COMPARED = tuple(table for table in TABLES if table not in ("sweeps", "runs"))
 APART = {
     "states": ("seconds", "started_at", "finished_at", "trial"),
 }
-"""Columns that differ between any two runs: times, durations, and the names of Tune's trials."""
+"""Table -> columns that differ between runs: times, durations, names of Tune's trials."""
 ROUNDED = {"scores": ("probability", 1e-5), "code_lengths": ("bits", 1e-3)}
-"""Table -> (column, tolerance) of sums whose last digits depend on which texts share a batch."""
+"""Table -> (column, tolerance): sums whose last digits depend on which texts share a batch."""
 
 
 def rows_of(results: Results, sweep: str, table: str, *apart: str) -> list[dict[str, Any]]:

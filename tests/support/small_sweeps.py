@@ -1,4 +1,4 @@
-"""Small sweeps for the tests of planning: specs as a file would give them, and a task's facts."""
+"""Builds small specs, plans and Hypothesis strategies of specs, for the tests of planning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass(frozen=True)
 class Facts:
-    """What planning needs to know of a task (`plan.TaskFacts`)."""
+    """The properties of a task that planning uses (`plan.TaskInfo`)."""
 
     name: str = "reviews"
     most: int = 10**9
@@ -35,7 +35,7 @@ class Facts:
 
 
 def spec_of(**changes: Any) -> Spec:
-    """A spec from a sweep file's fields, with defaults for those left out."""
+    """Return a spec from the fields of a sweep file, with defaults for missing ones."""
     written = {
         "sweep": "small",
         "task": "reviews",
@@ -50,7 +50,7 @@ def spec_of(**changes: Any) -> Spec:
 
 
 def plan_of(spec: Spec, most: int = 10**9) -> Plan:
-    """The plan, with tasks that hold `most` examples, and folders hashed by their names."""
+    """Return the plan, with tasks of `most` examples each, and folders hashed by their names."""
     tasks = {name: Facts(name, most) for name in spec.datasets()}
     paths = [model.path for model in spec.models]
     paths += [task.scorer.path for task in spec.task if task.scorer]
@@ -58,14 +58,14 @@ def plan_of(spec: Spec, most: int = 10**9) -> Plan:
 
 
 def plain(spec: Spec) -> Spec:
-    """The spec without lessons, and without what is taught before its tasks."""
+    """Return the spec without lessons, and without `instruct` and `positive` of its tasks."""
     own = {"instruct": None, "positive": None}
     tasks = tuple(task.model_copy(update=own) for task in spec.task)
     return spec.model_copy(update={"lessons": None, "task": tasks})
 
 
 def sizes(most: int, count: int, least: int = 1) -> st.SearchStrategy[list[int]]:
-    """Ascending distinct sizes."""
+    """Return a strategy of ascending distinct sizes."""
     return st.sets(st.integers(least, most), min_size=1, max_size=count).map(sorted)
 
 
@@ -85,7 +85,7 @@ _SOURCES = st.one_of(
 
 
 def recipes(lora: bool = True) -> st.SearchStrategy[dict[str, Any]]:
-    """What a stage may say of its training; `lora`: of adapters too."""
+    """Return a strategy of training recipes; `lora` includes recipes with adapters."""
     return st.fixed_dictionaries(
         {
             "global_batch": st.sampled_from([1, 2, 4, 5, 8]),
@@ -97,8 +97,8 @@ def recipes(lora: bool = True) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def tasks() -> st.SearchStrategy[list[dict[str, Any]]]:
-    """One or two tasks, with what models are taught before them."""
-    first = {"task": "imdb", "examples": 16}  # imdb's own positive state where it has that size
+    """Return a strategy of one or two tasks, some with training before them (`instruct`)."""
+    first = {"task": "imdb", "examples": 16}  # equals imdb's own positive state of that size
     circle = [
         {"name": "imdb", "instruct": {"task": "reviews", "examples": 8}},
         {"name": "reviews", "instruct": {"task": "imdb", "examples": 16}},
@@ -115,7 +115,10 @@ def tasks() -> st.SearchStrategy[list[dict[str, Any]]]:
 
 
 def specs() -> st.SearchStrategy[Spec]:
-    """Specs of up to three models (which may be one under several names) and two tasks."""
+    """Return a strategy of specs with up to three models and two tasks.
+
+    The same model may occur under several names.
+    """
     return st.builds(
         lambda sources, tasks, positive, negative, zero, seeds, pretrain, up, down, keep, lessons: (
             spec_of(

@@ -1,7 +1,7 @@
-"""Data files in the schemas of the hub's data sets, of any size: made up, the same every time.
+"""Generates data files of any size with the schemas of the hub's data sets.
 
-Questions and answers are templated; safe answers refuse, unsafe ones comply, so that a model or a
-scorer that is trained for seconds can tell them apart.
+The data is deterministic. Questions and answers come from templates. Safe answers refuse and unsafe
+ones comply, so that a model or a scorer that is trained for seconds can distinguish them.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def _words(*key: object) -> dict[str, str]:
 
 
 def question(split: str, i: int) -> str:
-    """A question; the number makes it the only one of its kind."""
+    """Return question `i`; its number makes it unique."""
     form = "how do i {do} the {thing} number {i} {place} without {who} {when} ?"
     return form.format(i=f"{split} {i}", **_words(split, i))
 
 
 def answer(safe: bool, split: str, i: int, k: int) -> str:
-    """Answer k to question i."""
+    """Return answer `k` to question `i`."""
     form = _pick(_SAFE if safe else _UNSAFE, split, i, k)
     return form.format(**_words(split, i)) + (f" part {k} ." if k else "")
 
 
 def write(folder: Path, splits: dict[str, Rows]) -> Path:
-    """The splits as `SPLIT.jsonl` files; returns the folder."""
+    """Write each split as `SPLIT.jsonl`, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, rows in splits.items():
         text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -66,7 +66,7 @@ def write(folder: Path, splits: dict[str, Rows]) -> Path:
 
 
 def imdb(train: int, test: int) -> dict[str, Rows]:
-    """`stanfordnlp/imdb`: generated reviews, half of them positive, and no unlabelled ones."""
+    """Return rows of `stanfordnlp/imdb`: generated reviews, half positive, none unlabelled."""
 
     def rows(split: str, count: int) -> Rows:
         moods = [(i, i % 2) for i in range(count)]
@@ -76,9 +76,10 @@ def imdb(train: int, test: int) -> dict[str, Rows]:
 
 
 def saferlhf(train: int, test: int, generation: int = 2) -> dict[str, Rows]:
-    """`PKU-Alignment/PKU-SafeRLHF`: rows of two answers, one of them unsafe.
+    """Return rows of `PKU-Alignment/PKU-SafeRLHF`: two answers each, one of them unsafe.
 
-    Generation 1 has the columns that both share; 2 adds sources, harm categories and severities.
+    Generation 1 has the columns common to both generations; generation 2 adds sources, harm
+    categories and severities.
     """
 
     def row(split: str, i: int) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def saferlhf(train: int, test: int, generation: int = 2) -> dict[str, Rows]:
 
 
 def alpaca(train: int) -> dict[str, Rows]:
-    """`tatsu-lab/alpaca`: every third instruction has an input."""
+    """Return rows of `tatsu-lab/alpaca`; every third instruction has an input."""
 
     def row(i: int) -> dict[str, str]:
         asked = question("alpaca", i)
@@ -116,7 +117,7 @@ def alpaca(train: int) -> dict[str, Rows]:
 
 
 def truthfulqa(validation: int) -> dict[str, Rows]:
-    """`truthfulqa/truthful_qa`, configuration `generation`."""
+    """Return rows of `truthfulqa/truthful_qa`, configuration `generation`."""
 
     def row(i: int) -> dict[str, Any]:
         good = [answer(True, "truthfulqa", i, k) for k in range(3)]

@@ -1,10 +1,11 @@
-"""Hub-shaped folders of a few hundred kB, to run the shipped sweep files without hub or GPU.
+"""Writes stand-ins for the hub's models and data, so that sweep files run without hub or GPU.
 
-    python tests/support/stand_ins.py FOLDER
+    python tests/support/stand_ins.py FOLDER [--sweep FILE]
 
-writes models of the architectures that the sweep files name, the two scorers, and the data sets,
-each with the config, tokenizer class, tensor names and columns that the hub has; all weights are
-random. `at` says where each is stored, and `overrides` points a sweep file at them.
+The stand-ins are the models of the architectures that the sweep files name, the two scorers, and
+the data sets. Each is a folder of a few hundred kB. Configs, tokenizer classes, tensor names and
+columns are those on the hub; all weights are random. `place_of` names a model's folder, and
+`overrides` returns the settings with which a sweep file uses the stand-ins.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FAMILIES = ("qwen2", "llama", "gemma")
 SHAPE = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 INNER, POSITIONS, VOCABULARY = 128, 512, 600
 SPREAD = 0.1
-"""Standard deviation of the weights: wide, so that what they say differs."""
+"""Standard deviation of the weights; large enough that the outputs of models differ."""
 DATA = {
     "imdb": lambda: stand_in_data.imdb(800, 400),
     "saferlhf": lambda: stand_in_data.saferlhf(400, 200),
@@ -35,16 +36,16 @@ DATA = {
     "truthfulqa": lambda: stand_in_data.truthfulqa(200),
 }
 FAMILY_OF = {"Qwen": "qwen2", "google": "gemma", "meta-llama": "llama", "TinyLlama": "llama"}
-"""By the owner of a hub id."""
+"""Owner in a hub id -> family."""
 
 
 def place_of(family: str, i: int) -> str:
-    """The folder of a model; its name tells its size, as those on the hub do."""
+    """Return the folder name of a model; it contains the size, like the names on the hub."""
     return f"{family}-{i}-0.1M"
 
 
 def texts() -> list[str]:
-    """What the tokenizers are learnt from: a little of every data set."""
+    """Return texts to train tokenizers on: reviews and safety dialogues."""
 
     from elastic_ray.tasks.dialogue import prompt_of
 
@@ -54,7 +55,7 @@ def texts() -> list[str]:
 
 
 def tokenizer(family: str) -> PreTrainedTokenizerBase:
-    """A tokenizer of the class that transformers picks for the family."""
+    """Train a tokenizer of the class that transformers uses for the family."""
     import transformers
 
     empty = {
@@ -82,7 +83,7 @@ def _config(family: str, known: PreTrainedTokenizerBase, **more: Any) -> Pretrai
 
 
 def language_model(folder: Path, family: str, seed: int) -> Path:
-    """A causal language model of a family; two seeds differ in their weights alone."""
+    """Write a causal language model of a family; seeds differ in the weights only."""
     from transformers import AutoModelForCausalLM
 
     known = tokenizer(family)
@@ -95,7 +96,7 @@ def language_model(folder: Path, family: str, seed: int) -> Path:
 
 
 def sentiment(folder: Path) -> Path:
-    """A RoBERTa of two classes, as `siebert/sentiment-roberta-large-english`."""
+    """Write a RoBERTa with two classes, like `siebert/sentiment-roberta-large-english`."""
     from transformers import RobertaForSequenceClassification
 
     known = tokenizer("roberta")
@@ -108,14 +109,14 @@ def sentiment(folder: Path) -> Path:
     config.max_position_embeddings = POSITIONS + 2
     model = RobertaForSequenceClassification(config)
     with torch.no_grad():
-        model.classifier.out_proj.weight *= 20  # it calls some texts positive, others not
+        model.classifier.out_proj.weight *= 20  # so that it predicts both classes
     return _save(folder, model, known)
 
 
 def cost(folder: Path, **normalising: Any) -> Path:
-    """safe-rlhf's cost model: a Llama's tensors without an output layer, and a score head's.
+    """Write a cost model like safe-rlhf's: a Llama without an output layer, with a score head.
 
-    `normalising`: fields of its config, such as `do_normalize`.
+    `normalising` are fields of its config, such as `do_normalize`.
     """
     from transformers import AutoModel
 
@@ -149,7 +150,7 @@ def _save(folder: Path, model: Any, known: PreTrainedTokenizerBase) -> Path:
 
 
 def make(root: Path, families: Sequence[str] = FAMILIES, states: int = 3) -> Path:
-    """All of it below `root`; `states` models of each family. What is there is left."""
+    """Write all stand-ins below `root`, with `states` models per family; keep existing folders."""
     wanted = {place_of(family, i): (family, i) for family in families for i in range(states)}
     for name, (family, seed) in wanted.items():
         if not (root / name).exists():
@@ -164,7 +165,7 @@ def make(root: Path, families: Sequence[str] = FAMILIES, states: int = 3) -> Pat
 
 
 def overrides(sweep: Path, root: Path) -> list[str]:
-    """What `--set` points a sweep file at the stand-ins below `root`; sizes stay."""
+    """Return the `--set` values with which a sweep file uses the stand-ins; sizes are unchanged."""
     data = yaml.safe_load(sweep.read_text(encoding="utf-8"))
     sets, seen = [], dict.fromkeys(FAMILIES, 0)
     for i, model in enumerate(data["models"]):

@@ -1,4 +1,4 @@
-"""A small whole sweep, and its command as a process of its own: started and awaited."""
+"""Runs a small but complete sweep as a separate process."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ LESSONS = 2 * 2
 
 MARK = f"ELASTIC_RAY_TEST_{os.getpid()}"
 ALONE = {**os.environ, "RAY_ADDRESS": "local", MARK: "1"}
-"""Not in a Ray cluster that may run on this machine; all that is started carries the mark."""
+"""Environment of a sweep that starts its own Ray; `MARK` identifies all its processes."""
 ENDED_WITHIN = 300.0
-"""Seconds that processes may take to end."""
+"""Seconds within which all processes of a sweep must end."""
 
 
 def command(spec: Path, results: Path | str, *more: str) -> list[str]:
+    """Return the sweep command; `more` are further arguments."""
     return [
         sys.executable, "-m", "elastic_ray.sweep", str(spec), "--results", str(results), *more
     ]  # fmt: skip
@@ -52,6 +53,7 @@ def sweep(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess:
+    """Run the sweep command and wait for it, at most `limit` seconds."""
     return subprocess.run(
         command(spec, results, *more),
         capture_output=True,
@@ -64,6 +66,7 @@ def sweep(
 
 
 def start(spec: Path, results: Path, *more: str) -> subprocess.Popen:
+    """Start the sweep command; its stdout includes stderr."""
     return subprocess.Popen(
         command(spec, results, *more),
         stdout=subprocess.PIPE,
@@ -74,16 +77,16 @@ def start(spec: Path, results: Path, *more: str) -> subprocess.Popen:
 
 
 def until(run: subprocess.Popen, reached: Callable[[], bool], limit: float = 600) -> None:
-    """Wait for a moment of the run; it must come before the run ends."""
+    """Wait until `reached()` is true; fail if the run ends first or `limit` seconds pass."""
     deadline = time.monotonic() + limit
     while not reached():
-        assert run.poll() is None, f"the run ended before: {run.communicate()[0]}"
-        assert time.monotonic() < deadline, "the moment did not come"
+        assert run.poll() is None, f"the run ended first: {run.communicate()[0]}"
+        assert time.monotonic() < deadline, f"not reached within {limit:.0f} s"
         time.sleep(0.1)
 
 
 def nothing_is_left() -> None:
-    """Every process that a run started, or that those started, has ended."""
+    """Assert that all marked processes (`MARK`) end within `ENDED_WITHIN` seconds."""
     deadline = time.monotonic() + ENDED_WITHIN
     while alive := marked():
         assert time.monotonic() < deadline, f"left running: {alive}"
@@ -91,7 +94,7 @@ def nothing_is_left() -> None:
 
 
 def marked() -> list[str]:
-    """The command lines of those processes that run."""
+    """Return the command lines of the marked processes that are running."""
     alive = (p for p in psutil.process_iter(["cmdline"]) if MARK in _environment(p))
     return [" ".join(p.info["cmdline"] or ()) for p in alive]
 
@@ -99,5 +102,5 @@ def marked() -> list[str]:
 def _environment(process: psutil.Process) -> dict[str, str]:
     try:
         return process.environ() if process.pid != os.getpid() else {}
-    except psutil.Error:  # it has just ended, or is another user's
+    except psutil.Error:  # it has just ended or belongs to another user
         return {}

@@ -1,4 +1,4 @@
-"""Strategies and builders of the theory's tests: laws, sizes, responses and trees."""
+"""Hypothesis strategies and builders for the tests of the theory."""
 
 from __future__ import annotations
 

@@ -1,12 +1,17 @@
-"""Faults at exact moments of a sweep's processes; Python imports this where it is on PYTHONPATH.
+"""Injects faults at exact points in the processes of a sweep.
 
-`FAULTS` names a folder. A process that comes to a point (`trainer.during`, say) for which
-`armed-trainer.during` exists there takes the file, notes `reached-trainer.during`, and does what it
-says: it dies (`killed`), stands still for good (`hung`) or for `STALL` seconds (`stalled`), or
-waits for the file `go` (`waits`) while something else is broken. Every step of training is counted
-in `steps/<process>`, so that work done twice shows.
+Python imports this module in every process that has its folder on PYTHONPATH. The environment
+variable `FAULTS` names a folder. When a process reaches a point (for example `trainer.during`) and
+the folder contains `armed-trainer.during`, the process renames that file to `taken-trainer.during`,
+writes `reached-trainer.during`, and does what the file says under "how":
 
-Only functions of elastic_ray are wrapped; what they do is theirs.
+- `killed`: it dies;
+- `hung`: it stops for good;
+- `stalled`: it stops for `STALL` seconds;
+- `waits`: it waits for the file `go`, while another fault is injected elsewhere.
+
+Every training step is recorded in `steps/<process id>`, so that repeated work is visible. The
+module wraps functions of elastic_ray only, and does not change what they compute.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ STALL = 10.0
 
 
 def come_to(point: str) -> None:
+    """Execute the fault that is armed for this point, if there is one and it is due."""
     armed = Path(FOLDER, f"armed-{point}")
     try:
         fault = json.loads(armed.read_text())
@@ -38,7 +44,7 @@ def come_to(point: str) -> None:
         return
     try:
         armed.rename(Path(FOLDER, f"taken-{point}"))
-    except OSError:  # another process was first
+    except OSError:  # another process took it first
         return
     reached = {"point": point, "pid": os.getpid(), "node": _node(), "at": time.time()}
     Path(FOLDER, f"reaching-{point}").write_text(json.dumps(reached))
@@ -47,10 +53,11 @@ def come_to(point: str) -> None:
 
 
 def act(how: str) -> None:
+    """Apply a fault to this process."""
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     elif how in ("hung", "stalled"):
-        if how == "stalled":  # someone else must wake what stands still
+        if how == "stalled":  # a stopped process cannot wake itself
             wake = f"sleep {STALL}; kill -CONT {os.getpid()}"
             import subprocess
 
@@ -72,7 +79,10 @@ def _node() -> str:
 
 
 def around(owner, name: str, before: str | None = None, after: str | None = None, when=None):
-    """Come to points before and after a function is called; `when` looks at its arguments."""
+    """Wrap a function: it reaches `before` before each call and `after` after it.
+
+    `when` receives the arguments and returns whether this call counts.
+    """
     original = getattr(owner, name)
 
     def due(arguments, named) -> bool:
@@ -118,7 +128,7 @@ def _trainer(module) -> None:
 
 
 def _checkpoint_io(module) -> None:
-    # The checkpoint is saved, its row is not.
+    # At this point the checkpoint is saved, but its row is not.
     around(module, "save_checkpoint", after="trainer.during")
 
 
@@ -160,7 +170,7 @@ def _transformers_scorer(module) -> None:
 
 
 def _replica_options(module) -> None:
-    """Serve checks its replicas more often than by default, as tests are short."""
+    """Make Serve check the health of replicas more often than by default, since tests are short."""
     placement = module.placement_options
 
     def quicker(*arguments, **named):
@@ -184,7 +194,7 @@ WRAPPED = {
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules that are wrapped as ever, and wraps them once they are loaded."""
+    """Loads the modules in `WRAPPED` in the normal way, then wraps their functions."""
 
     def __init__(self) -> None:
         self._local = threading.local()
