@@ -83,7 +83,8 @@ class Soak:
             self._disturbed.lose(node.node_id)
             self._disturbed.add_node()
         elif part == "store":
-            with getattr(self._disturbed.store, "away" if fault == "restarted" else "hanging")():
+            store = self._disturbed.store
+            with store.unreachable() if fault == "restarted" else store.stalled():
                 time.sleep(STALL)
         else:
             pid = run.pid if part == "command" else self._dice.choice(found[part])
