@@ -121,7 +121,7 @@ def _many(results: Results, name: str, rows: pa.Table, key: dict[str, str]) -> N
 
 
 def _indices(db: duckdb.DuckDBPyConnection, sweep: str) -> list[dict[str, object]]:
-    """Return one row per curve with planted values; nothing is fitted for a benchmark of the app."""
+    """Return one row per curve with planted values, which the app displays; nothing is fitted."""
     found = db.sql(
         "SELECT DISTINCT sweep, model, pretrain, positive, parameters FROM made WHERE sweep = $s",
         params={"s": sweep},

@@ -2,10 +2,9 @@
 
     python benchmarks/theory.py [--case verdict]
 
-Each case runs in a separate process, so that the peak memory is that of the case. The case
-"verdict" is all of `python -m elastic_ray.theory verdict` except the figures. The case "tree" builds
-a tree from ten million generated responses, prunes it to 20 layers, and computes all three code
-lengths.
+Each case runs in a separate process, so that the peak memory is that of the case. "verdict" is all
+of `python -m elastic_ray.theory verdict` except the figures. "tree" builds a tree from ten million
+generated responses, prunes it to 20 layers, and computes all three code lengths.
 """
 
 from __future__ import annotations
