@@ -22,25 +22,6 @@ settings.register_profile("explore", derandomize=False, max_examples=1000, **_LA
 settings.load_profile("same")
 
 
-TOGETHER = {
-    "test_sweep": "sweep",
-    "test_sweep_on_store": "sweep",
-    "test_faults": "sweep",
-    "test_hosts": "hosts",
-    "test_ray_up": "hosts",
-}
-"""Files whose integration tests run in one process, because they share a sweep or host names."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, keep the integration tests of a file in one process."""
-    for item in items:
-        if item.get_closest_marker("integration"):
-            name = item.path.stem
-            item.add_marker(pytest.mark.xdist_group(TOGETHER.get(name, name)))
-
-
 @pytest.fixture(scope="session")
 def imdb_folder() -> Path:
     """Return the folder of IMDb's train, test and unsupervised files; skip if it is missing."""
