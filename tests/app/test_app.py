@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -350,3 +352,20 @@ def test_progress_scaling_and_compression_figures(
     against = faster(coded, ["a model"] * len(coded))
     assert len(against.data[1].x) == len(coded) == 8
     assert against.layout.xaxis.type == against.layout.yaxis.type == "log"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_has_a_bare_string_that_streamlit_would_show(page: str) -> None:
+    source = (ROOT / "elastic_ray" / "app" / "pages" / f"{page}.py").read_text(encoding="utf-8")
+    _, *statements = ast.parse(source).body
+    assert not [
+        ast.unparse(each)
+        for each in statements
+        if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
+    ]
+
+
+def test_the_settings_lie_beside_the_script_of_the_command() -> None:
+    beside = ROOT / "elastic_ray" / "app" / ".streamlit" / "config.toml"
+    assert tomllib.loads(beside.read_text(encoding="utf-8"))["server"]["address"] == "127.0.0.1"
+    assert (ROOT / ".streamlit" / "config.toml").samefile(beside)

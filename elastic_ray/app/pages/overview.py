@@ -14,14 +14,12 @@ from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import choose_sweep, labelled, nothing_yet, page, reader, table
 from elastic_ray.results.errors import ResultsError
 
+# Comments, not strings: Streamlit may show a bare string of a page.
+# Seconds between refreshes.
 EVERY = 2.0
-"""Seconds between refreshes."""
-
+# A sweep counts as running for this many seconds after it last wrote its cells; a running sweep
+# writes them every half minute.
 ALIVE = 90.0
-"""Seconds since a sweep last wrote its cells up to which it counts as running.
-
-A running sweep writes them every half minute.
-"""
 
 
 def body(results: Reader) -> None:
