@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .context import Prompts
 from .transformers_engine import TransformersEngine
 from .vllm_engine import VllmEngine
-from .vllm_runtime import vllm_unavailable_reason
+from .vllm_runtime import choose_vllm
 
 
 class Engine(Protocol):
@@ -59,11 +58,5 @@ def make_engine(config: EngineConfig) -> Engine:
 
     Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
-    if config.kind == "transformers":
-        return TransformersEngine(config)
-    reason = vllm_unavailable_reason()
-    if reason is None:
-        return VllmEngine(config)
-    if config.kind == "vllm":
-        raise EngineError(f"engine {config.name}: vLLM is not available: {reason}")
-    return TransformersEngine(config, f"vLLM is not available ({reason}); transformers is used")
+    use_vllm, notice = choose_vllm(f"engine {config.name}", config.kind)
+    return VllmEngine(config) if use_vllm else TransformersEngine(config, notice)

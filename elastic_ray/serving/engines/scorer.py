@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..errors import EngineError
 from ..types import Score, ScorerConfig
 from .transformers_scorer import TransformersScorer
-from .vllm_runtime import vllm_unavailable_reason
+from .vllm_runtime import choose_vllm
 from .vllm_scorer import VllmScorer
 
 
@@ -41,11 +40,5 @@ def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
 
     Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
-    if config.kind == "transformers":
-        return TransformersScorer(config)
-    reason = vllm_unavailable_reason()
-    if reason is None:
-        return VllmScorer(config)
-    if config.kind == "vllm":
-        raise EngineError(f"scorer {config.name}: vLLM is not available: {reason}")
-    return TransformersScorer(config, f"vLLM is not available ({reason}); transformers is used")
+    use_vllm, notice = choose_vllm(f"scorer {config.name}", config.kind)
+    return VllmScorer(config) if use_vllm else TransformersScorer(config, notice)

@@ -24,6 +24,22 @@ def vllm_unavailable_reason() -> str | None:
     return None
 
 
+def choose_vllm(what: str, kind: str) -> tuple[bool, str | None]:
+    """Return whether vLLM is used where `kind` is configured, and the notice of a fallback.
+
+    "auto" falls back to transformers where vLLM is missing. Raises `EngineError`, which begins with
+    `what`, if "vllm" is configured and it cannot be imported.
+    """
+    if kind == "transformers":
+        return False, None
+    reason = vllm_unavailable_reason()
+    if reason is None:
+        return True, None
+    if kind == "vllm":
+        raise EngineError(f"{what}: vLLM is not available: {reason}")
+    return False, f"vLLM is not available ({reason}); transformers is used"
+
+
 def vllm_environment(config: EngineConfig | ScorerConfig, threads: int) -> dict[str, str]:
     """Return the environment of a process that runs vLLM; set it before vLLM is imported."""
     environment = {
