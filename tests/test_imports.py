@@ -70,7 +70,9 @@ def subpackage(file: Path) -> str:
 
 
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
-IMPORTS = [(subpackage(file), name) for file in FILES for name in imported(file)]
+NAMES = {file: tuple(imported(file)) for file in FILES}
+"""The names that each file imports. Each file is parsed once, before any test runs."""
+IMPORTS = [(subpackage(file), name) for file in FILES for name in NAMES[file]]
 SUBPACKAGES = {subpackage(file) for file in FILES}
 WITHIN = {
     (source, name.split(".")[1])
@@ -103,7 +105,7 @@ def _file_imports() -> set[tuple[str, str]]:
     found = set()
     for file in FILES:
         source = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-        for name in imported(file):
+        for name in NAMES[file]:
             module = next((m for m in (name, name.rpartition(".")[0]) if m in modules), None)
             if module:
                 found.add((source, module))
