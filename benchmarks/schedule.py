@@ -77,6 +77,22 @@ def planned(trials: int) -> Any:
     return plan_sweep(spec, {task.name: load_task(task.name, task.data) for task in spec.task}, {})
 
 
+class _NoGroups:
+    """Worker groups without processes: the trials of this benchmark only sleep."""
+
+    def start(self, nodes: tuple[str, ...]) -> str:
+        return "group"
+
+    def responds(self, group: str) -> bool:
+        return True
+
+    def close(self, group: str) -> None:
+        pass
+
+    def kill(self, group: str) -> None:
+        pass
+
+
 def searcher(
     trials: int, moments: list[float], concurrent: int = 1, backwards: bool = False
 ) -> Any:
@@ -95,7 +111,7 @@ def searcher(
     tracker.listen(lambda event, state: moments.append(time.process_time()))
     found = bundle(plan.ladders, lambda ladder: 1e6, slots=2)
     assert len(found) == trials
-    slots = TrainerSlots([TrainerSlot(())] * concurrent)
+    slots = TrainerSlots([TrainerSlot(())] * concurrent, _NoGroups())
     order = found[::-1] if backwards else found
     return TrialSearcher(tracker, order, lambda failures: None, bool, slots)
 

@@ -41,6 +41,7 @@ from ..schedule.jobs import train_jobs
 from ..schedule.trainer_slots import TrainerSlots
 from ..schedule.trial_worker import trial_trainable
 from ..schedule.tune_search import TrialSearcher, run_trials
+from ..schedule.worker_groups import WorkerGroups
 from ..serving.fleet import Fleet
 from ..serving.reaper import start_reaper
 from ..tasks.task import Task
@@ -113,7 +114,7 @@ class _SweepDriver:
         self._display = ProgressDisplay(
             stream, tracker, seconds, allocation.request_seconds, layout.trainers
         )
-        self._slots = TrainerSlots(layout.trainer_slots)
+        self._slots = TrainerSlots(layout.trainer_slots, WorkerGroups(self._runtime))
         self._searcher = TrialSearcher(
             tracker,
             self._trials,
@@ -199,7 +200,7 @@ class _SweepDriver:
     def _reserved(self) -> Amount:
         """Return the resources that trainers, engines and scorers reserve now."""
         needs = self._membership.layout.needs
-        return reserved_resources(needs, self._slots.held, self._fleet.replicas)
+        return reserved_resources(needs, self._slots.living, self._fleet.replicas)
 
     async def _run_plan(self) -> None:
         """Make start states, train and evaluate concurrently; stop everything at the end."""
@@ -261,4 +262,7 @@ class _SweepDriver:
                 self._results.uri,
                 self._outstanding.remade,
             )
-            run_trials(self._searcher, trial_trainable(jobs))
+            try:
+                run_trials(self._searcher, trial_trainable(jobs))
+            finally:
+                self._slots.end()

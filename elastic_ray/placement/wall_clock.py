@@ -10,6 +10,9 @@ from .flops import rate
 from .layout import Layout
 from .workload import answering_seconds, ladder_seconds, scoring_seconds, slowest_gpu
 
+GROUP_START_SECONDS = 20.0
+"""Duration of a worker group's start, once per trainer slot: processes and imports."""
+
 
 @dataclass(frozen=True)
 class WallClock:
@@ -35,6 +38,7 @@ def estimate_wall_clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layou
     }
     trials = bundle(plan.ladders, lambda ladder: seconds[ladder.id], layout.trainers)
     spread = sum(trial.seconds + STARTUP_SECONDS for trial in trials) / layout.trainers
+    spread += GROUP_START_SECONDS
     training = max(spread, _longest_chain(plan, seconds))
     need = next(iter(needs.engines.values()))
     engine = rate(1, 1, 1 if need.gpus else 0, device)

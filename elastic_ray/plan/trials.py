@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from .graph import Dependency, Ladder
 
-STARTUP_SECONDS = 20.0
-"""Duration of a trial's start-up in seconds: processes, imports, the worker group."""
+STARTUP_SECONDS = 3.0
+"""Duration of a trial's start-up in seconds, in a worker group that trained another one before."""
 
 STARTUPS_PER_TRIAL = 10.0
 """Trials are bundled up to this many start-ups of work: the overhead is then below a tenth."""

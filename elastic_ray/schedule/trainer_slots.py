@@ -2,7 +2,8 @@
 
 A trial holds a slot from its start to its end. When nodes join or leave, a new layout replaces the
 slots: trials keep the slots that they hold, and slots that are no longer in the layout are not
-assigned again.
+assigned again. A slot's worker group stays alive between trials, since starting one takes tens of
+seconds.
 """
 
 from __future__ import annotations
@@ -10,51 +11,134 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from ..placement import TrainerSlot
 
+Nodes = tuple[str, ...]
+"""The id of the node of each worker."""
+
+
+class Groups(Protocol):
+    """Starts and ends worker groups, as `worker_groups.WorkerGroups` does. Thread-safe."""
+
+    def start(self, nodes: Nodes) -> str:
+        """Start a group; return its name at once."""
+
+    def responds(self, group: str) -> bool:
+        """Return whether the group is alive."""
+
+    def close(self, group: str) -> None:
+        """Let an idle group end by itself."""
+
+    def kill(self, group: str) -> None:
+        """End a group at once."""
+
+
+@dataclass(frozen=True)
+class HeldSlot:
+    """A slot that a trial holds: the nodes of its workers, and the name of its worker group."""
+
+    nodes: Nodes
+    group: str
+
 
 class TrainerSlots:
-    """The trainer slots of the layout and the trials that hold them. Thread-safe."""
+    """The trainer slots of the layout, the trials that hold them, and their groups. Thread-safe."""
 
-    def __init__(self, slots: Sequence[TrainerSlot]) -> None:
+    def __init__(self, slots: Sequence[TrainerSlot], groups: Groups) -> None:
         self._lock = threading.Lock()
-        self._slots = slots
-        self._held: dict[str, TrainerSlot] = {}
+        self._slots = tuple(slots)
+        self._groups = groups
+        self._held: dict[str, HeldSlot] = {}
         """Trial -> its slot."""
+        self._idle: list[HeldSlot] = []
+        """Slots with a living group that no trial holds."""
 
-    def acquire(self, trial: str) -> tuple[str, ...] | None:
-        """Assign a free slot to the trial and return the node id of each of its workers.
+    def acquire(self, trial: str) -> HeldSlot | None:
+        """Assign a free slot to the trial; return None where all slots are held.
 
-        Returns None where all slots are held.
+        Slots with a living group are assigned first.
+        """
+        while True:
+            with self._lock:
+                nodes = self._free()
+                if nodes is None:
+                    return None
+                idle = next((slot for slot in self._idle if slot.nodes == nodes), None)
+                if idle is None:
+                    slot = self._held[trial] = HeldSlot(nodes, self._groups.start(nodes))
+                    return slot
+                self._idle.remove(idle)
+                self._held[trial] = idle
+            if self._groups.responds(idle.group):  # without the lock: it may take seconds
+                return idle
+            self.release(trial, reusable=False)
+
+    def _free(self) -> Nodes | None:
+        """Return the nodes of a slot that is not held, one with a living group if possible."""
+        # Slots are equal by their nodes; as many slots of a kind are free as are not held.
+        free = Counter(slot.nodes for slot in self._slots)
+        free.subtract(slot.nodes for slot in self._held.values())
+        choices = [slot.nodes for slot in self._slots if free[slot.nodes] > 0]
+        living = {slot.nodes for slot in self._idle}
+        return next((nodes for nodes in choices if nodes in living), next(iter(choices), None))
+
+    def release(self, trial: str, reusable: bool) -> None:
+        """Free the trial's slot, if it holds one.
+
+        Its group is kept for another trial if it is `reusable` and the slot is in the layout.
         """
         with self._lock:
-            # Slots are equal by their nodes; as many slots of a kind are free as are not held.
-            held = Counter(slot.nodes for slot in self._held.values())
-            for slot in self._slots:
-                if not held[slot.nodes]:
-                    self._held[trial] = slot
-                    return slot.nodes
-                held[slot.nodes] -= 1
-            return None
-
-    def release(self, trial: str) -> None:
-        """Free the trial's slot, if it holds one."""
-        with self._lock:
-            self._held.pop(trial, None)
+            slot = self._held.pop(trial, None)
+            if slot is None:
+                return
+            kept = reusable and slot.nodes in {each.nodes for each in self._slots}
+            if kept:
+                self._idle.append(slot)
+        if not kept:
+            self._groups.kill(slot.group)
 
     @property
-    def held(self) -> int:
-        """The number of slots that are held."""
+    def living(self) -> int:
+        """The number of slots whose resources are reserved, by a trial or an idle group."""
         with self._lock:
-            return len(self._held)
+            return len(self._held) + len(self._idle)
 
     def exclude(self, nodes: Collection[str]) -> None:
         """Assign no slot on these nodes until `replace` is called."""
         with self._lock:
-            self._slots = [slot for slot in self._slots if not set(nodes) & set(slot.nodes)]
+            slots = [slot for slot in self._slots if not set(nodes) & set(slot.nodes)]
+        self.replace(slots)
 
     def replace(self, slots: Sequence[TrainerSlot]) -> None:
-        """Assign from these slots from now on."""
+        """Assign from these slots from now on; idle groups of other slots end."""
         with self._lock:
-            self._slots = slots
+            self._slots = tuple(slots)
+            room = Counter(slot.nodes for slot in slots)
+            room.subtract(slot.nodes for slot in self._held.values())
+            kept: list[HeldSlot] = []
+            for slot in self._idle:
+                room[slot.nodes] -= 1
+                if room[slot.nodes] >= 0:
+                    kept.append(slot)
+            ended = [slot for slot in self._idle if slot not in kept]
+            self._idle = kept
+        for slot in ended:
+            self._groups.kill(slot.group)
+
+    def close_idle(self) -> None:
+        """End the groups that no trial holds, which frees their resources."""
+        with self._lock:
+            ended, self._idle = self._idle, []
+        for slot in ended:
+            self._groups.close(slot.group)
+
+    def end(self) -> None:
+        """End all groups: those that a trial holds at once, the idle ones by themselves."""
+        self.close_idle()
+        with self._lock:
+            trials = list(self._held)
+        for trial in trials:
+            self.release(trial, reusable=False)

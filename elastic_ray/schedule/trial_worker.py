@@ -1,32 +1,27 @@
-"""The function that Ray Tune runs for each trial: starts a worker group and forwards its reports.
+"""The function that Ray Tune runs for each trial: trains its ladders in a worker group.
 
-It replaces Tune's own `TuneReportCallback`, which can deadlock (Ray 2.60): if the last report of
-the workers is still on its way while the function ends, which takes a driver that is busy for a
-second, the thread that hands results to Tune waits for itself. Here the function forwards the
-reports itself and returns after the last one.
+The group is an actor of the driver's, which lives longer than the trial. The function forwards the
+group's reports to Tune, and returns after the last one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
-from ray.util.queue import Empty, Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayActorError
 
 from ..cluster.ray_cluster import departed_nodes
 from ..training.job import TrainJob
 
 NODE_CHECK_INTERVAL = 5.0
 """Seconds between checks that the workers' nodes are alive."""
-QUEUE_POLL_INTERVAL = 0.5
-"""Seconds to wait for a report before checking whether the training has ended."""
+REPORT_TIMEOUT = 1.0
+"""Seconds to wait for a report before the nodes are checked."""
 
 
 def trial_trainable(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], None]:
@@ -41,49 +36,33 @@ def trial_trainable(jobs: Mapping[str, TrainJob]) -> Callable[[dict[str, Any]], 
 
 def _run_trial(config: dict[str, Any], jobs: Mapping[str, TrainJob]) -> None:
     """Train the ladders of a trial, whose `config` is `TrialSearcher.suggest`'s."""
-    own_node = ray.get_runtime_context().get_node_id()
-    tune.report({"node": own_node})
+    tune.report({"node": ray.get_runtime_context().get_node_id()})
     job, ids = jobs[config["task"]], set(config["ladders"])
     ladders = tuple(ladder for ladder in job.ladders if ladder.id in ids)
     job = replace(job, trial=config["trial"], ladders=ladders, nodes=tuple(config["nodes"]))
-    same_node = NodeAffinitySchedulingStrategy(own_node, soft=False)
-    queue = Queue(1, actor_options={"num_cpus": 0, "scheduling_strategy": same_node})
-    ended = threading.Event()
-    threading.Thread(target=_exit_if_node_dies, args=(job.nodes, ended), daemon=True).start()
-    try:
-        for report in _reports(job, queue):
-            tune.report(report)
-    finally:
-        ended.set()
+    for report in reports_of(ray.get_actor(config["group"]), job):
+        tune.report(report)
 
 
-def _reports(job: TrainJob, queue: Queue) -> Iterator[dict[str, Any]]:
-    """Run the worker group and yield its reports; at last its error as `crash`, if it had one."""
-    from ..training.report_callback import ReportCallback
-    from ..training.worker_group import run_worker_group
+def reports_of(group: Any, job: TrainJob) -> Iterator[dict[str, Any]]:
+    """Train a job in the group of that actor, and yield its reports.
 
-    errors: list[str] = []
-
-    def run() -> None:
-        try:
-            run_worker_group(job, callbacks=[ReportCallback(queue)])
-        except Exception as e:
-            errors.append(f"{type(e).__name__}: {e}"[:2000])
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive() or not queue.empty():
-        with contextlib.suppress(Empty):
-            yield queue.get(timeout=QUEUE_POLL_INTERVAL)
-    yield from ({"crash": error} for error in errors)
-
-
-def _exit_if_node_dies(nodes: Sequence[str], ended: threading.Event) -> None:
-    """Exit this process if one of the nodes is dead and `ended` is not set.
-
-    Otherwise Ray Train would try for minutes to start workers there. Its controller ends with this
-    process.
+    The last one has the key `ended`, or is the group's error as `crash`.
     """
-    while not ended.wait(NODE_CHECK_INTERVAL):
-        if departed_nodes(nodes, leaving=False) and not ended.wait(NODE_CHECK_INTERVAL):
-            os._exit(1)
+    checked = time.monotonic()
+    try:
+        yield {"node": ray.get(group.node.remote())}
+        ray.get(group.start.remote(job))
+        while True:
+            for report in ray.get(group.reports.remote(REPORT_TIMEOUT)):
+                yield report
+                if "ended" in report or "crash" in report:
+                    return
+            if time.monotonic() - checked > NODE_CHECK_INTERVAL:
+                # Ray Train would try for minutes to start workers on a node that is dead.
+                if departed_nodes(job.nodes, leaving=False):
+                    yield {"crash": "a node of its workers has left the cluster"}
+                    return
+                checked = time.monotonic()
+    except (RayActorError, RuntimeError) as e:
+        yield {"crash": f"{type(e).__name__}: {e}"[:2000]}

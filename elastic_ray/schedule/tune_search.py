@@ -55,6 +55,8 @@ class _RunningTrial:
     """Whether it stopped early because one of its nodes is being preempted."""
     crash: str | None = None
     """The error that ended its worker group."""
+    ended: bool = False
+    """Whether its worker group has finished the job, and can train another."""
 
 
 class _NotPickled:
@@ -110,25 +112,31 @@ class TrialSearcher(_NotPickled, Searcher):
             queued = self._next_unfinished()
             if queued is None:
                 finished = self._queue.exhausted and not self._running
-                return self.FINISHED if finished else None
-            nodes = self._slots.acquire(trial_id)
-            if nodes is None:
+                return self._finish() if finished else None
+            slot = self._slots.acquire(trial_id)
+            if slot is None:
                 self._queue.put_back(queued)
                 return None
             trial = queued.trial
             # Claiming may be slow (a remote store), so no lock is held meanwhile: the driver's
             # event loop takes the queue's lock too.
             if self._claim([rung.state_id for lad in trial.ladders for rung in lad.rungs]):
-                self._running[trial_id] = _RunningTrial(trial, nodes)
+                self._running[trial_id] = _RunningTrial(trial, slot.nodes)
                 return {
                     "trial": trial.name,
                     "task": trial.task,
                     "ladders": [ladder.id for ladder in trial.ladders],
-                    "nodes": list(nodes),
+                    "nodes": list(slot.nodes),
+                    "group": slot.group,
                 }
-            self._slots.release(trial_id)
+            self._slots.release(trial_id, reusable=True)
             self._queue.postpone(queued)
-        return self.FINISHED
+        return self._finish()
+
+    def _finish(self) -> str:
+        """Return what tells Tune that no trial will follow; end the idle worker groups."""
+        self._slots.close_idle()
+        return str(self.FINISHED)
 
     def _next_unfinished(self) -> QueuedTrial | None:
         """Return the next trial that is ready, with the ladders that are still to train."""
@@ -162,8 +170,8 @@ class TrialSearcher(_NotPickled, Searcher):
         if "node" in result:
             running.nodes += (str(result["node"]),)
             return
-        if "preempted" in result:
-            running.preempted = True
+        running.preempted = running.preempted or "preempted" in result
+        running.ended = running.ended or "ended" in result
         running.train_seconds = float(result.get("train_seconds", 0.0))
         for state in result.get("recorded", ()):
             self._tracker.state_done(state)
@@ -178,7 +186,8 @@ class TrialSearcher(_NotPickled, Searcher):
     ) -> None:
         """Free the trial's slot; try it again, or fail its states, where ladders are left."""
         running = self._running.pop(trial_id, None)
-        self._slots.release(trial_id)
+        reusable = running is not None and running.ended and not running.preempted
+        self._slots.release(trial_id, reusable)
         self._tracker.activity.clear(f"train {trial_id}")
         if running is None:
             return

@@ -63,6 +63,8 @@ class WorkerReport(TypedDict, total=False):
     """Seconds spent on finished ladders so far, start-up of the worker group left out."""
     preempted: bool
     """Whether the group stops early because one of its nodes is being preempted."""
+    ended: bool
+    """Whether the job has ended; in its last report."""
 
 
 class TrainingError(RuntimeError):

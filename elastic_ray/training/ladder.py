@@ -11,13 +11,11 @@ between two snapshots with a resume point, from which another worker group conti
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
@@ -41,7 +39,7 @@ AGREE_INTERVAL = 5.0
 """Seconds, about, between the points at which several ranks agree whether a report is due. A single
 rank checks its own clock after every step."""
 REPORT_INTERVAL = 0.5
-"""Seconds between reports. Ray Train takes one report per poll, and blocks a faster worker."""
+"""Seconds between reports."""
 
 
 class LadderTrainer:
@@ -244,24 +242,20 @@ def _progress(ladder: Ladder, step: int) -> WorkerReport:
     return {"ladder": ladder.id, "examples": examples, "message": message}
 
 
-def train_ladders(config: Mapping[str, Any]) -> None:
-    """Train all ladders of `config["job"]` in order: the train function of a Ray Train worker."""
-    import deepspeed  # noqa: F401
-    import ray.train
-    import torch
+def train_job(
+    job: TrainJob,
+    rank: int,
+    workers: int,
+    send: Callable[[WorkerReport], None],
+    is_preempted: Callable[[], bool] = bool,
+) -> None:
+    """Train all ladders of a job in order. Every rank of the worker group must call it.
 
-    gc.freeze()  # the collection after each ladder need not visit the libraries' objects
-    job: TrainJob = config["job"]
-    torch.set_num_threads(math.ceil(job.runtime.cpus_per_worker))
-    context = ray.train.get_context()
-    trainer = LadderTrainer(
-        job,
-        context.get_world_rank(),
-        context.get_world_size(),
-        lambda report: ray.train.report(dict(report)),
-        lambda: ray.train.get_preemption_info() is not None,
-    )
+    `send` and `is_preempted` are those of `LadderTrainer`.
+    """
+    trainer = LadderTrainer(job, rank, workers, send, is_preempted)
     for ladder in job.ladders:
         if not trainer.preempted:
             trainer.train_ladder(ladder)
-    trainer.report({"preempted": True} if trainer.preempted else {}, force=True)
+    ended: WorkerReport = {"ended": True}
+    trainer.report({**ended, "preempted": True} if trainer.preempted else ended, force=True)

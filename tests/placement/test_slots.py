@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fake_groups import FakeGroups
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,42 +27,83 @@ def laid(nodes: tuple[Node, ...], kinds: int = 1, **resources: object) -> Layout
     return lay_out(nodes, Runtime(), Resources(**resources), engines, ["s"])
 
 
-@given(st.lists(st.booleans(), max_size=40))
-def test_a_slot_has_one_trial_at_a_time(takes: list[bool]) -> None:
-    layout = laid(NODES)
+def nodes_of(slots: TrainerSlots, trial: str) -> tuple[str, ...] | None:
+    """The nodes of the slot that a trial gets."""
+    slot = slots.acquire(trial)
+    return slot.nodes if slot else None
+
+
+@given(st.lists(st.sampled_from(["take", "give back", "crash"]), max_size=40))
+def test_a_slot_has_one_trial_and_one_group_at_a_time(moves: list[str]) -> None:
+    layout, groups = laid(NODES), FakeGroups()
     room = sorted(slot.nodes for slot in layout.trainer_slots)
-    slots, held = TrainerSlots(layout.trainer_slots), {}
-    for number, take in enumerate(takes):
-        if take:
-            nodes = slots.acquire(f"t{number}")
-            assert (nodes is None) == (len(held) == len(room))
-            if nodes is not None:
-                held[f"t{number}"] = nodes
+    slots, held = TrainerSlots(layout.trainer_slots, groups), {}
+    for number, move in enumerate(moves):
+        if move == "take":
+            idle = groups.living - {slot.group for slot in held.values()}
+            slot = slots.acquire(f"t{number}")
+            assert (slot is None) == (len(held) == len(room))
+            if slot is not None:
+                assert not idle or slot.group in idle, "a living group is used first"
+                held[f"t{number}"] = slot
         elif held:
             name = min(held)
-            slots.release(name)
-            del held[name]
+            slots.release(name, reusable=move == "give back")
+            group = held.pop(name).group
+            assert (group in groups.living) == (move == "give back")
         left = list(room)
-        for nodes in held.values():
-            left.remove(nodes)
+        for slot in held.values():
+            left.remove(slot.nodes)
+        used = [slot.group for slot in held.values()]
+        assert len(set(used)) == len(used) and set(used) <= groups.living
+        assert slots.living == len(groups.living) <= len(room)
+    slots.close_idle()
+    assert groups.living == {slot.group for slot in held.values()}
+    slots.end()
+    assert groups.living == set() and slots.living == 0
+
+
+def test_a_group_that_died_while_idle_is_replaced() -> None:
+    layout, groups = laid(NODES, trainers=1), FakeGroups()
+    slots = TrainerSlots(layout.trainer_slots, groups)
+    first = slots.acquire("t0")
+    assert first is not None
+    slots.release("t0", reusable=True)
+    groups.dead.add(first.group)
+    second = slots.acquire("t1")
+    assert second is not None and second.nodes == first.nodes and second.group != first.group
+    assert groups.living == {second.group}
 
 
 def test_no_new_trial_gets_a_slot_on_a_departed_node() -> None:
-    layout = laid(NODES)
-    slots = TrainerSlots(layout.trainer_slots)
-    held = [slots.acquire(f"t{i}") for i in range(layout.trainers)]
+    layout, groups = laid(NODES), FakeGroups()
+    slots = TrainerSlots(layout.trainer_slots, groups)
+    held = [nodes_of(slots, f"t{i}") for i in range(layout.trainers)]
     assert None not in held and slots.acquire("one more") is None
     fewer = adapt(layout, NODES[1:], Resources(), None)
     slots.replace(fewer.trainer_slots)
     assert slots.acquire("one more") is None, "what is held stays held"
     for i in range(layout.trainers):
-        slots.release(f"t{i}")
-    again = [slots.acquire(f"a{i}") for i in range(layout.trainers)]
+        slots.release(f"t{i}", reusable=True)
+    assert slots.living == fewer.trainers, "groups on the departed node ended"
+    again = [nodes_of(slots, f"a{i}") for i in range(layout.trainers)]
     given_out = [nodes for nodes in again if nodes is not None]
     assert len(given_out) == fewer.trainers < layout.trainers
     assert (NODES[0].name,) not in given_out
     slots.replace(adapt(fewer, NODES, Resources(), None).trainer_slots)
-    assert (NODES[0].name,) in [slots.acquire(f"b{i}") for i in range(4)]
+    assert (NODES[0].name,) in [nodes_of(slots, f"b{i}") for i in range(4)]
+
+
+def test_idle_groups_on_a_departed_node_end() -> None:
+    layout, groups = laid(NODES), FakeGroups()
+    slots = TrainerSlots(layout.trainer_slots, groups)
+    for i in range(layout.trainers):
+        slots.acquire(f"t{i}")
+    for i in range(layout.trainers):
+        slots.release(f"t{i}", reusable=True)
+    assert slots.living == layout.trainers == len(groups.started)
+    slots.replace(adapt(layout, NODES[1:], Resources(), None).trainer_slots)
+    assert groups.living and not any(NODES[0].name in group for group in groups.living)
 
 
 def test_engine_groups_take_turns_where_there_are_fewer_slots() -> None:
@@ -107,10 +149,10 @@ def test_requested_numbers_are_restored_when_nodes_return() -> None:
 
 def test_no_slot_of_a_lost_node_is_assigned_before_the_next_layout() -> None:
     layout = laid(NODES)
-    slots = TrainerSlots(layout.trainer_slots)
+    slots = TrainerSlots(layout.trainer_slots, FakeGroups())
     lost = layout.trainer_slots[0].nodes[0]
     slots.exclude({lost})
-    given = [slots.acquire(f"t{i}") for i in range(layout.trainers)]
+    given = [nodes_of(slots, f"t{i}") for i in range(layout.trainers)]
     assert given.count(None) == sum(lost in slot.nodes for slot in layout.trainer_slots)
     assert not any(lost in nodes for nodes in given if nodes)
     slots.replace(layout.trainer_slots)

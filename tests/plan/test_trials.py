@@ -165,14 +165,15 @@ def test_the_longest_downstream_work_starts_first() -> None:
 
 def test_children_that_do_not_fit_with_their_parent_share_a_trial() -> None:
     ladders = [ladder("root", "start"), *(ladder(f"child {i}", "root") for i in range(10))]
-    trials = bundle(ladders, lambda la: 190.0 if la.id == "root" else 15.0, slots=1)
+    s = STARTUP_SECONDS
+    trials = bundle(ladders, lambda la: 9.5 * s if la.id == "root" else 0.75 * s, slots=1)
     assert [len(trial.ladders) for trial in trials] == [1, 10]
 
 
 def test_work_shorter_than_a_start_up_is_not_split() -> None:
     ladders = [ladder(f"{i}", "start") for i in range(10)]
-    (trial,) = bundle(ladders, lambda la: 1.0, slots=16)
-    assert trial.seconds == 10 and trial.needs == {"start"}
+    (trial,) = bundle(ladders, lambda la: STARTUP_SECONDS / 20, slots=16)
+    assert trial.seconds == pytest.approx(STARTUP_SECONDS / 2) and trial.needs == {"start"}
 
 
 def test_ladders_of_different_tasks_are_not_mixed() -> None:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from fake_groups import FakeGroups
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sweeps import plan_of, spec_of, specs
@@ -24,7 +25,7 @@ from elastic_ray.spec import Spec
 
 def unplaced(slots: int) -> TrainerSlots:
     """That many trainer slots, on no particular node."""
-    return TrainerSlots([TrainerSlot(())] * slots)
+    return TrainerSlots([TrainerSlot(())] * slots, FakeGroups())
 
 
 class Tuner:
@@ -34,8 +35,13 @@ class Tuner:
         self.tracker = ProgressTracker(plan, (), (), ())
         self.trials = bundle(plan.ladders, lambda ladder: 1 + dice.random() * 300, slots=4)
         self.failures: list[Failure] = []
+        self.groups = FakeGroups()
         self.searcher = TrialSearcher(
-            self.tracker, self.trials, self.failures.extend, lambda states: True, unplaced(slots)
+            self.tracker,
+            self.trials,
+            self.failures.extend,
+            lambda states: True,
+            TrainerSlots([TrainerSlot(())] * slots, self.groups),
         )
         self.running: dict[str, dict[str, Any]] = {}
         self.started: list[str] = []
@@ -72,7 +78,8 @@ class Tuner:
         trial = self._by_name[self.running.pop(name)["trial"]]
         if not lost:
             states = [rung.state_id for lad in trial.ladders for rung in lad.rungs]
-            self.searcher.on_trial_result(name, {"recorded": states, "train_seconds": 1.0})
+            report = {"recorded": states, "train_seconds": 1.0, "ended": True}
+            self.searcher.on_trial_result(name, report)
         self.searcher.on_trial_complete(name, error=lost)
 
 
@@ -98,6 +105,8 @@ def test_every_trial_starts_once_in_order_when_its_parents_are_recorded(
             tune.end(dice.choice(list(tune.running)), lost=False)
     assert sorted(tune.started) == sorted(trial.name for trial in tune.trials)
     assert tune.tracker.done == set(plan.states) and not tune.failures
+    assert len(tune.groups.started) <= slots, "a group trains many trials"
+    assert tune.groups.living == set(), "none is kept when no trial will follow"
 
 
 @given(specs(), st.integers(0, 2**32))

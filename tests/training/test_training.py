@@ -141,7 +141,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         import ray.train
 
         from elastic_ray.training import ladder as module
-        from elastic_ray.training.ladder import LadderTrainer, train_ladders
+        from elastic_ray.training.ladder import LadderTrainer, train_job
 
         def train_preempted(job: TrainJob) -> None:
             """Train a ladder while its node is preempted after every third step."""
@@ -159,8 +159,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
                 trainer.train_ladder(job.ladders[0])
                 preempted = trainer.preempted
 
+        context = ray.train.get_context()
+        place = (context.get_world_rank(), context.get_world_size())
         for job in config["jobs"]:
-            train_ladders({"job": job})
+            train_job(job, *place, lambda report: None)
         for job in config["preempted"]:
             train_preempted(job)
         if config["interrupted"] is None:
@@ -180,7 +182,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
             trainer.report = lambda progress, force=False: interrupt(progress)  # type: ignore[method-assign]
             trainer.train_ladder(job.ladders[0])
         except Interrupted:
-            train_ladders({"job": job})
+            train_job(job, 0, 1, lambda report: None)
         else:
             raise AssertionError("the ladder was not interrupted")
 
