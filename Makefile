@@ -12,10 +12,9 @@ GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/n
 sweep: $(READY)
 	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
 
-# Tests without Ray, vLLM or a browser run in two processes; the others run one after the other.
+# In two processes; those that start Ray, vLLM or a browser are kept together by file.
 test: $(READY)
-	$(PY) -X faulthandler -m pytest -n 2 -m "not integration"
-	$(PY) -X faulthandler -m pytest -m integration --durations=25
+	$(PY) -X faulthandler -m pytest -n 2 --dist loadgroup --durations=25
 
 test-fast: $(READY)
 	$(PY) -X faulthandler -m pytest -n 2 -m "not integration and not slow"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # The hub's library reads this at import; without it, it waits for minutes if there is no network.
@@ -43,14 +44,28 @@ def little_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(little_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run the sweep of `little_spec` on local disk without faults; return (results, output)."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def undisturbed(little_spec: Path, shared_folder: Path) -> tuple[Path, str]:
+    """Run the sweep of `little_spec` on local disk without faults; return (results, output).
+
+    Only the first process of a test run that asks for it runs the sweep. Tests do not change its
+    results.
+    """
     from sweep_process import sweep
 
-    results = tmp_path_factory.mktemp("results")
-    out = sweep(little_spec, results)
-    assert out.returncode == 0, out.stdout + out.stderr
-    return results, out.stdout
+    results, printed = shared_folder / "undisturbed", shared_folder / "undisturbed.txt"
+    with FileLock(shared_folder / "undisturbed.lock"):
+        if not printed.exists():
+            out = sweep(little_spec, results)
+            assert out.returncode == 0, out.stdout + out.stderr
+            printed.write_text(out.stdout)
+    return results, printed.read_text()
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +75,16 @@ def scorers(undisturbed: tuple[Path, str]) -> Path:
     Tests copy it into other results, so that sweeps of the same task do not train their own scorer.
     """
     return undisturbed[0] / "scorers"
+
+
+# Integration tests of one file share sweeps and clusters, so one process runs them all.
+TOGETHER = {"test_hosts": "hosts", "test_ray_up": "hosts"}
+"""Files that share more: names of hosts."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("integration"):
+            name = item.path.stem
+            item.add_marker(pytest.mark.xdist_group(TOGETHER.get(name, name)))

@@ -228,12 +228,20 @@ def test_only_the_base_checkpoints_are_left(ran: tuple[Path, str]) -> None:
     assert folders == {s for s, row in rows.items() if row["checkpoint"] is not None}
 
 
-def test_again_trains_nothing(ran: tuple[Path, str], spec: Path) -> None:
-    files = {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")}
-    again = sweep(spec, ran[0])
+@pytest.fixture(scope="module")
+def copied(undisturbed: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the results that this file's tests may change."""
+    results = tmp_path_factory.mktemp("copied") / "results"
+    shutil.copytree(undisturbed[0], results)
+    return results
+
+
+def test_again_trains_nothing(copied: Path, spec: Path) -> None:
+    files = {p: p.stat().st_mtime_ns for p in copied.glob("[rs]*/**/one-*.parquet")}
+    again = sweep(spec, copied)
     assert again.returncode == 0, again.stderr
     assert f"recorded already: {CELLS} cells" in again.stdout
-    assert {p: p.stat().st_mtime_ns for p in ran[0].glob("[rs]*/**/one-*.parquet")} == files
+    assert {p: p.stat().st_mtime_ns for p in copied.glob("[rs]*/**/one-*.parquet")} == files
 
 
 def test_following_a_sweep_that_does_not_run_shows_its_status(
@@ -244,25 +252,59 @@ def test_following_a_sweep_that_does_not_run_shows_its_status(
     assert f"not running\ncells: {CELLS} done" in shown.stdout
 
 
-def test_a_diverging_ladder_fails_alone(ran: tuple[Path, str], spec: Path) -> None:
-    more = ["training.negative.learning_rate=9.9", "negative=[0,400]", "positive=[16]"]
-    more += ["lessons=null"]
-    sets = [part for each in more for part in ("--set", each)]
-    out = sweep(spec, ran[0], *sets, "--set", "sweep=wild")
-    assert out.returncode == 1
-    assert "diverged at step" in out.stdout
-    cells = Results(ran[0], read_only=True).cells("wild")
-    assert {c["status"] for c in cells if c["negative"] == 0} == {"done"}
-    assert {c["status"] for c in cells if c["negative"] == 400} == {"failed"}
-    assert {c["status"] for c in Results(ran[0], read_only=True).cells("little")} == {"done"}
+@dataclass(frozen=True)
+class Failing:
+    """A larger grid on the recorded states: it diverges, and one model's checkpoint is missing."""
+
+    results: Results
+    printed: str
+    lost: str
+    """The state whose checkpoint is missing, of the model pre-trained on 640 examples."""
+
+    def statuses(self, pretrain: int, **values: int) -> set[str]:
+        """The statuses of the grid's cells with these values."""
+        cells = self.results.cells("more")
+        chosen = [cell for cell in cells if cell["pretrain"] == pretrain]
+        return {c["status"] for c in chosen if all(c[k] == v for k, v in values.items())}
 
 
-def test_a_truncated_file_is_named(ran: tuple[Path, str], spec: Path) -> None:
-    victim = next(iter((ran[0] / "scores").glob("probe_id=*/scorer=sent*/one-*.parquet")))
+@pytest.fixture(scope="module")
+def failing(
+    undisturbed: tuple[Path, str], little_spec: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Failing:
+    results = tmp_path_factory.mktemp("failing") / "results"
+    shutil.copytree(undisturbed[0], results)
+    rows = Results(results).states(("kind", "examples"))
+    [lost] = [s for s, row in rows.items() if (row["kind"], row["examples"]) == ("pretrain", 640)]
+    shutil.rmtree(results / "checkpoints" / lost)
+    more = ["sweep=more", "positive=[16,40]", "negative=[0,400]", "lessons=null"]
+    more += ["training.negative.learning_rate=9.9", "resources.engines.engine=transformers"]
+    out = sweep(little_spec, results, *[part for each in more for part in ("--set", each)])
+    assert out.returncode == 1, out.stdout
+    return Failing(Results(results, read_only=True), out.stdout, lost)
+
+
+def test_a_diverging_ladder_fails_alone(failing: Failing) -> None:
+    assert "diverged at step" in failing.printed
+    assert failing.statuses(1280, negative=0) == {"done"}
+    assert failing.statuses(1280, negative=400) == {"failed"}
+    assert {cell["status"] for cell in failing.results.cells("little")} == {"done"}
+
+
+def test_a_missing_checkpoint_is_named(failing: Failing) -> None:
+    assert "is missing" in failing.printed and failing.lost in failing.printed
+    for positive in (0, 16):
+        assert failing.statuses(640, positive=positive, negative=0) == {"done"}
+    assert failing.statuses(640, positive=40) == {"failed"}
+    assert failing.statuses(1280, positive=40, negative=0) == {"done"}, "the other model goes on"
+
+
+def test_a_truncated_file_is_named(copied: Path, spec: Path) -> None:
+    victim = next(iter((copied / "scores").glob("probe_id=*/scorer=sent*/one-*.parquet")))
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
     try:
-        out = sweep(spec, ran[0])
+        out = sweep(spec, copied)
         assert out.returncode == 1
         assert victim.name in out.stderr
     finally:
@@ -286,22 +328,6 @@ def test_what_cannot_be_run_is_reported(
     assert out.returncode == 2, out.stdout
     assert message in out.stderr
     assert "Traceback" not in out.stderr
-
-
-def test_a_missing_checkpoint_is_named(ran: tuple[Path, str], spec: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    shutil.copytree(ran[0], results)
-    rows = Results(results).states(("kind", "checkpoint"))
-    lost = [state for state, row in rows.items() if row["kind"] == "pretrain"]
-    for state in lost:
-        shutil.rmtree(results / "checkpoints" / state)
-    out = sweep(spec, results, "--set", "positive=[16,40]", "--set", "sweep=more")
-    assert out.returncode == 1, out.stdout
-    assert "is missing" in out.stdout
-    assert all(state in out.stdout for state in lost)
-    cells = Results(results).cells("more")
-    assert {c["status"] for c in cells if c["positive"] in (0, 16)} == {"done"}
-    assert {c["status"] for c in cells if c["positive"] == 40} == {"failed"}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -126,12 +127,14 @@ def test_a_damaged_lease_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_running_sweep_is_shown_kept_exclusive_and_stopped(tmp_path: Path) -> None:
+def test_a_running_sweep_is_shown_kept_exclusive_and_stopped(tmp_path: Path, scorers: Path) -> None:
     pytest.importorskip("ray", reason="the training extra is not installed")
     spec, results = tmp_path / "little.yaml", tmp_path / "results"
-    spec.write_text(sweep_process.SPEC)
+    engine = "resources: {engines: {engine: transformers}, scorers"  # quicker to start
+    spec.write_text(sweep_process.SPEC.replace("resources: {scorers", engine))
     nobody = sweep_process.sweep(spec, results, "--stop")
     assert nobody.returncode == 1 and "no such results folder" in nobody.stderr
+    shutil.copytree(scorers, results / "scorers")
     run = sweep_process.start(spec, results)
     sweep_process.until(run, lambda: len(Results(results).recorded("states")) >= 1)
 
