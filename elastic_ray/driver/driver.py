@@ -52,6 +52,7 @@ from .membership import ClusterMembership
 from .metrics import Metrics
 from .progress_display import ProgressDisplay
 from .setup_jobs import SetupJobs
+from .turns import Turns
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,13 @@ class _SweepDriver:
 
     async def _run_plan(self) -> None:
         """Make start states, train and evaluate concurrently; stop everything at the end."""
+        layout = self._membership.layout
         evaluator = self._evaluator = await self._make_evaluator()
         await self._membership.place_scorers()
-        watching = asyncio.ensure_future(self._membership.watch(evaluator))
+        background = [asyncio.ensure_future(self._membership.watch(evaluator))]
+        if layout.turns:
+            turns = Turns(self._membership, self._searcher, evaluator, self._display.notify)
+            background.append(asyncio.ensure_future(turns.alternate()))
         training = asyncio.ensure_future(asyncio.to_thread(self._train))
 
         async def trained() -> None:
@@ -219,7 +224,8 @@ class _SweepDriver:
                 group.create_task(evaluator.run())
                 group.create_task(trained())
         finally:
-            watching.cancel()
+            for each in background:
+                each.cancel()
             self._searcher.stopped.set()
             with contextlib.suppress(Exception):
                 await asyncio.shield(training)
@@ -241,7 +247,7 @@ class _SweepDriver:
         return Evaluator(
             self._plan,
             self._tracker,
-            layout,
+            self._membership.in_force,
             InferenceRunner(*shared, layout, prompts, texts, notify),
             ScoringRunner(*shared, scorers, self._loaded, notify),
         )

@@ -69,6 +69,16 @@ class Evaluator:
         """The number of requests that could run, but wait for an engine."""
         return self._machine.ready
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs or could run now: what is left waits for states."""
+        return self._machine.idle
+
+    @property
+    def engines_stopped(self) -> bool:
+        """Whether no engine runs, starts or stops."""
+        return self._machine.engines_stopped
+
     async def run(self) -> None:
         """Run all requests; an error of Serve itself, not of a request, is raised as a group."""
         try:

@@ -9,8 +9,9 @@ from it (`instructions`). It starts no engine and reads no record; `evaluator` d
   in order of arrival.
 - A group with a slot has `LANES` lanes per replica; a lane runs one request at a time. No engine
   starts where all that is ready is answered already and only its scores are missing.
-- A lane ends when nothing is ready for it and the group has no work left, or another group waits
-  for a slot. When the last lane ends, the engines stop and the slot is free.
+- A lane ends when nothing is ready for it and the group has no work left, another group waits for
+  a slot, or the slot has no replicas now. When the last lane ends, the engines stop and the slot is
+  free.
 - A failed start fails the requests that are ready. After `MAX_FAILED_STARTS` of them all later
   requests of the group fail too, because each attempt costs as much as a start.
 """
@@ -107,6 +108,17 @@ class EvaluationStateMachine:
         """The number of requests that could run, but wait for an engine."""
         return sum(len(group.requests.ready) for group in self._groups.values())
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is ready, runs or is being scored; engines may run without work."""
+        busy = (each.requests.ready or each.requests.running for each in self._groups.values())
+        return not self._scoring and not any(busy)
+
+    @property
+    def engines_stopped(self) -> bool:
+        """Whether no group holds a slot."""
+        return not self._slots.holders
+
     def phase(self, group: str) -> Phase:
         """Return what an engine group does."""
         return self._groups[group].phase
@@ -160,8 +172,14 @@ class EvaluationStateMachine:
     def layout_changed(self, slots: Sequence[EngineSlot]) -> list[Instruction]:
         """Nodes joined or left: use these slots; those that are held keep their index."""
         self._slots.change(slots)
-        places = [PlaceEngine(name, self._slots.places(name)) for name in self._slots.holders]
-        return [*self._advance(), *places]
+        # A group whose slot has lost all replicas, and has nothing to run, stops here.
+        advanced = self._advance(self._slots.holders)
+        places = [
+            PlaceEngine(name, self._slots.places(name))
+            for name in self._slots.holders
+            if self._groups[name].phase is not Phase.STOPPING
+        ]
+        return [*advanced, *places]
 
     def engine_placed(self, group: str) -> list[Instruction]:
         """The group's replicas are where its slot has them now: added ones get lanes.
@@ -277,7 +295,8 @@ class EvaluationStateMachine:
         if requests.ready:
             over = not can_run()
         else:
-            over = not requests.open or not group.engine or bool(self._slots.waiting)
+            unplaced = not self._slots.replicas(name)
+            over = not (requests.open and group.engine) or unplaced or bool(self._slots.waiting)
         if over:
             group.lanes = len(requests.running)
         if group.lanes == 0 and group.engine:

@@ -1,7 +1,8 @@
 """Where a plan runs on the nodes of a cluster, how much memory it needs, and how long it takes.
 
 - `estimate`: the size and the price of a sweep; `allocation`: the division of a cluster for a sweep
-- `placer` computes a `layout` of processes on `nodes`, counting free resources with `bin_packing`
+- `placer` computes a `layout` of processes on `nodes`, counting free resources with `bin_packing`;
+  `sharing` fits a sweep on fewer GPUs, by fractions or in turns
 - `requirements` decides what each process needs, `worker_count` how many workers a trainer has
 - `workload`, `wall_clock`: seconds of a plan, from `flops`, `memory` and `hardware`
 """
@@ -17,6 +18,7 @@ from .layout import (
     SETUP_CPUS,
     EngineSlot,
     Layout,
+    Phase,
     ResourceNeeds,
     TrainerSlot,
     Workload,
@@ -41,6 +43,7 @@ __all__ = [
     "Estimate",
     "Layout",
     "Node",
+    "Phase",
     "Rate",
     "ResourceNeeds",
     "SweepAllocation",

@@ -14,7 +14,7 @@ from ..spec import Runtime
 from .flops import Rate, generation_seconds, rate
 from .layout import Layout, Workload
 from .nodes import Node
-from .placer import lay_out
+from .sharing import fit
 from .wall_clock import WallClock, estimate_wall_clock
 from .worker_count import settle_worker_count
 from .workload import (
@@ -72,11 +72,14 @@ def allocate(
         needed = {plan.engine_of(request) for request in requests}
         engines = {name: memory for name, memory in engines.items() if name in needed}
         scorers = scorers_of(plan, {each.task for each in requests if each.kind == ANSWERS})
+    profile = ladder_profile(plan)
     runtime = settle_worker_count(
-        plan.spec.training.runtime, ladder_profile(plan), nodes, resources, engines, scorers
+        plan.spec.training.runtime, profile, nodes, resources, engines, scorers
     )
     workload = workload_of(plan, task_info)
-    layout = lay_out(nodes, runtime, resources, engines, scorers, workload)
+    assert isinstance(runtime.workers, int)  # settled
+    gib = profile.gib(runtime.workers)
+    layout = fit(nodes, runtime, resources, engines, scorers, workload, gib)
     gpu_type, needs = slowest_gpu(layout), layout.needs
     trainer = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, gpu_type)
     return SweepAllocation(

@@ -86,7 +86,7 @@ class Estimate:
     @property
     def wall_clock_hours(self) -> float | None:
         """Hours that the sweep takes on the cluster; None without a cluster."""
-        return self.allocation.wall_clock.longest / 3600 if self.allocation else None
+        return self.allocation.wall_clock.total / 3600 if self.allocation else None
 
     def __str__(self) -> str:
         requested, fused = (

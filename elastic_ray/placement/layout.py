@@ -6,9 +6,10 @@ fraction of a CPU each, so they share cores.
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..spec import Serving
 from .bin_packing import Allocation, Bundle
@@ -16,6 +17,13 @@ from .nodes import Node
 
 SETUP_CPUS = 0.1
 """CPUs of the short jobs that make start states and scorers, before engines have work."""
+
+
+class Phase(enum.Enum):
+    """What a layout whose parts take turns runs at a time."""
+
+    TRAINING = "training"
+    EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,11 @@ class ResourceNeeds:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where trainers, engines and scorers run. All allocations fit on the nodes at the same
-    time."""
+    """Where trainers, engines and scorers run.
+
+    All allocations fit on the nodes at the same time. Where `turns` is true, only those of one
+    phase do: trainers, or engines and scorers.
+    """
 
     nodes: tuple[Node, ...]
     trainer_slots: tuple[TrainerSlot, ...]
@@ -100,6 +111,19 @@ class Layout:
     setup: Allocation | None
     """Resources of the short setup jobs; None once their node has left."""
     needs: ResourceNeeds
+    turns: bool = False
+
+    def during(self, phase: Phase) -> Layout:
+        """Return the layout with only the places of a phase; engine slots keep their index."""
+        if phase is Phase.TRAINING:
+            slots = tuple(replace(slot, replicas=()) for slot in self.engine_slots)
+            return replace(self, engine_slots=slots, scorer_places=dict.fromkeys(self.scorers, ()))
+        return replace(self, trainer_slots=())
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The names of the scorers."""
+        return tuple(self.scorer_places)
 
     @property
     def trainers(self) -> int:

@@ -4,11 +4,14 @@ All trainers, engines and scorers of a layout have their resources *at the same 
 that holds a resource waits for one that another process holds, so a sweep can neither deadlock nor
 starve, even on 2 CPUs. A trainer's workers are on one node if they fit there, else on several; the
 GPUs of an engine are always on one node.
+
+A placer can also compute one phase of a layout whose parts take turns (`sharing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from ..spec import Resources, Runtime, SpecError
@@ -18,12 +21,13 @@ from .layout import (
     EngineMemory,
     EngineSlot,
     Layout,
+    Phase,
     ResourceNeeds,
     TrainerSlot,
     Workload,
 )
 from .nodes import Node, describe_nodes
-from .requirements import SEE, check_totals, describe_bundle, resource_needs
+from .requirements import SEE, check_totals, describe_parts, resource_needs
 
 TRAINERS_PER_ENGINE = 4
 """Without a workload estimate, trainers per engine replica. With more trainers than this, states
@@ -71,14 +75,28 @@ def adapt(
         or not known
         or ((gpu := node.gpu) is not None and gpu.memory >= min(known))
     ]
-    placer = Placer(usable, layout.needs, resources, workload)
-    placer.restore(layout)
-    placer.fill()
-    return placer.layout()
+
+    def restored(phase: Phase | None) -> Layout:
+        placer = Placer(usable, layout.needs, resources, workload, phase)
+        placer.restore(layout.during(phase) if phase else layout)
+        placer.fill()
+        return placer.layout()
+
+    if layout.turns:
+        return in_turns(restored(Phase.TRAINING), restored(Phase.EVALUATION))
+    return restored(None)
+
+
+def in_turns(training: Layout, evaluation: Layout) -> Layout:
+    """Return the layout that has the one's trainers and the other's engines and scorers."""
+    return replace(evaluation, trainer_slots=training.trainer_slots, turns=True)
 
 
 class Placer:
-    """A layout under construction: the free resources, and the processes placed so far."""
+    """A layout under construction: the free resources, and the processes placed so far.
+
+    With a phase it places only trainers, or only engines and scorers.
+    """
 
     def __init__(
         self,
@@ -86,8 +104,11 @@ class Placer:
         needs: ResourceNeeds,
         resources: Resources,
         workload: Workload | None,
+        phase: Phase | None = None,
     ) -> None:
         self._nodes, self._needs = tuple(nodes), needs
+        self._trains = phase is not Phase.EVALUATION
+        self._evaluates = phase is not Phase.TRAINING
         self._resources, self._workload = resources, workload
         self._free = FreeResources(nodes)
         self._fits_one_node = any(
@@ -125,7 +146,10 @@ class Placer:
         """
         each = self._resources.scorers.replicas or 1
         needs, engine = self._needs, self._slot_needs(1)[0]
-        check_totals(self._nodes, needs, engine, self._replicas, len(scorers) * each)
+        if not self._evaluates:
+            scorers = ()
+        counts = (int(self._trains), self._replicas if self._evaluates else 0, len(scorers) * each)
+        check_totals(self._nodes, needs, engine, *counts)
         at_once = needs.workers if self._fits_one_node else 1
         steps = [
             (needs.worker.gpus * at_once, needs.worker.cpus * at_once, "trainer"),
@@ -134,26 +158,24 @@ class Placer:
         ]
         placed = self._add_setup()
         for _, _, what in sorted(steps, reverse=True):
-            if what == "trainer":
+            if what == "trainer" and self._trains:
                 placed = placed and self._add_trainer(spread=True)
-            elif what == "engines":
+            elif what == "engines" and self._evaluates:
                 placed = placed and self._set_engines(1, self._replicas)
-            else:
+            elif what == "scorers":
                 for name in scorers:
                     placed = placed and self._fill_scorer(name, each)
         if not placed:
             raise SpecError(
-                f"resources: one trainer ({needs.workers} x {describe_bundle(needs.worker)}), "
-                f"{self._replicas} engine(s) of {describe_bundle(engine)} and "
-                f"{len(scorers) * each} scorer(s) of {describe_bundle(needs.scorer)} "
+                f"resources: {describe_parts(needs, engine, *counts)} "
                 f"do not fit at the same time on {describe_nodes(self._nodes)} {SEE}"
             )
-        requested = self._resources.trainers or 1
+        requested = (self._resources.trainers or 1) if self._trains else 0
         while len(self._trainers) < requested:
             if not self._add_trainer(spread=True):
                 raise SpecError(
-                    f"resources.trainers: found {requested}; in addition to {self._replicas} "
-                    f"engine(s) and {len(scorers)} scorer(s), the cluster has room for "
+                    f"resources.trainers: found {requested}; in addition to {counts[1]} "
+                    f"engine(s) and {counts[2]} scorer(s), the cluster has room for "
                     f"{len(self._trainers)}"
                 )
 
@@ -176,21 +198,24 @@ class Placer:
         self._replicas = resources.engines.replicas or layout.replicas
         self._free.reclaim(self.layout().allocations())
         # One engine of each group and one scorer of each kind come before any trainer.
-        for i, need in enumerate(self._slot_needs(len(self._engines))):
-            self._make_room(partial(self._fill, self._engines[i], need, 1))
-        for name in self._scorers:
-            self._make_room(partial(self._fill_scorer, name, 1))
+        if self._evaluates:
+            for i, need in enumerate(self._slot_needs(len(self._engines))):
+                self._make_room(partial(self._fill, self._engines[i], need, 1))
+            for name in self._scorers:
+                self._make_room(partial(self._fill_scorer, name, 1))
         if self._setup is None:
             self._add_setup()
-        if not self._trainers:
+        if not self._trainers and self._trains:
             self._add_trainer(spread=True)
-        each = resources.scorers.replicas or max(1, layout.scorer_replicas)
-        for name in self._scorers:
-            self._fill_scorer(name, each)
-        for i, need in enumerate(self._slot_needs(len(self._engines))):
-            self._fill(self._engines[i], need, self._replicas)
+        if self._evaluates:
+            each = resources.scorers.replicas or max(1, layout.scorer_replicas)
+            for name in self._scorers:
+                self._fill_scorer(name, each)
+            for i, need in enumerate(self._slot_needs(len(self._engines))):
+                self._fill(self._engines[i], need, self._replicas)
         # The number of trainers that the spec requests is restored when nodes return.
-        while len(self._trainers) < (resources.trainers or 0) and self._add_trainer(spread=True):
+        requested = (resources.trainers or 0) if self._trains else 0
+        while len(self._trainers) < requested and self._add_trainer(spread=True):
             pass
 
     def fill(self) -> None:
@@ -199,12 +224,15 @@ class Placer:
         So both sides of the pipeline grow. GPUs that no trainer can use go to engine replicas.
         """
         resources, groups = self._resources, len(self._needs.engines)
-        more_replicas = resources.engines.replicas is None
+        more_replicas = resources.engines.replicas is None and self._evaluates
+        if not self._trains:
+            self._fill_with_engines(more_replicas)
         growing = bool(self._trainers)
         while growing:
             growing = False
             opened = len(self._engines)
-            if opened < groups and self._set_engines(opened + 1, self._replicas):
+            more_slots = self._evaluates and opened < groups
+            if more_slots and self._set_engines(opened + 1, self._replicas):
                 growing = True
             if more_replicas and self._needs_engines():
                 more = self._set_engines(len(self._engines), self._replicas + 1)
@@ -218,6 +246,22 @@ class Placer:
             more_replicas
             and on_gpu
             and self._replicas < len(self._trainers)
+            and self._set_engines(len(self._engines), self._replicas + 1)
+        ):
+            pass
+
+    def _fill_with_engines(self, more_replicas: bool) -> None:
+        """Open further engine slots, and add replicas up to one per GPU: no trainer needs room."""
+        groups, gpus = len(self._needs.engines), sum(node.gpus for node in self._nodes)
+        while len(self._engines) < groups and self._set_engines(
+            len(self._engines) + 1, self._replicas
+        ):
+            pass
+        on_gpu = any(need.gpus for need in self._needs.engines.values())
+        while (
+            more_replicas
+            and on_gpu
+            and len(self._engines) * (self._replicas + 1) <= gpus
             and self._set_engines(len(self._engines), self._replicas + 1)
         ):
             pass

@@ -63,21 +63,38 @@ def resource_needs(
 
 
 def check_totals(
-    nodes: Sequence[Node], needs: ResourceNeeds, engine: Bundle, engines: int, scorers: int
+    nodes: Sequence[Node],
+    needs: ResourceNeeds,
+    engine: Bundle,
+    trainers: int,
+    engines: int,
+    scorers: int,
 ) -> None:
-    """Raise `SpecError` if one trainer, `engines` replicas of `engine`, and `scorers` replicas
-    exceed the cluster's CPUs or GPUs in total."""
-    cpus = SETUP_CPUS + needs.workers * needs.worker.cpus
+    """Raise `SpecError` if so many trainers, replicas of `engine` and scorers exceed the cluster's
+    CPUs or GPUs in total."""
+    workers = trainers * needs.workers
+    cpus = SETUP_CPUS + workers * needs.worker.cpus
     cpus += engines * engine.cpus + scorers * needs.scorer.cpus
-    gpus = needs.workers * needs.worker.gpus + engines * engine.gpus
+    gpus = workers * needs.worker.gpus + engines * engine.gpus
     gpus += scorers * needs.scorer.gpus
     total_cpus, total_gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     if cpus > total_cpus + 1e-9 or gpus > total_gpus + 1e-9:
         raise SpecError(
-            f"resources: one trainer, {engines} engine(s) and {scorers} scorer(s) need "
+            f"resources: {describe_parts(needs, engine, trainers, engines, scorers)} need "
             f"{cpus:.2f} CPUs and {gpus:g} GPUs; the cluster has {total_cpus:g} and "
             f"{total_gpus:g} {SEE}"
         )
+
+
+def describe_parts(
+    needs: ResourceNeeds, engine: Bundle, trainers: int, engines: int, scorers: int
+) -> str:
+    """Return text such as "1 trainer (2 x 1 CPU and 1 GPU) and 1 engine(s) of 1 CPU"."""
+    parts = [f"1 trainer ({needs.workers} x {describe_bundle(needs.worker)})"] if trainers else []
+    parts += [f"{engines} engine(s) of {describe_bundle(engine)}"] if engines else []
+    parts += [f"{scorers} scorer(s) of {describe_bundle(needs.scorer)}"] if scorers else []
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def describe_bundle(need: Bundle) -> str:

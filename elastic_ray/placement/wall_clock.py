@@ -16,16 +16,21 @@ GROUP_START_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class WallClock:
-    """Estimated wall-clock seconds of training, answers and scores, which run concurrently."""
+    """Estimated wall-clock seconds of training, answers and scores.
+
+    They run concurrently, but for layouts in which training and evaluation take `turns`.
+    """
 
     training: float
     answers: float
     scores: float
+    turns: bool = False
 
     @property
-    def longest(self) -> float:
-        """Seconds of the slowest of the three, which the sweep takes."""
-        return max(self.training, self.answers, self.scores)
+    def total(self) -> float:
+        """Seconds that the sweep takes."""
+        evaluation = max(self.answers, self.scores)
+        return self.training + evaluation if self.turns else max(self.training, evaluation)
 
 
 def estimate_wall_clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> WallClock:
@@ -47,7 +52,8 @@ def estimate_wall_clock(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layou
     answers = sum(answering_seconds(plan, tasks, engine).values()) / engines
     backend = rate(1, max(1.0, needs.scorer.cpus), needs.scorer.gpus, device)
     slowest_scorer = max(scoring_seconds(plan, backend).values(), default=0.0)
-    return WallClock(training, answers, slowest_scorer / max(1, layout.scorer_replicas))
+    scores = slowest_scorer / max(1, layout.scorer_replicas)
+    return WallClock(training, answers, scores, layout.turns)
 
 
 def _longest_chain(plan: Plan, seconds: Mapping[str, float]) -> float:

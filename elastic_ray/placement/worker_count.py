@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from ..spec import Resources, Runtime, SpecError
 from .layout import EngineMemory
 from .nodes import Node
-from .placer import lay_out
-
-FILLED = 0.9
-"""Share of a GPU's memory that a worker may be planned to fill."""
+from .sharing import FILLED, fit
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def settle_worker_count(
 ) -> Runtime:
     """Return the runtime with `workers` as a number; a number in the spec is not changed.
 
-    Raises `SpecError` for a range that starts beyond the global batch, or as `lay_out` does.
+    Raises `SpecError` for a range that starts beyond the global batch, or as `fit` does.
     """
     if isinstance(runtime.workers, int):
         return runtime
@@ -58,7 +55,7 @@ def settle_worker_count(
 
     def trainers(workers: int) -> int:
         candidate = runtime.model_copy(update={"workers": workers})
-        return lay_out(nodes, candidate, resources, engines, scorers).trainers
+        return fit(nodes, candidate, resources, engines, scorers).trainers
 
     most = trainers(fewest) * fewest // max(1, ladders.at_once)
     for workers in range(min(high, most), fewest, -1):

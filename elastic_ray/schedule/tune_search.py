@@ -151,6 +151,11 @@ class TrialSearcher(_NotPickled, Searcher):
         return replace(trial, ladders=ladders) if ladders else None
 
     @property
+    def idle(self) -> bool:
+        """Whether no trial runs or is ready."""
+        return not self._running and not len(self._queue)
+
+    @property
     def waiting(self) -> int:
         """The number of trials that are ready, but wait for a trainer slot."""
         return len(self._queue)

@@ -56,6 +56,10 @@ class Fleet:
         """Set the replicas per node of a deployment; see `ReplicaLauncher.place`."""
         return await self._launcher.place(name, places)
 
+    async def withdraw(self, name: str) -> None:
+        """End the replicas of a deployment that has no request; see `ReplicaLauncher.withdraw`."""
+        await self._launcher.withdraw(name)
+
     @property
     def replicas(self) -> dict[str, int]:
         """Number of replicas of each deployment that is open or opening, by name."""

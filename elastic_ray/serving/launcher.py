@@ -45,8 +45,9 @@ class ReplicaLauncher:
     async def open(self, config: EngineConfig | ScorerConfig, bind: Bind) -> dict[str, Any]:
         """Start a deployment and return its description: `engine`, `notice` and `seconds`.
 
-        Its replicas are where `place` says, before or meanwhile; without a call of `place` there
-        are `config.replicas`, wherever Ray finds resources. Raises `EngineError` if none starts.
+        Its replicas are where `place` says, before or meanwhile; while that is nowhere, this waits.
+        Without a call of `place` there are `config.replicas`, wherever Ray finds resources. Raises
+        `EngineError` if none starts.
         """
         began = time.monotonic()
         await self._serve.start()
@@ -75,8 +76,11 @@ class ReplicaLauncher:
         while True:
             places, running = self._places.get(name), self._applications[name]
             wanted: dict[str | None, int] = {None: replicas}
-            if places:
+            if places is not None:
                 wanted = {node: count for node, count in places.items()}
+            if not wanted:
+                await asyncio.sleep(POLL_SECONDS)
+                continue
             outcomes = await self._start_missing(name, running, wanted)
             for outcome in outcomes:
                 description |= outcome if isinstance(outcome, dict) else {}
@@ -147,6 +151,19 @@ class ReplicaLauncher:
             if not isinstance(failure, EngineError):
                 raise failure
         return [str(failure) for failure in failures]
+
+    async def withdraw(self, name: str) -> None:
+        """End the replicas of an open deployment that has no request in flight.
+
+        It stays open: `place` starts replicas again.
+        """
+        running = self._applications.get(name)
+        if running is None or name in self._opening:
+            return  # `place` stops what starts
+        self._places[name] = {}
+        ended = list(running.values())
+        running.clear()
+        await asyncio.gather(*map(end_application, ended))
 
     @property
     def replicas(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from ..placement import (
     Allocation,
     Layout,
     Node,
+    Phase,
     SweepAllocation,
     allocate,
     describe_nodes,
@@ -34,11 +35,14 @@ def print_layout(console: Console, plan: Plan, allocation: SweepAllocation, wher
     for names, parts in _rows(layout):
         table.add_row(names, *parts)
     console.print(table)
+    together = "concurrently, so the longest counts"
+    if layout.turns:
+        together = "in turns: training, then answers and scores together, and so on"
     console.print(
-        f"wall-clock time: {_hours(took.longest)} (training {_hours(took.training)} on "
+        f"wall-clock time: {_hours(took.total)} (training {_hours(took.training)} on "
         f"{layout.trainers} trainer(s), answers {_hours(took.answers)} on "
         f"{layout.open_groups * layout.replicas} engine(s), scores {_hours(took.scores)}; they run "
-        "concurrently, so the longest counts)",
+        f"{together})",
         soft_wrap=True,
     )
     for line in _assumptions(plan, allocation):
@@ -125,11 +129,17 @@ def _columns(layout: Layout, node: Node) -> tuple[str, str, str, str]:
         for place in places
         if place.node == node.name
     )
-    here = [each for each in layout.allocations() if each.node == node.name]
-    gpus = node.gpus - sum(share for allocation in here for _, share in allocation.gpus)
-    cpus = node.cpus - sum(allocation.cpus for allocation in here)
+    phases = [layout.during(phase) for phase in Phase] if layout.turns else [layout]
+    gpus = node.gpus - max(_used(each, node)[1] for each in phases)
+    cpus = node.cpus - max(_used(each, node)[0] for each in phases)
     left = _amount(round(cpus, 2), round(gpus, 2) if node.gpus else 0.0)
     return "\n".join(trainers), _lines(engines), _lines(scorers), left
+
+
+def _used(layout: Layout, node: Node) -> tuple[float, float]:
+    """Return the CPUs and GPUs of a node that the layout's processes have."""
+    here = [each for each in layout.allocations() if each.node == node.name]
+    return sum(each.cpus for each in here), sum(share for each in here for _, share in each.gpus)
 
 
 def _lines(counts: Counter[tuple[str, str]]) -> str:

@@ -40,7 +40,7 @@ def test_ladders_on_h100s_are_priced_at_the_speed_of_h100s() -> None:
     assert a800.gpu_hours and h100.gpu_hours
     assert a800.gpu_hours / h100.gpu_hours == pytest.approx(faster, rel=0.05)
     assert a800.request_seconds > h100.request_seconds
-    assert a800.wall_clock.longest > h100.wall_clock.longest
+    assert a800.wall_clock.total > h100.wall_clock.total
 
 
 def test_a_mixed_cluster_is_priced_at_the_speed_of_its_slowest_gpu() -> None:

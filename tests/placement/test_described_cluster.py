@@ -153,9 +153,16 @@ def test_a_sweep_that_does_not_fit_on_a_described_cluster_is_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = str(ROOT / "sweeps" / "existence.yaml")
-    assert main([file, "--dry-run", "--cluster", "1x4xA100"]) == 2
+    assert main([file, "--dry-run", "--cluster", "1x2xA100"]) == 2
     err = capsys.readouterr().err
-    assert "resources: one trainer, 1 engine(s) and 2 scorer(s) need" in err
+    assert "resources: 1 trainer (4 x 1 CPU and 1 GPU) need" in err
+    assert "the cluster has 16 and 2" in err
+
+
+def test_a_sweep_that_fits_in_turns_only_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(ROOT / "sweeps" / "existence.yaml")
+    assert main([file, "--dry-run", "--cluster", "1x4xA100"]) == 0
+    assert "in turns: training, then answers and scores together" in capsys.readouterr().out
 
 
 def test_a_sweep_that_does_not_fit_here_is_noted_in_a_dry_run(
@@ -165,7 +172,7 @@ def test_a_sweep_that_does_not_fit_here_is_noted_in_a_dry_run(
     file = str(ROOT / "sweeps" / "tiny.yaml")
     assert main([file, "--dry-run", "--set", "training.workers=999"]) == 0
     out = capsys.readouterr().out
-    assert "no layout on this machine: resources: one trainer" in out
+    assert "no layout on this machine: resources: 1 trainer (999 x" in out
     assert "to see a layout on another cluster: --cluster 4x8xA100" in out
     assert main([file, "--dry-run", "--set", "training.cpus_per_worker=0.1"]) == 0
     assert "layout on this machine: 1 node of " in capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_a_cluster_without_gpus_has_no_gpu_hours() -> None:
 
 
 def test_a_sweep_that_does_not_fit_is_an_error() -> None:
-    with pytest.raises(SpecError, match="resources: one trainer"):
+    with pytest.raises(SpecError, match="resources: 1 trainer"):
         estimate(PLAN, "1x1cpu", task_info=INFO)
     with pytest.raises(SpecError, match="--cluster: found 'many'"):
         estimate(PLAN, "many", task_info=INFO)

@@ -346,14 +346,16 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
             one(1),
             Runtime(),
             Resources(),
-            "resources: one trainer, 1 engine(s) and 1 scorer(s) need 1.60 CPUs and 0 GPUs; "
+            "resources: 1 trainer (1 x 1 CPU), 1 engine(s) of 0.25 CPU and 1 scorer(s) of 0.25 CPU "
+            "need 1.60 CPUs and 0 GPUs; "
             f"the cluster has 1 and 0 {TOO_LITTLE}",
         ),
         (
             one(8, 1),
             Runtime(),
             Resources(),
-            "resources: one trainer, 1 engine(s) and 1 scorer(s) need 1.60 CPUs and 2 GPUs; "
+            "resources: 1 trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 0.25 CPU and 1 GPU and 1 "
+            "scorer(s) of 0.25 CPU need 1.60 CPUs and 2 GPUs; "
             f"the cluster has 8 and 1 {TOO_LITTLE}",
         ),
         (
@@ -379,7 +381,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
             parse_cluster("4x2xA100"),
             Runtime(),
             Resources(engines=Serving(tensor_parallel=4)),
-            "resources: one trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 1 CPU and 4 GPU and 1 "
+            "resources: 1 trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 1 CPU and 4 GPU and 1 "
             "scorer(s) of 1 CPU do not fit at the same time on 4 nodes of 2 A100 and 16 CPUs "
             f"{TOO_LITTLE}",
         ),

@@ -1,0 +1,116 @@
+"""How a sweep fits on fewer GPUs than its trainers, engines and scorers need side by side. Pure.
+
+`fit` tries, in this order: side by side; a trainer of one worker with a fraction of a GPU, where
+its model is known to fit; and taking turns, where trainers have all resources, then engines and
+scorers have them. Turns cost the start of engines and trainers at each change, so they come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..spec import Resources, Runtime, SpecError
+from .bin_packing import Bundle
+from .layout import EngineMemory, Layout, Phase, ResourceNeeds, Workload
+from .nodes import Node
+from .placer import Placer, in_turns, lay_out
+from .requirements import SHARES, resource_needs
+
+FILLED = 0.9
+"""Share of a GPU's memory that a worker may be planned to fill."""
+
+
+def fit(
+    nodes: Sequence[Node],
+    runtime: Runtime,
+    resources: Resources,
+    engines: Mapping[str, EngineMemory],
+    scorers: Sequence[str],
+    workload: Workload | None = None,
+    worker_gib: float | None = None,
+) -> Layout:
+    """Return a layout of the sweep on the nodes; side by side if possible.
+
+    `worker_gib` is the GPU memory of a training worker in GiB, None if unknown. For the others see
+    `lay_out`. Raises `SpecError` naming the field if the sweep fits in no way.
+    """
+    try:
+        return lay_out(nodes, runtime, resources, engines, scorers, workload)
+    except SpecError as e:
+        error = e
+    for share in _trainer_shares(nodes, runtime, worker_gib):
+        try:
+            smaller = runtime.model_copy(update={"gpus_per_worker": share})
+            return lay_out(nodes, smaller, resources, engines, scorers, workload)
+        except SpecError:
+            continue
+    try:
+        return _take_turns(nodes, runtime, resources, engines, scorers, workload)
+    except SpecError as alone:
+        # Names what does not fit by itself, unless the request is wrong in any layout.
+        raise (alone if str(alone).startswith("resources: ") else error) from None
+
+
+def _trainer_shares(nodes: Sequence[Node], runtime: Runtime, gib: float | None) -> list[float]:
+    """Return the fractions of a GPU that hold a training worker, the largest first."""
+    memory = [node.gpu.memory if node.gpu else 0.0 for node in nodes if node.gpus]
+    if not memory or gib is None or runtime.workers != 1 or runtime.gpus_per_worker is not None:
+        return []
+    choices = [share for share in SHARES if share < 1 and gib <= FILLED * share * min(memory)]
+    return choices[::-1]
+
+
+def _take_turns(
+    nodes: Sequence[Node],
+    runtime: Runtime,
+    resources: Resources,
+    engines: Mapping[str, EngineMemory],
+    scorers: Sequence[str],
+    workload: Workload | None,
+) -> Layout:
+    memory = engines or {"": EngineMemory()}
+    needs = resource_needs(nodes, runtime, resources, memory)
+
+    def phase(which: Phase, needs: ResourceNeeds) -> Layout:
+        placer = Placer(nodes, needs, resources, workload, which)
+        placer.place_minimum(scorers)
+        placer.fill()
+        return placer.layout()
+
+    training = phase(Phase.TRAINING, needs)
+    while True:
+        try:
+            return in_turns(training, phase(Phase.EVALUATION, needs))
+        except SpecError:
+            smaller = _smaller_engines(nodes, needs, resources, memory)
+            if smaller is None:
+                raise
+            needs = smaller
+
+
+def _smaller_engines(
+    nodes: Sequence[Node],
+    needs: ResourceNeeds,
+    resources: Resources,
+    memory: Mapping[str, EngineMemory],
+) -> ResourceNeeds | None:
+    """Return the needs with the largest engines a step smaller; None if one would not hold a model.
+
+    A smaller engine has less memory for its cache, and answers fewer requests at a time.
+    """
+    gpus = [node.gpu.memory if node.gpu else 0.0 for node in nodes if node.gpus]
+    largest = max(need.gpus for need in needs.engines.values())
+    smaller = max((share for share in SHARES if share < largest), default=0.0)
+    fixed = resources.engines.gpus is not None or resources.engines.tensor_parallel > 1
+    if fixed or not smaller or not gpus:
+        return None
+    room = smaller * min(gpus) * resources.engines.gpu_memory
+    changed = {}
+    for name, need in needs.engines.items():
+        if need.gpus == largest:
+            if room < (memory[name].weights or float("inf")):
+                return None
+            need = Bundle(need.cpus, smaller)
+        changed[name] = need
+    return replace(needs, engines=changed)
