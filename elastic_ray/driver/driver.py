@@ -205,13 +205,13 @@ class _SweepDriver:
 
     async def _run_plan(self) -> None:
         """Make start states, train and evaluate concurrently; stop everything at the end."""
-        layout = self._membership.layout
         evaluator = self._evaluator = await self._make_evaluator()
         await self._membership.place_scorers()
-        background = [asyncio.ensure_future(self._membership.watch(evaluator))]
-        if layout.turns:
-            turns = Turns(self._membership, self._searcher, evaluator, self._display.notify)
-            background.append(asyncio.ensure_future(turns.alternate()))
+        turns = Turns(self._membership, self._searcher, evaluator, self._display.notify)
+        background = [
+            asyncio.ensure_future(self._membership.watch(evaluator)),
+            asyncio.ensure_future(turns.alternate()),
+        ]
         training = asyncio.ensure_future(asyncio.to_thread(self._train))
 
         async def trained() -> None:

@@ -10,7 +10,7 @@ import asyncio
 
 from ..cluster.ray_cluster import staying_nodes
 from ..evaluation.evaluator import Evaluator
-from ..placement import Layout, Node, Phase, Workload, adapt, count_by_node
+from ..placement import Layout, Node, Phase, Workload, adapt, count_by_node, lend_engines
 from ..schedule.trainer_slots import TrainerSlots
 from ..serving.errors import error_summary
 from ..serving.fleet import Fleet
@@ -46,24 +46,41 @@ class ClusterMembership:
 
     @property
     def in_force(self) -> Layout:
-        """The layout with only the places of the phase in force."""
+        """The layout with only what has a place in the phase in force."""
+        if self.phase is Phase.TRAINING:
+            return lend_engines(self.layout, self._resources, self._workload)
         return self.layout.during(self.phase) if self.phase else self.layout
 
-    async def enter(self, phase: Phase, evaluator: Evaluator) -> None:
-        """End the processes of the other phase, then give this one its places.
+    @property
+    def lends(self) -> bool:
+        """Whether more trainers could run in the places of engines and scorers."""
+        lent = lend_engines(self.layout, self._resources, self._workload)
+        return lent.trainers > self.layout.trainers
 
-        Running trials end first. Before training, nothing may be ready for evaluation.
+    async def enter(self, phase: Phase | None, evaluator: Evaluator) -> None:
+        """Have the places of another phase; what must make room ends first.
+
+        Trials run to their end. If something becomes ready for evaluation before the engines have
+        stopped, training gets no more places.
         """
         async with self._changing:
             self.phase = phase
-            self._slots.replace(())  # no trial starts until the layout has slots again
-            while self._slots.living:
-                await asyncio.sleep(POLL_SECONDS)
-            await evaluator.use_layout(self.in_force)
-            await self.place_scorers()
-            while phase is Phase.TRAINING and not evaluator.engines_stopped:
-                await asyncio.sleep(POLL_SECONDS)
-            self._slots.replace(self.in_force.trainer_slots)
+            layout = self.in_force
+            if phase is Phase.TRAINING:
+                await self._evaluate_in(layout, evaluator)
+                while not evaluator.engines_stopped and evaluator.idle:
+                    await asyncio.sleep(POLL_SECONDS)
+                if evaluator.engines_stopped:
+                    self._slots.replace(layout.trainer_slots)
+            else:
+                self._slots.replace(layout.trainer_slots)
+                while self._slots.surplus:
+                    await asyncio.sleep(POLL_SECONDS)
+                await self._evaluate_in(layout, evaluator)
+
+    async def _evaluate_in(self, layout: Layout, evaluator: Evaluator) -> None:
+        await evaluator.use_layout(layout)
+        await self.place_scorers()
 
     async def watch(self, evaluator: Evaluator) -> None:
         """Check the nodes every `CHECK_EVERY` seconds until cancelled; adapt when they change."""
@@ -92,8 +109,7 @@ class ClusterMembership:
             f"room for {layout.trainers} trainer(s) and {engines} engine(s)"
             + ("" if layout.trainers and engines else "; waiting for nodes")
         )
-        await evaluator.use_layout(self.in_force)
-        await self.place_scorers()
+        await self._evaluate_in(self.in_force, evaluator)
         self._nodes = nodes  # last, so that a failure above is tried again at the next check
 
     async def place_scorers(self) -> None:

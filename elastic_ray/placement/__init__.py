@@ -28,6 +28,7 @@ from .layout import (
 from .memory import CACHED_REQUESTS
 from .nodes import CPUS_PER_GPU, Node, describe_nodes, nodes_from_ray, parse_cluster
 from .placer import adapt, lay_out
+from .sharing import lend_engines
 from .wall_clock import WallClock
 from .worker_count import settle_worker_count
 from .workload import engine_memory, ladder_profile
@@ -58,6 +59,7 @@ __all__ = [
     "estimate",
     "ladder_profile",
     "lay_out",
+    "lend_engines",
     "memory_share",
     "nodes_from_ray",
     "parse_cluster",

@@ -1,8 +1,10 @@
-"""How a sweep fits on fewer GPUs than its trainers, engines and scorers need side by side. Pure.
+"""How trainers, engines and scorers use the same GPUs. Pure.
 
 `fit` tries, in this order: side by side; a trainer of one worker with a fraction of a GPU, where
 its model is known to fit; and taking turns, where trainers have all resources, then engines and
 scorers have them. Turns cost the start of engines and trainers at each change, so they come last.
+
+`lend_engines` gives trainers the places of engines and scorers while nothing is to be evaluated.
 """
 
 from __future__ import annotations
@@ -50,6 +52,20 @@ def fit(
     except SpecError as alone:
         # Names what does not fit by itself, unless the request is wrong in any layout.
         raise (alone if str(alone).startswith("resources: ") else error) from None
+
+
+def lend_engines(layout: Layout, resources: Resources, workload: Workload | None) -> Layout:
+    """Return the layout without engines and scorers, with more trainers in their places.
+
+    The trainers of `layout` keep theirs.
+    """
+    training = layout.during(Phase.TRAINING)
+    if layout.turns:
+        return training
+    placer = Placer(layout.nodes, layout.needs, resources, workload, Phase.TRAINING)
+    placer.restore(training)
+    placer.fill()
+    return replace(training, trainer_slots=placer.layout().trainer_slots)
 
 
 def _trainer_shares(nodes: Sequence[Node], runtime: Runtime, gib: float | None) -> list[float]:

@@ -78,12 +78,16 @@ class TrainerSlots:
 
     def _free(self) -> Nodes | None:
         """Return the nodes of a slot that is not held, one with a living group if possible."""
-        # Slots are equal by their nodes; as many slots of a kind are free as are not held.
-        free = Counter(slot.nodes for slot in self._slots)
-        free.subtract(slot.nodes for slot in self._held.values())
+        free = self._free_places()
         choices = [slot.nodes for slot in self._slots if free[slot.nodes] > 0]
         living = {slot.nodes for slot in self._idle}
         return next((nodes for nodes in choices if nodes in living), next(iter(choices), None))
+
+    def _free_places(self) -> Counter[Nodes]:
+        """Return the number of slots that are not held, by nodes; slots are equal by these."""
+        free = Counter(slot.nodes for slot in self._slots)
+        free.subtract(slot.nodes for slot in self._held.values())
+        return free
 
     def release(self, trial: str, reusable: bool) -> None:
         """Free the trial's slot, if it holds one.
@@ -94,7 +98,7 @@ class TrainerSlots:
             slot = self._held.pop(trial, None)
             if slot is None:
                 return
-            kept = reusable and slot.nodes in {each.nodes for each in self._slots}
+            kept = reusable and self._free_places()[slot.nodes] > 0
             if kept:
                 self._idle.append(slot)
         if not kept:
@@ -105,6 +109,14 @@ class TrainerSlots:
         """The number of slots whose resources are reserved, by a trial or an idle group."""
         with self._lock:
             return len(self._held) + len(self._idle)
+
+    @property
+    def surplus(self) -> int:
+        """The number of held slots that the layout has no room for."""
+        with self._lock:
+            held = Counter(slot.nodes for slot in self._held.values())
+            held.subtract(slot.nodes for slot in self._slots)
+            return sum(count for count in held.values() if count > 0)
 
     def exclude(self, nodes: Collection[str]) -> None:
         """Assign no slot on these nodes until `replace` is called."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ray import serve
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
+from ..cluster.declared_gpus import usable_gpus
 from ..results.storage.folder import local_folder_at
 from .engines.engine import make_engine
 from .engines.scorer import make_scorer_backend
@@ -83,8 +84,9 @@ class EngineReplica:
 
     def __init__(self, config: EngineConfig) -> None:
         end_processes_together()
+        gpus = usable_gpus(config.gpus)
         with local_folder_at(config.checkpoint) as folder:
-            self._engine = make_engine(replace(config, checkpoint=folder))
+            self._engine = make_engine(replace(config, checkpoint=folder, gpus=gpus))
         self._lease = WeightLease()
 
     async def describe(self) -> dict[str, Any]:
@@ -170,8 +172,9 @@ class ScorerReplica:
 
     def __init__(self, config: ScorerConfig) -> None:
         end_processes_together()
+        gpus = usable_gpus(config.gpus)
         with local_folder_at(config.checkpoint) as folder:
-            self._backend = make_scorer_backend(replace(config, checkpoint=folder))
+            self._backend = make_scorer_backend(replace(config, checkpoint=folder, gpus=gpus))
 
     async def describe(self) -> dict[str, Any]:
         """See `EngineReplica.describe`."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from ray.serve.config import RequestRouterConfig
 
+from ..cluster.declared_gpus import usable_gpus
 from ..cluster.ray_cluster import NODE_ID
 from .deployments import ONGOING_REQUESTS, EngineReplica, HeldStateRouter, ScorerReplica
 from .engines.vllm_runtime import vllm_environment
@@ -43,7 +45,8 @@ def placement_options(
 
     The environment is set before the replica's process starts, as its libraries read it at import.
     """
-    environment = vllm_environment(config, threads=max(1, math.floor(config.cpus)))
+    used = replace(config, gpus=usable_gpus(config.gpus))
+    environment = vllm_environment(used, threads=max(1, math.floor(config.cpus)))
     actor_options: dict[str, Any] = {
         "runtime_env": {"env_vars": environment},
         "num_cpus": config.cpus,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from ..cluster.declared_gpus import usable_gpus
 from ..cluster.ray_cluster import NODE_ID
 from ..spec import Runtime
 from .job import TrainJob, WorkerReport
@@ -121,6 +122,7 @@ def _run_workers(group: Any, runtime: Runtime, nodes: Sequence[str]) -> None:
     from .process_group import ProcessGroupConfig
 
     gpus = runtime.gpus_per_worker or 0.0
+    on_gpus = bool(usable_gpus(gpus))
     # How often Ray Train checks its workers; its default is 2 s.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     resources = {"CPU": runtime.cpus_per_worker}
@@ -137,7 +139,7 @@ def _run_workers(group: Any, runtime: Runtime, nodes: Sequence[str]) -> None:
                 resources_per_worker=resources,
                 label_selector=[{NODE_ID: node} for node in nodes] or None,
             ),
-            torch_config=ProcessGroupConfig(backend="nccl" if gpus else "gloo"),
+            torch_config=ProcessGroupConfig(backend="nccl" if on_gpus else "gloo"),
             run_config=RunConfig(  # type: ignore[call-arg]  # V2
                 storage_path=scratch,
                 failure_config=FailureConfig(  # type: ignore[call-arg]  # V2
@@ -145,7 +147,7 @@ def _run_workers(group: Any, runtime: Runtime, nodes: Sequence[str]) -> None:
                     max_preemption_failures=0,  # the trial continues on other nodes
                     controller_failure_limit=MAX_START_FAILURES,
                 ),
-                worker_runtime_env={"env_vars": {} if gpus else {"DS_ACCELERATOR": "cpu"}},
+                worker_runtime_env={"env_vars": {} if on_gpus else {"DS_ACCELERATOR": "cpu"}},
             ),
         ).fit()
 

@@ -17,10 +17,11 @@ from elastic_ray.placement import Phase
 class Sweep:
     """Work that is ready, and the phases that were entered."""
 
-    def __init__(self, phase: Phase = Phase.TRAINING) -> None:
+    def __init__(self, turns: bool = True) -> None:
         self.trials, self.requests = 0, 0
-        self.phase = phase
-        self.entered: list[Phase] = []
+        self.engines_stopped = False
+        phase = self.phase = Phase.TRAINING if turns else None
+        self.entered: list[Phase | None] = []
         self.messages: list[str] = []
         sweep = self
 
@@ -31,17 +32,21 @@ class Sweep:
         class Evaluator:
             waiting = property(lambda self: sweep.requests)
             idle = property(lambda self: not sweep.requests)
+            engines_stopped = property(lambda self: sweep.engines_stopped)
 
-        async def enter(phase: Phase, evaluator: Any) -> None:
+        async def enter(phase: Phase | None, evaluator: Any) -> None:
             self.phase = membership.phase = phase
             self.entered.append(phase)
 
-        membership: Any = SimpleNamespace(phase=phase, enter=enter)
+        membership: Any = SimpleNamespace(
+            phase=phase, enter=enter, layout=SimpleNamespace(turns=turns), lends=True
+        )
+        self.membership = membership
         searcher: Any = Searcher()
         evaluator: Any = Evaluator()
         self.turns = Turns(membership, searcher, evaluator, self.messages.append)
 
-    async def step(self, trials: int, requests: int) -> Phase:
+    async def step(self, trials: int, requests: int) -> Phase | None:
         """Return the phase after some time with this much ready work."""
         self.trials, self.requests = trials, requests
         with pytest.MonkeyPatch.context() as patch:
@@ -78,5 +83,29 @@ def test_training_yields_to_states_that_wait_for_long(monkeypatch: pytest.Monkey
         monkeypatch.setattr(turns, "LONGEST_TRAINING", 0.0)
         assert await sweep.step(trials=2, requests=0) is Phase.TRAINING, "no state waits"
         assert await sweep.step(trials=2, requests=5) is Phase.EVALUATION
+
+    asyncio.run(play())
+
+
+def test_places_of_engines_are_lent_while_nothing_is_to_be_evaluated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        sweep = Sweep(turns=False)
+        sweep.engines_stopped = True
+        assert await sweep.step(trials=0, requests=0) is None, "no trial waits"
+        assert await sweep.step(trials=3, requests=1) is None, "a request waits"
+        sweep.membership.lends = False
+        assert await sweep.step(trials=3, requests=0) is None, "no place for a trainer"
+        sweep.membership.lends = True
+        assert await sweep.step(trials=3, requests=0) is Phase.TRAINING
+        assert await sweep.step(trials=3, requests=1) is Phase.TRAINING, "a loan is long"
+        assert await sweep.step(trials=0, requests=1) is None, "no trial waits any more"
+        sweep.engines_stopped = False
+        assert await sweep.step(trials=3, requests=0) is None, "running engines wait for work"
+        monkeypatch.setattr(turns, "IDLE_BEFORE_LENDING", 0.0)
+        assert await sweep.step(trials=3, requests=0) is Phase.TRAINING
+        monkeypatch.setattr(turns, "SHORTEST_LOAN", 0.0)
+        assert await sweep.step(trials=3, requests=1) is None
 
     asyncio.run(play())

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_layout import asked, check, clusters, engines_of, models, runtimes, unknown, works
 
-from elastic_ray.placement import Layout, Node, Phase, adapt, lay_out, parse_cluster
+from elastic_ray.placement import Layout, Node, Phase, adapt, lay_out, lend_engines, parse_cluster
 from elastic_ray.placement.layout import EngineMemory, Workload
 from elastic_ray.placement.sharing import fit
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
@@ -122,3 +122,30 @@ def test_engines_of_a_turn_use_every_gpu_and_no_more_replicas() -> None:
     assert layout.turns and layout.trainers == 1
     assert layout.replicas == 4
     assert replace(layout, turns=False).during(Phase.EVALUATION).trainers == 0
+
+
+@given(clusters, runtimes, asked, engines_of, st.integers(0, 2), works)
+@many
+def test_lent_places_fit_and_no_trainer_moves(
+    nodes: tuple[Node, ...],
+    runtime: Runtime,
+    resources: Resources,
+    engines: dict[str, EngineMemory],
+    scorers: int,
+    work: Workload | None,
+) -> None:
+    try:
+        layout = fit(nodes, runtime, resources, engines, [f"s{i}" for i in range(scorers)], work)
+    except SpecError:
+        return
+    lent = lend_engines(layout, resources, work)
+    check(lent)
+    assert lent.trainer_slots[: layout.trainers] == layout.trainer_slots
+    assert not any(slot.replicas for slot in lent.engine_slots)
+    assert resources.trainers is None or lent.trainers == layout.trainers
+
+
+def test_an_idle_engine_gives_its_gpu_to_a_trainer() -> None:
+    layout = fit(parse_cluster("1x4xA100-80G"), Runtime(), Resources(), unknown(1), [])
+    lent = lend_engines(layout, Resources(), None)
+    assert (layout.trainers, lent.trainers) == (3, 4)
