@@ -1,4 +1,4 @@
-"""What all cluster files have in common. `test_aws.py` tests what only `cluster.yaml` has."""
+"""What all cluster files have in common. `test_aws*.py` test what only `cluster.yaml` has."""
 
 from __future__ import annotations
 
