@@ -1,4 +1,4 @@
-"""The cluster files: Ray accepts them, and they keep what docs/how-to/aws.md promises."""
+"""What all cluster files have in common. `test_aws*.py` test what only `cluster.yaml` has."""
 
 from __future__ import annotations
 
@@ -65,42 +65,3 @@ def test_setup_installs_the_gpu_extra_for_a_shared_results_folder(name: str) -> 
     setup = read(name)["setup_commands"]
     assert any('pip install -q --no-build-isolation -e ".[train,gpu]"' in each for each in setup)
     assert any("export ELASTIC_RAY_RESULTS=" in each for each in setup)
-
-
-def test_aws_workers_are_spot_first_and_go_when_idle() -> None:
-    config = prepare_config(read("cluster.yaml"))
-    nodes = config["available_node_types"]
-    head, spot, fallback = nodes["head"], nodes["gpu_spot"], nodes["gpu_on_demand"]
-    assert config["head_node_type"] == "head"
-    assert not any(head["resources"].values())
-    assert spot["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-    assert "InstanceMarketOptions" not in fallback["node_config"]
-    assert "InstanceMarketOptions" not in head["node_config"]
-    assert spot["priority"] > fallback["priority"]
-    assert spot["resources"] == fallback["resources"]
-    assert spot["resources"]["GPU"] > 0
-    assert {node["min_workers"] for node in nodes.values()} == {0}
-    assert 0 < config["idle_timeout_minutes"] <= 30
-    assert config["provider"]["cache_stopped_nodes"] is False
-
-
-def test_aws_lets_nothing_in_but_ssh() -> None:
-    pytest.importorskip("boto3", reason="Ray's AWS part needs boto3")
-    from ray.autoscaler._private.aws import config as aws
-
-    config = read("cluster.yaml")
-    rules = aws._create_default_inbound_rules(
-        ["sg-own"], config["provider"]["security_group"].get("IpPermissions", [])
-    )
-    [outside] = [rule for rule in rules if rule.get("IpRanges")]
-    assert (outside["FromPort"], outside["ToPort"]) == (22, 22)
-    [inside] = [rule for rule in rules if rule is not outside]
-    assert inside["UserIdGroupPairs"] == [{"GroupId": "sg-own"}]
-
-
-def test_what_is_to_be_filled_in_is_explained() -> None:
-    text = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
-    page = (ROOT / "docs" / "how-to" / "aws.md").read_text(encoding="utf-8")
-    names = {word.strip("{},:\"'") for word in text.replace("/", " ").split() if "REPLACE-" in word}
-    assert names
-    assert all(f"| `{name}` |" in page for name in names)
