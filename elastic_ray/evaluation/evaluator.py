@@ -83,7 +83,7 @@ class Evaluator:
         """Run all requests; an error of Serve itself, not of a request, is raised as a group."""
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._scoring.prepare())
+                preparing = self._tasks.create_task(self._scoring.prepare())
                 checking = self._tasks.create_task(self._check_idle())
                 # Parents come first: their checkpoints are kept the longest.
                 states, failed = self._plan.states, dict(self._tracker.failed)
@@ -92,6 +92,7 @@ class Evaluator:
                 self._carry_out(self._machine.begin(done, errors))
                 await self._finished.wait()
                 checking.cancel()
+                preparing.cancel()  # a scorer may still wait for its place
         finally:
             self._tasks = None
             self._scoring.cancel()

@@ -51,9 +51,11 @@ class ScoringRunner:
                 await self._scorer(task)
 
     def cancel(self) -> None:
-        """Stop waiting for scorers that are not made yet."""
+        """Stop waiting for scorers that are not made or not started yet."""
         for scorer in self._made.values():
             scorer.cancel()
+        for start in self._open.values():
+            start.cancel()
 
     async def score(self, request: EvaluationRequest, answers: list[Answer]) -> None:
         """Score the answers to a request, record the scores and close the request.

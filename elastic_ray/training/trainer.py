@@ -16,6 +16,7 @@ from . import checkpoint_io, lora
 from .batches import count_targets, micro_batch_shape, shard, tokenize
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
+from .process_group import own_device
 from .provenance import hardware, versions
 from .resume_point import OptimizerShard, ResumePoint, load_resume_point, save_resume_point
 
@@ -32,12 +33,11 @@ class Trainer:
         self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int
     ) -> None:
         import torch
-        from ray.train.torch import get_device
 
         self._job, self._ladder, self._results = job, ladder, results
         self._rank, self._workers = rank, workers
         self._recipe = ladder.stage.recipe
-        self._device = get_device()
+        self._device = own_device()
         self.answers: list[Example] | None = None
         """The lesson's examples; None where the stage's examples come from a pool of the task."""
         self._answers_hash: str | None = None
