@@ -92,7 +92,7 @@ def test_rows_of_one_gpu_are_those_of_cpus(
     assert compare(Results(undisturbed[0], read_only=True), in_turns[0], "little", table)
 
 
-SMALL = ("models.0.pretrain=[640]", "positive=[16]", "lessons=null", "probes=null")
+SMALL = ("models.0.pretrain=[640]", "positive=[16]", "lessons=null", "probes.code_length=null")
 
 
 def test_on_two_nodes_of_two_gpus_all_parts_run_side_by_side(
