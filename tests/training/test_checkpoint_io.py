@@ -78,9 +78,16 @@ def test_a_checkpoint_in_several_files_is_the_same_model(
 
 
 def test_a_checkpoint_saved_beside_the_training_holds_the_weights_of_its_step(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results, model = Results(tmp_path), model_of()
+    results, model, stepped = Results(tmp_path), model_of(), threading.Event()
+    save = model.save_pretrained
+
+    def save_after_a_step(*arguments: Any, **named: Any) -> None:
+        assert stepped.wait(60)
+        save(*arguments, **named)
+
+    monkeypatch.setattr(model, "save_pretrained", save_after_a_step)
     weights = checkpoint_io.gather_weights(model, trained_only=False)
     expected = {name: weight.clone() for name, weight in weights.items()}
     saving = threading.Thread(
@@ -91,6 +98,7 @@ def test_a_checkpoint_saved_beside_the_training_holds_the_weights_of_its_step(
     while saving.is_alive():
         model(input_ids=torch.ones(2, 8, dtype=torch.long)).logits.sum().backward()
         optimizer.step()
+        stepped.set()
     saving.join()
     folder = tmp_path / "checkpoints" / ("a" * 20)
     loaded = checkpoint_io.load_model(str(folder), None, "float32", False)
