@@ -62,7 +62,8 @@ class WorkerReport(TypedDict, total=False):
     train_seconds: float
     """Seconds spent on finished ladders so far, start-up of the worker group left out."""
     preempted: bool
-    """Whether the group stops early because one of its nodes is being preempted."""
+    """Whether the group stops early and its ladders continue in another one: one of its nodes is
+    being preempted, or closed ladders keep GPU memory."""
     ended: bool
     """Whether the job has ended; in its last report."""
 

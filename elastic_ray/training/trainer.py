@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import gc
@@ -18,19 +19,26 @@ from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
 from .process_group import own_device
 from .provenance import hardware, versions
-from .resume_point import OptimizerShard, ResumePoint, load_resume_point, save_resume_point
+from .resume_point import (
+    OptimizerShard,
+    ResumePoint,
+    load_resume_point,
+    point_bytes,
+    save_resume_point,
+)
 
 
 class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
-    Continues from the ladder's resume point where there is one. The constructor raises
-    `TrainingError` if the parent failed or its answers are incomplete, `CheckpointError` if
-    the parent's checkpoint is not available, and `ResultsError` if the answers are not recorded.
+    Continues from the ladder's newest resume point up to step `last`, where there is one. The
+    constructor raises `TrainingError` if the parent failed or its answers are incomplete,
+    `CheckpointError` if the parent's checkpoint is not available, and `ResultsError` if the answers
+    are not recorded.
     """
 
     def __init__(
-        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int
+        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, last: int
     ) -> None:
         import torch
 
@@ -48,13 +56,13 @@ class Trainer:
                     f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage)
+        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage, last)
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
         model, self._base = lora.load_parent(
             results,
-            point.base if point else ladder.parent_id,
+            ladder.parent_id,
             self._recipe.lora,
             {"fp32": "float32", "bf16": "bfloat16"}[self._recipe.precision],
             ladder.stage.seed,
@@ -62,6 +70,8 @@ class Trainer:
         )
         with lora.checkpoint_of(results, self._base) as (source, revision):
             self._tokenizer = checkpoint_io.load_tokenizer(source, revision, trust)
+        # A tokenizer must not be used by two threads at once, and snapshots are saved by another.
+        self._saved_tokenizer = copy.deepcopy(self._tokenizer)
         self.vocabulary_size = int(model.config.vocab_size)
         self._parameters = sum(p.numel() for p in model.parameters())
         self._parent_pretrain_tokens = int((parent or {}).get("pretrain_tokens") or 0)
@@ -173,31 +183,37 @@ class Trainer:
         return self._losses[-1]
 
     def gather_weights(self) -> dict[str, Any]:
-        """Return the whole trained parameters on rank 0. Every rank must call it."""
+        """Return copies of the whole trained parameters on rank 0. Every rank must call it.
+
+        Raises `TrainingError` on rank 0 if they are not finite.
+        """
         trained_only = self._recipe.lora is not None
         return checkpoint_io.gather_weights(self._engine.module, trained_only)
 
     def save_checkpoint(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
-        """Save gathered weights as a state's checkpoint. Raises `OSError` on a full disk."""
+        """Save gathered weights as a state's checkpoint, on rank 0.
+
+        May run in another thread while the next steps train. Raises `OSError` on a full disk, and
+        `TrainingError` if the weights are not those of the model.
+        """
+        checkpoint_io.check_shapes(weights, self.shapes)
         metadata = None
         if self._recipe.lora is not None:
             metadata = lora.adapter_metadata(self._base, self._recipe.lora)
             weights = lora.adapter_weights(weights)
         return checkpoint_io.save_checkpoint(
-            self._results, state, self._model, self._tokenizer, weights, metadata
+            self._results, state, self._model, self._saved_tokenizer, weights, metadata
         )
 
-    def save_resume_point(self, base: str, moved: bool) -> None:
+    def save_resume_point(self) -> None:
         """Save this rank's part of a point from which another process continues bit for bit.
 
-        `base` is the last recorded state of the ladder; `moved` says whether the model has been
-        trained since.
+        Raises `ResultsError` on a full disk.
         """
         zero_stage = self._job.runtime.zero_stage
         point = ResumePoint.capture(
             OptimizerShard.unwrap(self._engine.optimizer),
-            self._engine.module if moved else None,
-            base,
+            self._engine.module,
             self._losses,
             self._tokens,
             self._seconds(),
@@ -206,13 +222,18 @@ class Trainer:
             self._results, self._ladder.id, point, self._rank, self._workers, zero_stage
         )
 
+    @property
+    def point_bytes(self) -> int:
+        """The bytes of this rank's part of a resume point."""
+        return point_bytes(OptimizerShard.unwrap(self._engine.optimizer), self._engine.module)
+
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began
 
-    def state_row(self, rung: Rung, saved: SavedCheckpoint) -> dict[str, Any]:
-        """Return the rung's row of the `states` table."""
+    def training(self) -> Training:
+        """Return the measured columns of a state that is the model now."""
         own = self._tokens if self._ladder.stage.kind == "pretrain" else 0
-        training = Training(
+        return Training(
             parameters=self._parameters,
             tokens=self._tokens,
             pretrain_tokens=self._parent_pretrain_tokens + own,
@@ -223,6 +244,9 @@ class Trainer:
             workers=self._workers,
             zero_stage=self._job.runtime.zero_stage,
         )
+
+    def state_row(self, rung: Rung, training: Training, saved: SavedCheckpoint) -> dict[str, Any]:
+        """Return the rung's row of the `states` table; `training` was taken at the rung."""
         provenance = Provenance(self._job.git_revision, versions(), hardware(), self._job.trial)
         return done_row(self._planned_state(rung), saved, training, provenance)
 
@@ -237,6 +261,10 @@ class Trainer:
 
     def close(self) -> None:
         """Release the model's memory before the next ladder."""
+        import torch
+
         self._engine.destroy()
         del self._engine, self._model
         gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

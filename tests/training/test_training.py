@@ -96,6 +96,7 @@ def job_of(
 
 
 CASES_OF_ONE = ("fused", "alone", "small", "zero1", "zero2", "zero3", "bf16", "lora", "cosine")
+CASES_INTERRUPTED = ("interrupted", "interrupted-without-point")
 CASES_OF_TWO = ("two0", "two1", "two2", "two3", "two-uneven")
 
 
@@ -140,8 +141,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def train_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
         import ray.train
 
+        from elastic_ray.placement import point_policy
         from elastic_ray.training import ladder as module
         from elastic_ray.training.ladder import LadderTrainer, train_job
+        from elastic_ray.training.trainer import Trainer
 
         def train_preempted(job: TrainJob) -> None:
             """Train a ladder while its node is preempted after every third step."""
@@ -172,25 +175,56 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
             pass
 
         def interrupt(report: Any) -> None:
-            if report.get("examples") == 32:
+            if report.get("examples") == 40:
                 raise Interrupted
 
-        # A process that ends right after the second rung; another one continues the ladder.
-        job = config["interrupted"]
-        try:
-            trainer = LadderTrainer(job, 0, 1, interrupt)
+        def train_interrupted(job: TrainJob, seconds_between_failures: float) -> None:
+            """A process that ends a step after the second rung; another continues the ladder."""
+            usual = point_policy.SECONDS_BETWEEN_FAILURES
+            point_policy.SECONDS_BETWEEN_FAILURES = seconds_between_failures
+            [ladder] = job.ladders
+            results = Results(job.results)
+            trainer = LadderTrainer(job, 0, 1, lambda report: None)
             trainer.report = lambda progress, force=False: interrupt(progress)  # type: ignore[method-assign]
-            trainer.train_ladder(job.ladders[0])
-        except Interrupted:
+            try:
+                trainer.train_ladder(ladder)
+            except Interrupted:
+                point_policy.SECONDS_BETWEEN_FAILURES = usual
+            else:
+                raise AssertionError("the ladder was not interrupted")
+            done = [rung for rung in ladder.rungs if results.state(rung.state_id)]
+            files = [Path(results.location(f"checkpoints/{rung.state_id}")) for rung in done]
+            written = [file.stat().st_mtime_ns for file in files]
+            steps.clear()
             train_job(job, 0, 1, lambda report: None)
-        else:
-            raise AssertionError("the ladder was not interrupted")
+            if [file.stat().st_mtime_ns for file in files] != written or len(done) != 2:
+                raise AssertionError("not two rungs were recorded once")
+            steps_taken[job.trial] = list(steps)
+
+        # Points after every step, which the test above all needs after the second rung; and the
+        # usual ones: none within seconds.
+        steps: list[int] = []
+        steps_taken: dict[str, list[int]] = {}
+        usual_step = Trainer.train_step
+
+        def train_step(self: Trainer, examples: list[Any], rate: float) -> float:
+            steps.append(self.step)
+            return usual_step(self, examples, rate)
+
+        Trainer.train_step = train_step  # type: ignore[method-assign]
+        with_points, without = config["interrupted"]
+        train_interrupted(with_points, 0.0)
+        train_interrupted(without, point_policy.SECONDS_BETWEEN_FAILURES)
+        expected = {with_points.trial: [4, 5, 6, 7], without.trial: list(range(8))}
+        if steps_taken != expected:
+            raise AssertionError(f"steps taken by the second process: {steps_taken}")
 
     root = tmp_path_factory.mktemp("trained")
     one, two = jobs(root)
-    interrupted = job_of(
-        root, "interrupted", LORA, ladders_of(plan_with(LORA), "positive"), Runtime()
-    )
+    interrupted = [
+        job_of(root, case, LORA, ladders_of(plan_with(LORA), "positive"), Runtime())
+        for case in CASES_INTERRUPTED
+    ]
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         for workers, group_jobs, broken in ((1, one, interrupted), (2, two, None)):
@@ -249,7 +283,7 @@ def reference_losses(trained: Trained, training: dict[str, Any]) -> list[float]:
 
 
 def test_every_state_of_every_case_is_recorded(trained: Trained) -> None:
-    for case in (*CASES_OF_ONE, *CASES_OF_TWO, "interrupted"):
+    for case in (*CASES_OF_ONE, *CASES_OF_TWO, *CASES_INTERRUPTED):
         rows = trained.results(case).states(("kind", "status", "error", "examples"))
         assert {row["status"] for row in rows.values()} == {"done"}, (case, rows)
         sizes = sorted(row["examples"] for row in rows.values() if row["kind"] == "positive")
@@ -298,18 +332,23 @@ def test_partitioned_weights_are_saved_whole(trained: Trained, case: str) -> Non
         np.testing.assert_allclose(mine[name], weight, atol=2e-3, err_msg=name)
 
 
-def test_an_interrupted_ladder_continues_bit_for_bit(trained: Trained) -> None:
-    """Adapters and dropout included: optimiser state and random numbers are restored."""
-    interrupted, whole = trained.results("interrupted"), trained.results("lora")
+@pytest.mark.parametrize("case", CASES_INTERRUPTED)
+def test_an_interrupted_ladder_has_the_same_outcome_bit_for_bit(
+    trained: Trained, case: str
+) -> None:
+    """From a resume point, adapters and dropout included; without one, again from its parent.
+
+    The second process took the steps after the point, or all of them, and left the recorded rungs
+    as they were: `train_interrupted` checks it.
+    """
+    interrupted, whole = trained.results(case), trained.results("lora")
     rows = whole.states(("kind", "checksum", "losses"))
     for state, row in rows.items():
         other = interrupted.state(state)
         assert other is not None
         assert other["checksum"] == row["checksum"]
         assert other["losses"] == row["losses"]
-    assert not list(Path(interrupted.location("resume")).iterdir()), (
-        "a finished ladder keeps no point"
-    )
+    assert interrupted.folder.names("resume") == [], "a finished ladder keeps no point"
 
 
 @pytest.mark.parametrize("case", ["fused", "zero1", "zero3", "bf16", "lora", "two2", "two3"])

@@ -132,6 +132,12 @@ def _checkpoint_io(module) -> None:
     around(module, "save_checkpoint", after="trainer.during")
 
 
+def _point_policy(module) -> None:
+    # Steps of this sweep take milliseconds, so by itself no ladder would write a resume point. With
+    # this, one is written after every step, and a restarted trainer continues from it.
+    module.SECONDS_BETWEEN_FAILURES = 0.0
+
+
 def _store(module) -> None:
     def done_state(results, table, rows, **key):
         return table == "states" and rows[0].get("status") == "done" and "training" in _kind(rows)
@@ -183,6 +189,7 @@ def _replica_options(module) -> None:
 WRAPPED = {
     "elastic_ray.training.trainer": _trainer,
     "elastic_ray.training.checkpoint_io": _checkpoint_io,
+    "elastic_ray.placement.point_policy": _point_policy,
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule.tune_search": _schedule,
     "elastic_ray.progress.tracker": _tracker,
