@@ -13,9 +13,10 @@ from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Trai
 from ..results.store import Results
 from ..tasks.task import Example
 from . import checkpoint_io, lora
-from .batches import count_targets, micro_batch_shape, shard, tokenize
+from .batches import count_targets, tokenize
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
+from .micro_batches import shard
 from .provenance import hardware, versions
 from .resume_point import OptimizerShard, ResumePoint, load_resume_point, save_resume_point
 
@@ -100,7 +101,6 @@ class Trainer:
         # The shared-memory all-reduce compiles for a minute at its first use; gloo replaces it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         runtime, recipe = self._job.runtime, self._recipe
-        count, rows = micro_batch_shape(recipe.global_batch, self._workers, runtime.micro_batch)
         optimizer = {
             "lr": recipe.learning_rate,
             "betas": list(recipe.betas),
@@ -110,8 +110,8 @@ class Trainer:
             "adam_w_mode": True,
         }
         config = {
-            "train_micro_batch_size_per_gpu": rows,
-            "gradient_accumulation_steps": count,
+            # Micro batches vary in size and number: `train_step` says which one is a step's last.
+            "train_micro_batch_size_per_gpu": runtime.micro_batch,
             "gradient_clipping": recipe.max_grad_norm,
             "optimizer": {"type": "AdamW", "params": optimizer},
             "zero_optimization": {"stage": runtime.zero_stage},
@@ -132,43 +132,33 @@ class Trainer:
         import torch.distributed as dist
         import torch.nn.functional as F
 
-        recipe, runtime = self._recipe, self._job.runtime
-        batch = tokenize(examples, self._tokenizer, recipe.max_length)
+        batch = tokenize(examples, self._tokenizer, self._recipe.max_length)
         targets = count_targets(batch)
         if targets == 0:
             raise TrainingError("a global batch has no target tokens")
-        pad = self._tokenizer.pad_token_id
-        micro_batches = shard(
-            batch,
-            self._rank,
-            self._workers,
-            recipe.global_batch,
-            runtime.micro_batch,
-            0 if pad is None else pad,
-        )
+        pad = self._tokenizer.pad_token_id or 0
+        micro_batches = shard(batch, self._rank, self._workers, self._job.runtime.micro_batch, pad)
         # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
-        total = 0.0
-        # DeepSpeed averages over micro batches and ranks; the loss of the batch is a sum.
-        scale = len(micro_batches) * self._workers / targets
-        for micro_batch in micro_batches:
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        # DeepSpeed averages over ranks; the loss of the batch is a sum.
+        scale = self._workers / targets
+        for i, micro_batch in enumerate(micro_batches, start=1):
+            self._engine.set_gradient_accumulation_boundary(i == len(micro_batches))
             ids = torch.from_numpy(micro_batch.ids).to(self._device)
-            mask = torch.from_numpy(micro_batch.mask).to(self._device)
             expected = torch.from_numpy(micro_batch.targets).to(self._device)
-            logits = self._engine(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            logits = self._engine(input_ids=ids, use_cache=False).logits
             loss = F.cross_entropy(
                 logits[:, :-1].flatten(0, 1).float(), expected[:, 1:].flatten(), reduction="sum"
             )
-            self._engine.backward(loss * scale)
-            self._engine.step()
-            total += float(loss.detach())
+            self._engine.backward(loss * scale, scale_wrt_gas=False)
+            total += loss.detach()
+        self._engine.step()
         if self._workers > 1:
-            summed = torch.tensor([total], dtype=torch.float64, device=self._device)
-            dist.all_reduce(summed)
-            total = float(summed)
-        self._losses.append(total / targets)
+            dist.all_reduce(total)
+        self._losses.append(float(total) / targets)
         self._tokens += sum(len(tokens.ids) for tokens in batch)
         return self._losses[-1]
 
