@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import math
 import time
@@ -27,6 +28,7 @@ from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.task import Task
 from . import checkpoint_io
+from .ahead import ahead
 from .batches import global_batches, learning_rate, step_count
 from .job import TrainingError, TrainJob, WorkerReport
 from .provenance import versions
@@ -118,11 +120,11 @@ class LadderTrainer:
         pool = trainer.answers or self._task.pool(ladder.stage.pool)
         batches = global_batches(len(pool), ladder.examples, recipe, ladder.stage.seed)
         too_high: deque[bool] = deque(maxlen=DIVERGED_STEPS)
-        for step, chosen in enumerate(batches):
-            if step < trainer.step:  # taken before the resume point
-                continue
+        left = itertools.islice(batches, first_step, None)  # the others were taken before
+        prepared = ahead(lambda chosen: trainer.prepare([pool[i] for i in chosen]), left)
+        for step, batch in enumerate(prepared, start=first_step):
             rate = learning_rate(step, total, recipe)
-            loss = trainer.train_step([pool[i] for i in chosen], rate)
+            loss = trainer.train_step(batch, rate)
             too_high.append(loss > DIVERGED_LOSS * math.log(trainer.vocabulary_size))
             if not math.isfinite(loss) or (len(too_high) == DIVERGED_STEPS and all(too_high)):
                 return (
