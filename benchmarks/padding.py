@@ -143,7 +143,7 @@ def train(division: str, data: str, steps: int, threads: int) -> None:
 
     def count(module: Any, args: Any) -> None:
         nonlocal computed
-        if isinstance(module, torch.nn.Embedding):  # of a Qwen2 model: its one embedding
+        if isinstance(module, torch.nn.Embedding):  # the model has one: its tokens
             computed += args[0].numel()
 
     ray.train.torch.get_device = lambda: torch.device("cpu")  # there is no Ray Train run here
