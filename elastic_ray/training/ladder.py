@@ -19,7 +19,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
@@ -29,6 +29,7 @@ from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.task import Task
 from .agreement import T, first_of_ranks
+from .ahead import ahead
 from .batches import global_batches, learning_rate, step_count
 from .held_memory import allocated_memory, memory_held
 from .job import TrainingError, TrainJob, WorkerReport
@@ -155,9 +156,11 @@ class LadderTrainer:
             error = self._begin_snapshot(trainer, missing[first])
             if error is not None:
                 return error
-        for step, chosen in enumerate(itertools.islice(batches, first, last), start=first):
+        left = itertools.islice(batches, first, last)
+        prepared = ahead(lambda chosen: trainer.prepare([pool[i] for i in chosen]), left)
+        for step, batch in enumerate(prepared, start=first):
             rate, began = learning_rate(step, total, recipe), time.monotonic()
-            loss = trainer.train_step([pool[i] for i in chosen], rate)
+            loss = trainer.train_step(batch, rate)
             spent += time.monotonic() - began
             too_high.append(loss > DIVERGED_LOSS * math.log(trainer.vocabulary_size))
             if not math.isfinite(loss) or (len(too_high) == DIVERGED_STEPS and all(too_high)):

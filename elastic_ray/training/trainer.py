@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import gc
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from ..plan import Ladder, Rung
@@ -14,9 +15,10 @@ from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Trai
 from ..results.store import Results
 from ..tasks.task import Example
 from . import checkpoint_io, lora
-from .batches import count_targets, micro_batch_shape, shard, tokenize
+from .batches import count_targets, tokenize
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
+from .micro_batches import MicroBatch, shard
 from .process_group import own_device
 from .provenance import hardware, versions
 from .resume_point import (
@@ -26,6 +28,16 @@ from .resume_point import (
     point_bytes,
     save_resume_point,
 )
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A global batch: this rank's micro batches, and the counts of all ranks."""
+
+    micro_batches: list[MicroBatch]
+    examples: int
+    targets: int
+    tokens: int
 
 
 class Trainer:
@@ -92,7 +104,11 @@ class Trainer:
         self._began = time.monotonic()
         self._started_at = dt.datetime.now(dt.UTC)
         if point is not None:
-            point.restore(OptimizerShard.unwrap(self._engine.optimizer), self._engine.module)
+            own = OptimizerShard.unwrap(self._engine.optimizer)
+            point.restore(own, self._engine.module)
+            for parameter in own.parameters:  # a fused AdamW counts steps on the device
+                if "step" in (state := own.state[parameter]):
+                    state["step"] = state["step"].to(parameter.device)
             self._losses = list(point.losses)
             self._tokens, self._seconds_before = point.tokens, point.seconds
 
@@ -110,7 +126,6 @@ class Trainer:
         # The shared-memory all-reduce compiles for a minute at its first use; gloo replaces it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         runtime, recipe = self._job.runtime, self._recipe
-        count, rows = micro_batch_shape(recipe.global_batch, self._workers, runtime.micro_batch)
         optimizer = {
             "lr": recipe.learning_rate,
             "betas": list(recipe.betas),
@@ -119,9 +134,11 @@ class Trainer:
             "torch_adam": True,
             "adam_w_mode": True,
         }
+        if self._device.type == "cuda":
+            optimizer["fused"] = True  # one kernel for all parameters
         config = {
-            "train_micro_batch_size_per_gpu": rows,
-            "gradient_accumulation_steps": count,
+            # Micro batches vary in size and number: `train_step` says which one is a step's last.
+            "train_micro_batch_size_per_gpu": runtime.micro_batch,
             "gradient_clipping": recipe.max_grad_norm,
             "optimizer": {"type": "AdamW", "params": optimizer},
             "zero_optimization": {"stage": runtime.zero_stage},
@@ -133,7 +150,18 @@ class Trainer:
         engine, *_ = deepspeed.initialize(model=model, model_parameters=trainable, config=config)
         return engine
 
-    def train_step(self, examples: list[Any], rate: float) -> float:
+    def prepare(self, examples: list[Any]) -> PreparedBatch:
+        """Tokenize a global batch and divide it among the ranks. Safe to call in a thread."""
+        batch = tokenize(examples, self._tokenizer, self._recipe.max_length)
+        pad = self._tokenizer.pad_token_id or 0
+        return PreparedBatch(
+            shard(batch, self._rank, self._workers, self._job.runtime.micro_batch, pad),
+            len(batch),
+            count_targets(batch),
+            sum(len(one.ids) for one in batch),
+        )
+
+    def train_step(self, batch: PreparedBatch, rate: float) -> float:
         """Take one optimiser step on a global batch at learning rate `rate`.
 
         Returns the loss per target token over the whole batch, the same on all ranks.
@@ -142,45 +170,41 @@ class Trainer:
         import torch.distributed as dist
         import torch.nn.functional as F
 
-        recipe, runtime = self._recipe, self._job.runtime
-        batch = tokenize(examples, self._tokenizer, recipe.max_length)
-        targets = count_targets(batch)
-        if targets == 0:
+        if batch.targets == 0:
             raise TrainingError("a global batch has no target tokens")
-        pad = self._tokenizer.pad_token_id
-        micro_batches = shard(
-            batch,
-            self._rank,
-            self._workers,
-            recipe.global_batch,
-            runtime.micro_batch,
-            0 if pad is None else pad,
-        )
         # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
-        total = 0.0
-        # DeepSpeed averages over micro batches and ranks; the loss of the batch is a sum.
-        scale = len(micro_batches) * self._workers / targets
-        for micro_batch in micro_batches:
-            ids = torch.from_numpy(micro_batch.ids).to(self._device)
-            mask = torch.from_numpy(micro_batch.mask).to(self._device)
-            expected = torch.from_numpy(micro_batch.targets).to(self._device)
-            logits = self._engine(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        # DeepSpeed averages over ranks; the loss of the batch is a sum.
+        scale = self._workers / batch.targets
+        for i, micro_batch in enumerate(batch.micro_batches, start=1):
+            self._engine.set_gradient_accumulation_boundary(i == len(batch.micro_batches))
+            ids = self._to_device(micro_batch.ids)
+            expected = self._to_device(micro_batch.targets)
+            logits = self._engine(input_ids=ids, use_cache=False).logits
             loss = F.cross_entropy(
                 logits[:, :-1].flatten(0, 1).float(), expected[:, 1:].flatten(), reduction="sum"
             )
-            self._engine.backward(loss * scale)
-            self._engine.step()
-            total += float(loss.detach())
+            self._engine.backward(loss * scale, scale_wrt_gas=False)
+            total += loss.detach()
+        self._engine.step()
         if self._workers > 1:
-            summed = torch.tensor([total], dtype=torch.float64, device=self._device)
-            dist.all_reduce(summed)
-            total = float(summed)
-        self._losses.append(total / targets)
-        self._tokens += sum(len(tokens.ids) for tokens in batch)
+            dist.all_reduce(total)
+        # The one point of a step where this process waits for the device, beside DeepSpeed's own.
+        self._losses.append(float(total) / batch.targets)
+        self._tokens += batch.tokens
         return self._losses[-1]
+
+    def _to_device(self, array: Any) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(array)
+        if self._device.type != "cuda":
+            return tensor
+        # From pageable memory, the copy would wait for all earlier work of the device.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def gather_weights(self) -> dict[str, Any]:
         """Return copies of the whole trained parameters on rank 0. Every rank must call it.

@@ -56,7 +56,10 @@ class Stand:
         self.closed = False
         type(self).made.append(self)
 
-    def train_step(self, examples: list[Any], rate: float) -> float:
+    def prepare(self, examples: list[Any]) -> list[Any]:
+        return examples
+
+    def train_step(self, batch: list[Any], rate: float) -> float:
         self.step += 1
         self.steps.append(self.step)
         return 1.0
@@ -130,10 +133,10 @@ def test_steps_go_on_while_a_snapshot_is_saved(tmp_path: Path, stand: type[Stand
     stepped, overlapped = threading.Event(), []
 
     class Overlaps(stand):  # type: ignore[misc,valid-type]
-        def train_step(self, examples: list[Any], rate: float) -> float:
+        def train_step(self, batch: list[Any], rate: float) -> float:
             if self.step == 2:
                 stepped.set()
-            return float(super().train_step(examples, rate))
+            return float(super().train_step(batch, rate))
 
         def save(self, step: int) -> None:
             if step == 2:

@@ -143,6 +143,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
         from elastic_ray.placement import point_policy
         from elastic_ray.training import ladder as module
+        from elastic_ray.training import micro_batches
         from elastic_ray.training.ladder import LadderTrainer, train_job
         from elastic_ray.training.trainer import Trainer
 
@@ -164,6 +165,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
         context = ray.train.get_context()
         place = (context.get_world_rank(), context.get_world_size())
+        # As with long texts, the number of micro batches differs between global batches.
+        micro_batches.MICRO_BATCH_COST = 16
         for job in config["jobs"]:
             train_job(job, *place, lambda report: None)
         for job in config["preempted"]:
@@ -207,9 +210,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         steps_taken: dict[str, list[int]] = {}
         usual_step = Trainer.train_step
 
-        def train_step(self: Trainer, examples: list[Any], rate: float) -> float:
+        def train_step(self: Trainer, batch: Any, rate: float) -> float:
             steps.append(self.step)
-            return usual_step(self, examples, rate)
+            return usual_step(self, batch, rate)
 
         Trainer.train_step = train_step  # type: ignore[method-assign]
         with_points, without = config["interrupted"]

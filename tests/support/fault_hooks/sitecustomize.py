@@ -116,10 +116,10 @@ def _trainer(module) -> None:
     around(module.Trainer, "train_step", before="trainer.before")
     original = module.Trainer.train_step
 
-    def train_step(self, examples, rate):
-        loss = original(self, examples, rate)
+    def train_step(self, batch, rate):
+        loss = original(self, batch, rate)
         if self._rank == 0:
-            note = f"{self._ladder.id} {self.step} {len(examples)}\n"
+            note = f"{self._ladder.id} {self.step} {batch.examples}\n"
             with Path(FOLDER, "steps", str(os.getpid())).open("a") as file:
                 file.write(note)
         return loss
