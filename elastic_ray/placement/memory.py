@@ -11,6 +11,8 @@ CACHE_VALUES = 262_144
 """Values that one token occupies in the key-value cache of a 7B model (32 layers x 4096 x keys and
 values). Other models scale with the square of their width, so with size to the power 2/3. Models
 with grouped heads take less."""
+REDUCE_BUCKET = 50_000_000
+"""Gradients that DeepSpeed reduces at a time."""
 ENGINE_GIB = 2.0
 """GPU memory of an engine in addition to weights and cache: CUDA context, graphs, activations."""
 

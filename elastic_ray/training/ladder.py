@@ -11,6 +11,7 @@ between two snapshots with a resume point, from which another worker group conti
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import gc
 import logging
 import math
@@ -29,6 +30,7 @@ from ..tasks.task import Task
 from . import checkpoint_io
 from .batches import global_batches, learning_rate, step_count
 from .job import TrainingError, TrainJob, WorkerReport
+from .out_of_memory import OUT_OF_MEMORY, describe, is_out_of_memory
 from .provenance import versions
 from .resume_point import remove_older_points, remove_points
 from .trainer import Trainer
@@ -82,18 +84,46 @@ class LadderTrainer:
 
     def _train_missing(self, ladder: Ladder, missing: set[str]) -> None:
         trainer = None
-        error = None
-        try:
-            trainer = Trainer(self._job, ladder, self._results, self._rank, self._workers)
-        except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
-            error = f"{type(e).__name__}: {e}"
-        error = self._first_of_ranks(error)
+        # What a worker group of this run found too large is not trained again as it was.
+        error = self._first_of_ranks(self._ran_out_of_memory(ladder))
+        if error is None:
+            try:
+                trainer = Trainer(self._job, ladder, self._results, self._rank, self._workers)
+            except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
+                error = f"{type(e).__name__}: {e}"
+            except Exception as e:
+                error = self._memory_error(e, ladder)
+            # DeepSpeed's set-up is collective: no rank may wait there for one that failed to load.
+            error = self._first_of_ranks(error)
         if error is None and trainer is not None:
-            error = self._train_steps(trainer, ladder, missing)
+            try:
+                trainer.start()
+                error = self._train_steps(trainer, ladder, missing)
+            except Exception as e:
+                error = self._memory_error(e, ladder)
+                if self._workers > 1:  # the other ranks wait in a collective: end the group
+                    self._write_failure(ladder, error)
+                    raise TrainingError(error) from e
         if trainer is not None:
             trainer.close()
         if error is not None:
             self._record_failure(ladder, error)
+
+    def _memory_error(self, error: Exception, ladder: Ladder) -> str:
+        """Return what to record of a full memory; raise any other error again."""
+        if not is_out_of_memory(error):
+            raise error
+        return describe(error, self._job.runtime_of(ladder), ladder.stage.recipe)
+
+    def _ran_out_of_memory(self, ladder: Ladder) -> str | None:
+        """Return the error of a ladder that ran out of memory earlier in this run, if it did."""
+        row = self._results.state(ladder.id)
+        if row is None or row["status"] != "failed" or row["finished_at"] is None:
+            return None
+        if row["finished_at"].timestamp() < self._job.began:
+            return None
+        error = str(row["error"])
+        return error if error.startswith(OUT_OF_MEMORY) else None
 
     def _recorded_rungs(self, ladder: Ladder) -> list[str]:
         """Return the states of the ladder that need no training."""
@@ -220,18 +250,32 @@ class LadderTrainer:
 
     def _record_failure(self, ladder: Ladder, error: str) -> None:
         """Record and report the remaining rungs of a ladder as failed."""
-        for rung in ladder.rungs:
-            row = self._results.state(rung.state_id)
-            if row is not None and row["status"] == "done" and row["checkpoint"] is not None:
-                continue
+        if self._rank == 0:
+            self._write_failure(ladder, error)
+        for rung in self._unfinished(ladder):
             self._failed[rung.state_id] = error
-            if self._rank == 0 and (row is None or row["status"] == "failed"):
-                provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+        self.report({})
+
+    def _write_failure(self, ladder: Ladder, error: str) -> None:
+        """Record the remaining rungs of a ladder as failed."""
+        provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+        for rung in self._unfinished(ladder):
+            row = self._results.state(rung.state_id)
+            if row is None or row["status"] == "failed":
                 failed = failed_row(self._job.planned_state(ladder, rung), error, provenance)
+                failed["finished_at"] = dt.datetime.now(dt.UTC)
                 # On a full disk the row cannot be written; the report still carries the error.
                 with contextlib.suppress(ResultsError, OSError):
                     self._results.write("states", [failed])
-        self.report({})
+
+    def _unfinished(self, ladder: Ladder) -> list[Rung]:
+        """Return the rungs that are not recorded with their checkpoint."""
+        rows = {rung: self._results.state(rung.state_id) for rung in ladder.rungs}
+        return [
+            rung
+            for rung, row in rows.items()
+            if row is None or row["status"] != "done" or row["checkpoint"] is None
+        ]
 
 
 def _progress(ladder: Ladder, step: int) -> WorkerReport:

@@ -13,7 +13,8 @@ from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Trai
 from ..results.store import Results
 from ..tasks.task import Example
 from . import checkpoint_io, lora
-from .batches import count_targets, micro_batch_shape, shard, tokenize
+from .batches import count_targets, shard, tokenize
+from .deepspeed_config import deepspeed_config
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
 from .provenance import hardware, versions
@@ -23,9 +24,11 @@ from .resume_point import OptimizerShard, ResumePoint, load_resume_point, save_r
 class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
-    Continues from the ladder's resume point where there is one. The constructor raises
-    `TrainingError` if the parent failed or its answers are incomplete, `CheckpointError` if
-    the parent's checkpoint is not available, and `ResultsError` if the answers are not recorded.
+    The constructor loads what this rank needs by itself; `start` sets up DeepSpeed, which every
+    rank must do together. Continues from the ladder's resume point where there is one. The
+    constructor raises `TrainingError` if the parent failed or its answers are incomplete,
+    `CheckpointError` if the parent's checkpoint is not available, and `ResultsError` if the answers
+    are not recorded.
     """
 
     def __init__(
@@ -34,9 +37,14 @@ class Trainer:
         import torch
         from ray.train.torch import get_device
 
+        from .loss import LossModel
+
         self._job, self._ladder, self._results = job, ladder, results
         self._rank, self._workers = rank, workers
         self._recipe = ladder.stage.recipe
+        self.runtime = job.runtime_of(ladder)
+        """How this ladder is executed."""
+        self._zero_stage = self.runtime.stage_of(self._recipe)
         self._device = get_device()
         self.answers: list[Example] | None = None
         """The lesson's examples; None where the stage's examples come from a pool of the task."""
@@ -48,7 +56,9 @@ class Trainer:
                     f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage)
+        self._point = point = load_resume_point(
+            results, ladder.id, rank, workers, self._zero_stage
+        )
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
@@ -65,8 +75,6 @@ class Trainer:
         self.vocabulary_size = int(model.config.vocab_size)
         self._parameters = sum(p.numel() for p in model.parameters())
         self._parent_pretrain_tokens = int((parent or {}).get("pretrain_tokens") or 0)
-        torch.manual_seed(ladder.stage.seed)
-        model.train()
         self._model = model
         self.shapes = {
             name: shape
@@ -74,7 +82,12 @@ class Trainer:
             if self._recipe.lora is None or "lora_" in name
         }
         """Shapes of the tensors that a checkpoint of this ladder holds."""
-        self._engine = self._start_engine(model)
+        self._loss_model = LossModel(model)
+        torch.manual_seed(ladder.stage.seed)
+        model.train()
+        if self.runtime.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._engine: Any = None
         self._losses: list[float] = []
         self._tokens = 0
         self._seconds_before = 0.0
@@ -82,7 +95,6 @@ class Trainer:
         self._began = time.monotonic()
         self._started_at = dt.datetime.now(dt.UTC)
         if point is not None:
-            point.restore(OptimizerShard.unwrap(self._engine.optimizer), self._engine.module)
             self._losses = list(point.losses)
             self._tokens, self._seconds_before = point.tokens, point.seconds
 
@@ -91,7 +103,8 @@ class Trainer:
         """The number of optimiser steps taken."""
         return len(self._losses)
 
-    def _start_engine(self, model: Any) -> Any:
+    def start(self) -> None:
+        """Set up DeepSpeed and restore the resume point. Every rank must call it."""
         # Imported inside the worker only: on a driver without GPU the import was seen to crash
         # (ray issue 50406).
         import deepspeed
@@ -99,29 +112,16 @@ class Trainer:
 
         # The shared-memory all-reduce compiles for a minute at its first use; gloo replaces it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        runtime, recipe = self._job.runtime, self._recipe
-        count, rows = micro_batch_shape(recipe.global_batch, self._workers, runtime.micro_batch)
-        optimizer = {
-            "lr": recipe.learning_rate,
-            "betas": list(recipe.betas),
-            "eps": recipe.epsilon,
-            "weight_decay": recipe.weight_decay,
-            "torch_adam": True,
-            "adam_w_mode": True,
-        }
-        config = {
-            "train_micro_batch_size_per_gpu": rows,
-            "gradient_accumulation_steps": count,
-            "gradient_clipping": recipe.max_grad_norm,
-            "optimizer": {"type": "AdamW", "params": optimizer},
-            "zero_optimization": {"stage": runtime.zero_stage},
-            "bf16": {"enabled": recipe.precision == "bf16"},
-            "steps_per_print": 10**9,
-            "wall_clock_breakdown": False,
-        }
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        engine, *_ = deepspeed.initialize(model=model, model_parameters=trainable, config=config)
-        return engine
+        trainable = [p for p in self._model.parameters() if p.requires_grad]
+        self._engine, *_ = deepspeed.initialize(
+            model=self._loss_model,
+            model_parameters=trainable,
+            config=deepspeed_config(self._recipe, self.runtime, self._workers),
+        )
+        if self._point is not None:
+            optimizer = OptimizerShard.unwrap(self._engine.optimizer)
+            self._point.restore(optimizer, self._engine.module)
+            self._point = None
 
     def train_step(self, examples: list[Any], rate: float) -> float:
         """Take one optimiser step on a global batch at learning rate `rate`.
@@ -130,9 +130,10 @@ class Trainer:
         """
         import torch
         import torch.distributed as dist
-        import torch.nn.functional as F
 
-        recipe, runtime = self._recipe, self._job.runtime
+        from .loss import target_positions
+
+        recipe, runtime = self._recipe, self.runtime
         batch = tokenize(examples, self._tokenizer, recipe.max_length)
         targets = count_targets(batch)
         if targets == 0:
@@ -156,11 +157,11 @@ class Trainer:
         for micro_batch in micro_batches:
             ids = torch.from_numpy(micro_batch.ids).to(self._device)
             mask = torch.from_numpy(micro_batch.mask).to(self._device)
-            expected = torch.from_numpy(micro_batch.targets).to(self._device)
-            logits = self._engine(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), expected[:, 1:].flatten(), reduction="sum"
+            positions, expected = (
+                torch.from_numpy(each).to(self._device)
+                for each in target_positions(micro_batch.targets)
             )
+            loss = self._engine(positions, expected, input_ids=ids, attention_mask=mask)
             self._engine.backward(loss * scale)
             self._engine.step()
             total += float(loss.detach())
@@ -175,7 +176,7 @@ class Trainer:
     def gather_weights(self) -> dict[str, Any]:
         """Return the whole trained parameters on rank 0. Every rank must call it."""
         trained_only = self._recipe.lora is not None
-        return checkpoint_io.gather_weights(self._engine.module, trained_only)
+        return checkpoint_io.gather_weights(self._model, trained_only)
 
     def save_checkpoint(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
         """Save gathered weights as a state's checkpoint. Raises `OSError` on a full disk."""
@@ -193,7 +194,6 @@ class Trainer:
         `base` is the last recorded state of the ladder; `moved` says whether the model has been
         trained since.
         """
-        zero_stage = self._job.runtime.zero_stage
         point = ResumePoint.capture(
             OptimizerShard.unwrap(self._engine.optimizer),
             self._engine.module if moved else None,
@@ -203,7 +203,7 @@ class Trainer:
             self._seconds(),
         )
         save_resume_point(
-            self._results, self._ladder.id, point, self._rank, self._workers, zero_stage
+            self._results, self._ladder.id, point, self._rank, self._workers, self._zero_stage
         )
 
     def _seconds(self) -> float:
@@ -221,7 +221,7 @@ class Trainer:
             finished_at=dt.datetime.now(dt.UTC),
             losses=list(self._losses),
             workers=self._workers,
-            zero_stage=self._job.runtime.zero_stage,
+            zero_stage=self._zero_stage,
         )
         provenance = Provenance(self._job.git_revision, versions(), hardware(), self._job.trial)
         return done_row(self._planned_state(rung), saved, training, provenance)
@@ -237,6 +237,7 @@ class Trainer:
 
     def close(self) -> None:
         """Release the model's memory before the next ladder."""
-        self._engine.destroy()
-        del self._engine, self._model
+        if self._engine is not None:
+            self._engine.destroy()
+        del self._engine, self._loss_model, self._model
         gc.collect()

@@ -95,8 +95,29 @@ def job_of(
     return TrainJob("trained", case, uri, "reviews", {}, ladders, runtime, lineage)
 
 
-CASES_OF_ONE = ("fused", "alone", "small", "zero1", "zero2", "zero3", "bf16", "lora", "cosine")
-CASES_OF_TWO = ("two0", "two1", "two2", "two3", "two-uneven")
+OFFLOAD: dict[str, Any] = {"offload": "optimizer"}
+ONE_BF16: dict[str, dict[str, Any]] = {
+    "bf16": {},
+    "bf16-small": {"micro_batch": 1},
+    "bf16-zero2": {"zero_stage": 2},
+    "bf16-zero3": {"zero_stage": 3, "micro_batch": 3},
+}
+"""bf16 on one worker: how it is executed, by case."""
+TWO_BF16: dict[str, dict[str, Any]] = {
+    "two-bf16-0": {},
+    **{f"two-bf16-{s}": {"zero_stage": s} for s in (1, 2, 3)},
+    "two-bf16-3-small": {"zero_stage": 3, "micro_batch": 1, "checkpointing": True, **OFFLOAD},
+}
+FRUGAL: dict[str, dict[str, Any]] = {
+    "checkpointing": {"checkpointing": True},
+    "checkpointing-zero3": {"checkpointing": True, "zero_stage": 3},
+    **{f"offload{s}": {"zero_stage": s, "micro_batch": 3, **OFFLOAD} for s in (1, 2, 3)},
+}
+CASES_OF_ONE = (
+    *("fused", "alone", "small", "zero1", "zero2", "zero3", "lora", "cosine"),
+    *("lora-zero3", *ONE_BF16, *FRUGAL),
+)
+CASES_OF_TWO = ("two0", "two1", "two2", "two3", "two-uneven", *TWO_BF16)
 
 
 def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
@@ -108,6 +129,11 @@ def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
         return job_of(root, case, FULL, ladders, Runtime(gpus_per_worker=0, **runtime))
 
     bf16 = {**FULL, "precision": "bf16"}
+
+    def half(case: str, **runtime: Any) -> TrainJob:
+        ladders = ladders_of(plan_with(bf16), "positive")
+        return job_of(root, case, bf16, ladders, Runtime(gpus_per_worker=0, **runtime))
+
     one = [
         full("fused"),
         full("alone", unfused(ladder[0])),
@@ -116,19 +142,22 @@ def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
         *(full(f"zero{stage}", zero_stage=stage) for stage in (1, 2, 3)),
         *(full(f"preempted-zero{stage}", zero_stage=stage) for stage in (1, 3)),
         *(
-            job_of(root, case, recipe, ladders_of(plan_with(recipe), "positive"), Runtime())
-            for case, recipe in (
-                ("bf16", bf16),
-                ("lora", LORA),
-                ("cosine", COSINE),
-                ("preempted-bf16", bf16),
-                ("preempted-lora", LORA),
+            job_of(root, case, recipe, ladders_of(plan_with(recipe), "positive"), runtime)
+            for case, recipe, runtime in (
+                ("lora", LORA, Runtime()),
+                ("lora-zero3", LORA, Runtime(zero_stage=3, checkpointing=True, micro_batch=3)),
+                ("cosine", COSINE, Runtime()),
+                ("preempted-bf16", bf16, Runtime()),
+                ("preempted-lora", LORA, Runtime()),
             )
         ),
+        *(half(case, **runtime) for case, runtime in ONE_BF16.items()),
+        *(full(case, **runtime) for case, runtime in FRUGAL.items()),
     ]
     two = [full(f"two{s}", workers=2, zero_stage=s) for s in (0, 1, 2, 3)]
     two.append(full("two-uneven", workers=2, micro_batch=3))
     two += [full(f"preempted-two{s}", workers=2, zero_stage=s) for s in (2, 3)]
+    two += [half(case, workers=2, **runtime) for case, runtime in TWO_BF16.items()]
     return one, two
 
 

@@ -1,0 +1,55 @@
+"""DeepSpeed's configuration of one ladder. Pure.
+
+AdamW is torch's, in one fused kernel per step. Gradients of micro batches add up in float32, also
+those of a bf16 model, so the result depends on the micro batch by rounding only. Buffer sizes are
+given rather than left at DeepSpeed's defaults, because `placement.memory` counts them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..placement.memory import REDUCE_BUCKET
+from ..spec import Recipe, Runtime
+from .batches import micro_batch_shape
+
+
+def deepspeed_config(recipe: Recipe, runtime: Runtime, workers: int) -> dict[str, Any]:
+    """Return the configuration for a ladder of that recipe; `runtime` has no `auto` left."""
+    assert isinstance(runtime.micro_batch, int), "decided before, by placement.settings"
+    count, rows = micro_batch_shape(recipe.global_batch, workers, runtime.micro_batch)
+    stage = runtime.stage_of(recipe)
+    zero: dict[str, Any] = {
+        "stage": stage,
+        "reduce_bucket_size": REDUCE_BUCKET,
+        "allgather_bucket_size": REDUCE_BUCKET,
+    }
+    if runtime.offload == "optimizer":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(runtime.gpus_per_worker)}
+    config = {
+        "train_micro_batch_size_per_gpu": rows,
+        "gradient_accumulation_steps": count,
+        "gradient_clipping": recipe.max_grad_norm,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": recipe.learning_rate,
+                "betas": list(recipe.betas),
+                "eps": recipe.epsilon,
+                "weight_decay": recipe.weight_decay,
+                "torch_adam": True,
+                "adam_w_mode": True,
+                "fused": True,
+            },
+        },
+        "zero_optimization": zero,
+        # Offloading expects DeepSpeed's own CPU AdamW, which is compiled at its first use.
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": recipe.precision == "bf16"},
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+    if recipe.precision == "bf16":
+        config["bf16"] = {"enabled": True, "immediate_grad_update": True}
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+    return config
