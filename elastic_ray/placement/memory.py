@@ -1,4 +1,4 @@
-"""GPU memory of engines and training workers in GiB, and the size of checkpoints. Pure."""
+"""GPU memory of engines in GiB, and the size of checkpoints; for training see `training_memory`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ CACHE_VALUES = 262_144
 """Values that one token occupies in the key-value cache of a 7B model (32 layers x 4096 x keys and
 values). Other models scale with the square of their width, so with size to the power 2/3. Models
 with grouped heads take less."""
-REDUCE_BUCKET = 50_000_000
-"""Gradients that DeepSpeed reduces at a time."""
 ENGINE_GIB = 2.0
 """GPU memory of an engine in addition to weights and cache: CUDA context, graphs, activations."""
 
@@ -33,16 +31,3 @@ def engine_gib(size: int, width: int, context: int) -> tuple[float, float]:
     weights = size * width
     cache = CACHED_REQUESTS * context * CACHE_VALUES * (size / 7e9) ** (2 / 3) * width
     return weights / 2**30 + ENGINE_GIB, (weights + cache) / 2**30 + ENGINE_GIB
-
-
-def worker_gib(size: int, recipe: Recipe, zero_stage: int, workers: int) -> float:
-    """Return the GPU memory in GiB of each of `workers` that train a model with AdamW.
-
-    Counts weights, gradients and optimiser state (in bf16 with its fp32 copy of the weights). Each
-    is divided among the workers from its ZeRO stage on. A fifth is added for activations.
-    """
-    width, state = (4, 8) if recipe.precision == "fp32" else (2, 12)
-    trained = 0.01 if recipe.lora else 1.0
-    parts = [(3, width), (2, trained * width), (1, trained * state)]
-    each = sum(bytes / (workers if zero_stage >= stage else 1) for stage, bytes in parts)
-    return 1.2 * size * each / 2**30 + ENGINE_GIB

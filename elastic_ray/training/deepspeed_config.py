@@ -2,14 +2,14 @@
 
 AdamW is torch's, in one fused kernel per step. Gradients of micro batches add up in float32, also
 those of a bf16 model, so the result depends on the micro batch by rounding only. Buffer sizes are
-given rather than left at DeepSpeed's defaults, because `placement.memory` counts them.
+given rather than left at DeepSpeed's defaults: `placement.training_memory` counts them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..placement.memory import REDUCE_BUCKET
+from ..placement.training_memory import LIVE_PARAMETERS, REDUCE_BUCKET
 from ..spec import Recipe, Runtime
 from .batches import micro_batch_shape
 
@@ -23,6 +23,8 @@ def deepspeed_config(recipe: Recipe, runtime: Runtime, workers: int) -> dict[str
         "stage": stage,
         "reduce_bucket_size": REDUCE_BUCKET,
         "allgather_bucket_size": REDUCE_BUCKET,
+        "stage3_max_live_parameters": LIVE_PARAMETERS,
+        "stage3_max_reuse_distance": LIVE_PARAMETERS,
     }
     if runtime.offload == "optimizer":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": bool(runtime.gpus_per_worker)}

@@ -23,10 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from ..placement.training_memory import CHUNK_LOGITS
 from .batches import IGNORED
 
-CHUNK_LOGITS = 2**26
-"""Logits of one chunk: 128 MiB in bf16, 0.9 GiB with the float32 copies of the softmax."""
 SPLIT_PROBE = 4
 """Tokens on which the split is compared with the model's own logits."""
 

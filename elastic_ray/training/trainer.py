@@ -56,9 +56,7 @@ class Trainer:
                     f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        self._point = point = load_resume_point(
-            results, ladder.id, rank, workers, self._zero_stage
-        )
+        self._point = point = load_resume_point(results, ladder.id, rank, workers, self._zero_stage)
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
@@ -133,7 +131,8 @@ class Trainer:
 
         from .loss import target_positions
 
-        recipe, runtime = self._recipe, self.runtime
+        recipe, rows = self._recipe, self.runtime.micro_batch
+        assert isinstance(rows, int), "decided before, by placement.settings"
         batch = tokenize(examples, self._tokenizer, recipe.max_length)
         targets = count_targets(batch)
         if targets == 0:
@@ -144,7 +143,7 @@ class Trainer:
             self._rank,
             self._workers,
             recipe.global_batch,
-            runtime.micro_batch,
+            rows,
             0 if pad is None else pad,
         )
         # A seed of the step makes dropout the same whether the run was interrupted or not.
