@@ -30,7 +30,7 @@ from ..tasks.task import Task
 from . import checkpoint_io
 from .batches import global_batches, learning_rate, step_count
 from .job import TrainingError, TrainJob, WorkerReport
-from .out_of_memory import OUT_OF_MEMORY, describe, is_out_of_memory
+from .out_of_memory import describe, failed_before
 from .provenance import versions
 from .resume_point import remove_older_points, remove_points
 from .trainer import Trainer
@@ -85,14 +85,14 @@ class LadderTrainer:
     def _train_missing(self, ladder: Ladder, missing: set[str]) -> None:
         trainer = None
         # What a worker group of this run found too large is not trained again as it was.
-        error = self._first_of_ranks(self._ran_out_of_memory(ladder))
+        error = self._first_of_ranks(failed_before(self._results, ladder, self._job.began))
         if error is None:
             try:
                 trainer = Trainer(self._job, ladder, self._results, self._rank, self._workers)
             except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
                 error = f"{type(e).__name__}: {e}"
             except Exception as e:
-                error = self._memory_error(e, ladder)
+                error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
             # DeepSpeed's set-up is collective: no rank may wait there for one that failed to load.
             error = self._first_of_ranks(error)
         if error is None and trainer is not None:
@@ -100,7 +100,7 @@ class LadderTrainer:
                 trainer.start()
                 error = self._train_steps(trainer, ladder, missing)
             except Exception as e:
-                error = self._memory_error(e, ladder)
+                error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
                 if self._workers > 1:  # the other ranks wait in a collective: end the group
                     self._write_failure(ladder, error)
                     raise TrainingError(error) from e
@@ -108,22 +108,6 @@ class LadderTrainer:
             trainer.close()
         if error is not None:
             self._record_failure(ladder, error)
-
-    def _memory_error(self, error: Exception, ladder: Ladder) -> str:
-        """Return what to record of a full memory; raise any other error again."""
-        if not is_out_of_memory(error):
-            raise error
-        return describe(error, self._job.runtime_of(ladder), ladder.stage.recipe)
-
-    def _ran_out_of_memory(self, ladder: Ladder) -> str | None:
-        """Return the error of a ladder that ran out of memory earlier in this run, if it did."""
-        row = self._results.state(ladder.id)
-        if row is None or row["status"] != "failed" or row["finished_at"] is None:
-            return None
-        if row["finished_at"].timestamp() < self._job.began:
-            return None
-        error = str(row["error"])
-        return error if error.startswith(OUT_OF_MEMORY) else None
 
     def _recorded_rungs(self, ladder: Ladder) -> list[str]:
         """Return the states of the ladder that need no training."""

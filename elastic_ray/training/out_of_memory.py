@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..plan import Ladder
+from ..results.store import Results
 from ..spec import Recipe, Runtime
 
 OUT_OF_MEMORY = "out of memory"
@@ -19,14 +21,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def describe(error: BaseException, runtime: Runtime, recipe: Recipe) -> str:
-    """Return the error to record: the settings, what torch said, and the setting to change."""
+def describe(error: Exception, runtime: Runtime, recipe: Recipe) -> str:
+    """Return the error to record: the settings, the one to change, and what torch said.
+
+    Raises any error again that is not one of memory.
+    """
+    if not is_out_of_memory(error):
+        raise error
     reason = " ".join(str(error).split())[:160]
     return (
         f"{OUT_OF_MEMORY} with workers {runtime.workers}, zero_stage {runtime.zero_stage}, "
         f"micro_batch {runtime.micro_batch}, checkpointing {str(runtime.checkpointing).lower()}, "
         f"offload {runtime.offload}; set {advice(runtime, recipe)} ({reason})"
     )
+
+
+def failed_before(results: Results, ladder: Ladder, began: float) -> str | None:
+    """Return the error of a ladder that ran out of memory since `began` (seconds since 1970)."""
+    row = results.state(ladder.id)
+    if row is None or row["status"] != "failed" or row["finished_at"] is None:
+        return None
+    error = str(row["error"])
+    again = error.startswith(OUT_OF_MEMORY) and row["finished_at"].timestamp() >= began
+    return error if again else None
 
 
 def advice(runtime: Runtime, recipe: Recipe) -> str:
