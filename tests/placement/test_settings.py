@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,8 @@ from elastic_ray.placement import allocate, parse_cluster
 from elastic_ray.placement.settings import FILLED, LadderKind, ladder_kinds, settle_runtimes
 from elastic_ray.placement.training_memory import training_memory
 from elastic_ray.plan import ModelShape
-from elastic_ray.plan.model_shape import KNOWN, interpolated, of_config
-from elastic_ray.spec import Recipe, Runtime, SpecError
+from elastic_ray.plan.model_shape import KNOWN, interpolated, of_config, shape_of
+from elastic_ray.spec import Model, Recipe, Runtime, SpecError
 
 INFO = {"reviews": Facts()}
 SEVEN: dict[str, Any] = {"name": "seven", "hub": "Qwen/Qwen1.5-7B", "revision": COMMIT}
@@ -170,3 +172,19 @@ def test_shapes_of_known_and_unknown_models() -> None:
     config |= {"num_attention_heads": 32, "vocab_size": 151_936}
     assert of_config(config) == KNOWN[r"qwen1\.5-7b"]
     assert of_config({"n_embd": 768}) is None
+
+
+def test_a_folders_configuration_is_its_shape(tmp_path: Path) -> None:
+    config = {"hidden_size": 512, "num_hidden_layers": 3, "intermediate_size": 1024}
+    config |= {"num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 1000}
+    folder = tmp_path / "llama-2-7b"  # its name says something else
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    shape = shape_of(Model(name="m", path=str(folder)), None)
+    assert shape is not None
+    assert (shape.hidden, shape.layers, shape.key_values, shape.vocabulary) == (512, 3, 128, 1000)
+    (folder / "config.json").write_text("{")
+    assert (
+        shape_of(Model(name="m", path=str(folder)), None)
+        == KNOWN[r"llama-?2-7b|alpaca-7b|beaver-7b|vicuna-7b"]
+    )

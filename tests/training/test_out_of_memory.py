@@ -47,10 +47,11 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainJob:
 def test_the_error_names_the_setting_and_the_ladder_is_not_tried_again(job: TrainJob) -> None:
     reports: list[WorkerReport] = []
     for attempt in (1, 2):
+        reports.clear()
         trainer = LadderTrainer(job, 0, 1, reports.append)
         trainer.train_ladder(job.ladders[0])
         trainer.report({}, force=True)
-        [(state, error)] = reports[-1]["failed"]
+        [(state, error)] = [pair for report in reports for pair in report["failed"]]
         assert state == job.ladders[0].id
         assert error.startswith("out of memory with workers 1, zero_stage 0, micro_batch 8, "), (
             attempt
