@@ -158,9 +158,11 @@ def _refusal(kind: LadderKind, workers: int, gpu_gib: float, gpus: int) -> str:
             break
     else:
         advice = "no setting of training fits; take GPUs with more memory, or a smaller model"
+    is_auto = "auto" in (kind.runtime.zero_stage, kind.runtime.micro_batch)
+    offered = f"{gpu_gib:.0f} GiB" + (f", of which auto fills {FILLED:.0%}" if is_auto else "")
     return (
         f"training: {kind.model} needs about {least:.0f} GiB of GPU memory on each of {workers} "
-        f"worker(s), which have {gpu_gib:.0f} GiB; {advice}"
+        f"worker(s), which have {offered}; {advice}"
     )
 
 
