@@ -106,7 +106,6 @@ def count_tokens(data: str, batches: int = COUNTED) -> None:
 def train(division: str, data: str, steps: int, threads: int) -> None:
     """Train the ladder in this process; print its seconds, tokens and losses as JSON."""
     os.environ.update({"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0"})
-    import ray.train.torch
     import torch
     import torch.distributed as dist
 

@@ -14,6 +14,7 @@ from ..spec import Runtime
 from .flops import Rate, generation_seconds, rate
 from .layout import Layout, Workload
 from .nodes import Node
+from .settings import ladder_kinds, settle_runtimes, worker_gpu_gib
 from .sharing import fit
 from .wall_clock import WallClock, estimate_wall_clock
 from .worker_count import settle_worker_count
@@ -35,6 +36,8 @@ class SweepAllocation:
     nodes: tuple[Node, ...]
     runtime: Runtime
     """The spec's training runtime, its number of workers decided."""
+    runtimes: Mapping[str, Runtime]
+    """How each ladder is executed, by its id: every setting decided, to fit in GPU memory."""
     workload: Workload
     layout: Layout
     rate: Rate
@@ -72,10 +75,14 @@ def allocate(
         needed = {plan.engine_of(request) for request in requests}
         engines = {name: memory for name, memory in engines.items() if name in needed}
         scorers = scorers_of(plan, {each.task for each in requests if each.kind == ANSWERS})
-    profile = ladder_profile(plan)
+    kinds = ladder_kinds(plan)
+    profile = ladder_profile(plan, kinds)
     runtime = settle_worker_count(
         plan.spec.training.runtime, profile, nodes, resources, engines, scorers
     )
+    assert isinstance(runtime.workers, int)
+    gpus = sum(node.gpus for node in nodes)
+    settings = settle_runtimes(kinds, runtime.workers, worker_gpu_gib(nodes, runtime), gpus)
     workload = workload_of(plan, task_info)
     assert isinstance(runtime.workers, int)  # settled
     gib = profile.gib(runtime.workers)
@@ -85,6 +92,10 @@ def allocate(
     return SweepAllocation(
         nodes=tuple(nodes),
         runtime=runtime,
+        runtimes={
+            ladder: chosen.model_copy(update={"gpus_per_worker": needs.worker.gpus})
+            for ladder, chosen in settings.items()
+        },
         workload=workload,
         layout=layout,
         rate=trainer,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from ..spec import Resources, Runtime, SpecError
 from .layout import EngineMemory
 from .nodes import Node
-from .sharing import FILLED, fit
+from .settings import FILLED, worker_gpu_gib
+from .sharing import fit
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class LadderProfile:
     """The properties of a plan's ladders that the number of workers depends on.
 
     `batch` is the smallest global batch, `at_once` the number of ladders that may train at the same
-    time. `gib(workers)` is the GPU memory of each worker in GiB, None if unknown.
+    time. `gib(workers)` is the least GPU memory of each worker in GiB that the spec's other
+    settings allow, None if unknown.
     """
 
     batch: int
@@ -71,15 +73,13 @@ def _fewest_that_fit(
     low: int, high: int, runtime: Runtime, ladders: LadderProfile, nodes: Sequence[Node]
 ) -> int:
     """Return the fewest workers whose GPUs hold the model; `low` if the memory is unknown."""
-    known = [node.gpu.memory if node.gpu else None for node in nodes if node.gpus]
-    share = 1.0 if runtime.gpus_per_worker is None else runtime.gpus_per_worker
-    if not known or not share or None in known:
+    memory = worker_gpu_gib(nodes, runtime)
+    if memory is None:
         return low
-    memory = FILLED * share * min(each for each in known if each is not None)
     for workers in range(low, high + 1):
         gib = ladders.gib(workers)
         if gib is None:
             return low
-        if gib <= memory:
+        if gib <= FILLED * memory:
             return workers
     return high

@@ -14,6 +14,7 @@ past the rungs that are recorded.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 import logging
 import math
@@ -33,6 +34,7 @@ from .ahead import ahead
 from .batches import global_batches, learning_rate, step_count
 from .held_memory import allocated_memory, memory_held
 from .job import TrainingError, TrainJob, WorkerReport
+from .out_of_memory import describe, failed_before
 from .point_writer import PointWriter
 from .provenance import versions
 from .resume_point import remove_points
@@ -105,17 +107,28 @@ class LadderTrainer:
     def _train_missing(self, ladder: Ladder, missing: Mapping[int, Rung]) -> None:
         """Train the rungs of `missing`, by the step after which each is saved."""
         trainer = None
-        error = None
-        try:
-            trainer = Trainer(
-                self._job, ladder, self._results, self._rank, self._workers, min(missing)
-            )
-        except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
-            error = f"{type(e).__name__}: {e}"
-        error = self._first_of_ranks(error)
+        # What a worker group of this run found too large is not trained again as it was.
+        error = self._first_of_ranks(failed_before(self._results, ladder, self._job.began))
+        if error is None:
+            try:
+                trainer = Trainer(
+                    self._job, ladder, self._results, self._rank, self._workers, min(missing)
+                )
+            except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
+                error = f"{type(e).__name__}: {e}"
+            except Exception as e:
+                error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
+            # DeepSpeed's set-up is collective: no rank may wait there for one that failed to load.
+            error = self._first_of_ranks(error)
         if error is None and trainer is not None:
             try:
+                trainer.start()
                 error = self._train_steps(trainer, ladder, missing)
+            except Exception as e:
+                error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
+                if self._workers > 1:  # the other ranks wait in a collective: end the group
+                    self._write_failure(ladder, error)
+                    raise TrainingError(error) from e
             finally:
                 unsaved = self._snapshots.wait()
             error = self._first_of_ranks(error or unsaved)
@@ -244,18 +257,32 @@ class LadderTrainer:
 
     def _record_failure(self, ladder: Ladder, error: str) -> None:
         """Record and report the remaining rungs of a ladder as failed."""
-        for rung in ladder.rungs:
-            row = self._results.state(rung.state_id)
-            if row is not None and row["status"] == "done" and row["checkpoint"] is not None:
-                continue
+        if self._rank == 0:
+            self._write_failure(ladder, error)
+        for rung in self._unfinished(ladder):
             self._failed[rung.state_id] = error
-            if self._rank == 0 and (row is None or row["status"] == "failed"):
-                provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+        self.report({})
+
+    def _write_failure(self, ladder: Ladder, error: str) -> None:
+        """Record the remaining rungs of a ladder as failed."""
+        provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+        for rung in self._unfinished(ladder):
+            row = self._results.state(rung.state_id)
+            if row is None or row["status"] == "failed":
                 failed = failed_row(self._job.planned_state(ladder, rung), error, provenance)
+                failed["finished_at"] = dt.datetime.now(dt.UTC)
                 # On a full disk the row cannot be written; the report still carries the error.
                 with contextlib.suppress(ResultsError, OSError):
                     self._results.write("states", [failed])
-        self.report({})
+
+    def _unfinished(self, ladder: Ladder) -> list[Rung]:
+        """Return the rungs that are not recorded with their checkpoint."""
+        rows = {rung: self._results.state(rung.state_id) for rung in ladder.rungs}
+        return [
+            rung
+            for rung, row in rows.items()
+            if row is None or row["status"] != "done" or row["checkpoint"] is None
+        ]
 
 
 def _progress(ladder: Ladder, step: int) -> WorkerReport:

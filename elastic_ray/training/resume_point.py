@@ -89,8 +89,8 @@ class ResumePoint:
             for key, value in self.tensors.items():
                 owner, _, name = key.partition(".")
                 if owner == str(i) and name != "value":
-                    # torch keeps Adam's step counter on the CPU
-                    state[name] = value.clone() if name == "step" else value.to(parameter.device)
+                    # The fused AdamW keeps its step counter beside the parameter, too.
+                    state[name] = value.to(parameter.device)
         for i, part in _model_tensors(model, optimizer).items():
             value = self.tensors[f"model.{i}"]
             # A parameter that ZeRO-3 has not gathered yet has another shape; it will be gathered

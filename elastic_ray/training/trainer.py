@@ -16,6 +16,7 @@ from ..results.store import Results
 from ..tasks.task import Example
 from . import checkpoint_io, lora
 from .batches import count_targets, tokenize
+from .deepspeed_config import deepspeed_config
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
 from .micro_batches import MicroBatch, shard
@@ -43,7 +44,9 @@ class PreparedBatch:
 class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
-    Continues from the ladder's newest resume point up to step `last`, where there is one. The
+    The constructor loads what this rank needs by itself; `start` sets up DeepSpeed, which every
+    rank must do together. Continues from the ladder's newest resume point up to step `last`, where
+    there is one. The
     constructor raises `TrainingError` if the parent failed or its answers are incomplete,
     `CheckpointError` if the parent's checkpoint is not available, and `ResultsError` if the answers
     are not recorded.
@@ -54,9 +57,14 @@ class Trainer:
     ) -> None:
         import torch
 
+        from .loss import LossModel
+
         self._job, self._ladder, self._results = job, ladder, results
         self._rank, self._workers = rank, workers
         self._recipe = ladder.stage.recipe
+        self.runtime = job.runtime_of(ladder)
+        """How this ladder is executed."""
+        self._zero_stage = self.runtime.stage_of(self._recipe)
         self._device = own_device()
         self.answers: list[Example] | None = None
         """The lesson's examples; None where the stage's examples come from a pool of the task."""
@@ -68,7 +76,9 @@ class Trainer:
                     f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage, last)
+        self._point = point = load_resume_point(
+            results, ladder.id, rank, workers, self._zero_stage, last
+        )
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
@@ -87,8 +97,6 @@ class Trainer:
         self.vocabulary_size = int(model.config.vocab_size)
         self._parameters = sum(p.numel() for p in model.parameters())
         self._parent_pretrain_tokens = int((parent or {}).get("pretrain_tokens") or 0)
-        torch.manual_seed(ladder.stage.seed)
-        model.train()
         self._model = model
         self.shapes = {
             name: shape
@@ -96,7 +104,12 @@ class Trainer:
             if self._recipe.lora is None or "lora_" in name
         }
         """Shapes of the tensors that a checkpoint of this ladder holds."""
-        self._engine = self._start_engine(model)
+        self._loss_model = LossModel(model)
+        torch.manual_seed(ladder.stage.seed)
+        model.train()
+        if self.runtime.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._engine: Any = None
         self._losses: list[float] = []
         self._tokens = 0
         self._seconds_before = 0.0
@@ -104,11 +117,6 @@ class Trainer:
         self._began = time.monotonic()
         self._started_at = dt.datetime.now(dt.UTC)
         if point is not None:
-            own = OptimizerShard.unwrap(self._engine.optimizer)
-            point.restore(own, self._engine.module)
-            for parameter in own.parameters:  # a fused AdamW counts steps on the device
-                if "step" in (state := own.state[parameter]):
-                    state["step"] = state["step"].to(parameter.device)
             self._losses = list(point.losses)
             self._tokens, self._seconds_before = point.tokens, point.seconds
 
@@ -117,7 +125,8 @@ class Trainer:
         """The number of optimiser steps taken."""
         return len(self._losses)
 
-    def _start_engine(self, model: Any) -> Any:
+    def start(self) -> None:
+        """Set up DeepSpeed and restore the resume point. Every rank must call it."""
         # Imported inside the worker only: on a driver without GPU the import was seen to crash
         # (ray issue 50406).
         import deepspeed
@@ -125,37 +134,25 @@ class Trainer:
 
         # The shared-memory all-reduce compiles for a minute at its first use; gloo replaces it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        runtime, recipe = self._job.runtime, self._recipe
-        optimizer = {
-            "lr": recipe.learning_rate,
-            "betas": list(recipe.betas),
-            "eps": recipe.epsilon,
-            "weight_decay": recipe.weight_decay,
-            "torch_adam": True,
-            "adam_w_mode": True,
-        }
-        if self._device.type == "cuda":
-            optimizer["fused"] = True  # one kernel for all parameters
-        config = {
-            # Micro batches vary in size and number: `train_step` says which one is a step's last.
-            "train_micro_batch_size_per_gpu": runtime.micro_batch,
-            "gradient_clipping": recipe.max_grad_norm,
-            "optimizer": {"type": "AdamW", "params": optimizer},
-            "zero_optimization": {"stage": runtime.zero_stage},
-            "bf16": {"enabled": recipe.precision == "bf16"},
-            "steps_per_print": 10**9,
-            "wall_clock_breakdown": False,
-        }
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        engine, *_ = deepspeed.initialize(model=model, model_parameters=trainable, config=config)
-        return engine
+        trainable = [p for p in self._model.parameters() if p.requires_grad]
+        self._engine, *_ = deepspeed.initialize(
+            model=self._loss_model,
+            model_parameters=trainable,
+            config=deepspeed_config(self._recipe, self.runtime),
+        )
+        if self._point is not None:
+            optimizer = OptimizerShard.unwrap(self._engine.optimizer)
+            self._point.restore(optimizer, self._engine.module)
+            self._point = None
 
     def prepare(self, examples: list[Any]) -> PreparedBatch:
         """Tokenize a global batch and divide it among the ranks. Safe to call in a thread."""
         batch = tokenize(examples, self._tokenizer, self._recipe.max_length)
         pad = self._tokenizer.pad_token_id or 0
+        rows = self.runtime.micro_batch
+        assert isinstance(rows, int), "decided before, by placement.settings"
         return PreparedBatch(
-            shard(batch, self._rank, self._workers, self._job.runtime.micro_batch, pad),
+            shard(batch, self._rank, self._workers, rows, pad),
             len(batch),
             count_targets(batch),
             sum(len(one.ids) for one in batch),
@@ -168,7 +165,8 @@ class Trainer:
         """
         import torch
         import torch.distributed as dist
-        import torch.nn.functional as F
+
+        from .loss import target_positions
 
         if batch.targets == 0:
             raise TrainingError("a global batch has no target tokens")
@@ -182,11 +180,8 @@ class Trainer:
         for i, micro_batch in enumerate(batch.micro_batches, start=1):
             self._engine.set_gradient_accumulation_boundary(i == len(batch.micro_batches))
             ids = self._to_device(micro_batch.ids)
-            expected = self._to_device(micro_batch.targets)
-            logits = self._engine(input_ids=ids, use_cache=False).logits
-            loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), expected[:, 1:].flatten(), reduction="sum"
-            )
+            positions, expected = map(self._to_device, target_positions(micro_batch.targets))
+            loss = self._engine(positions, expected, input_ids=ids)
             self._engine.backward(loss * scale, scale_wrt_gas=False)
             total += loss.detach()
         self._engine.step()
@@ -212,7 +207,7 @@ class Trainer:
         Raises `TrainingError` on rank 0 if they are not finite.
         """
         trained_only = self._recipe.lora is not None
-        return checkpoint_io.gather_weights(self._engine.module, trained_only)
+        return checkpoint_io.gather_weights(self._model, trained_only)
 
     def save_checkpoint(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
         """Save gathered weights as a state's checkpoint, on rank 0.
@@ -234,7 +229,6 @@ class Trainer:
 
         Raises `ResultsError` on a full disk.
         """
-        zero_stage = self._job.runtime.zero_stage
         point = ResumePoint.capture(
             OptimizerShard.unwrap(self._engine.optimizer),
             self._engine.module,
@@ -243,7 +237,7 @@ class Trainer:
             self._seconds(),
         )
         save_resume_point(
-            self._results, self._ladder.id, point, self._rank, self._workers, zero_stage
+            self._results, self._ladder.id, point, self._rank, self._workers, self._zero_stage
         )
 
     @property
@@ -266,7 +260,7 @@ class Trainer:
             finished_at=dt.datetime.now(dt.UTC),
             losses=list(self._losses),
             workers=self._workers,
-            zero_stage=self._job.runtime.zero_stage,
+            zero_stage=self._zero_stage,
         )
 
     def state_row(self, rung: Rung, training: Training, saved: SavedCheckpoint) -> dict[str, Any]:
@@ -287,8 +281,9 @@ class Trainer:
         """Release the model's memory before the next ladder."""
         import torch
 
-        self._engine.destroy()
-        del self._engine, self._model
+        if self._engine is not None:
+            self._engine.destroy()
+        del self._engine, self._loss_model, self._model
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -9,9 +9,9 @@ from small_sweeps import plan_of, spec_of
 
 from elastic_ray.placement import Node, ladder_profile, parse_cluster, settle_worker_count
 from elastic_ray.placement.layout import EngineMemory
-from elastic_ray.placement.memory import worker_gib
+from elastic_ray.placement.settings import ladder_kinds
 from elastic_ray.placement.worker_count import LadderProfile
-from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
+from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
 NODES = parse_cluster("3x4xA100")
 
@@ -61,17 +61,9 @@ def test_workers_stay_in_their_range(
     assert auto or low <= found <= low + more
 
 
-def test_each_zero_stage_divides_more_memory_among_workers() -> None:
-    recipe = Recipe(precision="bf16")
-    alone = [worker_gib(10**9, recipe, stage, 1) for stage in range(4)]
-    assert len(set(alone)) == 1
-    shared = [worker_gib(10**9, recipe, stage, 8) for stage in range(4)]
-    assert shared[0] == alone[0] and shared == sorted(shared, reverse=True)
-
-
 def test_the_ladder_profile_of_a_plan() -> None:
     plan = plan_of(spec_of(seeds=[0, 1, 2], positive=[8, 16], training={"global_batch": 8}))
-    ladders = ladder_profile(plan)
+    ladders = ladder_profile(plan, ladder_kinds(plan))
     assert ladders.batch == 8
     assert ladders.at_once == 6, "three seeds, from two sizes each"
     assert ladders.gib(1) is not None
