@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...checkpoints.files import CheckpointError
-from ...checkpoints.hub import download_model
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .code_length import Window, split_windows, sum_windows
 from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
+from .local_weights import checked_stamp, on_disk
+from .vllm_layout import not_covered
 from .vllm_runtime import check_vllm, last_line, unless_dead
 
 if TYPE_CHECKING:
@@ -53,33 +54,38 @@ class VllmEngine:
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
         )
+        self._broken: str | None = None
+        """Why the engine cannot be used any more."""
         self._adapter_ids: dict[str, int] = {}
         self._requests = 0
-        self.checked: list[dict[str, int]] = []
+        self._trust_remote_code = config.trust_remote_code
+        self.checked: list[dict[str, Any]] = []
         """What each worker checked at the last swap (`vllm_weights.VerifiedLoading`)."""
 
     async def load_weights(self, weights: Weights) -> None:
         """As `Engine.load_weights`; a hub checkpoint is downloaded first."""
-        folder = weights.checkpoint
-        if weights.revision is not None:
-            folder = await asyncio.to_thread(download_model, folder, weights.revision)
-        if not Path(folder).is_dir():
-            raise CheckpointError(
-                f"state {weights.full_state_id}: its checkpoint is missing: {folder}"
-            )
-        await unless_dead(self._llm, self._swap(weights, folder))
+        local = await asyncio.to_thread(on_disk, weights, self._trust_remote_code)
+        stamp = await asyncio.to_thread(checked_stamp, local)
+        await unless_dead(self._llm, self._swap(local, stamp))
 
-    async def _swap(self, weights: Weights, folder: str) -> None:
+    async def _swap(self, weights: Weights, stamp: str) -> None:
         await self._llm.pause_generation(mode="wait", clear_cache=True)
         try:
             await self._llm.update_weight_version(NO_STATE)
             try:
                 self.checked = await self._llm.collective_rpc(
                     "load_verified_weights",
-                    kwargs={"folder": str(folder), "checksum": weights.checksum},
+                    kwargs={"folder": weights.checkpoint, "stamp": stamp},
                 )
             except Exception as e:
                 raise CheckpointError(f"state {weights.full_state_id}: {last_line(e)}") from None
+            if broken := [rank["broken"] for rank in self.checked if "broken" in rank]:
+                self._broken = f"its weights could not be replaced: {broken[0]}"
+                raise EngineError(f"the engine is unusable: {self._broken}")
+            if missing := not_covered([rank["covered"] for rank in self.checked]):
+                raise CheckpointError(
+                    f"state {weights.full_state_id}: no worker holds all of {missing[0]}"
+                )
             await self._llm.reset_prefix_cache()
             await self._llm.update_weight_version(weights.full_state_id)
         finally:
@@ -171,6 +177,8 @@ class VllmEngine:
 
     async def check_health(self) -> None:
         """As `Engine.check_health`."""
+        if self._broken is not None:
+            raise EngineError(self._broken)
         await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
