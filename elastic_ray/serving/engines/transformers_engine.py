@@ -44,11 +44,10 @@ class TransformersEngine:
             config.checkpoint,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
-            padding_side="left",
         )
-        if self._tokenizer.pad_token_id is None:
-            # Llama 2 has no padding token. Any token will do, as the attention mask hides it.
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        # Threads share the tokenizer. It is always called without padding and truncation; this call
+        # turns off what its file may turn on.
+        self._tokenizer([""])
         self._models = ModelHolder(config)
 
     async def load_weights(self, weights: Weights) -> None:

@@ -30,9 +30,9 @@ class VerifiedLoading:
         `stamp` is `files.weights_stamp` of the files whose checksum was verified. Returns the
         number of `tensors` and `bytes` of the files that were compared, of the model's
         `parameters`, of layers `probed` (step 4), of `constants` in the files, and what of each
-        tensor this rank compared (`covered`, see `vllm_layout`). Raises `CheckpointError` for missing or changed
-        files. If vLLM's reload fails midway, the model is unusable, and `broken` is the reason,
-        alone. Raises `RuntimeError` if the engine's weights differ from the files, or cannot be
+        tensor this rank compared (`covered`, see `vllm_layout`). If vLLM's reload fails midway,
+        the model is unusable, and `broken` is the reason, alone. Raises `CheckpointError` for
+        missing or changed files. Raises `RuntimeError` if the engine's weights differ from the files, or cannot be
         compared with them; the latter before anything is changed.
         """
         from elastic_ray.checkpoints.files import CheckpointError, weight_files, weights_stamp
