@@ -5,7 +5,7 @@ processes and `report_callback` forwards its reports. In its workers, `ladder` t
 and `trainer` steps the model, on examples that `batches` and `lesson_examples` provide.
 `checkpoint_io` loads and saves weights, `snapshot_writer` saves them while the next steps train,
 `lora` handles adapters, `resume_point` and `point_writer` let an interrupted ladder continue.
-`agreement` lets ranks agree, `held_memory` decides whether a process must end after a ladder. `start_states` makes the first states, `scorer_training` trains a task's own
-scorer, and `provenance` describes versions and hardware. Only this package imports Ray Train and
-DeepSpeed.
+`agreement` lets ranks agree, `held_memory` decides whether a process must end after a ladder.
+`start_states` makes the first states, `scorer_training` trains a task's own scorer, and
+`provenance` describes versions and hardware. Only this package imports Ray Train and DeepSpeed.
 """
