@@ -96,7 +96,7 @@ def test_a_checkpoint_saved_beside_the_training_holds_the_weights_of_its_step(
     saving.start()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     while saving.is_alive():
-        model(input_ids=torch.ones(2, 8, dtype=torch.long)).logits.sum().backward()
+        model(input_ids=torch.arange(8)[None]).logits.sum().backward()
         optimizer.step()
         stepped.set()
     saving.join()
