@@ -56,6 +56,9 @@ class Stand:
         self.closed = False
         type(self).made.append(self)
 
+    def start(self) -> None:
+        pass
+
     def prepare(self, examples: list[Any]) -> list[Any]:
         return examples
 

@@ -24,6 +24,7 @@ class TooLarge:
     """In the place of `Trainer`: asks torch for more memory than there is, as it starts."""
 
     made = 0
+    step = 0
 
     def __init__(self, *arguments: Any) -> None:
         type(self).made += 1
