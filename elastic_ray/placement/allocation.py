@@ -85,7 +85,7 @@ def allocate(
     settings = settle_runtimes(kinds, runtime.workers, worker_gpu_gib(nodes, runtime), gpus)
     workload = workload_of(plan, task_info)
     assert isinstance(runtime.workers, int)  # settled
-    gib = profile.gib(runtime.workers)
+    gib = profile.gib(runtime.workers, False)
     layout = fit(nodes, runtime, resources, engines, scorers, workload, gib)
     gpu_type, needs = slowest_gpu(layout), layout.needs
     trainer = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, gpu_type)

@@ -1,7 +1,7 @@
 """How each ladder is executed so that it fits in GPU memory: ZeRO stage, micro batch, ... Pure.
 
-`auto` settings are decided with the formula of `training_memory`: the largest micro batch, and for
-it the lowest ZeRO stage. Settings that no GPU of the cluster can hold are refused, with the nearest
+`auto` settings are decided with the formula of `training_memory`: no offloading if possible, then
+the largest micro batch, and for it the lowest ZeRO stage. Settings that no GPU of the cluster can hold are refused, with the nearest
 ones that it can.
 """
 
@@ -40,12 +40,20 @@ class LadderKind:
         micro_batches: Sequence[int] = range(most, 0, -1)
         if isinstance(runtime.micro_batch, int):
             micro_batches = (runtime.micro_batch,)
-        stages: Sequence[int] = (0, 1, 2, 3) if runtime.offload == "none" else (1, 2, 3)
+        stages: Sequence[int] = (0, 1, 2, 3)
         if runtime.zero_stage != "auto":
             stages = (runtime.zero_stage,)
-        for micro_batch in micro_batches:
-            for stage in stages:
-                yield runtime.model_copy(update={"micro_batch": micro_batch, "zero_stage": stage})
+        offloads = ("none", "optimizer") if runtime.offload == "auto" else (runtime.offload,)
+        for offload in offloads:
+            for micro_batch in micro_batches:
+                for stage in stages:
+                    if stage or offload == "none":
+                        chosen = {
+                            "offload": offload,
+                            "micro_batch": micro_batch,
+                            "zero_stage": stage,
+                        }
+                        yield runtime.model_copy(update=chosen)
 
     def gib(self, runtime: Runtime) -> float | None:
         """Return the GPU memory of a worker in GiB; None where the model's size is unknown."""
@@ -54,12 +62,16 @@ class LadderKind:
         assert isinstance(runtime.workers, int)
         return training_memory(self.shape, self.recipe, runtime, runtime.workers).gib
 
-    def least_gib(self, workers: int) -> float | None:
+    def least_gib(self, workers: int, offloading: bool = True) -> float | None:
         """Return the least GPU memory in GiB that the spec's settings allow with that many workers.
 
-        None where the model's size is unknown.
+        None where the model's size is unknown. Without `offloading`, `offload: auto` does not
+        offload.
         """
-        sizes = [self.gib(runtime) for runtime in self.choices(workers)]
+        choices = list(self.choices(workers))
+        if self.runtime.offload == "auto" and not offloading:
+            choices = [each for each in choices if each.offload == "none"]
+        sizes = [self.gib(runtime) for runtime in choices]
         known = [size for size in sizes if size is not None]
         return min(known, default=None)
 
@@ -138,8 +150,10 @@ def _without_memory(kind: LadderKind, workers: int) -> Runtime:
     changes: dict[str, Any] = {}
     if runtime.micro_batch == "auto":
         changes["micro_batch"] = MICRO_BATCH
+    if runtime.offload == "auto":
+        changes["offload"] = "none"
     if runtime.zero_stage == "auto":
-        changes["zero_stage"] = 0 if runtime.offload == "none" else 1
+        changes["zero_stage"] = 1 if runtime.offload == "optimizer" else 0
     return runtime.model_copy(update=changes)
 
 
@@ -158,7 +172,8 @@ def _refusal(kind: LadderKind, workers: int, gpu_gib: float, gpus: int) -> str:
             break
     else:
         advice = "no setting of training fits; take GPUs with more memory, or a smaller model"
-    is_auto = "auto" in (kind.runtime.zero_stage, kind.runtime.micro_batch)
+    given_settings = (kind.runtime.zero_stage, kind.runtime.micro_batch, kind.runtime.offload)
+    is_auto = "auto" in given_settings
     offered = f"{gpu_gib:.0f} GiB" + (f", of which auto fills {FILLED:.0%}" if is_auto else "")
     return (
         f"training: {kind.model} needs about {least:.0f} GiB of GPU memory on each of {workers} "

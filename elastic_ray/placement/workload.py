@@ -56,8 +56,8 @@ def ladder_profile(plan: Plan, kinds: Iterable[LadderKind]) -> LadderProfile:
         at_once[depth[ladder.parent_id]] += 1
         depth |= {rung.state_id: depth[ladder.parent_id] + 1 for rung in ladder.rungs}
 
-    def gib(workers: int) -> float | None:
-        sizes = [kind.least_gib(workers) for kind in kinds]
+    def gib(workers: int, offloading: bool) -> float | None:
+        sizes = [kind.least_gib(workers, offloading) for kind in kinds]
         known = [size for size in sizes if size is not None]
         return max(known) if known and len(known) == len(sizes) else None
 
