@@ -18,6 +18,9 @@ SMALL_ENGINE_CPUS = 0.25
 """CPUs of a replica on a small cluster, unless the spec sets them."""
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """GPUs that a replica may get if the spec sets none. Each divides the next, so no gaps are left."""
+SCORER_GPUS = 0.25
+"""GPU share of a scorer where nodes have GPUs. A quarter of 80 GB holds one of 7B in 16 bits, a
+quarter of 16 GB one of 0.5B."""
 SEE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
 
 
@@ -50,7 +53,7 @@ def resource_needs(
             name: Bundle(cpus, _engine_gpus(name, memory, resources.engines, nodes))
             for name, memory in engines.items()
         },
-        Bundle(_replica_cpus(resources.scorers, small), resources.scorers.gpus or 0.0),
+        Bundle(_replica_cpus(resources.scorers, small), _scorer_gpus(resources.scorers, nodes)),
     )
     for field, amount in (
         ("training.gpus_per_worker", gpus),
@@ -103,6 +106,13 @@ def _engine_gpus(name: str, memory: EngineMemory, engines: Serving, nodes: Seque
             "whole GPUs"
         )
     return requested
+
+
+def _scorer_gpus(scorers: Serving, nodes: Sequence[Node]) -> float:
+    """Return the GPUs of one scorer replica. vLLM for GPUs does not start without a share."""
+    if scorers.gpus is not None:
+        return scorers.gpus
+    return SCORER_GPUS if any(node.gpus for node in nodes) else 0.0
 
 
 def _fewest_gpus(name: str, memory: EngineMemory, gpu_gib: float, most: int) -> float:

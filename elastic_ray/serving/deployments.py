@@ -22,7 +22,8 @@ from .engines.local_weights import checked_stamp, on_disk
 from .engines.scorer import make_scorer_backend
 from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
-from .replica_process import end_processes_together, exit_if_dead
+from .gpu_sharing import starting_alone
+from .replica_process import end_processes_together, exit_if_dead, prepare_process
 from .types import (
     Answer,
     CodedText,
@@ -85,7 +86,8 @@ class EngineReplica:
 
     def __init__(self, config: EngineConfig) -> None:
         end_processes_together()
-        with local_folder_at(config.checkpoint) as folder:
+        prepare_process(config.tensor_parallel)
+        with local_folder_at(config.checkpoint) as folder, starting_alone(config.gpus):
             self._engine = make_engine(replace(config, checkpoint=folder))
         self._trust_remote_code = config.trust_remote_code
         self._lease = WeightLease()
@@ -175,7 +177,8 @@ class ScorerReplica:
 
     def __init__(self, config: ScorerConfig) -> None:
         end_processes_together()
-        with local_folder_at(config.checkpoint) as folder:
+        prepare_process(1)
+        with local_folder_at(config.checkpoint) as folder, starting_alone(config.gpus):
             self._backend = make_scorer_backend(replace(config, checkpoint=folder))
 
     async def describe(self) -> dict[str, Any]:

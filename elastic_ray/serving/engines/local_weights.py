@@ -7,10 +7,13 @@ are remembered (`checkpoints.known_checksums`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ...checkpoints.files import CheckpointError, weights_stamp
+from ...checkpoints.files import CheckpointError, weight_files, weights_stamp
 from ...checkpoints.hub import download_model
 from ...checkpoints.known_checksums import KnownChecksums
 from ...results.storage.node_cache import cache_folder
@@ -29,6 +32,24 @@ def on_disk(weights: Weights, trust_remote_code: bool) -> Weights:
         weights.checkpoint, weights.revision, trust_remote_code=trust_remote_code
     )
     return replace(weights, checkpoint=folder, revision=None)
+
+
+def weight_bytes(folder: str, dtype: str) -> int:
+    """Return the bytes that a checkpoint's weights take in an engine of type `dtype`.
+
+    `dtype` is "float32" or a 16-bit type; the files may be in another. Reads their headers only.
+    """
+    width = 4 if dtype == "float32" else 2
+    return sum(width * math.prod(shape) for shape in _shapes(folder))
+
+
+def _shapes(folder: str) -> Iterator[list[int]]:
+    from safetensors import safe_open
+
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as opened:
+            file: Any = opened
+            yield from (file.get_slice(name).get_shape() for name in file.keys())  # noqa: SIM118
 
 
 def checked_stamp(weights: Weights) -> str:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from ...elasticity import METRICS
+from ..errors import EngineError
 from ..types import (
     Answer,
     CodedText,
@@ -37,6 +38,11 @@ class TransformersEngine:
     def __init__(self, config: EngineConfig, notice: str | None = None) -> None:
         import transformers
 
+        if config.deterministic:
+            raise EngineError(
+                f"engine {config.name}: generation.deterministic is true, which vLLM on GPUs can "
+                "do, but not transformers"
+            )
         self.notice = notice
         self._context = context_length(config)
         self.version = f"transformers {transformers.__version__}"

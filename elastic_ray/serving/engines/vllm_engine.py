@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,17 @@ from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling,
 from .code_length import Window, split_windows, sum_windows
 from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
-from .local_weights import checked_stamp, on_disk
+from .local_weights import checked_stamp, on_disk, weight_bytes
 from .vllm_layout import not_covered
-from .vllm_runtime import check_vllm, last_line, unless_dead
+from .vllm_runtime import (
+    batch_arguments,
+    cache_arguments,
+    check_batch_invariance,
+    check_vllm,
+    gpu_bytes,
+    last_line,
+    unless_dead,
+)
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -43,11 +51,19 @@ class VllmEngine:
     def __init__(self, config: EngineConfig) -> None:
         import vllm
         from transformers import AutoTokenizer
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        check_batch_invariance(config)
         self.version = f"vllm {vllm.__version__}"
+        if config.deterministic:
+            self.version += " batch-invariant"
         self._context = context_length(config)
-        self._llm = AsyncLLM.from_engine_args(_engine_arguments(config, self._context))
+        first = on_disk(
+            Weights(config.state_id, config.checkpoint, config.revision), config.trust_remote_code
+        )
+        arguments = engine_arguments(config, self._context, first.checkpoint, gpu_bytes)
+        self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
@@ -186,10 +202,19 @@ class VllmEngine:
         self._llm.shutdown()
 
 
-def _engine_arguments(config: EngineConfig, context: int) -> Any:
+def engine_arguments(
+    config: EngineConfig, context: int, folder: str, total_bytes: Callable[[], int]
+) -> Any:
+    """Return vLLM's arguments for an engine whose first weights are in `folder`.
+
+    `total_bytes` returns the memory of its GPU. Raises `EngineError` if the engine's share is too
+    small.
+    """
     from vllm import AsyncEngineArgs
 
     arguments: dict[str, Any] = {"dtype": config.dtype}
+    arguments |= batch_arguments(config.gpus)
+    arguments |= cache_arguments(config, weight_bytes(folder, config.dtype), total_bytes)
     if not config.gpus:
         # One process less than by default on CPUs; the replica sets OMP_NUM_THREADS.
         arguments["distributed_executor_backend"] = "uni"
@@ -211,6 +236,7 @@ def _engine_arguments(config: EngineConfig, context: int) -> Any:
         trust_remote_code=config.trust_remote_code,
         worker_extension_cls="elastic_ray.serving.engines.vllm_weights.VerifiedLoading",
         load_format="safetensors",
+        use_tqdm_on_load=False,
         seed=0,
         disable_log_stats=True,
         **arguments,

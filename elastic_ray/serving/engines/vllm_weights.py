@@ -32,8 +32,8 @@ class VerifiedLoading:
         `parameters`, of layers `probed` (step 4), of `constants` in the files, and what of each
         tensor this rank compared (`covered`, see `vllm_layout`). If vLLM's reload fails midway,
         the model is unusable, and `broken` is the reason, alone. Raises `CheckpointError` for
-        missing or changed files. Raises `RuntimeError` if the engine's weights differ from the files, or cannot be
-        compared with them; the latter before anything is changed.
+        missing or changed files. Raises `RuntimeError` if the engine's weights differ from the
+        files, or cannot be compared with them; the latter before anything is changed.
         """
         from elastic_ray.checkpoints.files import CheckpointError, weight_files, weights_stamp
         from elastic_ray.serving.engines.vllm_layout import covered, model_slices
