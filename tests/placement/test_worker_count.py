@@ -23,7 +23,12 @@ def workers(
     runtime = Runtime.model_validate({"workers": asked})
     engines = {"engine": EngineMemory()}
     found = settle_worker_count(
-        runtime, ladders, nodes, Resources(**resources), engines, ["s"]
+        runtime,
+        ladders,
+        nodes,
+        Resources(**{"scorers": Serving(gpus=0.0), **resources}),
+        engines,
+        ["s"],
     ).workers
     assert isinstance(found, int)
     return found

@@ -277,6 +277,7 @@ GENERATIONS: dict[str, Any] = {
     "top_k": 0,
     "top_p": 1.0,
     "seed": 1,
+    "deterministic": True,
 }
 SCORERS: dict[str, Any] = {
     "name": "other",
