@@ -14,6 +14,7 @@ from ..spec import Runtime
 from .flops import Rate, generation_seconds, rate
 from .layout import Layout, Workload
 from .nodes import Node
+from .requirements import with_scorer_share
 from .settings import ladder_kinds, settle_runtimes, worker_gpu_gib
 from .sharing import fit
 from .wall_clock import WallClock, estimate_wall_clock
@@ -23,6 +24,7 @@ from .workload import (
     gpu_hours,
     ladder_profile,
     ladder_seconds,
+    scorer_gib,
     scorers_of,
     slowest_gpu,
     workload_of,
@@ -68,7 +70,7 @@ def allocate(
     that they need get a place. None stands for all requests of the plan. Times are always those of
     the whole plan. Raises `SpecError` naming the field if the sweep does not fit on the nodes.
     """
-    resources = plan.spec.resources
+    resources = with_scorer_share(plan.spec.resources, scorer_gib(plan), nodes)
     engines, scorers = engine_memory(plan), scorers_of(plan)
     if open_requests is not None:
         requests = tuple(open_requests)

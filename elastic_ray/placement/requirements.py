@@ -5,6 +5,7 @@ Where the spec leaves GPUs open, an engine gets as few as hold its weights and k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ..spec import Resources, Runtime, Serving, SpecError
@@ -19,8 +20,7 @@ SMALL_ENGINE_CPUS = 0.25
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """GPUs that a replica may get if the spec sets none. Each divides the next, so no gaps are left."""
 SCORER_GPUS = 0.25
-"""GPU share of a scorer where nodes have GPUs. A quarter of 80 GB holds one of 7B in 16 bits, a
-quarter of 16 GB one of 0.5B."""
+"""Least GPU share of a scorer where nodes have GPUs."""
 SEE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
 
 
@@ -114,7 +114,7 @@ def _engine_gpus(name: str, memory: EngineMemory, engines: Serving, nodes: Seque
         smallest = min((gpu.memory if gpu else 0.0) for gpu in known) * engines.gpu_memory
         most = 1 if memory.one_gpu else max(node.gpus for node in with_gpus)
         if smallest:
-            return _fewest_gpus(name, memory, smallest, most)
+            return _fewest_gpus(name, memory, smallest, engines.gpu_memory, most)
     if requested is None:
         requested = float(split) if with_gpus else 0.0
     if split > 1 and requested != split:
@@ -132,7 +132,25 @@ def _scorer_gpus(scorers: Serving, nodes: Sequence[Node]) -> float:
     return SCORER_GPUS if any(node.gpus for node in nodes) else 0.0
 
 
-def _fewest_gpus(name: str, memory: EngineMemory, gpu_gib: float, most: int) -> float:
+def with_scorer_share(resources: Resources, gib: float | None, nodes: Sequence[Node]) -> Resources:
+    """Return the resources with the GPU share of scorers decided, where the spec leaves it open.
+
+    `gib` is the memory of the largest scorer in GiB, None if unknown; it gets the least share that
+    holds it.
+    """
+    memory = [node.gpu.memory if node.gpu else 0.0 for node in nodes if node.gpus]
+    if resources.scorers.gpus is not None or gib is None or not memory:
+        return resources
+    room = min(memory) * resources.scorers.gpu_memory
+    shares = [share for share in SHARES if SCORER_GPUS <= share <= 1]
+    share = next((share for share in shares if share * room >= gib), shares[-1])
+    scorers = resources.scorers.model_copy(update={"gpus": share})
+    return resources.model_copy(update={"scorers": scorers})
+
+
+def _fewest_gpus(
+    name: str, memory: EngineMemory, gpu_gib: float, gpu_memory: float, most: int
+) -> float:
     """Return the fewest of `SHARES` with enough memory, at most `most`; the weights must fit."""
     choices = [share for share in SHARES if share <= most]
     enough = [share for share in choices if share * gpu_gib >= (memory.wanted or 0.0)]
@@ -142,7 +160,8 @@ def _fewest_gpus(name: str, memory: EngineMemory, gpu_gib: float, most: int) -> 
         raise SpecError(
             f"resources.engines: the weights of {name or 'the model'} take about "
             f"{memory.weights:.0f} GiB; "
-            f"{choices[-1]:g} GPU(s) of a node offer {choices[-1] * gpu_gib:.0f} GiB"
+            f"{choices[-1]:g} GPU(s) of a node offer {choices[-1] * gpu_gib:.0f} GiB; "
+            f"take GPUs of {math.ceil((memory.weights or 0.0) / gpu_memory)} GiB or more"
         )
     return choices[-1]
 

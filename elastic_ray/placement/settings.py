@@ -1,8 +1,8 @@
 """How each ladder is executed so that it fits in GPU memory: ZeRO stage, micro batch, ... Pure.
 
 `auto` settings are decided with the formula of `training_memory`: no offloading if possible, then
-the largest micro batch, and for it the lowest ZeRO stage. Settings that no GPU of the cluster can hold are refused, with the nearest
-ones that it can.
+the largest micro batch, and for it the lowest ZeRO stage. Settings that no GPU of the cluster can
+hold are refused, with the nearest ones that it can.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ..plan import (
 from ..spec import CORPORA, Runtime
 from .flops import Rate, generation_seconds, rate, reading_seconds, training_seconds
 from .layout import EngineMemory, Layout, Workload
-from .memory import engine_gib
+from .memory import ENGINE_GIB, engine_gib
 from .settings import LadderKind
 from .worker_count import LadderProfile
 
@@ -69,6 +69,16 @@ def scorers_of(plan: Plan, tasks: Iterable[str] | None = None) -> list[str]:
     """Return the names of the scorers that answers of these tasks need (None: of all tasks)."""
     probes = plan.probes if tasks is None else {task: plan.probes[task] for task in tasks}
     return sorted({probe.scorer for probe in probes.values() if probe.scorer})
+
+
+def scorer_gib(plan: Plan) -> float | None:
+    """Return the GPU memory of the plan's largest scorer in GiB, None if no size is known.
+
+    A scorer that the task trains itself is too small to count.
+    """
+    models = [task.scorer.hub or task.scorer.path for task in plan.spec.task if task.scorer]
+    sizes = [size for model in models if model and (size := parameters_in_name(model))]
+    return max(sizes) * WIDTH["bfloat16"] / 2**30 + ENGINE_GIB if sizes else None
 
 
 def slowest_gpu(layout: Layout) -> str:

@@ -136,8 +136,8 @@ class Runtime(Part):
     """Whether the activations of a layer are computed again in the backward pass rather than kept.
     Takes about a third more time and a fraction of the memory."""
     offload: Offload = Field("none", json_schema_extra=RUNTIME)
-    """`optimizer` keeps AdamW's state in the memory of the CPUs, 12 bytes a parameter, and takes its
-    steps there; needs a `zero_stage` above 0. `auto` does so where nothing else fits."""
+    """`optimizer` keeps AdamW's state in the memory of the CPUs, 12 bytes a parameter, and steps
+    there; needs a `zero_stage` above 0. `auto` does so where nothing else fits."""
     cpus_per_worker: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
     """CPUs reserved for each worker."""
     gpus_per_worker: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)

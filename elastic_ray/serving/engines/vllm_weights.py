@@ -12,8 +12,8 @@ does not repack it, because the checkpoint has no weights under the layer's own 
 3. every tensor of the files is compared, bit for bit, with the slices of the parameters that hold
    it (`vllm_layout`, `vllm_proof`); nothing is left over on either side;
 4. on CPUs, where vLLM packs the matrices of linear layers and drops the originals, step 3 compares
-   each matrix just before it is packed. Afterwards the layer is run on random vectors, and its
-   output must match that matrix.
+   each matrix just before it is packed. Afterwards the layer must have been packed anew; it is run
+   on random vectors, and outputs from all over the matrix must match it.
 """
 
 from __future__ import annotations
