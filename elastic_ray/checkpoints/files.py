@@ -7,6 +7,7 @@ standard library only.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -33,12 +34,42 @@ def checkpoint_checksum(folder: str | Path) -> str:
 
     Raises `CheckpointError` if there are no weight files.
     """
+    return combined_checksum({path.name: file_digest(path) for path in weight_files(folder)})
+
+
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file's content (32 bytes)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def combined_checksum(digests: Mapping[str, bytes]) -> str:
+    """Return the checksum of a checkpoint from the digests of its weight files, by file name."""
     total = hashlib.sha256()
-    for path in weight_files(folder):
-        total.update(path.name.encode())
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+    for name in sorted(digests):
+        total.update(name.encode())
+        total.update(digests[name])
     return total.hexdigest()
+
+
+def file_stamp(path: Path) -> str:
+    """Return size, inode and times of a file as text: whoever writes to the file changes it.
+
+    It includes the time of the last change of the inode, which no program can set.
+    """
+    found = path.stat()
+    return f"{found.st_size} {found.st_dev} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def weights_stamp(folder: str | Path) -> str:
+    """Return the names and stamps of a checkpoint's weight files as text.
+
+    Raises `CheckpointError` if there are no weight files, or one cannot be read.
+    """
+    try:
+        return "\n".join(f"{path.name} {file_stamp(path)}" for path in weight_files(folder))
+    except OSError as e:
+        raise CheckpointError(f"{folder}: cannot be read: {e.strerror}") from None
 
 
 def checkpoint_bytes(folder: str | Path) -> int:

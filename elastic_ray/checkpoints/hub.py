@@ -93,6 +93,19 @@ def model_problem(repo: str, revision: str) -> str | None:
     return None
 
 
+def cached_config(repo: str, revision: str) -> str | None:
+    """Return the path of a model's `config.json` in this machine's cache, None if it is not there.
+
+    Never asks the hub.
+    """
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return found if isinstance(found, str) else None
+
+
 def _complete(folder: str) -> bool:
     """Return whether a cached snapshot holds a configuration and all weight files of its index."""
     import json

@@ -112,6 +112,7 @@ class _SweepDriver:
         )
         gpus = layout.needs.worker.gpus
         self._runtime = allocation.runtime.model_copy(update={"gpus_per_worker": gpus})
+        self._runtimes = allocation.runtimes
         self._display = ProgressDisplay(
             stream, tracker, seconds, allocation.request_seconds, layout.trainers
         )
@@ -265,6 +266,7 @@ class _SweepDriver:
                 self._trials,
                 self._outstanding.ladders,
                 self._runtime,
+                self._runtimes,
                 self._results.uri,
                 self._outstanding.remade,
             )

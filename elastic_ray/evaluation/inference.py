@@ -100,6 +100,7 @@ class InferenceRunner:
             kv_cache_gib=serving.kv_cache_gib,
             gpu_memory_utilization=memory_share(serving, need.gpus),
             trust_remote_code=group.trust_remote_code,
+            deterministic=self._plan.spec.generation.deterministic,
         )
         began = time.monotonic()
         started = await self._fleet.open_engine(config)

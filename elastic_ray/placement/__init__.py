@@ -3,7 +3,8 @@
 - `estimate`: the size and the price of a sweep; `allocation`: the division of a cluster for a sweep
 - `placer` computes a `layout` of processes on `nodes`, counting free resources with `bin_packing`;
   `sharing` fits a sweep on fewer GPUs, by fractions or in turns
-- `requirements` decides what each process needs, `worker_count` how many workers a trainer has
+- `requirements` decides what each process needs, `worker_count` how many workers a trainer has,
+  `settings` how each ladder is executed so that it fits (`training_memory`)
 - `workload`, `wall_clock`: seconds of a plan, from `flops`, `memory` and `hardware`
 """
 

@@ -14,6 +14,8 @@ from ..spec import Runtime
 from .flops import Rate, generation_seconds, rate
 from .layout import Layout, Workload
 from .nodes import Node
+from .requirements import with_scorer_share
+from .settings import ladder_kinds, settle_runtimes, worker_gpu_gib
 from .sharing import fit
 from .wall_clock import WallClock, estimate_wall_clock
 from .worker_count import settle_worker_count
@@ -22,6 +24,7 @@ from .workload import (
     gpu_hours,
     ladder_profile,
     ladder_seconds,
+    scorer_gib,
     scorers_of,
     slowest_gpu,
     workload_of,
@@ -35,6 +38,8 @@ class SweepAllocation:
     nodes: tuple[Node, ...]
     runtime: Runtime
     """The spec's training runtime, its number of workers decided."""
+    runtimes: Mapping[str, Runtime]
+    """How each ladder is executed, by its id: every setting decided, to fit in GPU memory."""
     workload: Workload
     layout: Layout
     rate: Rate
@@ -65,26 +70,34 @@ def allocate(
     that they need get a place. None stands for all requests of the plan. Times are always those of
     the whole plan. Raises `SpecError` naming the field if the sweep does not fit on the nodes.
     """
-    resources = plan.spec.resources
+    resources = with_scorer_share(plan.spec.resources, scorer_gib(plan), nodes)
     engines, scorers = engine_memory(plan), scorers_of(plan)
     if open_requests is not None:
         requests = tuple(open_requests)
         needed = {plan.engine_of(request) for request in requests}
         engines = {name: memory for name, memory in engines.items() if name in needed}
         scorers = scorers_of(plan, {each.task for each in requests if each.kind == ANSWERS})
-    profile = ladder_profile(plan)
+    kinds = ladder_kinds(plan)
+    profile = ladder_profile(plan, kinds)
     runtime = settle_worker_count(
         plan.spec.training.runtime, profile, nodes, resources, engines, scorers
     )
+    assert isinstance(runtime.workers, int)
+    gpus = sum(node.gpus for node in nodes)
+    settings = settle_runtimes(kinds, runtime.workers, worker_gpu_gib(nodes, runtime), gpus)
     workload = workload_of(plan, task_info)
     assert isinstance(runtime.workers, int)  # settled
-    gib = profile.gib(runtime.workers)
+    gib = profile.gib(runtime.workers, False)
     layout = fit(nodes, runtime, resources, engines, scorers, workload, gib)
     gpu_type, needs = slowest_gpu(layout), layout.needs
     trainer = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, gpu_type)
     return SweepAllocation(
         nodes=tuple(nodes),
         runtime=runtime,
+        runtimes={
+            ladder: chosen.model_copy(update={"gpus_per_worker": needs.worker.gpus})
+            for ladder, chosen in settings.items()
+        },
         workload=workload,
         layout=layout,
         rate=trainer,

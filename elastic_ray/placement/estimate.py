@@ -20,11 +20,20 @@ from ..plan import (
     load_inputs,
 )
 from .allocation import SweepAllocation, allocate
-from .flops import DEVICES
+from .flops import DEVICES, rate
 from .layout import Layout
-from .memory import checkpoint_bytes
+from .memory import checkpoint_bytes, point_bytes
 from .nodes import Node, describe_nodes, parse_cluster
-from .workload import answers_per_teacher, gpu_seconds, texts_per_state
+from .point_policy import BYTES_PER_SECOND, points_of
+from .workload import (
+    DEFAULT_GPU,
+    answers_per_teacher,
+    fewest_workers,
+    gpu_seconds,
+    ladder_seconds,
+    slowest_gpu,
+    texts_per_state,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,10 @@ class Estimate:
     """Bytes of all checkpoints that the sweep writes."""
     kept_bytes: int
     """Bytes of the checkpoints that remain at its end (the spec's `keep`)."""
+    point_bytes: int
+    """Bytes of all resume points that the sweep writes if nothing is preempted."""
+    largest_point_bytes: int
+    """Bytes that a trainer writes when one of its nodes is about to be preempted, at most."""
     reference_gpu_hours: Mapping[str, Mapping[str, float]]
     """GPU-hours by reference GPU type ("A800", "H100") and part ("training", "answers", ...)."""
     gpu_hours_by_part: Mapping[str, float]
@@ -98,7 +111,8 @@ class Estimate:
             f"{self.ladders:,} ladders",
             f"examples: {requested:,} cell by cell, {fused:,} trained; tokens: {self.tokens:,.0f}",
             f"checkpoints: {self.checkpoint_bytes / 1e9:,.3g} GB written, "
-            f"{self.kept_bytes / 1e9:,.3g} GB kept",
+            f"{self.kept_bytes / 1e9:,.3g} GB kept; resume points: "
+            f"{self.point_bytes / 1e9:,.3g} GB written",
         ]
         if self.allocation:
             hours = f"{self.gpu_hours:.3g} GPU-hours, " if self.gpu_hours is not None else ""
@@ -132,6 +146,7 @@ def estimate(
     nodes = parse_cluster(cluster) if isinstance(cluster, str) else cluster
     allocation = allocate(plan, task_info, nodes) if nodes is not None else None
     written, kept = _checkpoint_bytes(plan)
+    points, largest = _point_bytes(plan, task_info, allocation.layout if allocation else None)
     generation = plan.spec.generation
     counts = dict.fromkeys((ANSWERS, CODE_LENGTH, DISTANCES, QUERIES), 0)
     for request in plan.requests():
@@ -154,6 +169,8 @@ def estimate(
         distances=counts[DISTANCES] * answers,
         checkpoint_bytes=written,
         kept_bytes=kept,
+        point_bytes=points,
+        largest_point_bytes=largest,
         reference_gpu_hours={name: _gpu_hours(plan, task_info, name) for name in DEVICES},
         gpu_hours_by_part=_gpu_hours(plan, task_info, allocation.gpu_type)
         if allocation and uses_gpus
@@ -184,3 +201,26 @@ def _checkpoint_bytes(plan: Plan) -> tuple[int, int]:
         if keeps_checkpoint(spec.keep, state.stage.kind if state.stage else "start"):
             kept += size
     return written, kept
+
+
+def _point_bytes(
+    plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout | None
+) -> tuple[int, int]:
+    """Return the bytes of the resume points that are written, and of the largest one.
+
+    Without a layout, trainers of `DEFAULT_GPU`s are assumed. Ranks write at the same time, each its
+    part at the speed that a trainer assumes before it has measured one.
+    """
+    if layout is None:
+        workers = fewest_workers(plan.spec.training.runtime)
+        trainer = rate(workers, 0, 1, DEFAULT_GPU)
+    else:
+        workers, worker = layout.needs.workers, layout.needs.worker
+        trainer = rate(workers, worker.cpus, worker.gpus, slowest_gpu(layout))
+    total = largest = 0
+    for ladder in plan.ladders:
+        size = point_bytes(plan.groups[ladder.engine].parameters, ladder.stage.recipe)
+        seconds = ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, trainer)
+        total += size * points_of(seconds, size / workers / BYTES_PER_SECOND)
+        largest = max(largest, size)
+    return total, largest

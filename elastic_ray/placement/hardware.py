@@ -29,8 +29,13 @@ GPUS: Mapping[str, Gpu] = {
     "H20": Gpu(96, 5.9e13),
     "H200": Gpu(141, 3.8e14),
     "L4": Gpu(24, 4.8e13),
-    "L40S": Gpu(48, 1.4e14),
+    "L40S": Gpu(45, 1.4e14),
+    "RTX4090": Gpu(24, 6.6e13),
     "T4": Gpu(16, 2.6e13),
     "V100": Gpu(16, 5.0e13),
 }
-"""The known GPU types, by the names that Ray gives them (`accelerator_type`)."""
+"""The known GPU types, by the names that Ray gives them (`accelerator_type`).
+
+Ray does not tell GeForce cards apart: a node of RTX 4090s needs the resource
+`accelerator_type:RTX4090`.
+"""

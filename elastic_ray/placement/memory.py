@@ -1,4 +1,4 @@
-"""GPU memory of engines and training workers in GiB, and the size of checkpoints. Pure."""
+"""GPU memory of engines in GiB, and the size of checkpoints; for training see `training_memory`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def checkpoint_bytes(size: int | None, recipe: Recipe) -> int:
     return whole // 100 if recipe.lora else whole
 
 
+def point_bytes(size: int | None, recipe: Recipe) -> int:
+    """Return the bytes of one resume point, over all workers.
+
+    A point holds AdamW's two moments and its float32 weights, and in bf16 the model's weights; of
+    LoRA's adapters, about 1%.
+    """
+    width = 12 if recipe.precision == "fp32" else 14
+    whole = (size or UNKNOWN_PARAMETERS) * width
+    return whole // 100 if recipe.lora else whole
+
+
 def engine_gib(size: int, width: int, context: int) -> tuple[float, float]:
     """Return an engine's GPU memory in GiB: with its weights alone, and with its cache too.
 
@@ -31,16 +42,3 @@ def engine_gib(size: int, width: int, context: int) -> tuple[float, float]:
     weights = size * width
     cache = CACHED_REQUESTS * context * CACHE_VALUES * (size / 7e9) ** (2 / 3) * width
     return weights / 2**30 + ENGINE_GIB, (weights + cache) / 2**30 + ENGINE_GIB
-
-
-def worker_gib(size: int, recipe: Recipe, zero_stage: int, workers: int) -> float:
-    """Return the GPU memory in GiB of each of `workers` that train a model with AdamW.
-
-    Counts weights, gradients and optimiser state (in bf16 with its fp32 copy of the weights). Each
-    is divided among the workers from its ZeRO stage on. A fifth is added for activations.
-    """
-    width, state = (4, 8) if recipe.precision == "fp32" else (2, 12)
-    trained = 0.01 if recipe.lora else 1.0
-    parts = [(3, width), (2, trained * width), (1, trained * state)]
-    each = sum(bytes / (workers if zero_stage >= stage else 1) for stage, bytes in parts)
-    return 1.2 * size * each / 2**30 + ENGINE_GIB

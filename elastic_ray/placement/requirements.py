@@ -5,6 +5,7 @@ Where the spec leaves GPUs open, an engine gets as few as hold its weights and k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ..spec import Resources, Runtime, Serving, SpecError
@@ -18,6 +19,8 @@ SMALL_ENGINE_CPUS = 0.25
 """CPUs of a replica on a small cluster, unless the spec sets them."""
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """GPUs that a replica may get if the spec sets none. Each divides the next, so no gaps are left."""
+SCORER_GPUS = 0.25
+"""Least GPU share of a scorer where nodes have GPUs."""
 SEE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources.engines)"
 
 
@@ -50,7 +53,7 @@ def resource_needs(
             name: Bundle(cpus, _engine_gpus(name, memory, resources.engines, nodes))
             for name, memory in engines.items()
         },
-        Bundle(_replica_cpus(resources.scorers, small), resources.scorers.gpus or 0.0),
+        Bundle(_replica_cpus(resources.scorers, small), _scorer_gpus(resources.scorers, nodes)),
     )
     for field, amount in (
         ("training.gpus_per_worker", gpus),
@@ -111,7 +114,7 @@ def _engine_gpus(name: str, memory: EngineMemory, engines: Serving, nodes: Seque
         smallest = min((gpu.memory if gpu else 0.0) for gpu in known) * engines.gpu_memory
         most = 1 if memory.one_gpu else max(node.gpus for node in with_gpus)
         if smallest:
-            return _fewest_gpus(name, memory, smallest, most)
+            return _fewest_gpus(name, memory, smallest, engines.gpu_memory, most)
     if requested is None:
         requested = float(split) if with_gpus else 0.0
     if split > 1 and requested != split:
@@ -122,7 +125,32 @@ def _engine_gpus(name: str, memory: EngineMemory, engines: Serving, nodes: Seque
     return requested
 
 
-def _fewest_gpus(name: str, memory: EngineMemory, gpu_gib: float, most: int) -> float:
+def _scorer_gpus(scorers: Serving, nodes: Sequence[Node]) -> float:
+    """Return the GPUs of one scorer replica. vLLM for GPUs does not start without a share."""
+    if scorers.gpus is not None:
+        return scorers.gpus
+    return SCORER_GPUS if any(node.gpus for node in nodes) else 0.0
+
+
+def with_scorer_share(resources: Resources, gib: float | None, nodes: Sequence[Node]) -> Resources:
+    """Return the resources with the GPU share of scorers decided, where the spec leaves it open.
+
+    `gib` is the memory of the largest scorer in GiB, None if unknown; it gets the least share that
+    holds it.
+    """
+    memory = [node.gpu.memory if node.gpu else 0.0 for node in nodes if node.gpus]
+    if resources.scorers.gpus is not None or gib is None or not memory:
+        return resources
+    room = min(memory) * resources.scorers.gpu_memory
+    shares = [share for share in SHARES if SCORER_GPUS <= share <= 1]
+    share = next((share for share in shares if share * room >= gib), shares[-1])
+    scorers = resources.scorers.model_copy(update={"gpus": share})
+    return resources.model_copy(update={"scorers": scorers})
+
+
+def _fewest_gpus(
+    name: str, memory: EngineMemory, gpu_gib: float, gpu_memory: float, most: int
+) -> float:
     """Return the fewest of `SHARES` with enough memory, at most `most`; the weights must fit."""
     choices = [share for share in SHARES if share <= most]
     enough = [share for share in choices if share * gpu_gib >= (memory.wanted or 0.0)]
@@ -132,7 +160,8 @@ def _fewest_gpus(name: str, memory: EngineMemory, gpu_gib: float, most: int) -> 
         raise SpecError(
             f"resources.engines: the weights of {name or 'the model'} take about "
             f"{memory.weights:.0f} GiB; "
-            f"{choices[-1]:g} GPU(s) of a node offer {choices[-1] * gpu_gib:.0f} GiB"
+            f"{choices[-1]:g} GPU(s) of a node offer {choices[-1] * gpu_gib:.0f} GiB; "
+            f"take GPUs of {math.ceil((memory.weights or 0.0) / gpu_memory)} GiB or more"
         )
     return choices[-1]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ..spec import Resources, Runtime, SpecError
+from ..spec import Resources, Runtime, Serving, SpecError
 from .bin_packing import Bundle
 from .layout import EngineMemory, Layout, Phase, ResourceNeeds, Workload
 from .nodes import Node
@@ -51,7 +51,16 @@ def fit(
         return _take_turns(nodes, runtime, resources, engines, scorers, workload)
     except SpecError as alone:
         # Names what does not fit by itself, unless the request is wrong in any layout.
-        raise (alone if str(alone).startswith("resources: ") else error) from None
+        if not str(alone).startswith("resources: "):
+            raise error from None
+        on_cpus = Serving(engine="transformers", gpus=0.0)
+        try:
+            cheaper = resources.model_copy(update={"scorers": on_cpus})
+            _take_turns(nodes, runtime, cheaper, engines, scorers, workload)
+        except SpecError:
+            raise alone from None
+        advice = "resources.scorers: {engine: transformers, gpus: 0} would fit"
+        raise SpecError(f"{alone}; {advice}") from None
 
 
 def lend_engines(layout: Layout, resources: Resources, workload: Workload | None) -> Layout:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from ..spec import Resources, Runtime, SpecError
 from .layout import EngineMemory
 from .nodes import Node
-from .sharing import FILLED, fit
+from .settings import FILLED, worker_gpu_gib
+from .sharing import fit
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,13 @@ class LadderProfile:
     """The properties of a plan's ladders that the number of workers depends on.
 
     `batch` is the smallest global batch, `at_once` the number of ladders that may train at the same
-    time. `gib(workers)` is the GPU memory of each worker in GiB, None if unknown.
+    time. `gib(workers, offloading)` is the least GPU memory of each worker in GiB that the spec's
+    other settings allow, None if unknown; without `offloading`, `offload: auto` does not offload.
     """
 
     batch: int
     at_once: int
-    gib: Callable[[int], float | None]
+    gib: Callable[[int, bool], float | None]
 
 
 def settle_worker_count(
@@ -70,16 +72,20 @@ def settle_worker_count(
 def _fewest_that_fit(
     low: int, high: int, runtime: Runtime, ladders: LadderProfile, nodes: Sequence[Node]
 ) -> int:
-    """Return the fewest workers whose GPUs hold the model; `low` if the memory is unknown."""
-    known = [node.gpu.memory if node.gpu else None for node in nodes if node.gpus]
-    share = 1.0 if runtime.gpus_per_worker is None else runtime.gpus_per_worker
-    if not known or not share or None in known:
+    """Return the fewest workers whose GPUs hold the model; `low` if the memory is unknown.
+
+    As many as the cluster has GPUs are tried before anything is offloaded.
+    """
+    memory = worker_gpu_gib(nodes, runtime)
+    if memory is None:
         return low
-    memory = FILLED * share * min(each for each in known if each is not None)
-    for workers in range(low, high + 1):
-        gib = ladders.gib(workers)
-        if gib is None:
-            return low
-        if gib <= memory:
-            return workers
-    return high
+    share = runtime.gpus_per_worker or 1.0
+    most = min(high, max(low, int(sum(node.gpus for node in nodes) / share)))
+    for offloading in (False, True):
+        for workers in range(low, most + 1):
+            gib = ladders.gib(workers, offloading)
+            if gib is None:
+                return low
+            if gib <= FILLED * memory:
+                return workers
+    return most

@@ -22,7 +22,8 @@ from ..plan import (
 from ..spec import CORPORA, Runtime
 from .flops import Rate, generation_seconds, rate, reading_seconds, training_seconds
 from .layout import EngineMemory, Layout, Workload
-from .memory import engine_gib, worker_gib
+from .memory import ENGINE_GIB, engine_gib
+from .settings import LadderKind
 from .worker_count import LadderProfile
 
 WIDTH = {"float32": 4, "bfloat16": 2}
@@ -45,24 +46,20 @@ def engine_memory(plan: Plan) -> dict[str, EngineMemory]:
     return memory
 
 
-def ladder_profile(plan: Plan) -> LadderProfile:
+def ladder_profile(plan: Plan, kinds: Iterable[LadderKind]) -> LadderProfile:
     """Return the properties of the plan's ladders that the number of workers depends on."""
+    kinds = tuple(kinds)
     depth = dict.fromkeys(plan.starts, 0)
     at_once: Counter[int] = Counter()
     position = {state: i for i, state in enumerate(plan.states)}  # parents before children
     for ladder in sorted(plan.ladders, key=lambda each: position[each.parent_id]):
         at_once[depth[ladder.parent_id]] += 1
         depth |= {rung.state_id: depth[ladder.parent_id] + 1 for rung in ladder.rungs}
-    runtime = plan.spec.training.runtime
-    models = {(plan.groups[each.engine].parameters, each.stage.recipe) for each in plan.ladders}
 
-    def gib(workers: int) -> float | None:
-        sizes = [
-            worker_gib(size, recipe, runtime.zero_stage, workers)
-            for size, recipe in models
-            if size is not None
-        ]
-        return max(sizes) if sizes and len(sizes) == len(models) else None
+    def gib(workers: int, offloading: bool) -> float | None:
+        sizes = [kind.least_gib(workers, offloading) for kind in kinds]
+        known = [size for size in sizes if size is not None]
+        return max(known) if known and len(known) == len(sizes) else None
 
     batch = min((each.stage.recipe.global_batch for each in plan.ladders), default=1)
     return LadderProfile(batch, max(at_once.values(), default=1), gib)
@@ -72,6 +69,16 @@ def scorers_of(plan: Plan, tasks: Iterable[str] | None = None) -> list[str]:
     """Return the names of the scorers that answers of these tasks need (None: of all tasks)."""
     probes = plan.probes if tasks is None else {task: plan.probes[task] for task in tasks}
     return sorted({probe.scorer for probe in probes.values() if probe.scorer})
+
+
+def scorer_gib(plan: Plan) -> float | None:
+    """Return the GPU memory of the plan's largest scorer in GiB, None if no size is known.
+
+    A scorer that the task trains itself is too small to count.
+    """
+    models = [task.scorer.hub or task.scorer.path for task in plan.spec.task if task.scorer]
+    sizes = [size for model in models if model and (size := parameters_in_name(model))]
+    return max(sizes) * WIDTH["bfloat16"] / 2**30 + ENGINE_GIB if sizes else None
 
 
 def slowest_gpu(layout: Layout) -> str:

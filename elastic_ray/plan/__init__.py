@@ -2,8 +2,8 @@
 
 `planner` makes a `Plan`. `graph` holds its types, `identity` the ids; `ladders` fuses states into
 training runs; `inputs` reads what a spec refers to; `task_info` checks that the data is large
-enough; `model_size` counts parameters; `trials` bundles ladders for Ray Tune; `keep` says which
-checkpoints stay at the end.
+enough; `model_size` counts parameters, `model_shape` finds widths; `trials` bundles ladders for Ray
+Tune; `keep` says which checkpoints stay at the end.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .graph import (
 from .identity import Answers, Start, canonical
 from .inputs import SweepInputs, check_models, load_inputs, settings_of
 from .keep import keeps_checkpoint
+from .model_shape import ModelShape
 from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
 from .planner import plan_sweep
 from .task_info import TaskInfo
@@ -46,6 +47,7 @@ __all__ = [
     "ExampleCounts",
     "Ladder",
     "Lesson",
+    "ModelShape",
     "Plan",
     "Point",
     "Rung",

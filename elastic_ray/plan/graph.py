@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..spec import Spec
 from .identity import Answers, Stage, Start
+from .model_shape import ModelShape
 
 Dependency: TypeAlias = str | Answers
 """What a ladder may depend on: a state, by its id, or a state's answers."""
@@ -180,6 +181,8 @@ class EngineGroup:
     parameters: int | None
     """Parameters of the model; None where they are unknown."""
     trust_remote_code: bool
+    shape: ModelShape | None = None
+    """Shape of the model; None where it is unknown."""
     pairs: bool = False
     """Whether the engines compare two states at a time, token by token, instead of answering."""
 

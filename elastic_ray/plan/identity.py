@@ -199,11 +199,14 @@ def state_id(parent_id: str, stage: Stage, examples: int) -> str:
 
 def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str:
     """Return the id of a task's answers: its prompts, the sampling and the engines' precision."""
+    sampling = identity_of(generation)
+    if not generation.deterministic:  # ids from before the field existed stay valid
+        del sampling["deterministic"]
     return digest(
         {
             "version": IDENTITY_VERSION,
             "task": dict(task),
-            "generation": identity_of(generation),
+            "generation": sampling,
             "dtype": dtype,
         }
     )

@@ -40,6 +40,7 @@ from .identity import (
 )
 from .inputs import load_inputs
 from .ladders import count_examples, fuse_ladders
+from .model_shape import shape_of
 from .model_size import parameters
 from .task_info import TaskInfo, check_sizes
 
@@ -210,8 +211,15 @@ def _group(spec: Spec, model: Model, start: Start, info: TaskInfo) -> EngineGrou
     kind = kind.rpartition("/")[2]
     name = f"{kind}-{digest([shape, dtype], 6)}"
     vocabulary = info.tokenizer_identity(model.init.vocabulary) if model.init else {}
-    size = parameters(model, vocabulary.get("vocab_size"))
-    return EngineGroup(name, dtype, max(lora, default=None), size, model.trust_remote_code)
+    words = vocabulary.get("vocab_size")
+    return EngineGroup(
+        name,
+        dtype,
+        max(lora, default=None),
+        parameters(model, words),
+        model.trust_remote_code,
+        shape_of(model, words),
+    )
 
 
 def _dtype(spec: Spec) -> str:

@@ -2,9 +2,8 @@
 
 The sweep's `keep` says which checkpoints stay for good (`plan.keeps_checkpoint`). Any other may go
 once nothing needs it: no state is still to be trained from it, no evaluation request to be run on
-it, no adapter laid over it, and its own ladder no longer runs (the checkpoint may be its resume
-point). A failed child state or a failed request keeps it too, because the next run of the sweep
-tries again.
+it, no adapter laid over it, and its own ladder no longer runs. A failed child state or a failed
+request keeps it too, because the next run of the sweep tries again.
 """
 
 from __future__ import annotations

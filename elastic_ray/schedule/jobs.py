@@ -6,7 +6,7 @@ A trial selects its own ladders from it (`trial_worker`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..plan import Ladder, Plan, Trial, settings_of
 from ..spec import Runtime
@@ -19,14 +19,16 @@ def train_jobs(
     trials: Sequence[Trial],
     ladders: Sequence[Ladder],
     runtime: Runtime,
+    runtimes: Mapping[str, Runtime],
     results: str,
     remade: Collection[str],
 ) -> dict[str, TrainJob]:
     """Return a job for each task that `trials` train, by the task's name.
 
     `ladders` are those of the plan that are still to train, `runtime` the resources that a worker
-    group gets in the layout, `results` the results' URI. `remade` are the states that are recorded
-    but whose checkpoint is to be trained again.
+    group gets in the layout, `runtimes` how each ladder is executed, by its id, `results` the
+    results' URI. `remade` are the states that are recorded but whose checkpoint is to be trained
+    again.
     """
     revision = git_revision()
     trusted = frozenset(group.name for group in plan.groups.values() if group.trust_remote_code)
@@ -41,6 +43,7 @@ def train_jobs(
             data=settings_of(plan, task),
             ladders=chosen,
             runtime=runtime,
+            runtimes={ladder.id: runtimes[ladder.id] for ladder in chosen},
             lineage={
                 rung.state_id: plan.lineage(rung.state_id)
                 for ladder in chosen

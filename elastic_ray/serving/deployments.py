@@ -19,10 +19,12 @@ from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, R
 from ..cluster.declared_gpus import usable_gpus
 from ..results.storage.folder import local_folder_at
 from .engines.engine import make_engine
+from .engines.local_weights import checked_stamp, on_disk
 from .engines.scorer import make_scorer_backend
 from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
-from .replica_process import end_processes_together, exit_if_dead
+from .gpu_sharing import starting_alone
+from .replica_process import end_processes_together, exit_if_dead, prepare_process
 from .types import (
     Answer,
     CodedText,
@@ -62,11 +64,11 @@ class HeldStateRouter(FIFOMixin, RequestRouter):
 
 
 @contextlib.asynccontextmanager
-async def _on_this_node(weights: Weights) -> AsyncIterator[Weights]:
+async def _on_this_node(weights: Weights, trust_remote_code: bool) -> AsyncIterator[Weights]:
     """Yield the weights with local folders.
 
     Folders in an object store are downloaded into the node cache, once per node, and are kept there
-    during the block.
+    during the block; models on the hub into its own cache.
     """
     with contextlib.ExitStack() as downloads:
 
@@ -75,7 +77,8 @@ async def _on_this_node(weights: Weights) -> AsyncIterator[Weights]:
 
         checkpoint = await local(weights.checkpoint)
         adapter = await local(weights.adapter) if weights.adapter else None
-        yield replace(weights, checkpoint=checkpoint, adapter=adapter)
+        found = replace(weights, checkpoint=checkpoint, adapter=adapter)
+        yield await asyncio.to_thread(on_disk, found, trust_remote_code)
 
 
 @serve.deployment(max_queued_requests=QUEUED_REQUESTS, graceful_shutdown_wait_loop_s=0.1)
@@ -84,9 +87,11 @@ class EngineReplica:
 
     def __init__(self, config: EngineConfig) -> None:
         end_processes_together()
+        prepare_process(config.tensor_parallel)
         gpus = usable_gpus(config.gpus)
-        with local_folder_at(config.checkpoint) as folder:
+        with local_folder_at(config.checkpoint) as folder, starting_alone(gpus):
             self._engine = make_engine(replace(config, checkpoint=folder, gpus=gpus))
+        self._trust_remote_code = config.trust_remote_code
         self._lease = WeightLease()
 
     async def describe(self) -> dict[str, Any]:
@@ -122,7 +127,7 @@ class EngineReplica:
             raise EngineError(
                 f"{engine.version} cannot compare states; only the transformers engine can"
             )
-        async with _on_this_node(reference) as local_reference:
+        async with _on_this_node(reference, self._trust_remote_code) as local_reference:
             return await self._with_weights(
                 weights, lambda local: engine.distances(local, local_reference, answers)
             )
@@ -132,8 +137,10 @@ class EngineReplica:
     ) -> Reply[T]:
         """Run `work` while the engine holds the weights; time it separately from the swap."""
         swap_seconds, swaps = 0.0, 0
-        # Downloads may overlap with requests that use the current weights.
-        async with _on_this_node(weights) as local:
+        # Downloads and checksums may overlap with requests that use the current weights.
+        async with _on_this_node(weights, self._trust_remote_code) as local:
+            if self._lease.held_state != local.full_state_id:
+                await asyncio.to_thread(checked_stamp, local)
 
             async def swap() -> None:
                 nonlocal swap_seconds, swaps
@@ -172,8 +179,9 @@ class ScorerReplica:
 
     def __init__(self, config: ScorerConfig) -> None:
         end_processes_together()
+        prepare_process(1)
         gpus = usable_gpus(config.gpus)
-        with local_folder_at(config.checkpoint) as folder:
+        with local_folder_at(config.checkpoint) as folder, starting_alone(gpus):
             self._backend = make_scorer_backend(replace(config, checkpoint=folder, gpus=gpus))
 
     async def describe(self) -> dict[str, Any]:

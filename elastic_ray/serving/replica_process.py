@@ -9,6 +9,8 @@ import signal
 import subprocess
 from typing import Protocol
 
+from ..results.storage.node_cache import cache_folder
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -35,6 +37,20 @@ def end_processes_together() -> None:
         kill_group, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
     _watchers.append(watcher)
+
+
+def prepare_process(tensor_parallel: int) -> None:
+    """Set what vLLM reads of this process's environment and depends on the node; call it first.
+
+    vLLM keeps what it compiled in the node's cache. The processes of a tensor-parallel engine join
+    this cluster: without its address they would start a second Ray where the sweep started Ray
+    itself.
+    """
+    os.environ.setdefault("VLLM_CACHE_ROOT", str(cache_folder() / "vllm"))
+    if tensor_parallel > 1:
+        import ray
+
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 
 
 _watchers: list[subprocess.Popen[bytes]] = []

@@ -35,6 +35,8 @@ class EngineConfig:
     kv_cache_gib: float = 1.0
     gpu_memory_utilization: float = 0.85
     trust_remote_code: bool = False
+    deterministic: bool = False
+    """Whether answers must not depend on the batch that they are computed in."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .probes import CodeLength, Generation, Lessons, Probes
 from .resources import Resources, Serving
 from .spec import Spec
 from .task import Instruct, Scorer, Task
-from .training import CORPORA, STAGES, Lora, Recipe, Runtime, Training
+from .training import CORPORA, STAGES, Lora, ModelRuntime, Recipe, Runtime, Training
 
 __all__ = [
     "CORPORA",
@@ -33,6 +33,7 @@ __all__ = [
     "Lessons",
     "Lora",
     "Model",
+    "ModelRuntime",
     "Name",
     "Part",
     "Probes",

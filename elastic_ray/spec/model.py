@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, refuse
+from .training import ModelRuntime
 
 
 class Init(Part):
@@ -90,6 +91,10 @@ class Model(Part):
     pre-training."""
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
     """Whether Python code from the checkpoint's repository may run."""
+
+    runtime: ModelRuntime | None = Field(None, json_schema_extra=RUNTIME)
+    """How the training of this model is executed, where it differs from `training`: `zero_stage`,
+    `micro_batch`, `checkpointing`, `offload`. All models have the same number of workers."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:

@@ -20,7 +20,8 @@ class Serving(Part):
     """CPUs per replica. Default: derived from the cluster."""
     gpus: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
     """GPUs per replica. Default on a cluster with GPUs: for engines, a fraction of a GPU if the
-    model fits into it, otherwise several GPUs of one node; for scorers, 0."""
+    model fits into it, otherwise several GPUs of one node; for scorers, 0.25. With 0, vLLM for GPUs
+    cannot start, and `engine: auto` uses transformers."""
     tensor_parallel: int = Field(1, ge=1, json_schema_extra=RUNTIME)
     """Number of whole GPUs that one engine is split over. A number above 1 also sets `gpus`."""
     context: int = Field(512, ge=16, json_schema_extra=RUNTIME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from .model import Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, ascending, refuse
@@ -87,6 +87,19 @@ class Spec(Part):
                         f"models.{i}.trust_remote_code: found {model.trust_remote_code}; "
                         f"models.{first} has the same checkpoint with {trust}"
                     )
+        refuse(problems)
+        return self
+
+    @model_validator(mode="after")
+    def _model_runtimes(self) -> Spec:
+        """Check each model's own runtime together with what it takes over from `training`."""
+        problems = []
+        for i, model in enumerate(self.models):
+            try:
+                self.training.runtime.of_model(model.runtime)
+            except ValidationError as e:
+                reason = e.errors()[0]["msg"].removeprefix("Value error, ")
+                problems.append(f"models.{i}.runtime.{reason}")
         refuse(problems)
         return self
 

@@ -85,8 +85,41 @@ def _workers(value: Any) -> Any:
     )
 
 
+def _auto_or(value: Any, allowed: str, valid: bool) -> Any:
+    # Before validation: pydantic reports one error per member of a union, this reports one.
+    if value == "auto" or (type(value) is int and valid):
+        return value
+    raise ValueError(f"found {value!r}; must be {allowed}, or auto")
+
+
+def _stage(value: Any) -> Any:
+    return _auto_or(value, "0, 1, 2 or 3", value in (0, 1, 2, 3))
+
+
+def _micro_batch(value: Any) -> Any:
+    return _auto_or(value, "a number from 1 on", type(value) is int and value >= 1)
+
+
+ZeroStage = Annotated[Literal[0, 1, 2, 3, "auto"], BeforeValidator(_stage)]
+MicroBatch = Annotated[int | Literal["auto"], BeforeValidator(_micro_batch)]
+Offload = Literal["none", "optimizer", "auto"]
+
+
+class ModelRuntime(Part):
+    """How the training of one model is executed, where it differs from `training`."""
+
+    zero_stage: ZeroStage | None = Field(None, json_schema_extra=RUNTIME)
+    """DeepSpeed ZeRO stage. Default: that of `training`."""
+    micro_batch: MicroBatch | None = Field(None, json_schema_extra=RUNTIME)
+    """Most sequences per forward pass and worker. Default: that of `training`."""
+    checkpointing: bool | None = Field(None, json_schema_extra=RUNTIME)
+    """Whether activations are computed again. Default: that of `training`."""
+    offload: Offload | None = Field(None, json_schema_extra=RUNTIME)
+    """What is kept in the memory of the CPUs. Default: that of `training`."""
+
+
 class Runtime(Part):
-    """How training is executed. The states are the same whatever is chosen here."""
+    """How training is executed. The states are the same up to rounding whatever is chosen here."""
 
     workers: Annotated[int | Literal["auto"] | tuple[int, int], BeforeValidator(_workers)] = Field(
         1, json_schema_extra=RUNTIME
@@ -94,14 +127,43 @@ class Runtime(Part):
     """Worker processes of one trainer: a number, `auto`, or [fewest, most]. `auto` and a range use
     as few as the model's memory needs, more where there are fewer ladders than trainer slots, and
     never more than the global batch."""
-    zero_stage: Literal[0, 1, 2, 3] = Field(0, json_schema_extra=RUNTIME)
-    """DeepSpeed ZeRO stage: what is partitioned over the workers."""
-    micro_batch: int = Field(8, ge=1, json_schema_extra=RUNTIME)
-    """Most sequences per forward pass and worker."""
+    zero_stage: ZeroStage = Field(0, json_schema_extra=RUNTIME)
+    """DeepSpeed ZeRO stage: what is partitioned over the workers. bf16 trains under stage 0 as
+    under 1, the first that adds gradients up in float32. `auto` is the lowest that fits."""
+    micro_batch: MicroBatch = Field(8, json_schema_extra=RUNTIME)
+    """Most sequences per forward pass and worker. `auto` is the largest that fits."""
+    checkpointing: bool = Field(False, json_schema_extra=RUNTIME)
+    """Whether the activations of a layer are computed again in the backward pass rather than kept.
+    Takes about a third more time and a fraction of the memory."""
+    offload: Offload = Field("none", json_schema_extra=RUNTIME)
+    """`optimizer` keeps AdamW's state in the memory of the CPUs, 12 bytes a parameter, and steps
+    there; needs a `zero_stage` above 0. `auto` does so where nothing else fits."""
     cpus_per_worker: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
     """CPUs reserved for each worker."""
     gpus_per_worker: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
     """GPUs reserved for each worker. Default: 1 on a cluster with GPUs, else 0."""
+
+    @model_validator(mode="after")
+    def _offload_needs_partitions(self) -> Runtime:
+        if self.offload == "optimizer" and self.zero_stage == 0:
+            raise ValueError(
+                "zero_stage: found 0 with offload: optimizer, which needs 1, 2, 3 or auto"
+            )
+        return self
+
+    def stage_of(self, recipe: Recipe) -> int:
+        """Return the ZeRO stage that a recipe trains under; `zero_stage` must be a number.
+
+        DeepSpeed's stage 0 adds the gradients of bf16 models up in bf16, so the result would depend
+        on the micro batch.
+        """
+        assert self.zero_stage != "auto", "decided before, by placement.settings"
+        return max(self.zero_stage, 1 if recipe.precision == "bf16" else 0)
+
+    def of_model(self, own: ModelRuntime | None) -> Runtime:
+        """Return the runtime with the settings that a model has of its own."""
+        given = own.model_dump(exclude_none=True) if own else {}
+        return Runtime.model_validate({**self.model_dump(), **given}) if given else self
 
 
 STAGES = ("pretrain", "instruct", "positive", "negative", "lesson")

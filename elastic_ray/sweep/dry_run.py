@@ -51,6 +51,16 @@ def print_price(
         f"checkpoints: {_bytes(price.checkpoint_bytes)} written, {_bytes(price.kept_bytes)} left "
         f"(keep: {spec.keep})"
     )
+    console.print(
+        f"resume points: {_bytes(price.point_bytes)} written, and up to "
+        f"{_bytes(price.largest_point_bytes)} at each notice of preemption",
+        soft_wrap=True,
+    )
+    console.print(
+        f"written in all: {_bytes(price.checkpoint_bytes + price.point_bytes)}; uploaded as well "
+        "if the results are on an object store",
+        soft_wrap=True,
+    )
     console.print(_gpu_hours(price.reference_gpu_hours))
     if budget := _budget(spec.resources):
         console.print(budget)

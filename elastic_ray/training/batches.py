@@ -1,9 +1,7 @@
-"""The order of a stage's examples, and their division into batches for the workers.
+"""The order of a stage's examples, their global batches and tokens, and the learning rate.
 
 Global batch k holds examples k x B to (k + 1) x B of the stage's order, whatever the number of
-workers and the micro batch, so the training does not depend on either. Within a global batch,
-examples are sorted by length and dealt to the workers in turn, so that micro batches need little
-padding. Every worker gets the same number of micro batches, filled up with rows that do not count.
+workers and the micro batch, so the training does not depend on either.
 """
 
 from __future__ import annotations
@@ -35,15 +33,6 @@ class TokenizedExample:
 
     ids: list[int]
     targets: list[int]
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Padded arrays of shape (rows, longest row): token ids, attention mask, targets."""
-
-    ids: IntArray
-    mask: IntArray
-    targets: IntArray
 
 
 def global_batches(pool_size: int, examples: int, recipe: Recipe, seed: int) -> Iterator[IntArray]:
@@ -101,49 +90,6 @@ def tokenize(
     return tokenized
 
 
-def shard(
-    batch: Sequence[TokenizedExample],
-    rank: int,
-    workers: int,
-    global_batch: int,
-    micro_batch: int,
-    pad: int,
-) -> list[MicroBatch]:
-    """Return the micro batches of a global batch that `rank` trains on, padded with id `pad`.
-
-    Their number is always that of `micro_batch_shape`.
-    """
-    by_length = sorted(range(len(batch)), key=lambda i: (-len(batch[i].ids), i))
-    own = by_length[rank::workers]
-    count, rows = micro_batch_shape(global_batch, workers, micro_batch)
-    micro_batches = []
-    for k in range(count):
-        part = [batch[i] for i in own[k * rows : (k + 1) * rows]]
-        # A rank without examples still takes part in the collective steps: one row, no targets.
-        part = part or [TokenizedExample(batch[0].ids[:2], [IGNORED] * len(batch[0].ids[:2]))]
-        micro_batches.append(_pad(part, pad))
-    return micro_batches
-
-
-def micro_batch_shape(global_batch: int, workers: int, micro_batch: int) -> tuple[int, int]:
-    """Return (micro batches per worker and step, rows of each at most)."""
-    per_worker = ceil(global_batch / workers)
-    count = ceil(per_worker / micro_batch)
-    return count, ceil(per_worker / count)
-
-
 def count_targets(batch: Sequence[TokenizedExample]) -> int:
     """Return the number of targets that the loss counts; the first token of a text is given."""
     return sum(1 for tokens in batch for target in tokens.targets[1:] if target != IGNORED)
-
-
-def _pad(rows: Sequence[TokenizedExample], pad: int) -> MicroBatch:
-    longest = max(len(row.ids) for row in rows)
-    ids = np.full((len(rows), longest), pad, dtype=np.int64)
-    mask = np.zeros((len(rows), longest), dtype=np.int64)
-    targets = np.full((len(rows), longest), IGNORED, dtype=np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row.ids)] = row.ids
-        mask[i, : len(row.ids)] = 1
-        targets[i, : len(row.ids)] = row.targets
-    return MicroBatch(ids, mask, targets)

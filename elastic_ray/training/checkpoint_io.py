@@ -1,8 +1,9 @@
 """Loads models from checkpoint folders and saves them, in safetensors files only.
 
-To save, rank 0 gathers the weights (ZeRO-3 partitions included), writes them to a scratch folder,
-checks the files against the model's own names and shapes, and renames the folder to its final name.
-A checkpoint under its final name is therefore complete.
+To save, rank 0 copies the weights into its memory (ZeRO-3 partitions included). From there they are
+written to a scratch folder, in files of at most `SHARD_BYTES`, which an object store transfers in
+parallel. The files are checked against the model's own names and shapes, and the folder is renamed
+to its final name. A checkpoint under its final name is therefore complete.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+SHARD_BYTES = 10**9
+"""Largest weight file of a checkpoint, unless a single tensor is larger."""
 METADATA_FILE = "elastic_ray.json"
 """File of a LoRA checkpoint that names the state below its adapters and their shape."""
 
@@ -82,14 +85,21 @@ def parameter_shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def gather_weights(model: torch.nn.Module, trained_only: bool) -> dict[str, torch.Tensor]:
-    """Return the whole parameters on the CPU of rank 0, an empty mapping on other ranks.
+    """Return copies of the whole parameters on the CPU of rank 0, an empty mapping on other ranks.
 
     A collective operation: every rank must call it. `trained_only` leaves out frozen parameters.
+    Raises `TrainingError` on rank 0, after all ranks have taken part, if a value is not finite.
     """
     import torch.distributed as dist
 
     is_first = not dist.is_initialized() or dist.get_rank() == 0
-    weights = {}
+    weights: dict[str, torch.Tensor] = {}
+    extremes: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, parameter: torch.Tensor) -> None:
+        extremes[name] = _extremes(parameter.detach())
+        weights[name] = parameter.detach().to("cpu", copy=True)
+
     for name, parameter in model.named_parameters():
         if trained_only and not parameter.requires_grad:
             continue
@@ -98,14 +108,33 @@ def gather_weights(model: torch.nn.Module, trained_only: bool) -> dict[str, torc
 
             with deepspeed.zero.GatheredParameters([parameter]):
                 if is_first:
-                    weights[name] = parameter.detach().cpu().clone()
+                    keep(name, parameter)
         elif is_first:
-            weights[name] = parameter.detach().cpu().clone()
+            keep(name, parameter)
+    _check_finite(extremes)
     return weights
 
 
-def check_weights(weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
-    """Raise `TrainingError` if a tensor is missing, has another shape, or is not finite."""
+def _extremes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the smallest and the largest value, on the tensor's device; NaN if one value is."""
+    import torch
+
+    return torch.stack(torch.aminmax(tensor)).float() if tensor.numel() else torch.zeros(2)
+
+
+def _check_finite(extremes: Mapping[str, torch.Tensor]) -> None:
+    """Raise `TrainingError` unless the extremes of every parameter, and so its values, are finite.
+
+    The extremes are taken where the parameter is, in one pass; a check on the CPU took longer than
+    the copy.
+    """
+    for name, pair in extremes.items():
+        if not bool(pair.isfinite().all()):
+            raise TrainingError(f"diverged: {name} holds values that are not finite")
+
+
+def check_shapes(weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
+    """Raise `TrainingError` if a tensor is missing or has another shape."""
     for name, shape in shapes.items():
         if name not in weights:
             raise TrainingError(f"checkpoint: {name} is missing")
@@ -113,8 +142,6 @@ def check_weights(weights: Mapping[str, torch.Tensor], shapes: Shapes) -> None:
             raise TrainingError(
                 f"checkpoint: {name} has shape {tuple(weights[name].shape)}, expected {shape}"
             )
-        if not bool(weights[name].isfinite().all()):
-            raise TrainingError(f"diverged: {name} holds values that are not finite")
 
 
 def save_checkpoint(
@@ -128,11 +155,14 @@ def save_checkpoint(
     """Save a state's checkpoint under its final name and return the columns that describe it.
 
     `metadata` is written beside the weights as `METADATA_FILE`. Raises `OSError` if the disk is
-    full; nothing is left behind then.
+    full; nothing is left behind then. May run in a thread beside the training: of `model` it reads
+    the configuration, names and dtypes only; `tokenizer` must not be in use elsewhere.
     """
     scratch = results.folder.scratch()
     try:
-        model.save_pretrained(scratch, state_dict=dict(weights))  # it empties the mapping
+        # It empties the mapping.
+        model.save_pretrained(scratch, state_dict=dict(weights), max_shard_size=SHARD_BYTES)
+        _correct_index(scratch, weights)
         # Whether this process may use the hub is not a property of the checkpoint.
         tokenizer.init_kwargs.pop("local_files_only", None)
         tokenizer.save_pretrained(scratch)
@@ -152,6 +182,18 @@ def save_checkpoint(
             raise OSError(f"cannot save the checkpoint of {state}: {e}") from e
         raise
     return saved
+
+
+def _correct_index(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Set the parameter count in the index of several weight files, if there is one.
+
+    transformers counts the model's parameters, of which ZeRO-3 leaves a rank a part.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content["metadata"]["total_parameters"] = sum(w.numel() for w in weights.values())
+        index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _check_files(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:

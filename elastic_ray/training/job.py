@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -24,6 +25,7 @@ class TrainJob:
     """The task's settings, as in the sweep file."""
     ladders: tuple[Ladder, ...]
     runtime: Runtime
+    """The shape of the worker group, and how a ladder is executed that has no `runtimes`."""
     lineage: Mapping[str, Any] = field(default_factory=dict)
     """State id -> its recipe as JSON values, recorded with the state."""
     git_revision: str | None = None
@@ -33,6 +35,14 @@ class TrainJob:
     """Engine groups whose models may run code of their own."""
     nodes: tuple[str, ...] = ()
     """Id of the Ray node of each worker; empty lets Ray choose."""
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+    """How a ladder is executed, by its id."""
+    began: float = field(default_factory=time.time)
+    """When the sweep began, in seconds since 1970."""
+
+    def runtime_of(self, ladder: Ladder) -> Runtime:
+        """Return how a ladder is executed."""
+        return self.runtimes.get(ladder.id, self.runtime)
 
     def planned_state(self, ladder: Ladder, rung: Rung) -> PlannedState:
         """Return the columns of a rung's record that are known before it is trained."""
@@ -62,7 +72,8 @@ class WorkerReport(TypedDict, total=False):
     train_seconds: float
     """Seconds spent on finished ladders so far, start-up of the worker group left out."""
     preempted: bool
-    """Whether the group stops early because one of its nodes is being preempted."""
+    """Whether the group stops early and its ladders continue in another one: one of its nodes is
+    being preempted, or closed ladders keep GPU memory."""
     ended: bool
     """Whether the job has ended; in its last report."""
 

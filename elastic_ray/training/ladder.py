@@ -1,21 +1,26 @@
 """Trains ladders inside the workers of a Ray Train run: loads a parent, saves each rung.
 
 Every rank runs `LadderTrainer.train_ladder`. Each ladder starts from its parent's *saved* weights
-with a fresh optimiser, also when both are trained in one process (docs/concepts.md#rule-3). After
-each rung the weights are saved, then the state is recorded, then reported. The rungs of a ladder
-that fails are recorded as failed, and the next ladder begins; the ranks agree on this first, so
-that none waits for another. When the cloud announces that it preempts a node, the ladder stops
-between two snapshots with a resume point, from which another worker group continues it.
+with a fresh optimiser, also when both are trained in one process (docs/concepts.md#rule-3). At each
+rung rank 0 copies the weights. While the next steps train, they are saved, then the state is
+recorded, then reported; a ladder ends once its last state is recorded. The rungs of a ladder that
+fails are recorded as failed, and the next ladder begins; the ranks agree on this first, so that
+none waits for another. When the cloud announces that it preempts a node, the ladder stops with a
+resume point, from which another worker group continues it. Long ladders also write points in case
+that a process ends without notice; without a point, a ladder is trained again from its parent,
+past the rungs that are recorded.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import itertools
 import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
@@ -24,11 +29,16 @@ from ..results.state_rows import Provenance, failed_row
 from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.task import Task
-from . import checkpoint_io
+from .agreement import T, first_of_ranks
+from .ahead import ahead
 from .batches import global_batches, learning_rate, step_count
+from .held_memory import allocated_memory, memory_held
 from .job import TrainingError, TrainJob, WorkerReport
+from .out_of_memory import describe, failed_before
+from .point_writer import PointWriter
 from .provenance import versions
-from .resume_point import remove_older_points, remove_points
+from .resume_point import remove_points
+from .snapshot_writer import SnapshotWriter
 from .trainer import Trainer
 
 DIVERGED_STEPS = 20
@@ -61,7 +71,12 @@ class LadderTrainer:
         self._send, self._is_preempted = send, is_preempted
         self.preempted = False
         """Whether to stop early because a node is about to be preempted."""
+        self.memory_held = False
+        """Whether to stop early because closed ladders keep GPU memory of a rank."""
+        self._memory_before: tuple[int, int] | None = None
         self._results = Results(job.results, patient=True)
+        self._snapshots = SnapshotWriter()
+        self._points = PointWriter(self._results, rank, workers)
         self._recorded: list[str] = []
         self._failed: dict[str, str] = {}
         self._last_report = time.monotonic()
@@ -71,98 +86,150 @@ class LadderTrainer:
     def train_ladder(self, ladder: Ladder) -> None:
         """Train a ladder to its last rung, or record why this is not possible."""
         began = time.monotonic()
+        if self._memory_before is None:
+            self._memory_before = allocated_memory()
         recorded = self._recorded_rungs(ladder)
         self._recorded += recorded
-        missing = {rung.state_id for rung in ladder.rungs} - set(recorded)
+        recipe = ladder.stage.recipe
+        missing = {
+            step_count(rung.examples, recipe): rung
+            for rung in ladder.rungs
+            if rung.state_id not in recorded
+        }
         if missing:
             self._train_missing(ladder, missing)
+            held = memory_held(self._memory_before, allocated_memory())
+            if held is not None:
+                logging.getLogger(__name__).warning("rank %d: %s", self._rank, held)
+            self.memory_held = self._first_of_ranks(held) is not None
         self._train_seconds += time.monotonic() - began
 
-    def _train_missing(self, ladder: Ladder, missing: set[str]) -> None:
+    def _train_missing(self, ladder: Ladder, missing: Mapping[int, Rung]) -> None:
+        """Train the rungs of `missing`, by the step after which each is saved."""
         trainer = None
-        error = None
-        try:
-            trainer = Trainer(self._job, ladder, self._results, self._rank, self._workers)
-        except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
-            error = f"{type(e).__name__}: {e}"
-        error = self._first_of_ranks(error)
+        # What a worker group of this run found too large is not trained again as it was.
+        error = self._first_of_ranks(failed_before(self._results, ladder, self._job.began))
+        if error is None:
+            try:
+                trainer = Trainer(
+                    self._job, ladder, self._results, self._rank, self._workers, min(missing)
+                )
+            except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
+                error = f"{type(e).__name__}: {e}"
+            except Exception as e:
+                error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
+            # DeepSpeed's set-up is collective: no rank may wait there for one that failed to load.
+            error = self._first_of_ranks(error)
         if error is None and trainer is not None:
-            error = self._train_steps(trainer, ladder, missing)
+            try:
+                trainer.start()
+                error = self._train_steps(trainer, ladder, missing)
+            except Exception as e:
+                error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
+                if self._workers > 1:  # the other ranks wait in a collective: end the group
+                    self._write_failure(ladder, error)
+                    raise TrainingError(error) from e
+            finally:
+                unsaved = self._snapshots.wait()
+            error = self._first_of_ranks(error or unsaved)
+            if error is None and trainer.step == max(missing) and self._rank == 0:
+                remove_points(self._results, ladder.id)
+            self.report(_progress(ladder, trainer.step))
         if trainer is not None:
             trainer.close()
         if error is not None:
             self._record_failure(ladder, error)
 
     def _recorded_rungs(self, ladder: Ladder) -> list[str]:
-        """Return the states of the ladder that need no training."""
+        """Return the states of the ladder that need no training, as rank 0 sees them."""
         recorded = []
-        for rung in ladder.rungs:
+        for rung in ladder.rungs if self._rank == 0 else ():
             row = self._results.state(rung.state_id)
             if row is None or row["status"] != "done":
                 continue
             if row["checkpoint"] is not None or rung.state_id not in self._job.remade:
                 recorded.append(rung.state_id)
-        return recorded
+        return self._first_of_ranks(recorded if self._rank == 0 else None) or []
 
-    def _train_steps(self, trainer: Trainer, ladder: Ladder, missing: set[str]) -> str | None:
-        """Take every step and save the rungs that are missing.
+    def _train_steps(
+        self, trainer: Trainer, ladder: Ladder, missing: Mapping[int, Rung]
+    ) -> str | None:
+        """Take every step to the last rung of `missing`, and begin to save each of these.
 
         Returns the error that ended the ladder early, the same on all ranks.
         """
         recipe = ladder.stage.recipe
-        total = step_count(ladder.examples, recipe)
-        rungs = {step_count(rung.examples, recipe): rung for rung in ladder.rungs}
-        report_every, began, first_step = 1, time.monotonic(), trainer.step
+        total, last = step_count(ladder.examples, recipe), max(missing)
+        report_every, spent, safe = 1, 0.0, 0.0  # seconds of all steps, of those before the point
         pool = trainer.answers or self._task.pool(ladder.stage.pool)
         batches = global_batches(len(pool), ladder.examples, recipe, ladder.stage.seed)
         too_high: deque[bool] = deque(maxlen=DIVERGED_STEPS)
-        for step, chosen in enumerate(batches):
-            if step < trainer.step:  # taken before the resume point
-                continue
-            rate = learning_rate(step, total, recipe)
-            loss = trainer.train_step([pool[i] for i in chosen], rate)
+        first = trainer.step
+        if first in missing:  # the process ended between the resume point and the record
+            error = self._begin_snapshot(trainer, missing[first])
+            if error is not None:
+                return error
+        left = itertools.islice(batches, first, last)
+        prepared = ahead(lambda chosen: trainer.prepare([pool[i] for i in chosen]), left)
+        for step, batch in enumerate(prepared, start=first):
+            rate, began = learning_rate(step, total, recipe), time.monotonic()
+            loss = trainer.train_step(batch, rate)
+            spent += time.monotonic() - began
             too_high.append(loss > DIVERGED_LOSS * math.log(trainer.vocabulary_size))
             if not math.isfinite(loss) or (len(too_high) == DIVERGED_STEPS and all(too_high)):
                 return (
                     f"diverged at step {step + 1} of {total}: loss {loss:g}, learning rate "
                     f"{recipe.learning_rate:g}; a lower learning_rate or a warm-up may help"
                 )
-            rung = rungs.get(step + 1)
+            rung = missing.get(step + 1)
             if rung is not None:
-                error = self._save_rung(trainer, ladder, rung, rung.state_id in missing)
-                error = self._first_of_ranks(error)
+                error = self._begin_snapshot(trainer, rung)
                 if error is not None:
                     return error
-                self._recorded.append(rung.state_id)
-                if self._rank == 0:
-                    remove_older_points(self._results, ladder.id, trainer.step)
-            if self._workers > 1 and step == first_step + 2:
-                step_seconds = (time.monotonic() - began) / 3
-                steps = max(1, round(AGREE_INTERVAL / step_seconds))
+            if self._workers > 1 and step == first + 2:
+                steps = max(1, round(AGREE_INTERVAL / (spent / 3)))
                 report_every = int(self._first_of_ranks(str(steps)) or 1)
             if rung is not None or (step + 1) % report_every == 0:
                 self.report(_progress(ladder, step + 1))
-            if self.preempted and step + 1 < total:
-                if rung is None:
-                    self._save_resume_point(trainer, ladder)
-                return None
+                if step + 1 == last:
+                    return None
+                speed = self._snapshots.bytes_per_second
+                if self.preempted or self._points.is_due(trainer, spent - safe, speed):
+                    self._points.save(trainer, ladder.id)
+                    safe = spent
+                if self.preempted:
+                    return None
         return None
 
-    def _save_resume_point(self, trainer: Trainer, ladder: Ladder) -> None:
-        """Save a resume point between two snapshots.
+    def _begin_snapshot(self, trainer: Trainer, rung: Rung) -> str | None:
+        """Copy the weights of a rung on rank 0 and begin to save them.
 
-        If that fails, the ladder continues from its last snapshot.
+        Waits for the previous snapshot, and returns its error or that of this one, the same on all
+        ranks.
         """
-        recipe = ladder.stage.recipe
-        passed = [
-            rung.state_id
-            for rung in ladder.rungs
-            if step_count(rung.examples, recipe) <= trainer.step
-        ]
+        error = self._first_of_ranks(self._snapshots.wait())
+        if error is not None:
+            return error
         try:
-            trainer.save_resume_point(passed[-1] if passed else ladder.parent_id, moved=True)
-        except (ResultsError, OSError) as e:
-            logging.getLogger(__name__).warning("no resume point: %s", e)
+            weights = trainer.gather_weights()
+        except TrainingError as e:
+            error = str(e)
+        else:
+            training = trainer.training()
+
+            def save() -> int:
+                saved = trainer.save_checkpoint(rung.state_id, weights)
+                if rung.state_id in self._job.remade:
+                    self._results.restore_checkpoint(
+                        rung.state_id, saved.checkpoint, saved.checksum
+                    )
+                else:
+                    self._results.write("states", [trainer.state_row(rung, training, saved)])
+                return saved.checkpoint_bytes
+
+            if self._rank == 0:
+                self._snapshots.start(rung.state_id, save)
+        return self._first_of_ranks(error)
 
     def report(self, progress: WorkerReport, force: bool = False) -> None:
         """Report `progress` and what was recorded or failed since the last report, if one is due.
@@ -174,6 +241,7 @@ class LadderTrainer:
             due = self._first_of_ranks("due" if due and self._rank == 0 else None) is not None
         if due:
             # No key may be called "done": Tune would take it for the end of the trial.
+            self._recorded += self._snapshots.take_recorded()
             report: WorkerReport = {
                 **progress,
                 "recorded": self._recorded,
@@ -184,52 +252,37 @@ class LadderTrainer:
             self._recorded, self._failed, self._last_report = [], {}, time.monotonic()
             self.preempted = self.preempted or self._is_preempted()
 
-    def _save_rung(self, trainer: Trainer, ladder: Ladder, rung: Rung, missing: bool) -> str | None:
-        """Save and record a missing rung, and its resume point; return the error, if any."""
-        try:
-            weights = trainer.gather_weights()
-            if self._rank == 0 and missing:
-                checkpoint_io.check_weights(weights, trainer.shapes)
-                saved = trainer.save_checkpoint(rung.state_id, weights)
-                if rung.state_id in self._job.remade:
-                    self._results.restore_checkpoint(
-                        rung.state_id, saved.checkpoint, saved.checksum
-                    )
-                else:
-                    self._results.write("states", [trainer.state_row(rung, saved)])
-            if rung is not ladder.rungs[-1]:
-                trainer.save_resume_point(rung.state_id, moved=False)
-            elif self._rank == 0:
-                remove_points(self._results, ladder.id)
-        except (TrainingError, ResultsError, OSError) as e:
-            text = str(e)
-            return text if text.startswith("diverged") else f"{type(e).__name__}: {text}"
-        return None
-
-    def _first_of_ranks(self, value: str | None) -> str | None:
-        """Return the first value over all ranks that is not None, the same on every rank."""
-        if self._workers == 1:
-            return value
-        import torch.distributed as dist
-
-        values: list[str | None] = [None] * self._workers
-        dist.all_gather_object(values, value)
-        return next((each for each in values if each is not None), None)
+    def _first_of_ranks(self, value: T | None) -> T | None:
+        return first_of_ranks(value, self._workers)
 
     def _record_failure(self, ladder: Ladder, error: str) -> None:
         """Record and report the remaining rungs of a ladder as failed."""
-        for rung in ladder.rungs:
-            row = self._results.state(rung.state_id)
-            if row is not None and row["status"] == "done" and row["checkpoint"] is not None:
-                continue
+        if self._rank == 0:
+            self._write_failure(ladder, error)
+        for rung in self._unfinished(ladder):
             self._failed[rung.state_id] = error
-            if self._rank == 0 and (row is None or row["status"] == "failed"):
-                provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+        self.report({})
+
+    def _write_failure(self, ladder: Ladder, error: str) -> None:
+        """Record the remaining rungs of a ladder as failed."""
+        provenance = Provenance(self._job.git_revision, versions(), trial=self._job.trial)
+        for rung in self._unfinished(ladder):
+            row = self._results.state(rung.state_id)
+            if row is None or row["status"] == "failed":
                 failed = failed_row(self._job.planned_state(ladder, rung), error, provenance)
+                failed["finished_at"] = dt.datetime.now(dt.UTC)
                 # On a full disk the row cannot be written; the report still carries the error.
                 with contextlib.suppress(ResultsError, OSError):
                     self._results.write("states", [failed])
-        self.report({})
+
+    def _unfinished(self, ladder: Ladder) -> list[Rung]:
+        """Return the rungs that are not recorded with their checkpoint."""
+        rows = {rung: self._results.state(rung.state_id) for rung in ladder.rungs}
+        return [
+            rung
+            for rung, row in rows.items()
+            if row is None or row["status"] != "done" or row["checkpoint"] is None
+        ]
 
 
 def _progress(ladder: Ladder, step: int) -> WorkerReport:
@@ -255,7 +308,8 @@ def train_job(
     """
     trainer = LadderTrainer(job, rank, workers, send, is_preempted)
     for ladder in job.ladders:
-        if not trainer.preempted:
+        if not (trainer.preempted or trainer.memory_held):
             trainer.train_ladder(ladder)
     ended: WorkerReport = {"ended": True}
-    trainer.report({**ended, "preempted": True} if trainer.preempted else ended, force=True)
+    stopped = trainer.preempted or trainer.memory_held
+    trainer.report({**ended, "preempted": True} if stopped else ended, force=True)

@@ -81,7 +81,7 @@ def _initialise(
     torch.manual_seed(init.seed)
     model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # no annotations
     weights = checkpoint_io.gather_weights(model, trained_only=False)
-    checkpoint_io.check_weights(weights, checkpoint_io.parameter_shapes(model))
+    checkpoint_io.check_shapes(weights, checkpoint_io.parameter_shapes(model))
     saved = checkpoint_io.save_checkpoint(results, state, model, tokenizer, weights)
     _check_tokenizer(results, saved.checkpoint, tokenizer, task)
     return saved, sum(p.numel() for p in model.parameters())

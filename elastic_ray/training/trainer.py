@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime as dt
 import gc
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from ..plan import Ladder, Rung
@@ -13,30 +15,56 @@ from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Trai
 from ..results.store import Results
 from ..tasks.task import Example
 from . import checkpoint_io, lora
-from .batches import count_targets, micro_batch_shape, shard, tokenize
+from .batches import count_targets, tokenize
+from .deepspeed_config import deepspeed_config
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
+from .micro_batches import MicroBatch, shard
 from .process_group import own_device
 from .provenance import hardware, versions
-from .resume_point import OptimizerShard, ResumePoint, load_resume_point, save_resume_point
+from .resume_point import (
+    OptimizerShard,
+    ResumePoint,
+    load_resume_point,
+    point_bytes,
+    save_resume_point,
+)
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A global batch: this rank's micro batches, and the counts of all ranks."""
+
+    micro_batches: list[MicroBatch]
+    examples: int
+    targets: int
+    tokens: int
 
 
 class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
-    Continues from the ladder's resume point where there is one. The constructor raises
-    `TrainingError` if the parent failed or its answers are incomplete, `CheckpointError` if
-    the parent's checkpoint is not available, and `ResultsError` if the answers are not recorded.
+    The constructor loads what this rank needs by itself; `start` sets up DeepSpeed, which every
+    rank must do together. Continues from the ladder's newest resume point up to step `last`, where
+    there is one. The
+    constructor raises `TrainingError` if the parent failed or its answers are incomplete,
+    `CheckpointError` if the parent's checkpoint is not available, and `ResultsError` if the answers
+    are not recorded.
     """
 
     def __init__(
-        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int
+        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, last: int
     ) -> None:
         import torch
+
+        from .loss import LossModel
 
         self._job, self._ladder, self._results = job, ladder, results
         self._rank, self._workers = rank, workers
         self._recipe = ladder.stage.recipe
+        self.runtime = job.runtime_of(ladder)
+        """How this ladder is executed."""
+        self._zero_stage = self.runtime.stage_of(self._recipe)
         self._device = own_device()
         self.answers: list[Example] | None = None
         """The lesson's examples; None where the stage's examples come from a pool of the task."""
@@ -48,13 +76,15 @@ class Trainer:
                     f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage)
+        self._point = point = load_resume_point(
+            results, ladder.id, rank, workers, self._zero_stage, last
+        )
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
         model, self._base = lora.load_parent(
             results,
-            point.base if point else ladder.parent_id,
+            ladder.parent_id,
             self._recipe.lora,
             {"fp32": "float32", "bf16": "bfloat16"}[self._recipe.precision],
             ladder.stage.seed,
@@ -62,11 +92,11 @@ class Trainer:
         )
         with lora.checkpoint_of(results, self._base) as (source, revision):
             self._tokenizer = checkpoint_io.load_tokenizer(source, revision, trust)
+        # A tokenizer must not be used by two threads at once, and snapshots are saved by another.
+        self._saved_tokenizer = copy.deepcopy(self._tokenizer)
         self.vocabulary_size = int(model.config.vocab_size)
         self._parameters = sum(p.numel() for p in model.parameters())
         self._parent_pretrain_tokens = int((parent or {}).get("pretrain_tokens") or 0)
-        torch.manual_seed(ladder.stage.seed)
-        model.train()
         self._model = model
         self.shapes = {
             name: shape
@@ -74,7 +104,12 @@ class Trainer:
             if self._recipe.lora is None or "lora_" in name
         }
         """Shapes of the tensors that a checkpoint of this ladder holds."""
-        self._engine = self._start_engine(model)
+        self._loss_model = LossModel(model)
+        torch.manual_seed(ladder.stage.seed)
+        model.train()
+        if self.runtime.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._engine: Any = None
         self._losses: list[float] = []
         self._tokens = 0
         self._seconds_before = 0.0
@@ -82,7 +117,6 @@ class Trainer:
         self._began = time.monotonic()
         self._started_at = dt.datetime.now(dt.UTC)
         if point is not None:
-            point.restore(OptimizerShard.unwrap(self._engine.optimizer), self._engine.module)
             self._losses = list(point.losses)
             self._tokens, self._seconds_before = point.tokens, point.seconds
 
@@ -91,7 +125,8 @@ class Trainer:
         """The number of optimiser steps taken."""
         return len(self._losses)
 
-    def _start_engine(self, model: Any) -> Any:
+    def start(self) -> None:
+        """Set up DeepSpeed and restore the resume point. Every rank must call it."""
         # Imported inside the worker only: on a driver without GPU the import was seen to crash
         # (ray issue 50406).
         import deepspeed
@@ -99,120 +134,124 @@ class Trainer:
 
         # The shared-memory all-reduce compiles for a minute at its first use; gloo replaces it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        runtime, recipe = self._job.runtime, self._recipe
-        count, rows = micro_batch_shape(recipe.global_batch, self._workers, runtime.micro_batch)
-        optimizer = {
-            "lr": recipe.learning_rate,
-            "betas": list(recipe.betas),
-            "eps": recipe.epsilon,
-            "weight_decay": recipe.weight_decay,
-            "torch_adam": True,
-            "adam_w_mode": True,
-        }
-        config = {
-            "train_micro_batch_size_per_gpu": rows,
-            "gradient_accumulation_steps": count,
-            "gradient_clipping": recipe.max_grad_norm,
-            "optimizer": {"type": "AdamW", "params": optimizer},
-            "zero_optimization": {"stage": runtime.zero_stage},
-            "bf16": {"enabled": recipe.precision == "bf16"},
-            "steps_per_print": 10**9,
-            "wall_clock_breakdown": False,
-        }
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        engine, *_ = deepspeed.initialize(model=model, model_parameters=trainable, config=config)
-        return engine
+        trainable = [p for p in self._model.parameters() if p.requires_grad]
+        self._engine, *_ = deepspeed.initialize(
+            model=self._loss_model,
+            model_parameters=trainable,
+            config=deepspeed_config(self._recipe, self.runtime),
+        )
+        if self._point is not None:
+            optimizer = OptimizerShard.unwrap(self._engine.optimizer)
+            self._point.restore(optimizer, self._engine.module)
+            self._point = None
 
-    def train_step(self, examples: list[Any], rate: float) -> float:
+    def prepare(self, examples: list[Any]) -> PreparedBatch:
+        """Tokenize a global batch and divide it among the ranks. Safe to call in a thread."""
+        batch = tokenize(examples, self._tokenizer, self._recipe.max_length)
+        pad = self._tokenizer.pad_token_id or 0
+        rows = self.runtime.micro_batch
+        assert isinstance(rows, int), "decided before, by placement.settings"
+        return PreparedBatch(
+            shard(batch, self._rank, self._workers, rows, pad),
+            len(batch),
+            count_targets(batch),
+            sum(len(one.ids) for one in batch),
+        )
+
+    def train_step(self, batch: PreparedBatch, rate: float) -> float:
         """Take one optimiser step on a global batch at learning rate `rate`.
 
         Returns the loss per target token over the whole batch, the same on all ranks.
         """
         import torch
         import torch.distributed as dist
-        import torch.nn.functional as F
 
-        recipe, runtime = self._recipe, self._job.runtime
-        batch = tokenize(examples, self._tokenizer, recipe.max_length)
-        targets = count_targets(batch)
-        if targets == 0:
+        from .loss import target_positions
+
+        if batch.targets == 0:
             raise TrainingError("a global batch has no target tokens")
-        pad = self._tokenizer.pad_token_id
-        micro_batches = shard(
-            batch,
-            self._rank,
-            self._workers,
-            recipe.global_batch,
-            runtime.micro_batch,
-            0 if pad is None else pad,
-        )
         # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
-        total = 0.0
-        # DeepSpeed averages over micro batches and ranks; the loss of the batch is a sum.
-        scale = len(micro_batches) * self._workers / targets
-        for micro_batch in micro_batches:
-            ids = torch.from_numpy(micro_batch.ids).to(self._device)
-            mask = torch.from_numpy(micro_batch.mask).to(self._device)
-            expected = torch.from_numpy(micro_batch.targets).to(self._device)
-            logits = self._engine(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), expected[:, 1:].flatten(), reduction="sum"
-            )
-            self._engine.backward(loss * scale)
-            self._engine.step()
-            total += float(loss.detach())
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        # DeepSpeed averages over ranks; the loss of the batch is a sum.
+        scale = self._workers / batch.targets
+        for i, micro_batch in enumerate(batch.micro_batches, start=1):
+            self._engine.set_gradient_accumulation_boundary(i == len(batch.micro_batches))
+            ids = self._to_device(micro_batch.ids)
+            positions, expected = map(self._to_device, target_positions(micro_batch.targets))
+            loss = self._engine(positions, expected, input_ids=ids)
+            self._engine.backward(loss * scale, scale_wrt_gas=False)
+            total += loss.detach()
+        self._engine.step()
         if self._workers > 1:
-            summed = torch.tensor([total], dtype=torch.float64, device=self._device)
-            dist.all_reduce(summed)
-            total = float(summed)
-        self._losses.append(total / targets)
-        self._tokens += sum(len(tokens.ids) for tokens in batch)
+            dist.all_reduce(total)
+        # The one point of a step where this process waits for the device, beside DeepSpeed's own.
+        self._losses.append(float(total) / batch.targets)
+        self._tokens += batch.tokens
         return self._losses[-1]
 
+    def _to_device(self, array: Any) -> Any:
+        import torch
+
+        tensor = torch.from_numpy(array)
+        if self._device.type != "cuda":
+            return tensor
+        # From pageable memory, the copy would wait for all earlier work of the device.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
     def gather_weights(self) -> dict[str, Any]:
-        """Return the whole trained parameters on rank 0. Every rank must call it."""
+        """Return copies of the whole trained parameters on rank 0. Every rank must call it.
+
+        Raises `TrainingError` on rank 0 if they are not finite.
+        """
         trained_only = self._recipe.lora is not None
-        return checkpoint_io.gather_weights(self._engine.module, trained_only)
+        return checkpoint_io.gather_weights(self._model, trained_only)
 
     def save_checkpoint(self, state: str, weights: dict[str, Any]) -> SavedCheckpoint:
-        """Save gathered weights as a state's checkpoint. Raises `OSError` on a full disk."""
+        """Save gathered weights as a state's checkpoint, on rank 0.
+
+        May run in another thread while the next steps train. Raises `OSError` on a full disk, and
+        `TrainingError` if the weights are not those of the model.
+        """
+        checkpoint_io.check_shapes(weights, self.shapes)
         metadata = None
         if self._recipe.lora is not None:
             metadata = lora.adapter_metadata(self._base, self._recipe.lora)
             weights = lora.adapter_weights(weights)
         return checkpoint_io.save_checkpoint(
-            self._results, state, self._model, self._tokenizer, weights, metadata
+            self._results, state, self._model, self._saved_tokenizer, weights, metadata
         )
 
-    def save_resume_point(self, base: str, moved: bool) -> None:
+    def save_resume_point(self) -> None:
         """Save this rank's part of a point from which another process continues bit for bit.
 
-        `base` is the last recorded state of the ladder; `moved` says whether the model has been
-        trained since.
+        Raises `ResultsError` on a full disk.
         """
-        zero_stage = self._job.runtime.zero_stage
         point = ResumePoint.capture(
             OptimizerShard.unwrap(self._engine.optimizer),
-            self._engine.module if moved else None,
-            base,
+            self._engine.module,
             self._losses,
             self._tokens,
             self._seconds(),
         )
         save_resume_point(
-            self._results, self._ladder.id, point, self._rank, self._workers, zero_stage
+            self._results, self._ladder.id, point, self._rank, self._workers, self._zero_stage
         )
+
+    @property
+    def point_bytes(self) -> int:
+        """The bytes of this rank's part of a resume point."""
+        return point_bytes(OptimizerShard.unwrap(self._engine.optimizer), self._engine.module)
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began
 
-    def state_row(self, rung: Rung, saved: SavedCheckpoint) -> dict[str, Any]:
-        """Return the rung's row of the `states` table."""
+    def training(self) -> Training:
+        """Return the measured columns of a state that is the model now."""
         own = self._tokens if self._ladder.stage.kind == "pretrain" else 0
-        training = Training(
+        return Training(
             parameters=self._parameters,
             tokens=self._tokens,
             pretrain_tokens=self._parent_pretrain_tokens + own,
@@ -221,8 +260,11 @@ class Trainer:
             finished_at=dt.datetime.now(dt.UTC),
             losses=list(self._losses),
             workers=self._workers,
-            zero_stage=self._job.runtime.zero_stage,
+            zero_stage=self._zero_stage,
         )
+
+    def state_row(self, rung: Rung, training: Training, saved: SavedCheckpoint) -> dict[str, Any]:
+        """Return the rung's row of the `states` table; `training` was taken at the rung."""
         provenance = Provenance(self._job.git_revision, versions(), hardware(), self._job.trial)
         return done_row(self._planned_state(rung), saved, training, provenance)
 
@@ -237,6 +279,11 @@ class Trainer:
 
     def close(self) -> None:
         """Release the model's memory before the next ladder."""
-        self._engine.destroy()
-        del self._engine, self._model
+        import torch
+
+        if self._engine is not None:
+            self._engine.destroy()
+        del self._engine, self._loss_model, self._model
         gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

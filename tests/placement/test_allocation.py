@@ -19,7 +19,12 @@ def large_plan() -> Plan:
             models=[model],
             positive=[1_000_000],
             negative=[1_000_000],
-            training={"global_batch": 1000},
+            training={
+                "global_batch": 1000,
+                "precision": "bf16",
+                "zero_stage": 3,
+                "offload": "optimizer",
+            },
         )
     )
 

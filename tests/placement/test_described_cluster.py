@@ -153,7 +153,8 @@ def test_a_sweep_that_does_not_fit_on_a_described_cluster_is_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = str(ROOT / "sweeps" / "existence.yaml")
-    assert main([file, "--dry-run", "--cluster", "1x2xA100"]) == 2
+    four = ["--set", "training.workers=4"]
+    assert main([file, "--dry-run", "--cluster", "1x2xA100", *four]) == 2
     err = capsys.readouterr().err
     assert "resources: 1 trainer (4 x 1 CPU and 1 GPU) need" in err
     assert "the cluster has 16 and 2" in err
@@ -161,7 +162,7 @@ def test_a_sweep_that_does_not_fit_on_a_described_cluster_is_an_error(
 
 def test_a_sweep_that_fits_in_turns_only_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     file = str(ROOT / "sweeps" / "existence.yaml")
-    assert main([file, "--dry-run", "--cluster", "1x4xA100"]) == 0
+    assert main([file, "--dry-run", "--cluster", "1x2xA100"]) == 0
     assert "in turns: training, then answers and scores together" in capsys.readouterr().out
 
 

@@ -27,6 +27,8 @@ def test_sizes_are_those_of_the_plan() -> None:
     assert found.tokens == 400 * 40 and found.answers == 5 * 30
     # Four trained states of 1B parameters in four bytes; the hub keeps the start.
     assert (found.checkpoint_bytes, found.kept_bytes) == (16 * 10**9, 0)
+    # A point of 1B parameters is 12 GB: it pays after some hours, and these ladders take seconds.
+    assert (found.point_bytes, found.largest_point_bytes) == (0, 12 * 10**9)
     assert set(found.reference_gpu_hours) == {"A800", "H100"}
     without_cluster = (found.gpu_hours, found.layout, found.wall_clock_hours, found.trainers)
     assert without_cluster == (None, None, None, 0)
@@ -42,6 +44,16 @@ def test_a_cluster_adds_its_layout_and_its_hours(cluster: str) -> None:
     used = {place.node for place in found.layout.allocations()}
     assert found.trainers and found.engines and found.scorers and len(used) == 4
     assert "on 4 nodes of 8 H100 and 64 CPUs: " in str(found)
+
+
+def test_long_ladders_write_resume_points() -> None:
+    """On one core: 2e5 examples of 40 tokens, 6e9 FLOP each, at 2.5e10 FLOP/s: 1.9e6 seconds.
+
+    A point takes 12e9 / 2e8 = 60 s, so one is due every sqrt(2 x 86,400 x 60) = 3,220 s.
+    """
+    spec = PLAN.spec.model_copy(update={"positive": (200_000,), "negative": ()})
+    found = estimate(plan_of(spec), "1x8cpu", task_info=INFO)
+    assert found.point_bytes == pytest.approx(12e9 * 1.92e6 / 3220, rel=0.01)
 
 
 def test_a_cluster_without_gpus_has_no_gpu_hours() -> None:

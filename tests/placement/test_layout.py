@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from elastic_ray.placement import Layout, Node, adapt, lay_out, parse_cluster
 from elastic_ray.placement.bin_packing import ROUNDING, Bundle, FreeResources
 from elastic_ray.placement.layout import EngineMemory, Workload
+from elastic_ray.placement.requirements import SCORER_GPUS
 from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
 runtimes = st.builds(
@@ -49,6 +50,10 @@ many = settings(max_examples=200, deadline=None)
 def one(cpus: float, gpus: int = 0) -> list[Node]:
     """Return a cluster of one node."""
     return [Node("here", cpus, gpus, "A100" if gpus else None)]
+
+
+CPU_SCORERS = Resources(scorers=Serving(gpus=0.0))
+"""Scorers without a GPU, for tests that count the GPUs of trainers and engines."""
 
 
 def unknown(count: int) -> dict[str, EngineMemory]:
@@ -239,7 +244,7 @@ def test_one_machine_without_a_gpu(asked: tuple[Any, ...], given: tuple[Any, ...
 
 
 def test_a_trainer_is_on_one_node_where_it_fits() -> None:
-    layout = lay_out(parse_cluster("3x8xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
+    layout = lay_out(parse_cluster("3x8xA100"), Runtime(workers=4), CPU_SCORERS, unknown(1), ["s"])
     for slot in layout.trainer_slots:
         assert len({worker.node for worker in slot.workers}) == 1
     assert layout.trainers == 5
@@ -247,7 +252,7 @@ def test_a_trainer_is_on_one_node_where_it_fits() -> None:
 
 
 def test_a_trainer_is_spread_over_nodes_only_if_it_must_be() -> None:
-    layout = lay_out(parse_cluster("9x1xA100"), Runtime(workers=4), Resources(), unknown(1), ["s"])
+    layout = lay_out(parse_cluster("9x1xA100"), Runtime(workers=4), CPU_SCORERS, unknown(1), ["s"])
     assert layout.trainers == 2
     assert [len({worker.node for worker in slot.workers}) for slot in layout.trainer_slots] == [
         4,
@@ -258,10 +263,10 @@ def test_a_trainer_is_spread_over_nodes_only_if_it_must_be() -> None:
 def test_resources_left_on_several_nodes_are_used_for_a_requested_trainer() -> None:
     nodes, runtime = parse_cluster("2x4xA100"), Runtime(workers=3)
     engines = Serving(gpus=1.0, replicas=2)
-    asked = Resources(trainers=2, engines=engines)
+    asked = Resources(trainers=2, engines=engines, scorers=CPU_SCORERS.scorers)
     assert lay_out(nodes, runtime, asked, unknown(1), ["s"]).trainers == 2
     runtime = Runtime(workers=2)
-    asked = Resources(trainers=3, engines=engines)
+    asked = Resources(trainers=3, engines=engines, scorers=CPU_SCORERS.scorers)
     halves = lay_out(nodes, runtime, asked, unknown(1), ["s"]).trainer_slots
     assert len(halves) == 3
 
@@ -303,7 +308,7 @@ def test_the_side_with_more_work_gets_more_gpus() -> None:
     nodes, kinds = parse_cluster("4x8xA100"), {"m": EngineMemory(40, 60)}
 
     def gpus(work: Workload) -> tuple[int, int]:
-        layout = lay_out(nodes, Runtime(), Resources(), kinds, ["s"], work)
+        layout = lay_out(nodes, Runtime(), CPU_SCORERS, kinds, ["s"], work)
         return layout.trainers, layout.replicas
 
     training, answering = gpus(Workload(3000.0, 100.0)), gpus(Workload(100.0, 3000.0))
@@ -313,10 +318,21 @@ def test_the_side_with_more_work_gets_more_gpus() -> None:
 
 
 def test_processes_without_a_gpu_go_to_nodes_without_one() -> None:
-    layout = lay_out(parse_cluster("1x8xA100+1x16cpu"), Runtime(), Resources(), unknown(1), ["s"])
+    layout = lay_out(parse_cluster("1x8xA100+1x16cpu"), Runtime(), CPU_SCORERS, unknown(1), ["s"])
     small = layout.nodes[1].name
     assert {place.node for place in layout.scorer_places["s"]} == {small}
     assert layout.setup and layout.setup.node == small
+
+
+def test_a_scorer_has_a_share_of_a_gpu_where_nodes_have_gpus() -> None:
+    def scorer(cluster: str, **scorers: float) -> float:
+        asked = Resources(scorers=Serving(**scorers))
+        layout = lay_out(parse_cluster(cluster), Runtime(), asked, unknown(1), ["s"])
+        return layout.needs.scorer.gpus
+
+    assert scorer("1x8xA100") == scorer("1x8xA100+1x16cpu") == SCORER_GPUS
+    assert scorer("1x8xA100", gpus=1.0) == 1.0
+    assert scorer("1x8xA100", gpus=0.0) == scorer("1x16cpu") == 0.0
 
 
 @pytest.mark.parametrize("groups", [1, 2, 7])
@@ -327,7 +343,7 @@ def test_two_cpus_are_enough(groups: int) -> None:
 
 
 def test_gpus_are_divided_by_default() -> None:
-    layout = lay_out(one(96, 8), Runtime(), Resources(), unknown(2), ["s"])
+    layout = lay_out(one(96, 8), Runtime(), CPU_SCORERS, unknown(2), ["s"])
     assert layout.needs.worker.gpus == 1 and set(gpus_of(layout).values()) == {1.0}
     assert layout.trainers + layout.open_groups * layout.replicas == 8
     assert layout.open_groups == 2
@@ -345,7 +361,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
         (
             one(1),
             Runtime(),
-            Resources(),
+            CPU_SCORERS,
             "resources: 1 trainer (1 x 1 CPU), 1 engine(s) of 0.25 CPU and 1 scorer(s) of 0.25 CPU "
             "need 1.60 CPUs and 0 GPUs; "
             f"the cluster has 1 and 0 {TOO_LITTLE}",
@@ -353,7 +369,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
         (
             one(8, 1),
             Runtime(),
-            Resources(),
+            CPU_SCORERS,
             "resources: 1 trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 0.25 CPU and 1 GPU and 1 "
             "scorer(s) of 0.25 CPU need 1.60 CPUs and 2 GPUs; "
             f"the cluster has 8 and 1 {TOO_LITTLE}",
@@ -368,7 +384,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
         (
             one(8),
             Runtime(),
-            Resources(engines=Serving(tensor_parallel=2)),
+            Resources(engines=Serving(tensor_parallel=2), scorers=CPU_SCORERS.scorers),
             "resources.engines.gpus: found 0; tensor_parallel 2 needs that many whole GPUs",
         ),
         (
@@ -380,7 +396,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
         (
             parse_cluster("4x2xA100"),
             Runtime(),
-            Resources(engines=Serving(tensor_parallel=4)),
+            Resources(engines=Serving(tensor_parallel=4), scorers=CPU_SCORERS.scorers),
             "resources: 1 trainer (1 x 1 CPU and 1 GPU), 1 engine(s) of 1 CPU and 4 GPU and 1 "
             "scorer(s) of 1 CPU do not fit at the same time on 4 nodes of 2 A100 and 16 CPUs "
             f"{TOO_LITTLE}",
@@ -388,7 +404,7 @@ TOO_LITTLE = "(see training.workers, cpus_per_worker, gpus_per_worker, resources
         (
             one(8, 2),
             Runtime(workers=2, gpus_per_worker=0.5),
-            Resources(),
+            CPU_SCORERS,
             "training.gpus_per_worker: found 0.5 with 2 workers; workers that "
             "communicate over NCCL need",
         ),

@@ -24,7 +24,9 @@ NODES = parse_cluster("3x4xA100")
 def laid(nodes: tuple[Node, ...], kinds: int = 1, **resources: object) -> Layout:
     """Return a layout with engines of a whole GPU each."""
     engines = {f"engine {i}": EngineMemory() for i in range(kinds)}
-    return lay_out(nodes, Runtime(), Resources(**resources), engines, ["s"])
+    return lay_out(
+        nodes, Runtime(), Resources(**{"scorers": Serving(gpus=0.0), **resources}), engines, ["s"]
+    )
 
 
 def nodes_of(slots: TrainerSlots, trial: str) -> tuple[str, ...] | None:

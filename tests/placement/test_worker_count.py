@@ -9,9 +9,9 @@ from small_sweeps import plan_of, spec_of
 
 from elastic_ray.placement import Node, ladder_profile, parse_cluster, settle_worker_count
 from elastic_ray.placement.layout import EngineMemory
-from elastic_ray.placement.memory import worker_gib
+from elastic_ray.placement.settings import ladder_kinds
 from elastic_ray.placement.worker_count import LadderProfile
-from elastic_ray.spec import Recipe, Resources, Runtime, Serving, SpecError
+from elastic_ray.spec import Resources, Runtime, Serving, SpecError
 
 NODES = parse_cluster("3x4xA100")
 
@@ -23,35 +23,50 @@ def workers(
     runtime = Runtime.model_validate({"workers": asked})
     engines = {"engine": EngineMemory()}
     found = settle_worker_count(
-        runtime, ladders, nodes, Resources(**resources), engines, ["s"]
+        runtime,
+        ladders,
+        nodes,
+        Resources(**{"scorers": Serving(gpus=0.0), **resources}),
+        engines,
+        ["s"],
     ).workers
     assert isinstance(found, int)
     return found
 
 
 def test_fewest_workers_that_hold_the_model_and_more_where_ladders_are_few() -> None:
-    many = LadderProfile(20, 100, lambda n: 240 / n)
+    many = LadderProfile(20, 100, lambda n, offloading: 240 / n)
     assert workers("auto", many, NODES) == 4, "of 80 GB each"
     assert workers((1, 2), many, NODES) == 2
-    assert workers((3, 20), LadderProfile(20, 100, lambda n: 10.0), NODES) == 3
-    assert workers(7, LadderProfile(5, 1, lambda n: None), NODES) == 7, "a number is not changed"
-    assert workers("auto", LadderProfile(20, 100, lambda n: None), NODES) == 1
+    offloaded = LadderProfile(20, 100, lambda n, offloading: (60 if offloading else 800) / n)
+    assert workers("auto", offloaded, NODES) == 12, "more GPUs before the memory of CPUs"
+    assert workers("auto", offloaded, NODES[:1]) == 1, "of 4 GPUs, which do not hold it otherwise"
+    assert workers((3, 20), LadderProfile(20, 100, lambda n, offloading: 10.0), NODES) == 3
+    assert workers(7, LadderProfile(5, 1, lambda n, offloading: None), NODES) == 7, (
+        "a number is not changed"
+    )
+    assert workers("auto", LadderProfile(20, 100, lambda n, offloading: None), NODES) == 1
     cpus = parse_cluster("1x16cpu")
-    assert workers("auto", LadderProfile(20, 2, lambda n: 1e9), cpus) > 4, (
+    assert workers("auto", LadderProfile(20, 2, lambda n, offloading: 1e9), cpus) > 4, (
         "two ladders, sixteen cores"
     )
-    assert workers("auto", LadderProfile(3, 1, lambda n: None), cpus) == 3, (
+    assert workers("auto", LadderProfile(3, 1, lambda n, offloading: None), cpus) == 3, (
         "of a global batch of three"
     )
     few = Resources(engines=Serving(replicas=1))
-    assert workers("auto", LadderProfile(64, 1, lambda n: 10.0), NODES, engines=few.engines) == 11
+    assert (
+        workers(
+            "auto", LadderProfile(64, 1, lambda n, offloading: 10.0), NODES, engines=few.engines
+        )
+        == 11
+    )
 
 
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 8), st.integers(0, 8), st.booleans())
 def test_workers_stay_in_their_range(
     batch: int, at_once: int, low: int, more: int, auto: bool
 ) -> None:
-    ladders = LadderProfile(batch, at_once, lambda n: 90.0 / n)
+    ladders = LadderProfile(batch, at_once, lambda n, offloading: 90.0 / n)
     if not auto and low > batch:
         with pytest.raises(SpecError, match=f"training.workers: found {low} to {low + more}; "):
             workers((low, low + more), ladders, NODES)
@@ -61,20 +76,12 @@ def test_workers_stay_in_their_range(
     assert auto or low <= found <= low + more
 
 
-def test_each_zero_stage_divides_more_memory_among_workers() -> None:
-    recipe = Recipe(precision="bf16")
-    alone = [worker_gib(10**9, recipe, stage, 1) for stage in range(4)]
-    assert len(set(alone)) == 1
-    shared = [worker_gib(10**9, recipe, stage, 8) for stage in range(4)]
-    assert shared[0] == alone[0] and shared == sorted(shared, reverse=True)
-
-
 def test_the_ladder_profile_of_a_plan() -> None:
     plan = plan_of(spec_of(seeds=[0, 1, 2], positive=[8, 16], training={"global_batch": 8}))
-    ladders = ladder_profile(plan)
+    ladders = ladder_profile(plan, ladder_kinds(plan))
     assert ladders.batch == 8
     assert ladders.at_once == 6, "three seeds, from two sizes each"
-    assert ladders.gib(1) is not None
+    assert ladders.gib(1, True) is not None
 
 
 @pytest.mark.parametrize("workers", [0, 1.5, "many", [2], [3, 2], [0, 2], True])

@@ -34,7 +34,17 @@ from elastic_ray.plan.identity import (
     scorer_id,
     state_id,
 )
-from elastic_ray.spec import CodeLength, Generation, Init, Lessons, Lora, Part, Recipe, Scorer
+from elastic_ray.spec import (
+    CodeLength,
+    Generation,
+    Init,
+    Lessons,
+    Lora,
+    ModelRuntime,
+    Part,
+    Recipe,
+    Scorer,
+)
 
 ROOT = Path(__file__).parents[2]
 TESTS = Path(__file__).parent
@@ -277,6 +287,7 @@ GENERATIONS: dict[str, Any] = {
     "top_k": 0,
     "top_p": 1.0,
     "seed": 1,
+    "deterministic": True,
 }
 SCORERS: dict[str, Any] = {
     "name": "other",
@@ -389,6 +400,8 @@ RUNTIMES: dict[str, Any] = {
     "workers": 2,
     "zero_stage": 3,
     "micro_batch": 1,
+    "checkpointing": True,
+    "offload": "optimizer",
     "cpus_per_worker": 2.0,
     "gpus_per_worker": 1.0,
 }
@@ -403,7 +416,11 @@ def test_no_runtime_field_changes_an_id() -> None:
     trusting = [models[0], *({**model, "trust_remote_code": True} for model in models[1:])]
     scorer = {"name": "s", "hub": "a/b", "revision": COMMIT}
     tried: dict[str, dict[str, Any]] = {
-        **{f"Runtime.{n}": {"training": {n: v}} for n, v in RUNTIMES.items()},
+        **{f"Runtime.{n}": {"training": {"zero_stage": 1, n: v}} for n, v in RUNTIMES.items()},
+        **{f"ModelRuntime.{n}": {"models": [{**models[0], "runtime": {"zero_stage": 2, n: v}},
+                                            *models[1:]]}
+           for n, v in RUNTIMES.items() if n in ModelRuntime.model_fields},
+        "Model.runtime": {"models": [{**models[0], "runtime": {}}, *models[1:]]},
         **{f"Serving.{n}": {"resources": {"engines": {n: v}, "scorers": {n: v}}}
            for n, v in SERVING.items()},
         "Resources.trainers": {"resources": {"trainers": 3}},

@@ -328,8 +328,7 @@ BAD = [
         [
             "s.yaml:13: training.schedule: found 'linear' (text); "
             "input should be 'constant' or 'cosine'",
-            "s.yaml:14: training.zero_stage: found 4 (a whole number); "
-            "input should be 0, 1, 2 or 3",
+            "s.yaml:14: training.zero_stage: found 4; must be 0, 1, 2 or 3, or auto",
         ],
     ),
     (

@@ -130,6 +130,8 @@ def test_tokens_answers_and_checkpoints() -> None:
     # Four trained states of 1B parameters in four bytes; the hub keeps the start.
     assert "checkpoints: 16 GB written, 0 B left (keep: base)" in out
     assert "16 GB left (keep: all)" in price(plan_of(spec_of(**changes, keep="all")))
+    assert "resume points: 0 B written, and up to 12 GB at each notice of preemption" in out
+    assert "written in all: 16 GB; uploaded as well if" in out
     bf16 = {**changes, "training": {"global_batch": 10, "precision": "bf16"}}
     assert "checkpoints: 8 GB written" in price(plan_of(spec_of(**bf16)))
     lora = {**changes, "training": {"global_batch": 10, "lora": {}}}

@@ -1,4 +1,4 @@
-"""Batches: the order of examples, their division among workers, and the learning rate."""
+"""Batches: the order of examples, and the learning rate."""
 
 from __future__ import annotations
 
@@ -10,48 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elastic_ray.spec import Recipe
-from elastic_ray.training.batches import (
-    IGNORED,
-    TokenizedExample,
-    count_targets,
-    global_batches,
-    learning_rate,
-    micro_batch_shape,
-    shard,
-    step_count,
-)
-
-BATCH = st.lists(st.integers(2, 30), min_size=1, max_size=17).map(
-    lambda lengths: [
-        TokenizedExample(list(range(100 * i, 100 * i + n)), list(range(100 * i, 100 * i + n)))
-        for i, n in enumerate(lengths, start=1)
-    ]
-)
-
-
-@given(BATCH, st.integers(1, 5), st.integers(1, 9))
-def test_every_example_of_a_batch_is_trained_once_by_one_worker(batch, workers, micro) -> None:
-    shards = [shard(batch, rank, workers, 17, micro, pad=0) for rank in range(workers)]
-    count, rows = micro_batch_shape(17, workers, micro)
-    seen: list[tuple[int, ...]] = []
-    for own in shards:
-        assert len(own) == count, "ranks step together"
-        for part in own:
-            assert part.ids.shape == part.mask.shape == part.targets.shape
-            assert len(part.ids) <= min(rows, micro)
-            assert (part.targets[part.mask == 0] == IGNORED).all(), "padding does not count"
-            for ids, mask, targets in zip(part.ids, part.mask, part.targets, strict=True):
-                if (targets != IGNORED).any():
-                    seen.append(tuple(ids[mask == 1].tolist()))
-    assert sorted(seen) == sorted(tuple(tokens.ids) for tokens in batch)
-
-
-@given(BATCH, st.integers(1, 5), st.integers(1, 9))
-def test_the_shards_hold_as_many_targets_as_are_counted(batch, workers, micro) -> None:
-    shards = [part for rank in range(workers) for part in shard(batch, rank, workers, 17, micro, 0)]
-    assert sum(int((part.targets[:, 1:] != IGNORED).sum()) for part in shards) == count_targets(
-        batch
-    )
+from elastic_ray.training.batches import global_batches, learning_rate, step_count
 
 
 @given(

@@ -31,6 +31,8 @@ from .object_store import DEFAULT_ATTEMPTS, PATIENT_ATTEMPTS, open_store
 
 SCRATCH = ".scratch"
 """Name of the folder that holds unfinished local folders until they are renamed."""
+UPLOADS = 8
+"""Files of a folder that are uploaded at the same time."""
 _ATOMIC_PUT = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}
 
 
@@ -211,8 +213,10 @@ class Folder:
         source.rename(target)
 
     def _upload(self, source: Path, name: str, last: str | None) -> None:
-        files = sorted(str(p.relative_to(source)) for p in source.rglob("*") if p.is_file())
-        for file in sorted(files, key=lambda file: file == last):
+        """Upload the files of a folder, several at once, and `last` after all others."""
+        files = {str(p.relative_to(source)) for p in source.rglob("*") if p.is_file()}
+
+        def upload(file: str) -> None:
             target = self.path(f"{name}/{file}")
             try:
                 if self._renames:
@@ -225,6 +229,11 @@ class Folder:
                 )
             except OSError as e:
                 raise ResultsError(f"cannot write {target}: {e}") from e
+
+        with ThreadPoolExecutor(UPLOADS) as pool:
+            list(pool.map(upload, sorted(files - {last})))
+        if last in files:
+            upload(last)
 
     def discard(self, scratch: Path) -> None:
         """Remove a scratch folder that will not be used."""

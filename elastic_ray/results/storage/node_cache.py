@@ -54,7 +54,7 @@ class NodeCache:
         if not listed:
             raise ResultsError(f"{folder} is missing or empty")
         name = _copy_name(folder, listed)
-        copy = _cache_folder() / name
+        copy = cache_folder() / name
         while True:
             with _locked(name, fcntl.LOCK_SH):
                 if copy.is_dir():
@@ -68,7 +68,7 @@ class NodeCache:
         """Return a new folder to fill, and then to `keep` or to `discard`."""
         name = uuid.uuid4().hex
         lock = _lock(name, fcntl.LOCK_EX)
-        path = _cache_folder() / f"{TEMPORARY_PREFIX}{name}"
+        path = cache_folder() / f"{TEMPORARY_PREFIX}{name}"
         path.mkdir()
         self._scratches[path] = lock
         return path
@@ -82,8 +82,8 @@ class NodeCache:
         self._check(scratch, folder, listed)
         name = _copy_name(folder, listed)
         with _locked(name, fcntl.LOCK_EX):
-            if not (_cache_folder() / name).exists():
-                scratch.rename(_cache_folder() / name)
+            if not (cache_folder() / name).exists():
+                scratch.rename(cache_folder() / name)
         self.discard(scratch)
         self._make_room(0)
 
@@ -107,7 +107,7 @@ class NodeCache:
     def _download(self, folder: str, listed: dict[str, pafs.FileInfo], name: str) -> None:
         """Download a copy; the caller holds its lock."""
         self._make_room(sum(info.size for info in listed.values()))
-        fresh = _cache_folder() / f"{TEMPORARY_PREFIX}{name}"
+        fresh = cache_folder() / f"{TEMPORARY_PREFIX}{name}"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         try:
@@ -115,9 +115,9 @@ class NodeCache:
                 folder, str(fresh), source_filesystem=self._filesystem, chunk_size=CHUNK_BYTES
             )
             self._check(fresh, folder, listed)
-            fresh.rename(_cache_folder() / name)
+            fresh.rename(cache_folder() / name)
         except OSError as e:
-            raise ResultsError(f"cannot download {folder} into {_cache_folder()}: {e}") from e
+            raise ResultsError(f"cannot download {folder} into {cache_folder()}: {e}") from e
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -130,7 +130,7 @@ class NodeCache:
 
     def _make_room(self, coming: int) -> None:
         """Remove leftovers, and unused copies until `coming` bytes fit into the disk share."""
-        cache = _cache_folder()
+        cache = cache_folder()
         for left in cache.glob(f"{TEMPORARY_PREFIX}*"):
             _remove_unused(left, left.name.removeprefix(TEMPORARY_PREFIX))
         sizes = {path: int(path.name.rpartition("-")[2]) for path in cache.glob("copy-*-*")}
@@ -154,7 +154,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """Return the cache folder; it must belong to this user alone, as engines trust its files."""
     default = Path(tempfile.gettempdir(), f"elastic_ray-copies-{os.getuid()}")
     folder = Path(os.environ.get(CACHE_VARIABLE) or default)
@@ -172,7 +172,7 @@ def _lock(name: str, mode: int) -> int:
 
     `mode` is flock's; with `LOCK_NB`, `BlockingIOError` if another process holds the lock.
     """
-    path = _cache_folder() / "locks" / name
+    path = cache_folder() / "locks" / name
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -198,13 +198,13 @@ def _locked(name: str, mode: int) -> Iterator[None]:
 
 def _remove_lock(name: str, lock: int) -> None:
     """Remove a lock that is held exclusively; a process that waits for it makes a new one."""
-    (_cache_folder() / "locks" / name).unlink(missing_ok=True)
+    (cache_folder() / "locks" / name).unlink(missing_ok=True)
     os.close(lock)
 
 
 def _last_used(copy: Path) -> float:
     try:
-        return (_cache_folder() / "locks" / copy.name).stat().st_mtime
+        return (cache_folder() / "locks" / copy.name).stat().st_mtime
     except FileNotFoundError:
         return 0.0
 

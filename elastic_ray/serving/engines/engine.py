@@ -58,5 +58,5 @@ def make_engine(config: EngineConfig) -> Engine:
 
     Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
-    use_vllm, notice = choose_vllm(f"engine {config.name}", config.kind)
+    use_vllm, notice = choose_vllm(f"engine {config.name}", config.kind, config.gpus)
     return VllmEngine(config) if use_vllm else TransformersEngine(config, notice)

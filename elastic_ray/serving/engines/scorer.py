@@ -40,5 +40,5 @@ def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
 
     Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
-    use_vllm, notice = choose_vllm(f"scorer {config.name}", config.kind)
+    use_vllm, notice = choose_vllm(f"scorer {config.name}", config.kind, config.gpus)
     return VllmScorer(config) if use_vllm else TransformersScorer(config, notice)

@@ -27,6 +27,9 @@ class ScorerTokenizer:
         )
         self.context = context_length(config)
         self.tokenizer = AutoTokenizer.from_pretrained(config.checkpoint, **options)
+        # Threads share the tokenizer, and truncation is a setting of it. This call turns it on; all
+        # calls after it use the same setting, so that none changes it while another one tokenizes.
+        self.tokenize([""])
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, cut at the context length."""

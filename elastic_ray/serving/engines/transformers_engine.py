@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from ...elasticity import METRICS
+from ..errors import EngineError
 from ..types import (
     Answer,
     CodedText,
@@ -37,6 +38,11 @@ class TransformersEngine:
     def __init__(self, config: EngineConfig, notice: str | None = None) -> None:
         import transformers
 
+        if config.deterministic:
+            raise EngineError(
+                f"engine {config.name}: generation.deterministic is true, which vLLM on GPUs can "
+                "do, but not transformers"
+            )
         self.notice = notice
         self._context = context_length(config)
         self.version = f"transformers {transformers.__version__}"
@@ -44,11 +50,10 @@ class TransformersEngine:
             config.checkpoint,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
-            padding_side="left",
         )
-        if self._tokenizer.pad_token_id is None:
-            # Llama 2 has no padding token. Any token will do, as the attention mask hides it.
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        # Threads share the tokenizer. It is always called without padding and truncation; this call
+        # turns off what its file may turn on.
+        self._tokenizer([""])
         self._models = ModelHolder(config)
 
     async def load_weights(self, weights: Weights) -> None:

@@ -37,10 +37,9 @@ def sample_batch(
 
     Raises `EngineError` if the longest prompt and `sampling.max_tokens` exceed the context.
     """
-    inputs = tokenizer(list(prompts), return_tensors="pt", padding=True)
-    check_fits_context(inputs["input_ids"].shape[1] + sampling.max_tokens, context)
-    next_ids = inputs["input_ids"].to(model.device)
-    mask = inputs["attention_mask"].to(model.device)
+    next_ids, mask = left_padded(tokenizer(list(prompts)).input_ids)
+    check_fits_context(next_ids.shape[1] + sampling.max_tokens, context)
+    next_ids, mask = next_ids.to(model.device), mask.to(model.device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     end = tokenizer.eos_token_id
     sampled: list[list[int]] = [[] for _ in prompts]
@@ -71,6 +70,21 @@ def sample_batch(
             next_ids = torch.tensor(tokens, device=model.device)[:, None]
             mask = torch.cat([mask, torch.ones_like(next_ids)], dim=1)
     return [SampledTokens(ids, bool(ids) and ids[-1] == end) for ids in sampled]
+
+
+def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask of shape (rows, longest), padded with 0 on the left.
+
+    The tokenizer's own padding is a setting of an object that threads share: one thread would
+    change it while another one tokenizes.
+    """
+    longest = max(map(len, rows))
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        ids[row, longest - len(tokens) :] = torch.tensor(tokens, dtype=torch.long)
+        mask[row, longest - len(tokens) :] = 1
+    return ids, mask
 
 
 def sample_token(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ...checkpoints.files import CheckpointError, checkpoint_checksum
+from ...checkpoints.files import CheckpointError, weights_stamp
 from ..errors import EngineError
 from ..types import EngineConfig, Weights
+from .local_weights import checked_stamp, on_disk
 
 
 @dataclass(frozen=True)
@@ -88,30 +89,34 @@ class ModelHolder:
 
     def _verified_model(self, weights: Weights) -> Any:
         """Return a state's full model, after its files were compared with their checksum."""
-        if weights.checksum is not None and weights.revision is None:
-            try:
-                same = checkpoint_checksum(weights.checkpoint) == weights.checksum
-            except OSError as e:
-                raise CheckpointError(f"state {weights.full_state_id}: {e}") from None
-            if not same:
-                raise CheckpointError(
-                    f"state {weights.full_state_id}: {weights.checkpoint}: its weights do not "
-                    "match the recorded checksum"
-                )
-        return self._read_model(weights)
+        local = on_disk(weights, self._config.trust_remote_code)
+        stamp = checked_stamp(local)
+        model = self._read_model(local)
+        if weights_stamp(local.checkpoint) != stamp:
+            raise CheckpointError(
+                f"state {weights.full_state_id}: {local.checkpoint}: its weights were written "
+                "while they were loaded"
+            )
+        return model
 
     def _read_model(self, weights: Weights) -> Any:
         from transformers import AutoModelForCausalLM
 
+        state = weights.full_state_id
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 weights.checkpoint,
-                revision=weights.revision,
                 dtype=self._config.dtype,
                 use_safetensors=True,
                 trust_remote_code=self._config.trust_remote_code,
+                output_loading_info=True,
             )
         except Exception as e:
-            state = weights.full_state_id
             raise CheckpointError(f"state {state}: {type(e).__name__}: {e}") from None
+        model, read = loaded
+        # transformers only warns, and fills these with random values.
+        if missing := sorted([*read["missing_keys"], *map(str, read["mismatched_keys"])]):
+            raise CheckpointError(
+                f"state {state}: {weights.checkpoint} lacks {', '.join(missing[:5])}"
+            )
         return model.to(self._device).eval()

@@ -17,10 +17,12 @@ class TransformersScorer:
     """A classifier in this process, in float32."""
 
     def __init__(self, config: ScorerConfig, notice: str | None = None) -> None:
+        import torch
         import transformers
 
         from .score_model import ScoreModel
 
+        self._device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
         self._config, self.notice = config, notice
         self.version = f"transformers {transformers.__version__}"
         self._tokenizer = ScorerTokenizer(config)
@@ -37,6 +39,7 @@ class TransformersScorer:
                 revision=config.revision,
                 trust_remote_code=config.trust_remote_code,
             ).eval()
+        self._model = self._model.to(self._device)
 
     async def score(self, texts: Sequence[str]) -> list[Score]:
         """As `ScorerBackend.score`."""
@@ -49,10 +52,16 @@ class TransformersScorer:
         with torch.inference_mode():
             for start in range(0, len(texts), BATCH):
                 tokens = self._tokenizer.tokenize(texts[start : start + BATCH])
+                # Fills lists of ids; unlike padding while tokenizing, it changes no setting.
                 inputs = self._tokenizer.tokenizer.pad({"input_ids": tokens}, return_tensors="pt")
-                logits = self._model(
-                    input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
-                ).logits.float()
+                logits = (
+                    self._model(
+                        input_ids=inputs["input_ids"].to(self._device),
+                        attention_mask=inputs["attention_mask"].to(self._device),
+                    )
+                    .logits.float()
+                    .cpu()
+                )
                 rows = logits if logits.shape[1] == 1 else logits.softmax(-1)
                 scores += [
                     score_from_outputs([float(x) for x in row], self._config) for row in rows

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...checkpoints.files import CheckpointError
-from ...checkpoints.hub import download_model
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .code_length import Window, split_windows, sum_windows
 from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
-from .vllm_runtime import check_vllm, last_line, unless_dead
+from .local_weights import checked_stamp, on_disk, weight_bytes
+from .vllm_layout import not_covered
+from .vllm_runtime import (
+    batch_arguments,
+    cache_arguments,
+    check_batch_invariance,
+    check_vllm,
+    gpu_bytes,
+    last_line,
+    unless_dead,
+)
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -42,44 +51,57 @@ class VllmEngine:
     def __init__(self, config: EngineConfig) -> None:
         import vllm
         from transformers import AutoTokenizer
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        check_batch_invariance(config)
         self.version = f"vllm {vllm.__version__}"
+        if config.deterministic:
+            self.version += " batch-invariant"
         self._context = context_length(config)
-        self._llm = AsyncLLM.from_engine_args(_engine_arguments(config, self._context))
+        first = on_disk(
+            Weights(config.state_id, config.checkpoint, config.revision), config.trust_remote_code
+        )
+        arguments = engine_arguments(config, self._context, first.checkpoint, gpu_bytes)
+        self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
         )
+        self._broken: str | None = None
+        """Why the engine cannot be used any more."""
         self._adapter_ids: dict[str, int] = {}
         self._requests = 0
-        self.checked: list[dict[str, int]] = []
+        self._trust_remote_code = config.trust_remote_code
+        self.checked: list[dict[str, Any]] = []
         """What each worker checked at the last swap (`vllm_weights.VerifiedLoading`)."""
 
     async def load_weights(self, weights: Weights) -> None:
         """As `Engine.load_weights`; a hub checkpoint is downloaded first."""
-        folder = weights.checkpoint
-        if weights.revision is not None:
-            folder = await asyncio.to_thread(download_model, folder, weights.revision)
-        if not Path(folder).is_dir():
-            raise CheckpointError(
-                f"state {weights.full_state_id}: its checkpoint is missing: {folder}"
-            )
-        await unless_dead(self._llm, self._swap(weights, folder))
+        local = await asyncio.to_thread(on_disk, weights, self._trust_remote_code)
+        stamp = await asyncio.to_thread(checked_stamp, local)
+        await unless_dead(self._llm, self._swap(local, stamp))
 
-    async def _swap(self, weights: Weights, folder: str) -> None:
+    async def _swap(self, weights: Weights, stamp: str) -> None:
         await self._llm.pause_generation(mode="wait", clear_cache=True)
         try:
             await self._llm.update_weight_version(NO_STATE)
             try:
                 self.checked = await self._llm.collective_rpc(
                     "load_verified_weights",
-                    kwargs={"folder": str(folder), "checksum": weights.checksum},
+                    kwargs={"folder": weights.checkpoint, "stamp": stamp},
                 )
             except Exception as e:
                 raise CheckpointError(f"state {weights.full_state_id}: {last_line(e)}") from None
+            if broken := [rank["broken"] for rank in self.checked if "broken" in rank]:
+                self._broken = f"its weights could not be replaced: {broken[0]}"
+                raise EngineError(f"the engine is unusable: {self._broken}")
+            if missing := not_covered([rank["covered"] for rank in self.checked]):
+                raise CheckpointError(
+                    f"state {weights.full_state_id}: no worker holds all of {missing[0]}"
+                )
             await self._llm.reset_prefix_cache()
             await self._llm.update_weight_version(weights.full_state_id)
         finally:
@@ -171,6 +193,8 @@ class VllmEngine:
 
     async def check_health(self) -> None:
         """As `Engine.check_health`."""
+        if self._broken is not None:
+            raise EngineError(self._broken)
         await check_vllm(self._llm, self._heartbeat)
 
     async def close(self) -> None:
@@ -178,10 +202,19 @@ class VllmEngine:
         self._llm.shutdown()
 
 
-def _engine_arguments(config: EngineConfig, context: int) -> Any:
+def engine_arguments(
+    config: EngineConfig, context: int, folder: str, total_bytes: Callable[[], int]
+) -> Any:
+    """Return vLLM's arguments for an engine whose first weights are in `folder`.
+
+    `total_bytes` returns the memory of its GPU. Raises `EngineError` if the engine's share is too
+    small.
+    """
     from vllm import AsyncEngineArgs
 
     arguments: dict[str, Any] = {"dtype": config.dtype}
+    arguments |= batch_arguments(config.gpus)
+    arguments |= cache_arguments(config, weight_bytes(folder, config.dtype), total_bytes)
     if not config.gpus:
         # One process less than by default on CPUs; the replica sets OMP_NUM_THREADS.
         arguments["distributed_executor_backend"] = "uni"
@@ -203,6 +236,7 @@ def _engine_arguments(config: EngineConfig, context: int) -> Any:
         trust_remote_code=config.trust_remote_code,
         worker_extension_cls="elastic_ray.serving.engines.vllm_weights.VerifiedLoading",
         load_format="safetensors",
+        use_tqdm_on_load=False,
         seed=0,
         disable_log_stats=True,
         **arguments,

@@ -11,8 +11,9 @@ from typing import Any
 from ..errors import EngineError
 from ..types import Score, ScorerConfig, score_from_outputs
 from .heartbeat import Heartbeat
+from .local_weights import weight_bytes
 from .scorer_tokenizer import ScorerTokenizer, scorer_folder
-from .vllm_runtime import check_vllm
+from .vllm_runtime import batch_arguments, cache_arguments, check_vllm, gpu_bytes
 
 
 class VllmScorer:
@@ -40,10 +41,14 @@ class VllmScorer:
 
     def _start(self, checkpoint: str, revision: str | None) -> Any:
         from vllm import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         config = self._config
         arguments: dict[str, Any] = {} if config.gpus else {"distributed_executor_backend": "uni"}
+        arguments |= batch_arguments(config.gpus)
+        width = "float16" if config.gpus else "float32"
+        arguments |= cache_arguments(config, weight_bytes(scorer_folder(config), width), gpu_bytes)
         return AsyncLLM.from_engine_args(
             AsyncEngineArgs(
                 model=checkpoint,
@@ -55,10 +60,12 @@ class VllmScorer:
                 dtype="auto" if config.gpus else "float32",
                 trust_remote_code=config.trust_remote_code,
                 load_format="safetensors",
+                use_tqdm_on_load=False,
                 gpu_memory_utilization=config.gpu_memory_utilization,
                 disable_log_stats=True,
                 **arguments,
             ),
+            usage_context=UsageContext.LLM_CLASS,
         )
 
     async def score(self, texts: Sequence[str]) -> list[Score]:

@@ -6,104 +6,73 @@ output layer continues to compute with the *old* weights. It uses a packed copy 
 does not repack it, because the checkpoint has no weights under the layer's own name (vLLM 0.32,
 `layerwise.py`). Therefore:
 
-1. the files are hashed, and the hash is compared with the recorded checksum, before they are read;
+1. the files must have the stamp that they had when their checksum was verified, before the reload
+   and after it;
 2. tied output layers are repacked;
-3. every parameter must have been loaded, and those that vLLM stores unchanged (norms, embeddings)
-   must equal the file's;
-4. every linear layer is run on random vectors, and its output must match the file's weights. This
-   tests what a layer computes, not what it stores, so it detects a stale packed copy.
-
-With tensor parallelism a worker holds only parts of the matrices, and step 4 is skipped.
+3. every tensor of the files is compared, bit for bit, with the slices of the parameters that hold
+   it (`vllm_layout`, `vllm_proof`); nothing is left over on either side;
+4. on CPUs, where vLLM packs the matrices of linear layers and drops the originals, step 3 compares
+   each matrix just before it is packed. Afterwards the layer must have been packed anew; it is run
+   on random vectors, and outputs from all over the matrix must match it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 
 class VerifiedLoading:
     """Mixin for vLLM's worker (`worker_extension_cls`); `self` is the worker."""
 
-    def load_verified_weights(self, folder: str, checksum: str | None) -> dict[str, int]:
+    def load_verified_weights(self, folder: str, stamp: str) -> dict[str, Any]:
         """Replace the model's weights by the safetensors of `folder`, and verify them.
 
-        Returns four counts: the parameters that were `loaded`; the files' tensors that were found
-        `equal` in step 3; those `probed` in step 4 only; and the `unchecked` rest. Raises
-        `CheckpointError` for missing or damaged files, before anything is changed. Raises
-        `RuntimeError` if a parameter was not loaded, or if the engine computes with other weights.
+        `stamp` is `files.weights_stamp` of the files whose checksum was verified. Returns the
+        number of `tensors` and `bytes` of the files that were compared, of the model's
+        `parameters`, of layers `probed` (step 4), of `constants` in the files, and what of each
+        tensor this rank compared (`covered`, see `vllm_layout`). If vLLM's reload fails midway,
+        the model is unusable, and `broken` is the reason, alone. Raises `CheckpointError` for
+        missing or changed files. Raises `RuntimeError` if the engine's weights differ from the
+        files, or cannot be compared with them; the latter before anything is changed.
         """
-        from elastic_ray.checkpoints.files import CheckpointError, checkpoint_checksum, weight_files
+        from elastic_ray.checkpoints.files import CheckpointError, weight_files, weights_stamp
+        from elastic_ray.serving.engines.vllm_layout import covered, model_slices
+        from elastic_ray.serving.engines.vllm_proof import FileTensors, WeightProof
 
-        files = weight_files(folder)
-        if checksum is not None and checkpoint_checksum(folder) != checksum:
-            raise CheckpointError(f"{folder}: its weights do not match the recorded checksum")
+        def check_stamp() -> None:
+            if weights_stamp(folder) != stamp:
+                raise CheckpointError(
+                    f"{folder}: its weights were written after their checksum was verified"
+                )
+
+        check_stamp()
         runner: Any = self.model_runner  # type: ignore[attr-defined]  # an attribute of the worker
         model = runner.get_model()
-        loaded: set[str] = set()
-        load = model.load_weights
-
-        def recording_load(weights: Any) -> Any:
-            names = load(weights)
-            loaded.update(names or ())
-            return names
-
-        expected = {_without_lora(name) for name, _ in model.named_parameters()}
-        model.load_weights = recording_load
+        tensors = FileTensors(weight_files(folder))
+        config = self.model_config.hf_config  # type: ignore[attr-defined]  # as above
+        slices = model_slices(model, tensors.shapes, config.model_type)
+        proof = WeightProof(model, slices, tensors)
         try:
-            runner.reload_weights(weights_path=folder)
-        finally:
-            del model.load_weights
-        missing = {name for name in expected if "lora_" not in name} - loaded
-        if loaded and missing:
-            raise RuntimeError(f"{folder}: parameters not loaded: {', '.join(sorted(missing)[:5])}")
+            with proof.watching():
+                runner.reload_weights(weights_path=folder)
+        except Exception as e:
+            # vLLM has taken layers apart by then, and cannot load into them again.
+            return {"broken": f"{type(e).__name__}: {e}"}
         _pack_tied_layers(model)
         _fix_prompt_logprobs(model)
-        tensors = _FileTensors(files)
-        parallel = self.parallel_config  # type: ignore[attr-defined]  # an attribute of the worker
-        equal = _compare_parameters(model, tensors)
-        probed = _probe_layers(model, tensors) if parallel.tensor_parallel_size == 1 else set()
-        return {
-            "loaded": len(loaded),
-            "equal": len(equal),
-            "probed": len(probed - equal),
-            "unchecked": len(tensors.names - equal - probed),
-        }
-
-
-class _FileTensors:
-    """The tensors of several safetensors files, read one at a time."""
-
-    def __init__(self, files: list[Path]) -> None:
-        from safetensors import safe_open
-
-        self._file_of: dict[str, Path] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        for path in files:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  (not a mapping)
-                    self._file_of[name] = path
-                    self.shapes[name] = tuple(file.get_slice(name).get_shape())
-        self.names = set(self._file_of)
-
-    def read(self, name: str) -> Any:
-        from safetensors import safe_open
-
-        with safe_open(self._file_of[name], framework="pt") as file:
-            return file.get_tensor(name)
-
-
-def _without_lora(name: str) -> str:
-    """Return a parameter's name without the parts that LoRA wrappers add."""
-    return name.replace(".base_layer.", ".").removesuffix(".base_layer")
+        counts = proof.finish()
+        check_stamp()
+        return {**counts, "covered": covered(slices, tensors.shapes)}
 
 
 def _pack_tied_layers(model: Any) -> None:
     """Repack output layers that share another layer's weights (see the module docstring)."""
+    owner: dict[int, Any] = {}
     for module in model.modules():
         method: Any = getattr(module, "quant_method", None)
-        if type(method).__name__ == "UnquantizedEmbeddingMethod":
+        if type(method).__name__ != "UnquantizedEmbeddingMethod":
+            continue
+        if owner.setdefault(id(module.weight), module) is not module:
             method.process_weights_after_loading(module)
 
 
@@ -127,102 +96,3 @@ def _fix_prompt_logprobs(model: Any) -> None:
             return _wrapper.by_sequence(y, x, *args, **kwargs)
 
         wrapper.add_lora_logits = add
-
-
-def _compare_parameters(model: Any, tensors: _FileTensors) -> set[str]:
-    """Compare the parameters that vLLM stores unchanged with the files; return their names.
-
-    Raises `RuntimeError` at the first difference.
-    """
-    import torch
-
-    parameters = {_without_lora(name): parameter for name, parameter in model.named_parameters()}
-    equal = set()
-    for name, shape in tensors.shapes.items():
-        held = parameters.get(name)
-        # vLLM pads the vocabulary, so a parameter may have more rows than the file's tensor.
-        if held is None or held.ndim == 0 or held.shape[1:] != shape[1:] or len(held) < shape[0]:
-            continue
-        rows = held.detach()[: shape[0]].cpu()
-        if not torch.equal(rows, tensors.read(name).to(rows.dtype)):
-            raise RuntimeError(f"{name} differs from what the engine holds")
-        equal.add(name)
-    return equal
-
-
-def _probe_layers(model: Any, tensors: _FileTensors) -> set[str]:
-    """Run the linear layers on random vectors; return the names of the tensors that they use.
-
-    Raises `RuntimeError` at the first layer whose output does not match its tensors.
-    """
-    import torch
-
-    random = torch.Generator().manual_seed(0)
-    probed = set()
-    for layer, module, sources in _linear_layers(model, tensors):
-        matrices = [tensors.read(name) for name in sources]
-        if any(matrix.ndim != 2 for matrix in matrices):
-            continue
-        dtype, device = _dtype_and_device(model)
-        for matrix in _orientations(matrices, module):
-            inputs = torch.randn(4, matrix.shape[1], generator=random).to(dtype)
-            expected = inputs.float() @ matrix.to(dtype).float().T
-            output = module.quant_method.apply(module, inputs.to(device)).float().cpu()
-            output = output[:, : expected.shape[1]]  # the vocabulary is padded
-            tolerance = (1e-4 if dtype == torch.float32 else 3e-2) * float(expected.abs().max())
-            if output.shape == expected.shape and torch.allclose(
-                output, expected, rtol=0, atol=tolerance
-            ):
-                probed.update(sources)
-                break
-        else:
-            raise RuntimeError(f"{layer} does not compute with the checkpoint's weights")
-    return probed
-
-
-def _orientations(matrices: list[Any], module: Any) -> list[Any]:
-    """Return the stacked matrix as (outputs, inputs), in each orientation that it may have.
-
-    GPT-2's files hold transposed matrices, and the shape of a square one does not tell which it is.
-    Only orientations that fit the layer's input size are returned: the packed CPU kernels do not
-    check sizes and would write past their buffers.
-    """
-    import torch
-
-    width = getattr(module, "input_size", None) or module.embedding_dim
-    stacked = torch.cat(matrices)
-    candidates = [stacked, stacked.T] if len(matrices) == 1 else [stacked]
-    return [matrix for matrix in candidates if matrix.shape[1] == width]
-
-
-def _dtype_and_device(model: Any) -> tuple[Any, Any]:
-    parameter = next(p for p in model.parameters() if p.is_floating_point())
-    return parameter.dtype, parameter.device
-
-
-def _linear_layers(model: Any, tensors: _FileTensors) -> Iterator[tuple[str, Any, list[str]]]:
-    """Yield (name, layer, names of the file's matrices stacked in it) for every linear layer.
-
-    Quantised layers are skipped.
-    """
-    packed: Mapping[str, list[str]] = getattr(model, "packed_modules_mapping", {}) or {}
-    name_of_weight = {
-        id(parameter): _without_lora(name)
-        for name, parameter in model.named_parameters(remove_duplicate=True)
-    }
-    for name, module in model.named_modules():
-        method = type(getattr(module, "quant_method", None)).__name__
-        if method not in ("UnquantizedLinearMethod", "UnquantizedEmbeddingMethod"):
-            continue
-        plain = _without_lora(name)
-        parent, _, last = plain.rpartition(".")
-        sources = [f"{plain}.weight"]
-        if last in packed:
-            sources = [f"{parent}.{part}.weight" for part in packed[last]]
-        elif sources[0] not in tensors.names:  # tied
-            sources = [name_of_weight.get(id(getattr(module, "weight", None)), "")]
-        # An input embedding is only a table lookup; `_compare_parameters` covers it.
-        if all(s in tensors.names for s in sources) and (
-            method == "UnquantizedLinearMethod" or type(module).__name__ == "ParallelLMHead"
-        ):
-            yield name, module, sources

@@ -116,10 +116,10 @@ def _trainer(module) -> None:
     around(module.Trainer, "train_step", before="trainer.before")
     original = module.Trainer.train_step
 
-    def train_step(self, examples, rate):
-        loss = original(self, examples, rate)
+    def train_step(self, batch, rate):
+        loss = original(self, batch, rate)
         if self._rank == 0:
-            note = f"{self._ladder.id} {self.step} {len(examples)}\n"
+            note = f"{self._ladder.id} {self.step} {batch.examples}\n"
             with Path(FOLDER, "steps", str(os.getpid())).open("a") as file:
                 file.write(note)
         return loss
@@ -130,6 +130,12 @@ def _trainer(module) -> None:
 def _checkpoint_io(module) -> None:
     # At this point the checkpoint is saved, but its row is not.
     around(module, "save_checkpoint", after="trainer.during")
+
+
+def _point_policy(module) -> None:
+    # Steps of this sweep take milliseconds, so by itself no ladder would write a resume point. With
+    # this, one is written after every step, and a restarted trainer continues from it.
+    module.SECONDS_BETWEEN_FAILURES = 0.0
 
 
 def _store(module) -> None:
@@ -183,6 +189,7 @@ def _replica_options(module) -> None:
 WRAPPED = {
     "elastic_ray.training.trainer": _trainer,
     "elastic_ray.training.checkpoint_io": _checkpoint_io,
+    "elastic_ray.placement.point_policy": _point_policy,
     "elastic_ray.results.store": _store,
     "elastic_ray.schedule.tune_search": _schedule,
     "elastic_ray.progress.tracker": _tracker,
