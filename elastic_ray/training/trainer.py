@@ -30,14 +30,14 @@ from .resume_point import (
 class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
-    Continues from the ladder's newest resume point up to step `last`, where there is one. The
+    Continues from the ladder's newest resume point before step `before`, where there is one. The
     constructor raises `TrainingError` if the parent failed or its answers are incomplete,
     `CheckpointError` if the parent's checkpoint is not available, and `ResultsError` if the answers
     are not recorded.
     """
 
     def __init__(
-        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, last: int
+        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, before: int
     ) -> None:
         import torch
         from ray.train.torch import get_device
@@ -56,7 +56,7 @@ class Trainer:
                     f"the lesson has {ladder.examples} answers; {len(self.answers)} are recorded"
                 )
         trust = ladder.engine in job.trusted
-        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage, last)
+        point = load_resume_point(results, ladder.id, rank, workers, job.runtime.zero_stage, before)
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":
             raise TrainingError(f"parent {ladder.parent_id} failed: {parent['error']}")
