@@ -165,10 +165,6 @@ class LadderTrainer:
         batches = global_batches(len(pool), ladder.examples, recipe, ladder.stage.seed)
         too_high: deque[bool] = deque(maxlen=DIVERGED_STEPS)
         first = trainer.step
-        if first in missing:  # the process ended between the resume point and the record
-            error = self._begin_snapshot(trainer, missing[first])
-            if error is not None:
-                return error
         left = itertools.islice(batches, first, last)
         prepared = ahead(lambda chosen: trainer.prepare([pool[i] for i in chosen]), left)
         for step, batch in enumerate(prepared, start=first):
@@ -195,6 +191,10 @@ class LadderTrainer:
                     return None
                 speed = self._snapshots.bytes_per_second
                 if self.preempted or self._points.is_due(trainer, spent - safe, speed):
+                    # A point beyond a rung that is not recorded would be of no use.
+                    error = self._first_of_ranks(self._snapshots.wait())
+                    if error is not None:
+                        return error
                     self._points.save(trainer, ladder.id)
                     safe = spent
                 if self.preempted:

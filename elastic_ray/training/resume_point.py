@@ -150,18 +150,18 @@ def save_resume_point(
 
 
 def load_resume_point(
-    results: Results, ladder: str, rank: int, workers: int, zero_stage: int, last: int
+    results: Results, ladder: str, rank: int, workers: int, zero_stage: int, before: int
 ) -> ResumePoint | None:
-    """Return this rank's part of the ladder's newest usable point up to step `last`, or None.
+    """Return this rank's part of the ladder's newest usable point before a step, or None.
 
     A point is usable if the files of all ranks for this number of workers and ZeRO stage are
-    present. `last` is the step of the first snapshot that is still missing.
+    present. `before` is the step of the first snapshot that is still missing.
     """
     from safetensors import safe_open
 
     names = [name for name in results.folder.names(f"resume/{ladder}") if name.isdigit()]
     for name in sorted(names, reverse=True):
-        if int(name) > last:
+        if int(name) >= before:
             continue
         folder = f"resume/{ladder}/{name}"
         files = [_file_name(each, workers, zero_stage) for each in range(workers)]

@@ -45,15 +45,15 @@ class Trainer:
     """One rank's model, optimiser and history while a ladder trains.
 
     The constructor loads what this rank needs by itself; `start` sets up DeepSpeed, which every
-    rank must do together. Continues from the ladder's newest resume point up to step `last`, where
-    there is one. The
+    rank must do together. Continues from the ladder's newest resume point before step `before`,
+    where there is one. The
     constructor raises `TrainingError` if the parent failed or its answers are incomplete,
     `CheckpointError` if the parent's checkpoint is not available, and `ResultsError` if the answers
     are not recorded.
     """
 
     def __init__(
-        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, last: int
+        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, before: int
     ) -> None:
         import torch
 
@@ -77,7 +77,7 @@ class Trainer:
                 )
         trust = ladder.engine in job.trusted
         self._point = point = load_resume_point(
-            results, ladder.id, rank, workers, self._zero_stage, last
+            results, ladder.id, rank, workers, self._zero_stage, before
         )
         parent = results.state(ladder.parent_id)
         if parent is not None and parent["status"] == "failed":

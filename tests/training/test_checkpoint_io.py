@@ -125,8 +125,8 @@ def step(model: Any, optimizer: Any) -> None:
     optimizer.zero_grad()
 
 
-def point_of(results: Results, last: int, zero_stage: int = 0) -> ResumePoint | None:
-    return resume_point.load_resume_point(results, "ladder", 0, 1, zero_stage, last)
+def point_of(results: Results, before: int, zero_stage: int = 0) -> ResumePoint | None:
+    return resume_point.load_resume_point(results, "ladder", 0, 1, zero_stage, before)
 
 
 def test_a_resume_point_restores_model_and_optimiser(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_resume_point_restores_model_and_optimiser(tmp_path: Path) -> None:
     other = model_of(seed=1)
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=0.01)
     assert resume_point.point_bytes(OptimizerShard.unwrap(other_optimizer), other) == told
-    read = point_of(results, 2)
+    read = point_of(results, 3)
     assert read is not None and (read.losses, read.tokens) == ((1.5, 1.25), 300)
     read.restore(OptimizerShard.unwrap(other_optimizer), other)
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_only_a_usable_point_is_read(tmp_path: Path) -> None:
     earlier = tmp_path / "resume" / "ladder" / f"00000007-{'a' * 20}"
     (tmp_path / "resume" / "ladder" / "00000005").rename(earlier)
     resume_point.save_resume_point(results, "ladder", point, 0, 1, 0)
-    found = [point_of(results, last) for last in (2, 3, 4, 5, 9)]
+    found = [point_of(results, before) for before in (3, 4, 5, 6, 9)]
     assert [each and len(each.losses) for each in found] == [None, 3, 3, 5, 5]
     assert point_of(results, 9, zero_stage=1) is None
     resume_point.remove_older_points(results, "ladder", 5)

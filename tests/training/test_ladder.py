@@ -45,11 +45,11 @@ class Stand:
     made: list[Stand]
 
     def __init__(
-        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, last: int
+        self, job: TrainJob, ladder: Ladder, results: Results, rank: int, workers: int, before: int
     ) -> None:
         self._ladder, self._results, self._job = ladder, results, job
         self.answers, self.vocabulary_size, self.point_bytes = None, 100, 1000
-        self.step, self.last = self.first, last
+        self.step, self.before = self.first, before
         self.steps: list[int] = []
         self.saved: list[int] = []
         self.points: list[int] = []
@@ -86,6 +86,9 @@ class Stand:
         return done_row(planned, saved, training, Provenance())
 
     def save_resume_point(self) -> None:
+        for rung, step in zip(self._ladder.rungs, RUNGS, strict=True):
+            if step <= self.step:
+                assert self._results.state(rung.state_id), "a point of no use replaces older ones"
         self.points.append(self.step)
         self._results.folder.put(f"resume/{self._ladder.id}/{self.step:08d}/0", b"point")
 
@@ -215,7 +218,7 @@ def test_a_ladder_is_trained_past_recorded_rungs_and_not_beyond_the_last_missing
     tmp_path: Path, stand: type[Stand]
 ) -> None:
     first = Run(tmp_path, stand)
-    assert first.stand and first.stand.last == 2, "a point beyond the first rung is of no use"
+    assert first.stand and first.stand.before == 2, "a point beyond the first rung is of no use"
     before = first.rows()
     middle = first.ladder.rungs[1].state_id
     first.results.delete_checkpoint(middle)
@@ -232,19 +235,16 @@ def test_a_ladder_is_trained_past_recorded_rungs_and_not_beyond_the_last_missing
 
     second = Second()
     last = stand.made[-1]
-    assert last.last == 4 and last.steps == [1, 2, 3, 4] and last.saved == [4]
+    assert last.before == 4 and last.steps == [1, 2, 3, 4] and last.saved == [4]
     assert second.rows() == before
     Run(tmp_path, stand)
     assert len(stand.made) == 2, "a whole ladder is not trained again"
 
 
-def test_a_rung_at_the_step_of_the_resume_point_is_saved(
-    tmp_path: Path, stand: type[Stand]
-) -> None:
-    """The process ended after the point was written and before the state was recorded."""
-    stand.first = 2
+def test_a_ladder_continues_after_its_resume_point(tmp_path: Path, stand: type[Stand]) -> None:
+    stand.first = 1
     run = Run(tmp_path, stand)
-    assert run.stand and run.stand.saved == [2, 4, 8] and run.stand.steps == list(range(3, 9))
+    assert run.stand and run.stand.saved == [2, 4, 8] and run.stand.steps == list(range(2, 9))
     assert run.reported == states(run.ladder)
 
 
@@ -254,6 +254,7 @@ def test_points_are_written_where_they_pay_and_none_is_left(
     usual = Run(tmp_path / "usual", stand)
     assert usual.stand and usual.stand.points == []
     monkeypatch.setattr(point_policy, "SECONDS_BETWEEN_FAILURES", 0.0)
+    stand.save = lambda self, step: threading.Event().wait(0.05) and None
     run = Run(tmp_path / "often", stand)
     assert run.stand and run.stand.points == list(range(1, 8)) and run.points() == []
 
