@@ -12,9 +12,9 @@ GPU    := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/n
 sweep: $(READY)
 	$(PY) -m elastic_ray.sweep sweeps/tiny.yaml --results $(RESULTS)
 
-# In two processes; those that start Ray, vLLM or a browser are kept together by file.
+# In two processes, file by file: the tests of a file share sweeps and clusters.
 test: $(READY)
-	$(PY) -X faulthandler -m pytest -n 2 --dist loadgroup --durations=25
+	$(PY) -X faulthandler -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 test-fast: $(READY)
 	$(PY) -X faulthandler -m pytest -n 2 -m "not integration and not slow"

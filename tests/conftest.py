@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,13 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+@pytest.fixture(scope="module")
+def only_hosts(shared_folder: Path) -> Iterator[None]:
+    """Keep other files of this test run from simulating hosts meanwhile: names are shared."""
+    with FileLock(shared_folder / "hosts.lock"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def undisturbed(little_spec: Path, shared_folder: Path) -> tuple[Path, str]:
     """Run the sweep of `little_spec` on local disk without faults; return (results, output).
@@ -77,14 +85,7 @@ def scorers(undisturbed: tuple[Path, str]) -> Path:
     return undisturbed[0] / "scorers"
 
 
-# Integration tests of one file share sweeps and clusters, so one process runs them all.
-TOGETHER = {"test_hosts": "hosts", "test_ray_up": "hosts"}
-"""Files that share more: names of hosts."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("integration"):
-            name = item.path.stem
-            item.add_marker(pytest.mark.xdist_group(TOGETHER.get(name, name)))
+    """Begin with files of integration tests: the short ones then fill both processes to the end."""
+    long = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in long)  # stable

@@ -21,7 +21,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hosts(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+def hosts(
+    only_hosts: None, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hosts]:
     if reason := lacking(tmp_path_factory.mktemp("probe")):
         pytest.skip(f"cannot simulate hosts here: {reason}")
     with Hosts((ONE, OTHER), shared, tmp_path_factory.mktemp("layers")) as hosts:

@@ -111,7 +111,9 @@ def on_one_machine(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="module")
-def run(spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(
+    only_hosts: None, spec: Path, scorers: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     if reason := lacking(tmp_path_factory.mktemp("probe")):
         pytest.skip(f"cannot simulate hosts here: {reason}")
     shared = tmp_path_factory.mktemp("shared")
