@@ -2,7 +2,7 @@
 
 A trial starts as soon as every state that it depends on is recorded, while the run that made such a
 state may still go on. A failed state fails the states that would start from it, and no others. A
-trial that crashed is tried once more, from its last snapshots. What is done is read from the
+trial that crashed is tried once more, from its last resume point. What is done is read from the
 results, never from Tune's own files.
 """
 

@@ -13,19 +13,8 @@ from typing import Any
 
 import psutil
 import ray
-import torch
-from ray.train.torch import TorchConfig, get_device
+from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
-
-from ..cluster.declared_gpus import gpus_are_declared
-
-
-def own_device() -> torch.device:
-    """Return the device on which this worker computes."""
-    if gpus_are_declared():
-        return torch.device("cpu")
-    device: torch.device = get_device()
-    return device
 
 
 class ProcessGroupConfig(TorchConfig):

@@ -17,10 +17,10 @@ from ..tasks.task import Example
 from . import checkpoint_io, lora
 from .batches import count_targets, tokenize
 from .deepspeed_config import deepspeed_config
+from .device import own_device
 from .job import TrainingError, TrainJob
 from .lesson_examples import lesson_examples
 from .micro_batches import MicroBatch, shard
-from .process_group import own_device
 from .provenance import hardware, versions
 from .resume_point import (
     OptimizerShard,
