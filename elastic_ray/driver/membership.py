@@ -57,11 +57,11 @@ class ClusterMembership:
         lent = lend_engines(self.layout, self._resources, self._workload)
         return lent.trainers > self.layout.trainers
 
-    async def enter(self, phase: Phase | None, evaluator: Evaluator) -> None:
+    async def enter(self, phase: Phase | None, evaluator: Evaluator) -> bool:
         """Have the places of another phase; what must make room ends first.
 
-        Trials run to their end. If something becomes ready for evaluation before the engines have
-        stopped, training gets no more places.
+        Trials run to their end. Returns False if something became ready for evaluation before the
+        engines had stopped; training gets no more places then.
         """
         async with self._changing:
             self.phase = phase
@@ -70,13 +70,15 @@ class ClusterMembership:
                 await self._evaluate_in(layout, evaluator)
                 while not evaluator.engines_stopped and evaluator.idle:
                     await asyncio.sleep(POLL_SECONDS)
-                if evaluator.engines_stopped:
-                    self._slots.replace(layout.trainer_slots)
+                if not evaluator.engines_stopped:
+                    return False
+                self._slots.replace(layout.trainer_slots)
             else:
                 self._slots.replace(layout.trainer_slots)
                 while self._slots.surplus:
                     await asyncio.sleep(POLL_SECONDS)
                 await self._evaluate_in(layout, evaluator)
+            return True
 
     async def _evaluate_in(self, layout: Layout, evaluator: Evaluator) -> None:
         await evaluator.use_layout(layout)

@@ -86,5 +86,6 @@ class Turns:
 
     async def _enter(self, phase: Phase | None, message: str) -> None:
         self._notify(message)
-        await self._membership.enter(phase, self._evaluator)
+        if not await self._membership.enter(phase, self._evaluator):
+            await self._membership.enter(None, self._evaluator)
         self._since = time.monotonic()

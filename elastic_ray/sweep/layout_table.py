@@ -45,6 +45,8 @@ def print_layout(console: Console, plan: Plan, allocation: SweepAllocation, wher
         f"{together})",
         soft_wrap=True,
     )
+    for line in _settings(plan, allocation):
+        console.print(line, markup=False, soft_wrap=True)
     for line in _assumptions(plan, allocation):
         console.print(line, markup=False, soft_wrap=True)
 
@@ -58,6 +60,24 @@ def print_available_layout(console: Console, plan: Plan, tasks: Mapping[str, Tas
     except (SpecError, OSError) as e:
         console.print(f"no layout on {where}: {e}", markup=False, soft_wrap=True)
         console.print("to see a layout on another cluster: --cluster 4x8xA100", markup=False)
+
+
+def _settings(plan: Plan, allocation: SweepAllocation) -> Iterator[str]:
+    """Yield how each model trains, a line each, where the spec leaves any of it open."""
+    given = plan.spec.training.runtime
+    open_settings = (given.zero_stage, given.micro_batch, given.offload, given.workers)
+    if "auto" not in open_settings and not any(model.runtime for model in plan.spec.models):
+        return
+    models: dict[str, dict[str, None]] = {}
+    for ladder in plan.ladders:
+        chosen = allocation.runtimes[ladder.id]
+        text = (
+            f"workers {chosen.workers}, zero_stage {chosen.zero_stage}, micro_batch "
+            f"{chosen.micro_batch}, offload {chosen.offload}"
+        )
+        models.setdefault(ladder.engine, {})[text] = None
+    for model, settings in models.items():
+        yield f"{model} trains with {'; or '.join(settings)}"
 
 
 def _assumptions(plan: Plan, allocation: SweepAllocation) -> Iterator[str]:

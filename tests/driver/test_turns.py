@@ -19,7 +19,7 @@ class Sweep:
 
     def __init__(self, turns: bool = True) -> None:
         self.trials, self.requests = 0, 0
-        self.engines_stopped = False
+        self.engines_stopped, self.engines_stop = False, True
         phase = self.phase = Phase.TRAINING if turns else None
         self.entered: list[Phase | None] = []
         self.messages: list[str] = []
@@ -34,9 +34,10 @@ class Sweep:
             idle = property(lambda self: not sweep.requests)
             engines_stopped = property(lambda self: sweep.engines_stopped)
 
-        async def enter(phase: Phase | None, evaluator: Any) -> None:
+        async def enter(phase: Phase | None, evaluator: Any) -> bool:
             self.phase = membership.phase = phase
             self.entered.append(phase)
+            return phase is not Phase.TRAINING or self.engines_stop
 
         membership: Any = SimpleNamespace(
             phase=phase, enter=enter, layout=SimpleNamespace(turns=turns), lends=True
@@ -107,5 +108,8 @@ def test_places_of_engines_are_lent_while_nothing_is_to_be_evaluated(
         assert await sweep.step(trials=3, requests=0) is Phase.TRAINING
         monkeypatch.setattr(turns, "SHORTEST_LOAN", 0.0)
         assert await sweep.step(trials=3, requests=1) is None
+        sweep.engines_stop = False
+        assert await sweep.step(trials=3, requests=0) is None, "engines have work again"
+        assert sweep.entered[-2:] == [Phase.TRAINING, None]
 
     asyncio.run(play())
