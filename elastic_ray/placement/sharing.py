@@ -122,9 +122,10 @@ def _smaller_engines(
 ) -> ResourceNeeds | None:
     """Return the needs with the largest engines a step smaller; None if one would not hold a model.
 
-    A smaller engine has less memory for its cache, and answers fewer requests at a time.
+    A smaller engine has less memory for its cache, and answers fewer requests at a time. On a GPU
+    of unknown memory, any model may fit a part: vLLM says if it does not.
     """
-    gpus = [node.gpu.memory if node.gpu else 0.0 for node in nodes if node.gpus]
+    gpus = [node.gpu.memory if node.gpu else float("inf") for node in nodes if node.gpus]
     largest = max(need.gpus for need in needs.engines.values())
     smaller = max((share for share in SHARES if share < largest), default=0.0)
     fixed = resources.engines.gpus is not None or resources.engines.tensor_parallel > 1
@@ -134,7 +135,7 @@ def _smaller_engines(
     changed = {}
     for name, need in needs.engines.items():
         if need.gpus == largest:
-            if room < (memory[name].weights or float("inf")):
+            if room < float("inf") and room < (memory[name].weights or float("inf")):
                 return None
             need = Bundle(need.cpus, smaller)
         changed[name] = need

@@ -151,3 +151,9 @@ def test_an_idle_engine_gives_its_gpu_to_a_trainer() -> None:
     layout = fit(parse_cluster("1x4xA100-80G"), Runtime(), Resources(), unknown(1), [])
     lent = lend_engines(layout, Resources(), None)
     assert (layout.trainers, lent.trainers) == (3, 4)
+
+
+def test_on_a_gpu_of_unknown_memory_an_engine_leaves_room_for_the_scorer() -> None:
+    node = Node("here", 8.0, 1, None)
+    layout = fit([node], Runtime(), SCORER, {"e": EngineMemory(3.0, 10.0)}, ["s"])
+    assert layout.turns and layout.needs.engines["e"].gpus == 0.5
