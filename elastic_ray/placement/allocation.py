@@ -82,11 +82,10 @@ def allocate(
     runtime = settle_worker_count(
         plan.spec.training.runtime, profile, nodes, resources, engines, scorers
     )
-    assert isinstance(runtime.workers, int)
+    assert isinstance(runtime.workers, int)  # settled
     gpus = sum(node.gpus for node in nodes)
     settings = settle_runtimes(kinds, runtime.workers, worker_gpu_gib(nodes, runtime), gpus)
     workload = workload_of(plan, task_info)
-    assert isinstance(runtime.workers, int)  # settled
     gib = profile.gib(runtime.workers, False)
     layout = fit(nodes, runtime, resources, engines, scorers, workload, gib)
     gpu_type, needs = slowest_gpu(layout), layout.needs

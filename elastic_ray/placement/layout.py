@@ -117,13 +117,10 @@ class Layout:
         """Return the layout with only the places of a phase; engine slots keep their index."""
         if phase is Phase.TRAINING:
             slots = tuple(replace(slot, replicas=()) for slot in self.engine_slots)
-            return replace(self, engine_slots=slots, scorer_places=dict.fromkeys(self.scorers, ()))
+            return replace(
+                self, engine_slots=slots, scorer_places=dict.fromkeys(self.scorer_places, ())
+            )
         return replace(self, trainer_slots=())
-
-    @property
-    def scorers(self) -> tuple[str, ...]:
-        """The names of the scorers."""
-        return tuple(self.scorer_places)
 
     @property
     def trainers(self) -> int:

@@ -18,9 +18,7 @@ from .layout import EngineMemory, Layout, Phase, ResourceNeeds, Workload
 from .nodes import Node
 from .placer import Placer, in_turns, lay_out
 from .requirements import SHARES, resource_needs
-
-FILLED = 0.9
-"""Share of a GPU's memory that a worker may be planned to fill."""
+from .settings import FILLED, worker_gpu_gib
 
 
 def fit(
@@ -79,10 +77,10 @@ def lend_engines(layout: Layout, resources: Resources, workload: Workload | None
 
 def _trainer_shares(nodes: Sequence[Node], runtime: Runtime, gib: float | None) -> list[float]:
     """Return the fractions of a GPU that hold a training worker, the largest first."""
-    memory = [node.gpu.memory if node.gpu else 0.0 for node in nodes if node.gpus]
-    if not memory or gib is None or runtime.workers != 1 or runtime.gpus_per_worker is not None:
+    if gib is None or runtime.workers != 1 or runtime.gpus_per_worker is not None:
         return []
-    choices = [share for share in SHARES if share < 1 and gib <= FILLED * share * min(memory)]
+    memory = worker_gpu_gib(nodes, runtime) or 0.0
+    choices = [share for share in SHARES if share < 1 and gib <= FILLED * share * memory]
     return choices[::-1]
 
 

@@ -84,7 +84,10 @@ class TrainerSlots:
         return next((nodes for nodes in choices if nodes in living), next(iter(choices), None))
 
     def _free_places(self) -> Counter[Nodes]:
-        """Return the number of slots that are not held, by nodes; slots are equal by these."""
+        """Return the number of slots that are not held, by nodes; slots are equal by these.
+
+        It is below 0 where more are held than the layout has now.
+        """
         free = Counter(slot.nodes for slot in self._slots)
         free.subtract(slot.nodes for slot in self._held.values())
         return free
@@ -114,9 +117,7 @@ class TrainerSlots:
     def surplus(self) -> int:
         """The number of held slots that the layout has no room for."""
         with self._lock:
-            held = Counter(slot.nodes for slot in self._held.values())
-            held.subtract(slot.nodes for slot in self._slots)
-            return sum(count for count in held.values() if count > 0)
+            return -sum(count for count in self._free_places().values() if count < 0)
 
     def exclude(self, nodes: Collection[str]) -> None:
         """Assign no slot on these nodes until `replace` is called."""
@@ -128,8 +129,7 @@ class TrainerSlots:
         """Assign from these slots from now on; idle groups of other slots end."""
         with self._lock:
             self._slots = tuple(slots)
-            room = Counter(slot.nodes for slot in slots)
-            room.subtract(slot.nodes for slot in self._held.values())
+            room = self._free_places()
             kept: list[HeldSlot] = []
             for slot in self._idle:
                 room[slot.nodes] -= 1

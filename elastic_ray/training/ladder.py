@@ -83,6 +83,15 @@ class LadderTrainer:
         self._train_seconds = 0.0
         self._task: Task = load_task(job.task, job.data)
 
+    def train_job(self) -> None:
+        """Train all ladders of the job in order."""
+        for ladder in self._job.ladders:
+            if not (self.preempted or self.memory_held):
+                self.train_ladder(ladder)
+        ended: WorkerReport = {"ended": True}
+        stopped = self.preempted or self.memory_held
+        self.report({**ended, "preempted": True} if stopped else ended, force=True)
+
     def train_ladder(self, ladder: Ladder) -> None:
         """Train a ladder to its last rung, or record why this is not possible."""
         began = time.monotonic()
@@ -293,23 +302,3 @@ def _progress(ladder: Ladder, step: int) -> WorkerReport:
         f"from {ladder.parent_id[:8]} (seed {ladder.stage.seed})"
     )
     return {"ladder": ladder.id, "examples": examples, "message": message}
-
-
-def train_job(
-    job: TrainJob,
-    rank: int,
-    workers: int,
-    send: Callable[[WorkerReport], None],
-    is_preempted: Callable[[], bool] = bool,
-) -> None:
-    """Train all ladders of a job in order. Every rank of the worker group must call it.
-
-    `send` and `is_preempted` are those of `LadderTrainer`.
-    """
-    trainer = LadderTrainer(job, rank, workers, send, is_preempted)
-    for ladder in job.ladders:
-        if not (trainer.preempted or trainer.memory_held):
-            trainer.train_ladder(ladder)
-    ended: WorkerReport = {"ended": True}
-    stopped = trainer.preempted or trainer.memory_held
-    trainer.report({**ended, "preempted": True} if stopped else ended, force=True)

@@ -23,7 +23,7 @@ from ..cluster.declared_gpus import usable_gpus
 from ..cluster.ray_cluster import NODE_ID
 from ..spec import Runtime
 from .job import TrainJob, WorkerReport
-from .ladder import train_job
+from .ladder import LadderTrainer
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -106,8 +106,7 @@ class WorkerGroup:
             if self._closing:
                 return None
             await asyncio.sleep(POLL_INTERVAL)
-        job, *_ = self._jobs[index:]
-        return job
+        return self._jobs[index]
 
     async def report(self, report: WorkerReport) -> None:
         """Take a report of rank 0."""
@@ -170,8 +169,11 @@ def work(config: Mapping[str, Any]) -> None:
         if rank == 0:
             ray.get(group.report.remote(report))
 
+    def is_preempted() -> bool:
+        return ray.train.get_preemption_info() is not None
+
     for index in itertools.count():
         job = ray.get(group.job.remote(index))
         if job is None:
             return
-        train_job(job, rank, workers, send, lambda: ray.train.get_preemption_info() is not None)
+        LadderTrainer(job, rank, workers, send, is_preempted).train_job()

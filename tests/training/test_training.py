@@ -180,7 +180,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         from elastic_ray.placement import point_policy
         from elastic_ray.training import ladder as module
         from elastic_ray.training import micro_batches
-        from elastic_ray.training.ladder import LadderTrainer, train_job
+        from elastic_ray.training.ladder import LadderTrainer
         from elastic_ray.training.trainer import Trainer
 
         def train_preempted(job: TrainJob) -> None:
@@ -215,7 +215,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
             whole = lora.load_parent
             lora.load_parent = load if place[0] == 1 else whole
             began = time.monotonic()
-            train_job(job, *place, lambda report: None)
+            LadderTrainer(job, *place, lambda report: None).train_job()
             lora.load_parent = whole
             seconds = time.monotonic() - began
             (Path(job.results).parent / f"failing-{place[0]}").write_text(f"{seconds}")
@@ -223,7 +223,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if config["failing"] is not None:
             train_failing(config["failing"])
         for job in config["jobs"]:
-            train_job(job, *place, lambda report: None)
+            LadderTrainer(job, *place, lambda report: None).train_job()
         for job in config["preempted"]:
             train_preempted(job)
         if config["interrupted"] is None:
@@ -254,7 +254,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
             files = [Path(results.location(f"checkpoints/{rung.state_id}")) for rung in done]
             written = [file.stat().st_mtime_ns for file in files]
             steps.clear()
-            train_job(job, 0, 1, lambda report: None)
+            LadderTrainer(job, 0, 1, lambda report: None).train_job()
             if [file.stat().st_mtime_ns for file in files] != written or len(done) != 2:
                 raise AssertionError("not two rungs were recorded once")
             steps_taken[job.trial] = list(steps)
