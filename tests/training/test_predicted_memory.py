@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ pytest.importorskip("transformers", reason="the training extra is not installed"
 from simulated_memory import Simulated, simulate
 from small_sweeps import Facts
 
-from elastic_ray.placement.settings import LadderKind, ladder_kinds
+from elastic_ray.placement.settings import LadderKind, ladder_kinds, settle_runtimes
 from elastic_ray.placement.training_memory import training_memory
 from elastic_ray.plan import plan_sweep
-from elastic_ray.spec import Runtime, load_spec
+from elastic_ray.spec import Runtime, SpecError, load_spec
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 TOLERANCE = 0.15
+GPU_GIB = 80.0
 LLAMA = {"vocab_size": 32_000, "tie_word_embeddings": False}
 QWEN = {"vocab_size": 151_936, "tie_word_embeddings": False}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -47,21 +50,35 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def kinds() -> dict[str, tuple[LadderKind, int]]:
-    """The kinds of ladders of all sweep files and their numbers of workers, each kind once."""
+    """The kinds of ladders of all sweep files, each once, as they train on GPUs of 80 GB."""
     found: dict[str, tuple[LadderKind, int]] = {}
     for file in sorted(SWEEPS.glob("*.yaml")):
         spec = load_spec(file)
         plan = plan_sweep(spec, {name: Facts(name) for name in spec.datasets()}, {})
-        workers = spec.training.runtime.workers
-        assert isinstance(workers, int)
         seen = {(None, None)}
-        for kind in ladder_kinds(plan):
+        for kind, ladders in ladder_kinds(plan).items():
+            kind, workers = settled(kind, ladders)
             recipe = kind.recipe
             signature = (kind.shape, (recipe.global_batch, recipe.max_length, recipe.precision))
             if signature not in seen:
                 seen.add(signature)  # type: ignore[arg-type]
                 found[f"{file.stem}-{kind.model}-{recipe.global_batch}"] = (kind, workers)
     return found
+
+
+def settled(kind: LadderKind, ladders: Sequence[str]) -> tuple[LadderKind, int]:
+    """The kind without any `auto`, and the fewest workers that hold it without offloading."""
+    if kind.runtime.offload == "auto":
+        kind = replace(kind, runtime=kind.runtime.model_copy(update={"offload": "none"}))
+    for workers in range(1, kind.recipe.global_batch + 1):
+        if kind.runtime.workers not in ("auto", workers):
+            continue
+        try:
+            runtime = settle_runtimes({kind: ladders}, workers, GPU_GIB, workers)[ladders[0]]
+        except SpecError:
+            continue
+        return replace(kind, runtime=runtime), workers
+    raise AssertionError(f"no number of workers holds {kind.model}")
 
 
 KINDS = kinds()
@@ -104,9 +121,8 @@ def test_prediction_and_simulation_agree(name: str) -> None:
     for part in ("weights", "gradients", "optimizer", "activations"):
         assert getattr(predicted, part) == pytest.approx(getattr(real, part), rel=TOLERANCE), part
 
-    settings = next(kind.choices(workers))
-    parted = training_memory(kind.shape, kind.recipe, settings, workers)
-    stage = settings.stage_of(kind.recipe)
+    parted = training_memory(kind.shape, kind.recipe, kind.runtime, workers)
+    stage = kind.runtime.stage_of(kind.recipe)
     share = [workers if stage >= least else 1 for least in (3, 2, 1)]
     held = real.weights / share[0] + real.gradients / share[1] + real.optimizer / share[2]
     assert parted.activations == predicted.activations
