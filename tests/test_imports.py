@@ -141,6 +141,19 @@ def test_the_app_reads_results_and_runs_nothing() -> None:
     assert done.stdout.strip() == "[]", "not even streamlit, which only its frame and pages need"
 
 
+def test_the_driver_loads_no_library_of_its_workers() -> None:
+    done = python(
+        "-c",
+        "import sys\n"
+        "from elastic_ray.driver import driver\n"
+        "from elastic_ray.sweep import run\n"
+        "workers = ('torch', 'transformers', 'deepspeed', 'vllm')\n"
+        "print([name for name in workers if name in sys.modules])",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]", "importing them takes every sweep seconds to start"
+
+
 def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],

@@ -44,6 +44,7 @@ from ..schedule.tune_search import TrialSearcher, run_trials
 from ..schedule.worker_groups import WorkerGroups
 from ..serving.fleet import Fleet
 from ..serving.reaper import start_reaper
+from ..serving.start_queue import StartQueue, starts_at_once
 from ..tasks.task import Task
 from .checkpoint_cleanup import CheckpointCleanup
 from .coordination import StateCoordinator
@@ -125,8 +126,9 @@ class _SweepDriver:
             self._slots,
         )
         self._cleanup = CheckpointCleanup(plan, tracker, results, coordinator)
-        self._fleet = Fleet(start_reaper())
-        self._setup = SetupJobs(plan, results, tracker, coordinator, self._display.notify)
+        queue = StartQueue(starts_at_once(layout, nodes))
+        self._fleet = Fleet(start_reaper(), queue)
+        self._setup = SetupJobs(plan, results, tracker, coordinator, queue, self._display.notify)
         self._membership = ClusterMembership(
             nodes,
             layout,
@@ -206,6 +208,7 @@ class _SweepDriver:
 
     async def _run_plan(self) -> None:
         """Make start states, train and evaluate concurrently; stop everything at the end."""
+        self._slots.start_ahead(self._trials_that_need_starts_only())
         evaluator = self._evaluator = await self._make_evaluator()
         await self._membership.place_scorers()
         turns = Turns(self._membership, self._searcher, evaluator, self._display.notify)
@@ -220,8 +223,7 @@ class _SweepDriver:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for start in self._outstanding.starts:
-                    group.create_task(self._setup.make_start(start))
+                group.create_task(self._setup.make_starts(self._outstanding.starts))
                 group.create_task(evaluator.run())
                 group.create_task(trained())
         finally:
@@ -233,6 +235,14 @@ class _SweepDriver:
             await self._fleet.shut_down()
         if message := self._cleanup.delete_remaining():
             self._display.notify(message)
+
+    def _trials_that_need_starts_only(self) -> int:
+        """Return the number of trials that can train as soon as the start states are made."""
+        starts = set(self._outstanding.starts)
+        return sum(
+            all(need in starts or self._tracker.settled(need) for need in trial.needs)
+            for trial in self._trials
+        )
 
     async def _make_evaluator(self) -> Evaluator:
         layout, notify = self._membership.layout, self._display.notify

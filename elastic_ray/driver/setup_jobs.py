@@ -2,6 +2,9 @@
 
 Both are made once, by short Ray tasks on any node with room; what is recorded already is used as
 it is. A claim keeps other drivers on the same results from making the same at the same time.
+
+Random models are initialised one after the other, and a scorer is trained after them: Ray then runs
+all of this in one process, which imports torch and transformers once.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import ray
@@ -21,13 +24,17 @@ from ..progress.grid_rows import Failure, record_failures
 from ..progress.tracker import ProgressTracker
 from ..results.store import Results
 from ..serving.errors import error_summary
+from ..serving.start_queue import StartQueue
 from ..serving.types import ScorerConfig
 from ..training.provenance import git_revision
 from .coordination import POLL_EVERY, StateCoordinator
 
 
 class SetupJobs:
-    """Makes the start states and scorers of one plan; `notify` takes messages for the user."""
+    """Makes the start states and scorers of one plan; `notify` takes messages for the user.
+
+    `make_starts` must be called, also without any start to make: scorers are trained after it.
+    """
 
     def __init__(
         self,
@@ -35,13 +42,26 @@ class SetupJobs:
         results: Results,
         tracker: ProgressTracker,
         coordinator: StateCoordinator,
+        queue: StartQueue,
         notify: Callable[[str], None],
     ) -> None:
         self._plan, self._results, self._tracker = plan, results, tracker
-        self._coordinator, self._notify = coordinator, notify
+        self._coordinator, self._queue, self._notify = coordinator, queue, notify
+        self._initialised = asyncio.Event()
+        """Set once every random model is initialised."""
 
-    async def make_start(self, state: str) -> None:
-        """Make and record a start state; a failure is recorded as that state's."""
+    async def make_starts(self, states: Sequence[str]) -> None:
+        """Make and record start states; a failure is recorded as that state's."""
+        random = [state for state in states if self._plan.starts[state].init is not None]
+        async with asyncio.TaskGroup() as group:
+            for state in states:
+                if state not in random:
+                    group.create_task(self._make_start(state))
+            for state in random:
+                await self._make_start(state)
+            self._initialised.set()
+
+    async def _make_start(self, state: str) -> None:
         try:
             async with self._claimed(state):
                 await self._prepare_start(state)
@@ -110,14 +130,16 @@ class SetupJobs:
     async def _train_scorer(self, task: str, name: str) -> float:
         """Train a task's own scorer, unless it is there already; return its held-out accuracy."""
         activity = self._tracker.activity
-        activity.set(f"train {name}", f"training the scorer {name}")
-        began = time.monotonic()
-        try:
-            settings = settings_of(self._plan, task)
-            record = await _train_scorer.remote(self._results.uri, task, settings, name)
-        finally:
-            activity.add_seconds("train scorers", time.monotonic() - began)
-            activity.clear(f"train {name}")
+        await self._initialised.wait()
+        async with self._queue.turn():
+            activity.set(f"train {name}", f"training the scorer {name}")
+            began = time.monotonic()
+            try:
+                settings = settings_of(self._plan, task)
+                record = await _train_scorer.remote(self._results.uri, task, settings, name)
+            finally:
+                activity.add_seconds("train scorers", time.monotonic() - began)
+                activity.clear(f"train {name}")
         return float(record["accuracy"])
 
     @contextlib.asynccontextmanager

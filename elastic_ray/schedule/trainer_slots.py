@@ -55,6 +55,19 @@ class TrainerSlots:
         """Trial -> its slot."""
         self._idle: list[HeldSlot] = []
         """Slots with a living group that no trial holds."""
+        self._unused: set[str] = set()
+        """Groups that no trial has held yet: they may still be starting."""
+
+    def start_ahead(self, trials: int) -> None:
+        """Start groups for trials that will need one soon, on free slots; they wait idle."""
+        with self._lock:
+            free = self._free_places()
+            free.subtract(slot.nodes for slot in self._idle)
+            places = [nodes for nodes, count in free.items() for _ in range(count)]
+            for nodes in places[:trials]:
+                group = self._groups.start(nodes)
+                self._unused.add(group)
+                self._idle.append(HeldSlot(nodes, group))
 
     def acquire(self, trial: str) -> HeldSlot | None:
         """Assign a free slot to the trial; return None where all slots are held.
@@ -72,6 +85,9 @@ class TrainerSlots:
                     return slot
                 self._idle.remove(idle)
                 self._held[trial] = idle
+                if idle.group in self._unused:
+                    self._unused.remove(idle.group)
+                    return idle
             if self._groups.responds(idle.group):  # without the lock: it may take seconds
                 return idle
             self.release(trial, reusable=False)

@@ -21,7 +21,6 @@ from ..results.storage.folder import local_folder_at
 from .engines.engine import make_engine
 from .engines.local_weights import checked_stamp, on_disk
 from .engines.scorer import make_scorer_backend
-from .engines.transformers_engine import TransformersEngine
 from .errors import EngineError
 from .gpu_sharing import starting_alone
 from .replica_process import end_processes_together, exit_if_dead, prepare_process
@@ -122,6 +121,8 @@ class EngineReplica:
         Raises as `generate` does. Raises `EngineError` if the engine is vLLM, which does not return
         full next-token distributions.
         """
+        from .engines.transformers_engine import TransformersEngine
+
         engine = self._engine
         if not isinstance(engine, TransformersEngine):
             raise EngineError(

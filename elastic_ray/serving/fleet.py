@@ -13,6 +13,7 @@ from typing import Any
 from .dispatcher import RequestDispatcher
 from .launcher import ReplicaLauncher
 from .replica_options import bind_engine, bind_scorer
+from .start_queue import StartQueue
 from .stragglers import StragglerDetector
 from .types import (
     Answer,
@@ -34,14 +35,16 @@ CHUNK = 512
 class Fleet:
     """The engines and scorers of a sweep. Their Serve application names begin with `prefix`.
 
+    They start when `queue` lets them; by default at once.
+
     A deployment is addressed by the name in its configuration. Every request raises what the
     replica raised (`EngineError`, `CheckpointError`), or Ray's `RayActorError` after several
     replicas died of it.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, queue: StartQueue | None = None) -> None:
         self.stragglers = StragglerDetector()
-        self._launcher = ReplicaLauncher(prefix, self.stragglers)
+        self._launcher = ReplicaLauncher(prefix, self.stragglers, queue or StartQueue())
         self._dispatcher = RequestDispatcher(self._launcher, self.stragglers)
 
     async def open_engine(self, config: EngineConfig) -> dict[str, Any]:

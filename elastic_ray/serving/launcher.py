@@ -22,6 +22,7 @@ from .applications import (
     start_application,
 )
 from .errors import EngineError
+from .start_queue import StartQueue
 from .stragglers import StragglerDetector
 from .types import EngineConfig, ScorerConfig
 
@@ -30,10 +31,13 @@ Bind = Callable[[int, str | None], Any]
 
 
 class ReplicaLauncher:
-    """The deployments of one driver, under application names that begin with `prefix`."""
+    """The deployments of one driver, under application names that begin with `prefix`.
 
-    def __init__(self, prefix: str, stragglers: StragglerDetector) -> None:
-        self._prefix, self._stragglers = prefix, stragglers
+    `queue` says when an application may start.
+    """
+
+    def __init__(self, prefix: str, stragglers: StragglerDetector, queue: StartQueue) -> None:
+        self._prefix, self._stragglers, self._queue = prefix, stragglers, queue
         self._binds: dict[str, Bind] = {}
         self._applications: dict[str, dict[str | None, Application]] = {}
         """Deployment -> node -> its application there."""
@@ -113,9 +117,10 @@ class ReplicaLauncher:
         target = serve.RunTarget(
             self._binds[name](replicas, node), self._application_name(name, node), route_prefix=None
         )
-        started, description = await start_application(
-            target, name, replicas, node, self._stragglers
-        )
+        async with self._queue.turn():
+            started, description = await start_application(
+                target, name, replicas, node, self._stragglers
+            )
         running = self._applications.get(name)
         if running is None or (node and node not in self._places[name]):  # closed or moved
             await end_application(started)

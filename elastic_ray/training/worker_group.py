@@ -116,8 +116,8 @@ class WorkerGroup:
 def _run_workers(group: Any, runtime: Runtime, nodes: Sequence[str]) -> None:
     """Start the workers and wait until they have ended. Raises Ray Train's error if one fails."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
+    from .group_trainer import GroupTrainer
     from .process_group import ProcessGroupConfig
 
     gpus = runtime.gpus_per_worker or 0.0
@@ -129,7 +129,7 @@ def _run_workers(group: Any, runtime: Runtime, nodes: Sequence[str]) -> None:
         resources["GPU"] = gpus
     # The type checker reads the classes of Ray Train V1; those at run time are V2's.
     with tempfile.TemporaryDirectory(prefix="elastic_ray-train-") as scratch:
-        TorchTrainer(
+        GroupTrainer(
             work,
             train_loop_config={"group": group, "threads": math.ceil(runtime.cpus_per_worker)},
             scaling_config=ScalingConfig(  # type: ignore[call-arg]  # V2
@@ -138,7 +138,7 @@ def _run_workers(group: Any, runtime: Runtime, nodes: Sequence[str]) -> None:
                 resources_per_worker=resources,
                 label_selector=[{NODE_ID: node} for node in nodes] or None,
             ),
-            torch_config=ProcessGroupConfig(backend="nccl" if on_gpus else "gloo"),
+            backend_config=ProcessGroupConfig(backend="nccl" if on_gpus else "gloo"),
             run_config=RunConfig(  # type: ignore[call-arg]  # V2
                 storage_path=scratch,
                 failure_config=FailureConfig(  # type: ignore[call-arg]  # V2

@@ -35,7 +35,7 @@ def nodes_of(slots: TrainerSlots, trial: str) -> tuple[str, ...] | None:
     return slot.nodes if slot else None
 
 
-@given(st.lists(st.sampled_from(["take", "give back", "crash"]), max_size=40))
+@given(st.lists(st.sampled_from(["take", "give back", "crash", "start ahead"]), max_size=40))
 def test_a_slot_has_one_trial_and_one_group_at_a_time(moves: list[str]) -> None:
     layout, groups = laid(NODES), FakeGroups()
     room = sorted(slot.nodes for slot in layout.trainer_slots)
@@ -48,6 +48,10 @@ def test_a_slot_has_one_trial_and_one_group_at_a_time(moves: list[str]) -> None:
             if slot is not None:
                 assert not idle or slot.group in idle, "a living group is used first"
                 held[f"t{number}"] = slot
+        elif move == "start ahead":
+            before = len(groups.living)
+            slots.start_ahead(2)
+            assert len(groups.living) == min(before + 2, len(room))
         elif held:
             name = min(held)
             slots.release(name, reusable=move == "give back")

@@ -20,6 +20,7 @@ from ray import serve
 
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.launcher import ReplicaLauncher
+from elastic_ray.serving.start_queue import StartQueue
 from elastic_ray.serving.stragglers import StragglerDetector
 
 pytestmark = pytest.mark.integration
@@ -96,7 +97,7 @@ def test_a_stuck_start_is_reported_and_can_be_cancelled(
     monkeypatch.setattr("elastic_ray.serving.applications.START_SECONDS", 0.5)
     monkeypatch.setattr("elastic_ray.serving.stragglers.MIN_SECONDS", 1.0)
     stragglers = StragglerDetector()
-    launcher = ReplicaLauncher("test", stragglers)
+    launcher = ReplicaLauncher("test", stragglers, StartQueue())
 
     async def stop() -> None:
         opening = asyncio.ensure_future(launcher.open(CONFIG, lambda *_: NeverStarts.bind()))
@@ -122,7 +123,7 @@ def test_a_start_on_a_node_that_leaves_moves_to_another_node(
     cluster: None, replica: Any, given_up: bool
 ) -> None:
     """Serve gives up a failing start within a second; `place` may be called five seconds later."""
-    launcher = ReplicaLauncher("test", StragglerDetector())
+    launcher = ReplicaLauncher("test", StragglerDetector(), StartQueue())
     nodes = {"gone": replica, "there": Ready}
 
     async def move() -> dict[str, Any]:
@@ -141,14 +142,14 @@ def test_a_start_on_a_node_that_leaves_moves_to_another_node(
 
 
 def test_a_replica_that_dies_after_its_start_is_replaced(cluster: None, tmp_path: Path) -> None:
-    launcher = ReplicaLauncher("test", StragglerDetector())
+    launcher = ReplicaLauncher("test", StragglerDetector(), StartQueue())
     died = tmp_path / "died"
     about = asyncio.run(launcher.open(CONFIG, lambda *_: DiesOnce.bind(str(died))))
     assert about["engine"] == "ready" and died.exists()
 
 
 def test_a_failed_start_on_a_node_that_stays_is_an_error(cluster: None) -> None:
-    launcher = ReplicaLauncher("test", StragglerDetector())
+    launcher = ReplicaLauncher("test", StragglerDetector(), StartQueue())
     [node] = ray.nodes()
 
     async def fail() -> None:

@@ -10,9 +10,9 @@ pytest.importorskip("deepspeed", reason="the training extra is not installed")
 
 import ray
 from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 from ray.util import placement_group_table
 
+from elastic_ray.training.group_trainer import GroupTrainer
 from elastic_ray.training.process_group import ProcessGroupConfig
 
 pytestmark = pytest.mark.integration
@@ -22,10 +22,10 @@ def test_a_group_whose_setup_fails_releases_its_placement_group(tmp_path: Path) 
     ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(Exception, match="nowhere"):
-            TorchTrainer(
+            GroupTrainer(
                 lambda: None,
                 scaling_config=ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
-                torch_config=ProcessGroupConfig(backend="gloo"),
+                backend_config=ProcessGroupConfig(backend="gloo"),
                 run_config=RunConfig(
                     storage_path=str(tmp_path),
                     worker_runtime_env={"env_vars": {"GLOO_SOCKET_IFNAME": "nowhere"}},

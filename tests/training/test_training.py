@@ -172,7 +172,8 @@ def jobs(root: Path) -> tuple[list[TrainJob], list[TrainJob]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+
+    from elastic_ray.training.group_trainer import GroupTrainer
 
     def train_all(config: dict[str, Any]) -> None:  # nested, so that Ray sends it by value
         import ray.train
@@ -288,7 +289,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for workers, group_jobs, broken in ((1, one, interrupted), (2, two, None)):
             preempted = [job for job in group_jobs if job.trial.startswith("preempted-")]
             others = [job for job in group_jobs if job not in preempted]
-            TorchTrainer(
+            GroupTrainer(
                 train_all,
                 train_loop_config={
                     "jobs": others,
@@ -297,7 +298,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
                     "failing": failing(root) if workers == 2 else None,
                 },
                 scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
-                torch_config=ProcessGroupConfig(backend="gloo"),
+                backend_config=ProcessGroupConfig(backend="gloo"),
                 run_config=RunConfig(
                     storage_path=str(root / "ray"),
                     worker_runtime_env={"env_vars": {"DS_ACCELERATOR": "cpu"}},

@@ -7,8 +7,6 @@ from typing import Protocol
 
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .context import Prompts
-from .transformers_engine import TransformersEngine
-from .vllm_engine import VllmEngine
 from .vllm_runtime import choose_vllm
 
 
@@ -59,4 +57,11 @@ def make_engine(config: EngineConfig) -> Engine:
     Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
     use_vllm, notice = choose_vllm(f"engine {config.name}", config.kind, config.gpus)
-    return VllmEngine(config) if use_vllm else TransformersEngine(config, notice)
+    # Imported here: the driver imports this module, and needs neither torch nor vLLM.
+    if use_vllm:
+        from .vllm_engine import VllmEngine
+
+        return VllmEngine(config)
+    from .transformers_engine import TransformersEngine
+
+    return TransformersEngine(config, notice)

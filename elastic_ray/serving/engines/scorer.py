@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..types import Score, ScorerConfig
-from .transformers_scorer import TransformersScorer
 from .vllm_runtime import choose_vllm
-from .vllm_scorer import VllmScorer
 
 
 class ScorerBackend(Protocol):
@@ -41,4 +39,11 @@ def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
     Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
     """
     use_vllm, notice = choose_vllm(f"scorer {config.name}", config.kind, config.gpus)
-    return VllmScorer(config) if use_vllm else TransformersScorer(config, notice)
+    # Imported here, as in `engine`.
+    if use_vllm:
+        from .vllm_scorer import VllmScorer
+
+        return VllmScorer(config)
+    from .transformers_scorer import TransformersScorer
+
+    return TransformersScorer(config, notice)
