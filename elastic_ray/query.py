@@ -3,9 +3,9 @@
     python -m elastic_ray.query [--results URI] [--format table|csv|json] "SQL"
 
 `results/views.sql` defines the views. A query can only read, and only these results. The format
-`table` shows every column, wraps long values on a narrow terminal, and reports how many rows it
-omits. `csv` and `json` print all rows. In json, NaN and infinite numbers are null. If the query is
-invalid or the results cannot be read, the exit code is 2 and stderr has one line.
+`table` shows every column, row by row where the terminal is too narrow for a table, and reports how
+many rows it omits. `csv` and `json` print all rows. In json, NaN and infinite numbers are null. If
+the query is invalid or the results cannot be read, the exit code is 2 and stderr has one line.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pyarrow as pa
 
 from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.statements import one_line
 from elastic_ray.results.store import Results
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT_ROWS = 500
 """Maximum number of rows of a printed table."""
@@ -113,14 +116,32 @@ def write_table(rows: pa.Table, limit: int = DEFAULT_ROWS) -> None:
     for row in _values(shown):
         table.add_row(*(Text("" if value is None else _brief(value)) for value in row))
     console = Console(highlight=False)
+    needed = Console(width=1_000_000).measure(table).maximum
     if not console.is_terminal:
         # A file or a pipe has no width, so values are not wrapped.
-        needed = Console(width=1_000_000).measure(table).maximum
         console = Console(highlight=False, width=max(needed, 80))
-    console.print(table)
+    if needed <= console.width:
+        console.print(table)
+    else:
+        _print_records(console, shown)
     omitted = rows.num_rows - shown.num_rows
     hint = f"; {omitted} more rows with --rows 0 or --format csv" if omitted else ""
     console.print(f"{shown.num_rows} row{'s' * (shown.num_rows != 1)}{hint}", style="dim")
+
+
+def _print_records(console: Console, rows: pa.Table) -> None:
+    """Print each row as lines of column and value, for terminals that are too narrow."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for number, row in enumerate(_values(rows), start=1):
+        console.print(Text(f"row {number}", style="bold"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in zip(rows.column_names, row, strict=True):
+            grid.add_row(f"  {name}", Text("" if value is None else _brief(value)))
+        console.print(grid)
 
 
 def _values(rows: pa.Table) -> Iterator[tuple[Any, ...]]:

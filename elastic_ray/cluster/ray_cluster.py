@@ -43,8 +43,8 @@ def connect(notify: Callable[[str], None]) -> bool:
             f"Ray remembers a cluster at {remembered}, but nothing answers there; "
             "Ray is started on this machine"
         )
-    # Serve's controller looks ten times a second for something to do by default, which takes a tenth
-    # of a core.
+    # By default Serve's controller looks ten times a second for something to do, which takes a
+    # tenth of a core.
     os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "0.3")
     ray.init(address="local", include_dashboard=False, **options)
     return True

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plan import Ladder
+from ..progress.activity import clock
 from ..progress.tracker import ProgressTracker
 
 LINE_EVERY = 15.0
@@ -77,7 +78,7 @@ class ProgressDisplay:
             self.notify(self._activity.progress_line)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
-        """Return (what, done, failed, total) of ladders, states and evaluation requests."""
+        """Return (what, done, failed, total) of training runs, states and evaluations."""
         tracker = self._tracker
         ended = [ladder for ladder in self._ladders if tracker.finished(ladder)]
         failed = [
@@ -85,7 +86,7 @@ class ProgressDisplay:
         ]
         lost = len(tracker.lost) + sum(each.state_id in tracker.failed for each in self._requests)
         return [
-            ("ladders", len(ended) - len(failed), len(failed), len(self._ladders)),
+            ("training runs", len(ended) - len(failed), len(failed), len(self._ladders)),
             ("states", len(tracker.done), len(tracker.failed), len(tracker.plan.states)),
             ("evaluations", len(tracker.closed), lost, len(self._requests)),
         ]
@@ -111,7 +112,7 @@ class ProgressDisplay:
 
     def _line(self) -> str:
         counts = ", ".join(
-            f"{what} {done}/{total}" + (f" ({failed} failed)" if failed else "")
+            f"{done:,} of {total:,} {what}" + (f" ({failed:,} failed)" if failed else "")
             for what, done, failed, total in self._counts()
         )
         now = "; ".join(self._activity.current)
@@ -128,17 +129,10 @@ class ProgressDisplay:
             grid.add_row(
                 what,
                 ProgressBar(total=max(total, 1), completed=done + failed, width=40),
-                f"{done}/{total}",
+                f"{done:,} of {total:,}",
                 Text(f"{failed} failed", style="red") if failed else Text(""),
             )
         elapsed = clock(self._activity.elapsed)
         status = Text(f"{elapsed} elapsed, {self._estimate()}", style="bold")
         activities = self._activity.current[:MAX_ACTIVITIES]
         return Group(grid, status, *(Text("  " + text, style="dim") for text in activities))
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as "1:02:03" or "2:03"."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

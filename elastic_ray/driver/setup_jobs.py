@@ -110,7 +110,7 @@ class SetupJobs:
     async def _prepare_start(self, state: str) -> None:
         plan, activity = self._plan, self._tracker.activity
         task = plan.start_task[state]
-        activity.set(f"start {state}", "making start states")
+        activity.set(f"start {state}", "making start states", timed=True)
         began = time.monotonic()
         try:
             await _prepare_start.remote(
@@ -132,7 +132,7 @@ class SetupJobs:
         activity = self._tracker.activity
         await self._initialised.wait()
         async with self._queue.turn():
-            activity.set(f"train {name}", f"training the scorer {name}")
+            activity.set(f"train {name}", f"training the scorer {name}", timed=True)
             began = time.monotonic()
             try:
                 settings = settings_of(self._plan, task)

@@ -15,7 +15,8 @@ from typing import Any
 
 from ..checkpoints.reference import CheckpointReference
 from ..placement import Layout, memory_share
-from ..plan import EngineGroup, EvaluationRequest, Plan
+from ..plan import EngineGroup, EvaluationRequest, Plan, engine_names
+from ..progress.activity import clock
 from ..progress.tracker import ProgressTracker
 from ..results.errors import AlreadyRecorded
 from ..results.store import Results
@@ -62,6 +63,7 @@ class InferenceRunner:
         self._plan, self._results, self._tracker = plan, results, tracker
         self._fleet, self._layout, self._notify = fleet, layout, notify
         self._prompts, self._texts = prompts, texts
+        self._names = engine_names(plan)
         self._probes = plan.requests()
         generation = plan.spec.generation
         self._sampling = Sampling(
@@ -80,7 +82,8 @@ class InferenceRunner:
 
     async def start_engines(self, group: EngineGroup, state: str) -> None:
         """Start the group's engines on a state's weights; raises what keeps them from starting."""
-        self._tracker.activity.set(f"engine {group.name}", f"engine {group.name}: starting")
+        name, activity = self._names[group.name], self._tracker.activity
+        activity.set(f"engine {group.name}", f"{name} starts", timed=True)
         serving = self._plan.spec.resources.engines
         need = self._layout.needs.engines[group.name]
         weights = self.weights(self._plan.full_ancestor(state))
@@ -103,18 +106,19 @@ class InferenceRunner:
             deterministic=self._plan.spec.generation.deterministic,
         )
         began = time.monotonic()
-        started = await self._fleet.open_engine(config)
-        self._tracker.activity.add_seconds("start engines", time.monotonic() - began)
+        try:
+            started = await self._fleet.open_engine(config)
+        finally:
+            activity.clear(f"engine {group.name}")
+        seconds = time.monotonic() - began
+        activity.add_seconds("start engines", seconds)
+        self._notify(f"{name} runs ({started['engine']}); started in {clock(seconds)}")
         if started.get("notice"):
-            self._notify(f"engine {group.name}: {started['notice']}")
-        self._tracker.activity.set(
-            f"engine {group.name}", f"engine {group.name}: {started['engine']}"
-        )
+            self._notify(f"{name}: {started['notice']}")
 
     async def stop_engines(self, group: EngineGroup) -> None:
         """Stop the group's engines and release their resources."""
         await self._fleet.close(group.name)
-        self._tracker.activity.clear(f"engine {group.name}")
 
     async def answers(self, group: EngineGroup, request: EvaluationRequest) -> list[Answer]:
         """Return the state's answers to its task's prompts, sampled now or from the record."""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..plan import EvaluationRequest, Plan
+from ..progress.activity import clock
 from ..progress.tracker import ProgressTracker
 from ..results.errors import AlreadyRecorded
 from ..results.store import Results
@@ -94,11 +95,14 @@ class ScoringRunner:
 
     async def _start(self, config: ScorerConfig) -> None:
         began = time.monotonic()
-        self._tracker.activity.set(f"scorer {config.name}", f"scorer {config.name}: starting")
-        started = await self._fleet.open_scorer(config)
-        self._tracker.activity.add_seconds("start scorers", time.monotonic() - began)
+        key, activity = f"scorer {config.name}", self._tracker.activity
+        activity.set(key, f"{key} starts", timed=True)
+        try:
+            started = await self._fleet.open_scorer(config)
+        finally:
+            activity.clear(key)
+        seconds = time.monotonic() - began
+        activity.add_seconds("start scorers", seconds)
+        self._notify(f"{key} runs ({started['engine']}); started in {clock(seconds)}")
         if started.get("notice"):
-            self._notify(f"scorer {config.name}: {started['notice']}")
-        self._tracker.activity.set(
-            f"scorer {config.name}", f"scorer {config.name}: {started['engine']}"
-        )
+            self._notify(f"{key}: {started['notice']}")

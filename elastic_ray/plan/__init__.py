@@ -3,7 +3,7 @@
 `planner` makes a `Plan`. `graph` holds its types, `identity` the ids; `ladders` fuses states into
 training runs; `inputs` reads what a spec refers to; `task_info` checks that the data is large
 enough; `model_size` counts parameters, `model_shape` finds widths; `trials` bundles ladders for Ray
-Tune; `keep` says which checkpoints stay at the end.
+Tune; `keep` says which checkpoints stay at the end; `names` what people call the parts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .inputs import SweepInputs, check_models, load_inputs, settings_of
 from .keep import keeps_checkpoint
 from .model_shape import ModelShape
 from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
+from .names import engine_names, ladder_names
 from .planner import plan_sweep
 from .task_info import TaskInfo
 from .trials import STARTUP_SECONDS, Trial, bundle
@@ -58,7 +59,9 @@ __all__ = [
     "bundle",
     "canonical",
     "check_models",
+    "engine_names",
     "keeps_checkpoint",
+    "ladder_names",
     "load_inputs",
     "pairs_of",
     "parameters_in_name",

@@ -15,7 +15,8 @@ class RunActivity:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._current: dict[str, str] = {}
+        self._current: dict[str, tuple[str, float | None]] = {}
+        """Key -> the text, and when the activity began if the text shall say for how long."""
         self.started = time.monotonic()
         """Start of the run, on the monotonic clock (seconds)."""
         self.progress_line = ""
@@ -25,10 +26,14 @@ class RunActivity:
         self.counts: dict[str, int] = defaultdict(int)
         """Name of a counter -> its value since the run began."""
 
-    def set(self, key: str, text: str) -> None:
-        """Add an activity that is going on now, or change its text."""
+    def set(self, key: str, text: str, timed: bool = False) -> None:
+        """Add an activity that is going on now, or change its text.
+
+        Where `timed`, the text is shown with the time since the activity was added.
+        """
         with self._lock:
-            self._current[key] = text
+            _, began = self._current.get(key, ("", time.monotonic()))
+            self._current[key] = (text, began if timed else None)
 
     def clear(self, key: str) -> None:
         """Remove an activity that has ended."""
@@ -39,7 +44,12 @@ class RunActivity:
     def current(self) -> list[str]:
         """The texts of what is going on now, the oldest first."""
         with self._lock:
-            return list(self._current.values())
+            current = list(self._current.values())
+        now = time.monotonic()
+        return [
+            text if began is None else f"{text}, {clock(now - began)} so far"
+            for text, began in current
+        ]
 
     @property
     def elapsed(self) -> float:
@@ -55,3 +65,10 @@ class RunActivity:
         """Increase a counter."""
         with self._lock:
             self.counts[name] += number
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as "1:02:03" or "2:03"."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

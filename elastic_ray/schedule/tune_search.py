@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from ..cluster.ray_cluster import departed_nodes
-from ..plan import Trial
+from ..plan import Trial, ladder_names
 from ..progress.grid_rows import Failure
 from ..progress.tracker import ProgressTracker
 from .ready_queue import QueuedTrial, ReadyQueue
@@ -94,6 +94,8 @@ class TrialSearcher(_NotPickled, Searcher):
         self._tracker, self._claim, self._slots = tracker, claim, slots
         self._record_failures = record_failures
         self._queue = ReadyQueue(trials, tracker.settled)
+        self._ladders = {ladder.id: ladder for ladder in tracker.plan.ladders}
+        self._names = ladder_names(tracker.plan)
         self._running: dict[str, _RunningTrial] = {}
         """By Tune's id of the trial."""
         self.stopped = threading.Event()
@@ -183,8 +185,10 @@ class TrialSearcher(_NotPickled, Searcher):
         for state, error in result.get("failed", ()):
             self._fail(state, error, recorded=True)
         if "ladder" in result:
-            self._tracker.ladder_advanced(result["ladder"], int(result["examples"]))
-            self._tracker.activity.set(f"train {trial_id}", str(result.get("message", "")))
+            ladder, examples = self._ladders[result["ladder"]], int(result["examples"])
+            self._tracker.ladder_advanced(ladder.id, examples)
+            text = f"{self._names[ladder.id]}, {examples:,} of {ladder.examples:,} examples"
+            self._tracker.activity.set(f"train {trial_id}", text)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

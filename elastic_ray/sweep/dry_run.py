@@ -34,7 +34,7 @@ def print_price(
     console.print(
         f"sweep {price.sweep}: {price.cells:,} cells, "
         + (f"{price.lessons:,} lessons, " if price.lessons else "")
-        + f"{price.states:,} states, {price.ladders:,} ladders"
+        + f"{price.states:,} states, {price.ladders:,} training runs"
     )
     table = Table()
     for head in ("examples", "cell by cell", "shared", "fused"):

@@ -15,7 +15,31 @@ from ..analysis.table_rows import PATH_COLUMNS, format_path_row
 from ..plan import Lesson, Plan
 from ..progress.tracker import ProgressTracker
 from ..results.store import Results
+from .fitting_table import Column, print_fitting
 
+QUANTITIES = {
+    "base": "base",
+    "aligned": "aligned",
+    "half-life": "half_life",
+    "reversion": "reversion_size",
+    "early rate": "early_rate",
+    "late rate": "late_rate",
+    "index": "elasticity_index",
+}
+"""Head of a column -> the measured quantity."""
+CURVE_COLUMNS = (
+    Column("model", 10, is_text=True),
+    Column("task", 9, is_text=True),
+    Column("pretrain", 7),
+    Column("positive", 8),
+    Column("base", 3),
+    Column("aligned", 2),
+    Column("half-life", 5),
+    Column("reversion", 6),
+    Column("early rate", 1),
+    Column("late rate", 0),
+    Column("index", 4),
+)
 PRINTED_METRICS = ("cross_entropy", "kl")
 """The distances that are printed; the view `inverse_forward` has all of them."""
 
@@ -28,7 +52,8 @@ def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> N
     curves = record_curve_measurements(results, sweep)
     paths = record_path_measurements(results, sweep)
     if curves:
-        _print_curves(console, curves, sweep)
+        complete = f'python -m elastic_ray.query --results {uri} "FROM elasticity"'
+        _print_curves(console, curves, sweep, complete)
     if paths:
         _print_paths(console, paths, sweep)
     views = [
@@ -58,41 +83,23 @@ def failures(plan: Plan, tracker: ProgressTracker) -> list[str]:
     return lines
 
 
-def _print_curves(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -> None:
-    table = Table(title=f"elasticity of {sweep} (95% intervals)", title_justify="left")
+def _print_curves(
+    console: Console, rows: Sequence[dict[str, Any]], sweep: str, complete: str
+) -> None:
     several = len({row["task"] for row in rows}) > 1
-    heads = (
-        "model",
-        *(("task",) if several else ()),
-        "pretrain",
-        "positive",
-        "base",
-        "aligned",
-        "half-life",
-        "reversion",
-    )
-    for head in (*heads, "early rate", "late rate", "index"):
-        table.add_column(head, justify="left" if head in ("model", "task") else "right")
-    for row in rows:
-        table.add_row(
-            row["model"],
-            *((row["task"],) if several else ()),
-            "" if row["pretrain"] is None else f"{row['pretrain']:,}",
-            f"{row['positive']:,}",
-            *(
-                format_row_interval(row, name)
-                for name in (
-                    "base",
-                    "aligned",
-                    "half_life",
-                    "reversion_size",
-                    "early_rate",
-                    "late_rate",
-                    "elasticity_index",
-                )
-            ),
-        )
-    console.print(table)
+    columns = [column for column in CURVE_COLUMNS if several or column.head != "task"]
+    texts = [
+        {
+            "model": row["model"],
+            "task": row["task"],
+            "pretrain": "" if row["pretrain"] is None else f"{row['pretrain']:,}",
+            "positive": f"{row['positive']:,}",
+            **{head: format_row_interval(row, name) for head, name in QUANTITIES.items()},
+        }
+        for row in rows
+    ]
+    title = f"elasticity of {sweep} (95% intervals)"
+    print_fitting(console, title, columns, texts, complete)
     console.print("sizes in examples; rates in score per 100 negative examples; - is undefined")
 
 

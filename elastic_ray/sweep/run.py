@@ -20,6 +20,7 @@ from rich.console import Console
 from ..driver.checkpoint_cleanup import CheckpointCleanup
 from ..driver.coordination import StateCoordinator
 from ..plan import Plan, check_models
+from ..progress.activity import clock
 from ..progress.budget import Budget
 from ..progress.grid_rows import write_grid_rows
 from ..progress.outstanding import Outstanding
@@ -100,7 +101,8 @@ def _run_with_lease(
     ).delete_remaining():
         console.print(message)
     write_grid_rows(results, plan, tracker)
-    print_outcome(console, results, uri, plan.spec.sweep)
+    if any(map(tracker.measured, plan.points)):  # else the table would have nothing but dashes
+        print_outcome(console, results, uri, plan.spec.sweep)
     _print_time(console, tracker, time.monotonic() - began)
     console.print(f"resources held by all runs so far: {budget.used.text()}")
     failed = failures(plan, tracker)
@@ -200,7 +202,8 @@ def _print_start(
         f"sweep {plan.spec.sweep}: {len(plan.cells)} cells, "
         + (f"{len(plan.lessons)} lessons, " if plan.lessons else "")
         + f"{len(plan.states)} states, "
-        f"{len(plan.ladders)} ladders; recorded already: {done} cells, {len(tracker.done)} states"
+        f"{len(plan.ladders)} training runs; recorded already: {done} cells, "
+        f"{len(tracker.done)} states"
     )
     if results.notice:
         console.print(results.notice, markup=False)
@@ -223,8 +226,6 @@ def _print_failures(console: Console, plan: Plan, failed: list[str]) -> None:
 
 def _print_time(console: Console, tracker: ProgressTracker, seconds: float) -> None:
     """Print the wall-clock time of this run, and the seconds by kind of work."""
-    from ..driver.progress_display import clock
-
     spent = ", ".join(
         f"{kind} {clock(took)}" for kind, took in sorted(tracker.activity.seconds.items())
     )

@@ -42,7 +42,7 @@ def print_recorded(console: Console, plan: Plan, uri: str) -> None:
     lessons = f"{sum(map(tracker.measured, plan.lessons)):,} lessons, " if plan.lessons else ""
     console.print(
         f"recorded already in {uri}: {cells:,} cells, {lessons}{len(tracker.done):,} states; "
-        f"left to train: {len(left.ladders):,} ladders",
+        f"left to train: {len(left.ladders):,} training runs",
         markup=False,
     )
     if text := budget_text(plan.spec.resources, recorded_hours(results, plan.spec.sweep)):
@@ -74,7 +74,7 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
     lines += [
         f"states: {len(tracker.done):,} done, {failed:,} failed, of {len(plan.states):,}",
         f"evaluation requests: {len(tracker.closed):,} done, of {len(plan.requests()):,}",
-        f"left to train: {len(left.ladders):,} ladders, "
+        f"left to train: {len(left.ladders):,} training runs, "
         f"{sum(ladder.examples for ladder in left.ladders):,} examples",
         f"resources held by all runs so far: {used.text()}",
     ]

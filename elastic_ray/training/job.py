@@ -63,8 +63,6 @@ class WorkerReport(TypedDict, total=False):
     """Id of the ladder that trains now."""
     examples: int
     """Examples of that ladder trained so far."""
-    message: str
-    """The same for people."""
     recorded: Sequence[str]
     """States recorded since the last report."""
     failed: Sequence[tuple[str, str]]

@@ -297,8 +297,4 @@ class LadderTrainer:
 def _progress(ladder: Ladder, step: int) -> WorkerReport:
     """Return the progress of a ladder after that many steps."""
     examples = min(ladder.examples, step * ladder.stage.recipe.global_batch)
-    message = (
-        f"training {ladder.stage.kind} {examples:,}/{ladder.examples:,} "
-        f"from {ladder.parent_id[:8]} (seed {ladder.stage.seed})"
-    )
-    return {"ladder": ladder.id, "examples": examples, "message": message}
+    return {"ladder": ladder.id, "examples": examples}

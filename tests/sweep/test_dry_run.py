@@ -57,7 +57,7 @@ def price(plan: Plan) -> str:
 
 def test_the_papers_grid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = printed(capsys, tmp_path, PAPER)
-    assert "sweep paper: 25 cells, 25 states, 5 ladders" in out
+    assert "sweep paper: 25 cells, 25 states, 5 training runs" in out
     assert row(out, "fine-tuning") == [123_200, 33_200, 18_000]
     assert row(out, "pre-training") == [0, 0, 0]
     assert "not fused" not in out

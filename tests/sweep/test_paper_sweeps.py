@@ -176,7 +176,7 @@ def test_the_estimate_of_unreachable_data_is_assumed_and_says_so(
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "sweep existence: 300 cells, 290 states, 60 ladders" in done.stdout
+    assert "sweep existence: 300 cells, 290 states, 60 training runs" in done.stdout
     assert "GPU-hours: about" in done.stdout and "on H100s" in done.stdout
     assert "assumed: 6 FLOP per parameter and token trained" in done.stdout
     told = [line for line in done.stdout.splitlines() if line.startswith("not read")]
