@@ -49,7 +49,10 @@ class Costs:
         for process in [root, *root.children(recursive=True)]:
             try:
                 with process.oneshot():
-                    kind = kind_of(process.cmdline(), process.pid == root.pid)
+                    command = process.cmdline()
+                    if not command:  # it ends
+                        continue
+                    kind = kind_of(command, process.pid == root.pid)
                     times = process.cpu_times()
                     resident = process.memory_info().rss
             except (psutil.NoSuchProcess, psutil.ZombieProcess):

@@ -225,9 +225,10 @@ async def _error(fleet: Fleet, weights: Weights, sampling: Sampling) -> str:
 
 
 def _engine_processes() -> list[Any]:
-    """The vLLM engine processes below this process."""
+    """The processes of engines below this process: replicas, and what they start."""
     children = psutil.Process().children(recursive=True)
-    return [process for process in children if "EngineCore" in _command_line(process)]
+    names = ("EngineReplica", "EngineCore")
+    return [process for process in children if any(n in _command_line(process) for n in names)]
 
 
 def _command_line(process: Any) -> str:

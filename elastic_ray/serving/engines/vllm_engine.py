@@ -1,4 +1,4 @@
-"""The engine on vLLM: an `AsyncLLM` whose weights are swapped in place (docs/concepts.md#rule-4).
+"""The engine on vLLM, whose weights are swapped in place (docs/concepts.md#rule-4).
 
 Each output carries a weight version, which vLLM sets when the request is processed. It is the id of
 the full state that was held, so results name the state that really answered.
@@ -19,6 +19,7 @@ from .code_length import Window, split_windows, sum_windows
 from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
 from .local_weights import checked_stamp, on_disk, weight_bytes
+from .vllm_in_process import start_llm
 from .vllm_layout import not_covered
 from .vllm_runtime import (
     batch_arguments,
@@ -44,15 +45,13 @@ NO_STATE = "none"
 
 
 class VllmEngine:
-    """One `AsyncLLM`; its model runs in a process of its own."""
+    """One vLLM engine; on GPUs its model runs in a process of its own."""
 
     notice: str | None = None
 
     def __init__(self, config: EngineConfig) -> None:
         import vllm
         from transformers import AutoTokenizer
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
 
         check_batch_invariance(config)
         self.version = f"vllm {vllm.__version__}"
@@ -63,7 +62,7 @@ class VllmEngine:
             Weights(config.state_id, config.checkpoint, config.revision), config.trust_remote_code
         )
         arguments = engine_arguments(config, self._context, first.checkpoint, gpu_bytes)
-        self._llm = AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+        self._llm = start_llm(arguments, config.gpus)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
@@ -216,7 +215,7 @@ def engine_arguments(
     arguments |= batch_arguments(config.gpus)
     arguments |= cache_arguments(config, weight_bytes(folder, config.dtype), total_bytes)
     if not config.gpus:
-        # One process less than by default on CPUs; the replica sets OMP_NUM_THREADS.
+        # Runs the model in the engine's process; the replica sets OMP_NUM_THREADS.
         arguments["distributed_executor_backend"] = "uni"
         # A prompt that is read in parts crashes vLLM on CPUs: it would rewind the generator of a
         # seeded request, which PyTorch's CPU generators do not support.

@@ -114,7 +114,7 @@ def vllm_environment(config: EngineConfig | ScorerConfig, threads: int) -> dict[
         cache_gib = max(1, round(getattr(config, "kv_cache_gib", 1.0)))
         environment |= {
             "VLLM_CPU_KVCACHE_SPACE": str(cache_gib),
-            # Required by the "uni" executor; AsyncLLM keeps its engine process all the same.
+            # The engine is in this process (`vllm_in_process`).
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(threads),

@@ -13,11 +13,12 @@ from ..types import Score, ScorerConfig, score_from_outputs
 from .heartbeat import Heartbeat
 from .local_weights import weight_bytes
 from .scorer_tokenizer import ScorerTokenizer, scorer_folder
+from .vllm_in_process import start_llm
 from .vllm_runtime import batch_arguments, cache_arguments, check_vllm, gpu_bytes
 
 
 class VllmScorer:
-    """One `AsyncLLM` that classifies; its model runs in a process of its own."""
+    """One vLLM engine that classifies; on GPUs its model runs in a process of its own."""
 
     notice: str | None = None
 
@@ -41,15 +42,13 @@ class VllmScorer:
 
     def _start(self, checkpoint: str, revision: str | None) -> Any:
         from vllm import AsyncEngineArgs
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
 
         config = self._config
         arguments: dict[str, Any] = {} if config.gpus else {"distributed_executor_backend": "uni"}
         arguments |= batch_arguments(config.gpus)
         width = "float16" if config.gpus else "float32"
         arguments |= cache_arguments(config, weight_bytes(scorer_folder(config), width), gpu_bytes)
-        return AsyncLLM.from_engine_args(
+        return start_llm(
             AsyncEngineArgs(
                 model=checkpoint,
                 revision=revision,
@@ -65,7 +64,7 @@ class VllmScorer:
                 disable_log_stats=True,
                 **arguments,
             ),
-            usage_context=UsageContext.LLM_CLASS,
+            config.gpus,
         )
 
     async def score(self, texts: Sequence[str]) -> list[Score]:
