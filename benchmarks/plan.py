@@ -46,13 +46,17 @@ def measure(cells: int) -> dict[str, float]:
     at, tokens = rate(1, 0, 1), tasks["reviews"].mean_tokens
     trials = bundle(
         plan.ladders,
-        lambda ladder: training_seconds(
-            plan.groups[ladder.engine].parameters,
-            ladder.examples,
-            tokens,
-            ladder.stage.recipe,
-            len(ladder.rungs),
-            at,
+        lambda ladder: (
+            training_seconds(
+                plan.groups[ladder.engine].parameters,
+                ladder.examples,
+                tokens,
+                ladder.stage.recipe,
+                len(ladder.rungs),
+                at,
+                spec.training.runtime,
+                1,
+            ).total
         ),
         slots=8,
     )

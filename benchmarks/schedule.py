@@ -122,7 +122,7 @@ def work(config: dict[str, Any]) -> None:
 
     time.sleep(WORK_SECONDS)
     # A ladder's id is that of its last state; each ladder here has one state.
-    tune.report({"recorded": config.get("ladders", []), "train_seconds": WORK_SECONDS})
+    tune.report({"recorded": config.get("ladders", []), "seconds": {"train": WORK_SECONDS}})
 
 
 def ours(trials: int, concurrent: int) -> tuple[Taken, list[float]]:
@@ -175,7 +175,7 @@ def alone(trials: int) -> Taken:
             return watch.taken()
         first = next(iter(running))
         trial_searcher.on_trial_result(
-            first, {"recorded": running.pop(first)["ladders"], "train_seconds": 0.0}
+            first, {"recorded": running.pop(first)["ladders"], "seconds": {"train": 0.0}}
         )
         trial_searcher.on_trial_complete(first)
 

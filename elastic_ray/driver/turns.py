@@ -16,13 +16,10 @@ import time
 from collections.abc import Callable
 
 from ..evaluation.evaluator import Evaluator
-from ..placement import Phase
+from ..placement import LONGEST_TRAINING, Phase
 from ..schedule.tune_search import TrialSearcher
 from .membership import ClusterMembership
 
-LONGEST_TRAINING = 900.0
-"""Seconds after which training yields to states that wait. Every state's checkpoint is kept until
-it is evaluated, so this limits the disk space that waiting states need."""
 IDLE_BEFORE_LENDING = 120.0
 """Seconds without work after which running engines are stopped to lend their places. They take
 about a minute to start again."""

@@ -5,7 +5,7 @@
   `sharing` fits a sweep on fewer GPUs, by fractions or in turns
 - `requirements` decides what each process needs, `worker_count` how many workers a trainer has,
   `settings` how each ladder is executed so that it fits (`training_memory`)
-- `workload`, `wall_clock`: seconds of a plan, from `flops`, `memory` and `hardware`
+- `workload`, `wall_clock`: seconds of a plan, from `flops`, `costs`, `memory` and `hardware`
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from .allocation import SweepAllocation, allocate
 from .bin_packing import Allocation
 from .estimate import Estimate, estimate
-from .flops import DEVICES, Rate, rate
+from .flops import CPU_FLOPS, DEVICES, Rate, rate
 from .hardware import GPUS
 from .layout import (
     SETUP_CPUS,
@@ -30,15 +30,17 @@ from .memory import CACHED_REQUESTS
 from .nodes import CPUS_PER_GPU, Node, describe_nodes, nodes_from_ray, parse_cluster
 from .placer import adapt, lay_out
 from .sharing import lend_engines
-from .wall_clock import WallClock
+from .wall_clock import LONGEST_TRAINING, WallClock
 from .worker_count import settle_worker_count
 from .workload import engine_memory, ladder_profile
 
 __all__ = [
     "CACHED_REQUESTS",
     "CPUS_PER_GPU",
+    "CPU_FLOPS",
     "DEVICES",
     "GPUS",
+    "LONGEST_TRAINING",
     "SETUP_CPUS",
     "Allocation",
     "EngineSlot",

@@ -11,19 +11,18 @@ from dataclasses import dataclass
 
 from ..plan import ANSWERS, EvaluationRequest, Plan, TaskInfo
 from ..spec import Runtime
-from .flops import Rate, generation_seconds, rate
+from .flops import Rate, rate
 from .layout import Layout, Workload
 from .nodes import Node
 from .requirements import with_scorer_share
 from .settings import ladder_kinds, settle_runtimes, worker_gpu_gib
 from .sharing import fit
-from .wall_clock import WallClock, estimate_wall_clock
+from .wall_clock import WallClock, estimate_wall_clock, seconds_of_ladders
 from .worker_count import settle_worker_count
 from .workload import (
     engine_memory,
     gpu_hours,
     ladder_profile,
-    ladder_seconds,
     scorer_gib,
     scorers_of,
     slowest_gpu,
@@ -90,6 +89,8 @@ def allocate(
     layout = fit(nodes, runtime, resources, engines, scorers, workload, gib)
     gpu_type, needs = slowest_gpu(layout), layout.needs
     trainer = rate(needs.workers, needs.worker.cpus, needs.worker.gpus, gpu_type)
+    seconds = seconds_of_ladders(plan, task_info, layout, settings)
+    wall_clock = estimate_wall_clock(plan, task_info, layout, seconds)
     return SweepAllocation(
         nodes=tuple(nodes),
         runtime=runtime,
@@ -100,27 +101,9 @@ def allocate(
         workload=workload,
         layout=layout,
         rate=trainer,
-        ladder_seconds={
-            ladder.id: ladder_seconds(plan, ladder, task_info[ladder.task].mean_tokens, trainer)
-            for ladder in plan.ladders
-        },
-        request_seconds=_request_seconds(plan, layout, trainer),
+        ladder_seconds={ladder: each.total for ladder, each in seconds.items()},
+        request_seconds=wall_clock.busy["engines"] / max(1, len(plan.requests())),
         gpu_type=gpu_type,
         gpu_hours=gpu_hours(plan, task_info, layout),
-        wall_clock=estimate_wall_clock(plan, task_info, layout),
+        wall_clock=wall_clock,
     )
-
-
-def _request_seconds(plan: Plan, layout: Layout, trainer: Rate) -> float:
-    """Return the estimated mean seconds of one request over all engines.
-
-    An engine is taken to be as fast as a trainer: a rough value, used to show the time left.
-    """
-    generation = plan.spec.generation
-    answers = generation.prompts * generation.samples
-    seconds = [
-        generation_seconds(group.parameters, answers, generation.max_tokens, trainer)
-        for group in plan.groups.values()
-    ]
-    engines = layout.open_groups * layout.replicas
-    return sum(seconds) / max(len(seconds), 1) / engines + 0.5

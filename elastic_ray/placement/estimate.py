@@ -24,14 +24,13 @@ from .flops import DEVICES, rate
 from .layout import Layout
 from .memory import checkpoint_bytes, point_bytes
 from .nodes import Node, describe_nodes, parse_cluster
-from .point_policy import BYTES_PER_SECOND, points_of
+from .wall_clock import seconds_of_ladders
 from .workload import (
     DEFAULT_GPU,
     answers_per_teacher,
     fewest_workers,
     gpu_seconds,
     ladder_seconds,
-    slowest_gpu,
     texts_per_state,
 )
 
@@ -146,7 +145,7 @@ def estimate(
     nodes = parse_cluster(cluster) if isinstance(cluster, str) else cluster
     allocation = allocate(plan, task_info, nodes) if nodes is not None else None
     written, kept = _checkpoint_bytes(plan)
-    points, largest = _point_bytes(plan, task_info, allocation.layout if allocation else None)
+    points, largest = _point_bytes(plan, task_info, allocation)
     generation = plan.spec.generation
     counts = dict.fromkeys((ANSWERS, CODE_LENGTH, DISTANCES, QUERIES), 0)
     for request in plan.requests():
@@ -204,23 +203,25 @@ def _checkpoint_bytes(plan: Plan) -> tuple[int, int]:
 
 
 def _point_bytes(
-    plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout | None
+    plan: Plan, tasks: Mapping[str, TaskInfo], allocation: SweepAllocation | None
 ) -> tuple[int, int]:
     """Return the bytes of the resume points that are written, and of the largest one.
 
-    Without a layout, trainers of `DEFAULT_GPU`s are assumed. Ranks write at the same time, each its
-    part at the speed that a trainer assumes before it has measured one.
+    Without a cluster, trainers of `DEFAULT_GPU`s are assumed.
     """
-    if layout is None:
-        workers = fewest_workers(plan.spec.training.runtime)
+    if allocation is None:
+        runtime = plan.spec.training.runtime
+        workers = fewest_workers(runtime)
         trainer = rate(workers, 0, 1, DEFAULT_GPU)
+        seconds = {
+            ladder.id: ladder_seconds(plan, ladder, tasks, trainer, runtime, workers)
+            for ladder in plan.ladders
+        }
     else:
-        workers, worker = layout.needs.workers, layout.needs.worker
-        trainer = rate(workers, worker.cpus, worker.gpus, slowest_gpu(layout))
+        seconds = seconds_of_ladders(plan, tasks, allocation.layout, allocation.runtimes)
     total = largest = 0
     for ladder in plan.ladders:
         size = point_bytes(plan.groups[ladder.engine].parameters, ladder.stage.recipe)
-        seconds = ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, trainer)
-        total += size * points_of(seconds, size / workers / BYTES_PER_SECOND)
+        total += size * seconds[ladder.id].point_count
         largest = max(largest, size)
     return total, largest

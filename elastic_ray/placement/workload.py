@@ -14,13 +14,22 @@ from ..plan import (
     CODE_LENGTH,
     DISTANCES,
     QUERIES,
+    EvaluationRequest,
     Ladder,
     Plan,
     TaskInfo,
     parameters_in_name,
 )
 from ..spec import CORPORA, Runtime
-from .flops import Rate, generation_seconds, rate, reading_seconds, training_seconds
+from .flops import (
+    LadderSeconds,
+    Rate,
+    generation_seconds,
+    rate,
+    reading_seconds,
+    swap_seconds,
+    training_seconds,
+)
 from .layout import EngineMemory, Layout, Workload
 from .memory import ENGINE_GIB, engine_gib
 from .settings import LadderKind
@@ -28,6 +37,8 @@ from .worker_count import LadderProfile
 
 WIDTH = {"float32": 4, "bfloat16": 2}
 """Bytes of a value by dtype."""
+SWAPS = "swaps"
+"""Kind of work besides those of requests: engines change their weights."""
 DEFAULT_GPU = "A800"
 """GPU type assumed for a cluster whose GPU types are unknown."""
 
@@ -104,16 +115,22 @@ def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], device: str) -> dict[
     """Return the GPU-seconds of each kind of work, with one GPU per worker and per replica.
 
     Keys are "training", "answers", "scores", and where requested "code lengths" and "distances".
+    Loading and saving count, swaps as answers; start-up and waiting do not.
     """
-    workers = fewest_workers(plan.spec.training.runtime)
+    runtime = plan.spec.training.runtime
+    workers = fewest_workers(runtime)
     trainer, one = rate(workers, 0, 1, device), rate(1, 0, 1, device)
     training = sum(
-        workers * ladder_seconds(plan, ladder, tasks[ladder.task].mean_tokens, trainer)
+        workers * ladder_seconds(plan, ladder, tasks, trainer, runtime, workers).total
         for ladder in plan.ladders
     )
-    answering = answering_seconds(plan, tasks, one)
+    answering = dict.fromkeys((ANSWERS, CODE_LENGTH, DISTANCES, SWAPS), 0.0)
+    for took in answering_seconds(plan, tasks, dict.fromkeys(plan.groups, one)).values():
+        for kind, each in took.items():
+            answering[kind] += each
     scoring = sum(scoring_seconds(plan, one).values())
-    seconds = {"training": training, "answers": answering[ANSWERS], "scores": scoring}
+    answers = answering[ANSWERS] + answering[SWAPS]
+    seconds = {"training": training, "answers": answers, "scores": scoring}
     seconds |= {"code lengths": answering[CODE_LENGTH]} if texts_per_state(plan) else {}
     return seconds | ({"distances": answering[DISTANCES]} if plan.lessons else {})
 
@@ -134,54 +151,102 @@ def fewest_workers(runtime: Runtime) -> int:
     return workers if isinstance(workers, int) else 1 if workers == "auto" else workers[0]
 
 
-def ladder_seconds(plan: Plan, ladder: Ladder, tokens: float, at: Rate) -> float:
-    """Return the estimated training time of a ladder with `tokens` per example."""
-    size = plan.groups[ladder.engine].parameters
+def ladder_seconds(
+    plan: Plan,
+    ladder: Ladder,
+    tasks: Mapping[str, TaskInfo],
+    at: Rate,
+    runtime: Runtime,
+    workers: int,
+) -> LadderSeconds:
+    """Return the estimated seconds of a ladder; an `auto` of `runtime` counts as not offloaded."""
     return training_seconds(
-        size, ladder.examples, tokens, ladder.stage.recipe, len(ladder.rungs), at
+        plan.groups[ladder.engine].parameters,
+        ladder.examples,
+        tasks[ladder.task].mean_tokens,
+        ladder.stage.recipe,
+        len(ladder.rungs),
+        at,
+        runtime,
+        workers,
     )
 
 
-def answering_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], engine: Rate) -> dict[str, float]:
-    """Return the seconds of all answers, code lengths and distances on one engine.
+def answering_seconds(
+    plan: Plan, tasks: Mapping[str, TaskInfo], engines: Mapping[str, Rate]
+) -> dict[str, dict[str, float]]:
+    """Return the seconds of each engine group's work on one engine, by kind of work.
 
-    Answers to lesson queries count as answers.
+    `engines` gives the speed of an engine of each group that has one. Kinds are those of requests, and `SWAPS`;
+    answers to lesson queries count as answers.
     """
-    generation, texts = plan.spec.generation, texts_per_state(plan)
-    answers, tokens = generation.prompts * generation.samples, generation.max_tokens
-    seconds = {ANSWERS: 0.0, CODE_LENGTH: 0.0, DISTANCES: 0.0}
+    seconds = {
+        group: dict.fromkeys((ANSWERS, CODE_LENGTH, DISTANCES, SWAPS), 0.0) for group in engines
+    }
+    swapped: set[tuple[str, str]] = set()
     for request in plan.requests():
-        size = plan.groups[plan.states[request.state_id].engine].parameters
-        if request.kind == CODE_LENGTH:
-            mean_tokens = tasks[request.task].mean_tokens
-            seconds[CODE_LENGTH] += reading_seconds(size, texts, mean_tokens, engine)
-        elif request.kind == DISTANCES:
-            seconds[DISTANCES] += 2 * reading_seconds(size, answers, tokens, engine)
-        else:
-            count = answers_per_teacher(plan) if request.kind == QUERIES else answers
-            seconds[ANSWERS] += generation_seconds(size, count, tokens, engine)
+        name = plan.engine_of(request)
+        if name not in engines:
+            continue
+        group, at = plan.groups[name], engines[name]
+        kind = ANSWERS if request.kind == QUERIES else request.kind
+        seconds[name][kind] += _request_seconds(plan, request, tasks, at)
+        if (name, request.state_id) not in swapped:
+            swapped.add((name, request.state_id))
+            models = 2 if group.pairs else 1
+            swap = swap_seconds(group.parameters, WIDTH[group.dtype], at)
+            seconds[name][SWAPS] += models * swap
     return seconds
 
 
-def scoring_seconds(plan: Plan, backend: Rate) -> dict[str, float]:
-    """Return the seconds of each scorer that is a model, on one backend, by scorer name.
+def _request_seconds(
+    plan: Plan, request: EvaluationRequest, tasks: Mapping[str, TaskInfo], at: Rate
+) -> float:
+    """Return the seconds of a request on an engine that holds the state."""
+    generation, size = plan.spec.generation, plan.groups[plan.engine_of(request)].parameters
+    answers, tokens = generation.prompts * generation.samples, generation.max_tokens
+    if request.kind == CODE_LENGTH:
+        texts, mean_tokens = texts_per_state(plan), tasks[request.task].mean_tokens
+        # One call for each distribution of text.
+        calls = len(CORPORA) * at.costs.request
+        return calls + reading_seconds(size, texts, mean_tokens, at)
+    if request.kind == DISTANCES:
+        return at.costs.request + 2 * reading_seconds(size, answers, tokens, at)
+    count = answers_per_teacher(plan) if request.kind == QUERIES else answers
+    return at.costs.request + generation_seconds(size, count, tokens, at)
 
-    A scorer that the task trains itself is too small to count.
+
+def scoring_seconds(plan: Plan, backend: Rate) -> dict[str, float]:
+    """Return the seconds of each scorer on one backend, by scorer name.
+
+    The arithmetic of a scorer that the task trains itself is too small to count.
     """
     generation = plan.spec.generation
     scorers = {task.name: task.scorer for task in plan.spec.task}
     seconds: dict[str, float] = {}
     for request in plan.requests():
         scorer = scorers[request.task]
-        model = scorer.hub or scorer.path if scorer else None
-        if request.kind == ANSWERS and model is not None:
+        if request.kind != ANSWERS or scorer is None:
+            continue
+        took = backend.costs.request
+        if (model := scorer.hub or scorer.path) is not None:
             answers = generation.prompts * generation.samples
-            took = reading_seconds(
+            took += reading_seconds(
                 parameters_in_name(model), answers, generation.max_tokens, backend
             )
-            name = plan.probes[request.task].scorer
-            seconds[name] = seconds.get(name, 0.0) + took
+        name = plan.probes[request.task].scorer
+        seconds[name] = seconds.get(name, 0.0) + took
     return seconds
+
+
+def trained_scorers(plan: Plan) -> list[str]:
+    """Return the names of the scorers that are trained before they score."""
+    own = [
+        task.name
+        for task in plan.spec.task
+        if task.scorer and not (task.scorer.hub or task.scorer.path)
+    ]
+    return scorers_of(plan, own)
 
 
 def texts_per_state(plan: Plan) -> int:

@@ -49,8 +49,8 @@ class _RunningTrial:
     started: float = field(default_factory=time.monotonic)
     last_report: float | None = None
     """Time of the last report; None before the first, and once its silence has been reported."""
-    train_seconds: float = 0.0
-    """Seconds spent on its ladders, start-up left out."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds spent on its ladders by kind of work, start-up left out."""
     preempted: bool = False
     """Whether it stopped early because one of its nodes is being preempted."""
     crash: str | None = None
@@ -179,7 +179,7 @@ class TrialSearcher(_NotPickled, Searcher):
             return
         running.preempted = running.preempted or "preempted" in result
         running.ended = running.ended or "ended" in result
-        running.train_seconds = float(result.get("train_seconds", 0.0))
+        running.seconds = dict(result.get("seconds", {}))
         for state in result.get("recorded", ()):
             self._tracker.state_done(state)
         for state, error in result.get("failed", ()):
@@ -201,10 +201,9 @@ class TrialSearcher(_NotPickled, Searcher):
         if running is None:
             return
         seconds = time.monotonic() - running.started
-        self._tracker.activity.add_seconds("train", running.train_seconds)
-        self._tracker.activity.add_seconds(
-            "start trainers", max(0.0, seconds - running.train_seconds)
-        )
+        starting = max(0.0, seconds - sum(running.seconds.values()))
+        for kind, took in {**running.seconds, "start trainers": starting}.items():
+            self._tracker.activity.add_seconds(kind, took)
         remaining = self._remaining(running.trial)
         if remaining is None or self.stopped.is_set():
             return

@@ -102,8 +102,8 @@ def _assumptions(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Iterator[str]:
     tokens = ", ".join(f"{info.mean_tokens:.0f} ({name})" for name, info in tasks.items())
     yield (
         f"assumed: tokens per example: {tokens}; answers of the maximum length, "
-        f"{plan.spec.generation.max_tokens} tokens; not included: start-up, loading, saving, idle "
-        "GPUs"
+        f"{plan.spec.generation.max_tokens} tokens; loading, saving and swaps included, start-up "
+        "and idle GPUs not"
     )
     unknown = [group.name for group in plan.groups.values() if group.parameters is None]
     if unknown:

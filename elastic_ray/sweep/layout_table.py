@@ -11,12 +11,14 @@ from rich.table import Table
 from ..cluster.inventory import available_nodes
 from ..placement import (
     CACHED_REQUESTS,
+    CPU_FLOPS,
     CPUS_PER_GPU,
     Allocation,
     Layout,
     Node,
     Phase,
     SweepAllocation,
+    WallClock,
     allocate,
     describe_nodes,
 )
@@ -45,6 +47,8 @@ def print_layout(console: Console, plan: Plan, allocation: SweepAllocation, wher
         f"{together})",
         soft_wrap=True,
     )
+    for line in _where_it_goes(took):
+        console.print(line, markup=False, soft_wrap=True)
     for line in _settings(plan, allocation):
         console.print(line, markup=False, soft_wrap=True)
     for line in _assumptions(plan, allocation):
@@ -60,6 +64,24 @@ def print_available_layout(console: Console, plan: Plan, tasks: Mapping[str, Tas
     except (SpecError, OSError) as e:
         console.print(f"no layout on {where}: {e}", markup=False, soft_wrap=True)
         console.print("to see a layout on another cluster: --cluster 4x8xA100", markup=False)
+
+
+def _where_it_goes(took: WallClock) -> Iterator[str]:
+    """Yield what the time is spent on, and what waits, a line each."""
+    parts = sorted(took.parts.items(), key=lambda part: -part[1])
+    yield (
+        f"of which Ray and the start states take {_short(took.start)}; then, summed over trainers "
+        "and replicas: " + ", ".join(f"{part} {_short(seconds)}" for part, seconds in parts)
+    )
+    idle = ", ".join(f"{part} {share:.0%}" for part, share in took.idle.items())
+    yield f"idle or starting: {idle} of the time"
+
+
+def _short(seconds: float) -> str:
+    """Return a duration in s, min or h."""
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _settings(plan: Plan, allocation: SweepAllocation) -> Iterator[str]:
@@ -89,11 +111,15 @@ def _assumptions(plan: Plan, allocation: SweepAllocation) -> Iterator[str]:
         slowest = f"{'that of the slowest, ' if known else ''}an {allocation.gpu_type}"
         yield (
             f"assumed: the speed of all GPUs is {slowest}; nothing recorded yet; engines and "
-            f"scorers start while trainers do; {CPUS_PER_GPU} CPUs per GPU on a described node "
+            f"scorers start while trainers do; start-up, loading, saving and swaps from published "
+            f"figures, not measured; {CPUS_PER_GPU} CPUs per GPU on a described node "
             "that does not state its CPUs"
         )
     else:
-        yield "assumed: 25 GFLOP/s per core, cores not shared; nothing recorded yet"
+        yield (
+            f"assumed: {CPU_FLOPS / 1e9:.0f} GFLOP/s per core, start-up as on two cores; nothing "
+            "recorded yet"
+        )
     if gpus and engines.gpus is None and engines.tensor_parallel == 1:
         yield (
             "assumed: an engine has as few GPUs as hold its weights and the cache of "

@@ -6,6 +6,7 @@ output of Ray, DeepSpeed and vLLM goes to a log file.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import signal
@@ -96,6 +97,8 @@ def _run_with_lease(
         console.print(f"output of Ray, DeepSpeed and vLLM: {log}", markup=False)
         interrupted, error = _drive(plan, tasks, results, left, tracker, log, lease, budget)
         budget.record()
+        with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
+            print(_time(tracker, time.monotonic() - began), file=file)
     elif message := CheckpointCleanup(
         plan, tracker, results, StateCoordinator(results, lease, tracker)
     ).delete_remaining():
@@ -103,7 +106,7 @@ def _run_with_lease(
     write_grid_rows(results, plan, tracker)
     if any(map(tracker.measured, plan.points)):  # else the table would have nothing but dashes
         print_outcome(console, results, uri, plan.spec.sweep)
-    _print_time(console, tracker, time.monotonic() - began)
+    console.print(_time(tracker, time.monotonic() - began))
     console.print(f"resources held by all runs so far: {budget.used.text()}")
     failed = failures(plan, tracker)
     _print_failures(console, plan, failed)
@@ -224,9 +227,9 @@ def _print_failures(console: Console, plan: Plan, failed: list[str]) -> None:
         )
 
 
-def _print_time(console: Console, tracker: ProgressTracker, seconds: float) -> None:
-    """Print the wall-clock time of this run, and the seconds by kind of work."""
+def _time(tracker: ProgressTracker, seconds: float) -> str:
+    """Return the line with the wall-clock time of this run, and the seconds by kind of work."""
     spent = ", ".join(
         f"{kind} {clock(took)}" for kind, took in sorted(tracker.activity.seconds.items())
     )
-    console.print(f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else ""))
+    return f"time: {clock(seconds)}" + (f" (working: {spent})" if spent else "")

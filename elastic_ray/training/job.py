@@ -67,8 +67,9 @@ class WorkerReport(TypedDict, total=False):
     """States recorded since the last report."""
     failed: Sequence[tuple[str, str]]
     """States that failed since the last report, and their errors."""
-    train_seconds: float
-    """Seconds spent on finished ladders so far, start-up of the worker group left out."""
+    seconds: Mapping[str, float]
+    """Seconds spent on finished ladders so far, by kind of work: "load models", "train" (steps),
+    "save snapshots" and "save points" (while training waits)."""
     preempted: bool
     """Whether the group stops early and its ladders continue in another one: one of its nodes is
     being preempted, or closed ladders keep GPU memory."""

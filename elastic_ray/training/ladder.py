@@ -19,8 +19,8 @@ import itertools
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
 
 from ..checkpoints.files import CheckpointError
 from ..plan import Ladder, Rung
@@ -80,7 +80,8 @@ class LadderTrainer:
         self._recorded: list[str] = []
         self._failed: dict[str, str] = {}
         self._last_report = time.monotonic()
-        self._train_seconds = 0.0
+        self._seconds: dict[str, float] = defaultdict(float)
+        """By kind of work (see `WorkerReport`); "train" is added at the end of a ladder."""
         self._task: Task = load_task(job.task, job.data)
 
     def train_job(self) -> None:
@@ -94,7 +95,7 @@ class LadderTrainer:
 
     def train_ladder(self, ladder: Ladder) -> None:
         """Train a ladder to its last rung, or record why this is not possible."""
-        began = time.monotonic()
+        began, before = time.monotonic(), sum(self._seconds.values())
         if self._memory_before is None:
             self._memory_before = allocated_memory()
         recorded = self._recorded_rungs(ladder)
@@ -111,7 +112,8 @@ class LadderTrainer:
             if held is not None:
                 logging.getLogger(__name__).warning("rank %d: %s", self._rank, held)
             self.memory_held = self._first_of_ranks(held) is not None
-        self._train_seconds += time.monotonic() - began
+        beside = sum(self._seconds.values()) - before
+        self._seconds["train"] += time.monotonic() - began - beside
 
     def _train_missing(self, ladder: Ladder, missing: Mapping[int, Rung]) -> None:
         """Train the rungs of `missing`, by the step after which each is saved."""
@@ -120,9 +122,10 @@ class LadderTrainer:
         error = self._first_of_ranks(failed_before(self._results, ladder, self._job.began))
         if error is None:
             try:
-                trainer = Trainer(
-                    self._job, ladder, self._results, self._rank, self._workers, min(missing)
-                )
+                with self._timed("load models"):
+                    trainer = Trainer(
+                        self._job, ladder, self._results, self._rank, self._workers, min(missing)
+                    )
             except (CheckpointError, TrainingError, ResultsError, OSError, ValueError) as e:
                 error = f"{type(e).__name__}: {e}"
             except Exception as e:
@@ -131,7 +134,8 @@ class LadderTrainer:
             error = self._first_of_ranks(error)
         if error is None and trainer is not None:
             try:
-                trainer.start()
+                with self._timed("load models"):
+                    trainer.start()
                 error = self._train_steps(trainer, ladder, missing)
             except Exception as e:
                 error = describe(e, self._job.runtime_of(ladder), ladder.stage.recipe)
@@ -139,7 +143,8 @@ class LadderTrainer:
                     self._write_failure(ladder, error)
                     raise TrainingError(error) from e
             finally:
-                unsaved = self._snapshots.wait()
+                with self._timed("save snapshots"):
+                    unsaved = self._snapshots.wait()
             error = self._first_of_ranks(error or unsaved)
             if error is None and trainer.step == max(missing) and self._rank == 0:
                 remove_points(self._results, ladder.id)
@@ -188,7 +193,8 @@ class LadderTrainer:
                 )
             rung = missing.get(step + 1)
             if rung is not None:
-                error = self._begin_snapshot(trainer, rung)
+                with self._timed("save snapshots"):
+                    error = self._begin_snapshot(trainer, rung)
                 if error is not None:
                     return error
             if self._workers > 1 and step == first + 2:
@@ -201,10 +207,11 @@ class LadderTrainer:
                 speed = self._snapshots.bytes_per_second
                 if self.preempted or self._points.is_due(trainer, spent - safe, speed):
                     # A point beyond a rung that is not recorded would be of no use.
-                    error = self._first_of_ranks(self._snapshots.wait())
-                    if error is not None:
-                        return error
-                    self._points.save(trainer, ladder.id)
+                    with self._timed("save points"):
+                        error = self._first_of_ranks(self._snapshots.wait())
+                        if error is not None:
+                            return error
+                        self._points.save(trainer, ladder.id)
                     safe = spent
                 if self.preempted:
                     return None
@@ -255,11 +262,20 @@ class LadderTrainer:
                 **progress,
                 "recorded": self._recorded,
                 "failed": list(self._failed.items()),
-                "train_seconds": self._train_seconds,
+                "seconds": dict(self._seconds),
             }
             self._send(report)
             self._recorded, self._failed, self._last_report = [], {}, time.monotonic()
             self.preempted = self.preempted or self._is_preempted()
+
+    @contextlib.contextmanager
+    def _timed(self, kind: str) -> Iterator[None]:
+        """Count the seconds of the block as that kind of work."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[kind] += time.monotonic() - began
 
     def _first_of_ranks(self, value: T | None) -> T | None:
         return first_of_ranks(value, self._workers)

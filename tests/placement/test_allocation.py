@@ -23,7 +23,7 @@ def large_plan() -> Plan:
                 "global_batch": 1000,
                 "precision": "bf16",
                 "zero_stage": 3,
-                "offload": "optimizer",
+                "workers": 4,
             },
         )
     )

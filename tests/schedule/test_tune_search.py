@@ -78,7 +78,7 @@ class Tuner:
         trial = self._by_name[self.running.pop(name)["trial"]]
         if not lost:
             states = [rung.state_id for lad in trial.ladders for rung in lad.rungs]
-            report = {"recorded": states, "train_seconds": 1.0, "ended": True}
+            report = {"recorded": states, "seconds": {"train": 1.0}, "ended": True}
             self.searcher.on_trial_result(name, report)
         self.searcher.on_trial_complete(name, error=lost)
 
@@ -224,7 +224,7 @@ def test_a_preempted_attempt_does_not_count() -> None:
     tune.fill()
     first = tune.started[0]
     for number in range(5 * ATTEMPTS):
-        tune.searcher.on_trial_result(f"t{number}", {"preempted": True, "train_seconds": 0.1})
+        tune.searcher.on_trial_result(f"t{number}", {"preempted": True, "seconds": {"train": 0.1}})
         tune.searcher.on_trial_complete(f"t{number}")
         again = tune.searcher.suggest(f"t{number + 1}")
         assert isinstance(again, dict) and again["trial"] == first
@@ -244,6 +244,6 @@ def test_a_silent_trial_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> Non
     (line,) = tune.searcher.silent_trials()
     assert tune.started[0] in line and "reported no step for 18" in line
     assert tune.searcher.silent_trials() == []
-    tune.searcher.on_trial_result("t0", {"train_seconds": 1.0})
+    tune.searcher.on_trial_result("t0", {"seconds": {"train": 1.0}})
     monkeypatch.setattr(time, "monotonic", lambda: now + 2 * SILENT_AFTER + 20)
     assert len(tune.searcher.silent_trials()) == 1

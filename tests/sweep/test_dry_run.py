@@ -171,10 +171,11 @@ def test_gpu_hours_are_about_the_arithmetic_however_many_workers_share_it() -> N
             training={"workers": workers, "global_batch": 1000},
         )
 
-    # 6 FLOP per parameter and token, at 40 tokens an example, on a GPU's 1.2e14 a second.
-    expected = 6 * 7e9 * 2_000_000 * 40 / 1.2e14 / 3600
+    # 6 FLOP per parameter and token, at 40 tokens an example, with 8% padding, on a GPU's 1.2e14 a
+    # second. Each worker also waits for loading and saving.
+    expected = 1.08 * 6 * 7e9 * 2_000_000 * 40 / 1.2e14 / 3600
     for workers in (1, 8):
-        assert hours(price(plan_of(spec(workers)))) == pytest.approx(expected, rel=0.05)
+        assert hours(price(plan_of(spec(workers)))) == pytest.approx(expected, rel=0.08)
 
 
 def test_an_unknown_model_size_is_noted() -> None:
