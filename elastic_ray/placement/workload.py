@@ -177,8 +177,8 @@ def answering_seconds(
 ) -> dict[str, dict[str, float]]:
     """Return the seconds of each engine group's work on one engine, by kind of work.
 
-    `engines` gives the speed of an engine of each group that has one. Kinds are those of requests, and `SWAPS`;
-    answers to lesson queries count as answers.
+    `engines` gives the speed of an engine of each group that has one. Kinds are those of requests,
+    and `SWAPS`; answers to lesson queries count as answers.
     """
     seconds = {
         group: dict.fromkeys((ANSWERS, CODE_LENGTH, DISTANCES, SWAPS), 0.0) for group in engines

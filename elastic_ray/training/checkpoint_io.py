@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum, weight_files
 from ..checkpoints.reference import CheckpointReference
 from ..results.state_rows import SavedCheckpoint
-from ..results.store import Results
 from .job import TrainingError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..results.store import Results
 
 Shapes = Mapping[str, tuple[int, ...]]
 

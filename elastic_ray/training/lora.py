@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.files import CheckpointError
-from ..results.store import Results
 from ..spec import Lora
 from .checkpoint_io import METADATA_FILE, load_model, local_copy
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+    from ..results.store import Results
 
 
 def load_parent(
@@ -74,7 +75,7 @@ def _load_parent(
         return model, base
     assert lora is not None
     torch.manual_seed(seed)
-    return get_peft_model(model, _peft_config(lora)), base
+    return get_peft_model(model, peft_config(lora)), base
 
 
 @contextlib.contextmanager
@@ -95,7 +96,8 @@ def checkpoint_of(results: Results, state: str) -> Iterator[tuple[str, str | Non
         yield source, revision
 
 
-def _peft_config(lora: Lora) -> LoraConfig:
+def peft_config(lora: Lora) -> LoraConfig:
+    """Return peft's settings for new adapters."""
     from peft import LoraConfig
 
     targets: Any = lora.target_modules

@@ -16,9 +16,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..results.store import Results
+if TYPE_CHECKING:
+    from ..results.store import Results
 
 
 @dataclass(frozen=True)

@@ -166,40 +166,21 @@ class Trainer:
         import torch
         import torch.distributed as dist
 
-        from .loss import target_positions
+        from .step import take_step
 
         if batch.targets == 0:
             raise TrainingError("a global batch has no target tokens")
         # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = rate
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
         # DeepSpeed averages over ranks; the loss of the batch is a sum.
         scale = self._workers / batch.targets
-        for i, micro_batch in enumerate(batch.micro_batches, start=1):
-            self._engine.set_gradient_accumulation_boundary(i == len(batch.micro_batches))
-            ids = self._to_device(micro_batch.ids)
-            positions, expected = map(self._to_device, target_positions(micro_batch.targets))
-            loss = self._engine(positions, expected, input_ids=ids)
-            self._engine.backward(loss * scale, scale_wrt_gas=False)
-            total += loss.detach()
-        self._engine.step()
+        total = take_step(self._engine, batch.micro_batches, scale, rate, self._device)
         if self._workers > 1:
             dist.all_reduce(total)
         # The one point of a step where this process waits for the device, beside DeepSpeed's own.
         self._losses.append(float(total) / batch.targets)
         self._tokens += batch.tokens
         return self._losses[-1]
-
-    def _to_device(self, array: Any) -> Any:
-        import torch
-
-        tensor = torch.from_numpy(array)
-        if self._device.type != "cuda":
-            return tensor
-        # From pageable memory, the copy would wait for all earlier work of the device.
-        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def gather_weights(self) -> dict[str, Any]:
         """Return copies of the whole trained parameters on rank 0. Every rank must call it.

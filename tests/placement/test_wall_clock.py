@@ -1,4 +1,4 @@
-"""Where the time of a sweep goes: every part has a term, and what is bought shows in the right one."""
+"""Where the time of a sweep goes: every part has a term, and settings cost where they work."""
 
 from __future__ import annotations
 
