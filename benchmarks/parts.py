@@ -1,6 +1,6 @@
-"""Shows where the time of one ladder goes: load, step, snapshot, point, each beside its limit.
+"""Shows where the time of one ladder and of one engine goes, each part beside its limit.
 
-    python benchmarks/parts.py [--layers 6] [--steps 4 8 20 40] [--quick]
+    python benchmarks/parts.py [--layers 6] [--steps 4 8 20 40] [--quick] [--ladder-only]
 
 Trains one ladder of bf16 on random weights, by the sweep's own `LadderTrainer`, in this process.
 The model has a width of 2,048; 6 layers are 308M parameters and need 6 GB of memory, 18 layers are
@@ -9,6 +9,9 @@ The model has a width of 2,048; 6 layers are 308M parameters and need 6 GB of me
 A step has 8 short reviews where those have 20 long ones, because it runs on a CPU. The share of
 steps in the wall-clock time therefore holds for this ladder only; the last line says for how many
 seconds a ladder must step so that the share is 90%.
+
+Then one vLLM engine (`parts_engine.py`) starts on the first rung's checkpoint, swaps between it and
+the last one's, and answers.
 
 The limits are measured before: copying in memory, writing a file (to the page cache, as a
 checkpoint is; a resume point is flushed), SHA-256, and a product of matrices.
@@ -32,6 +35,7 @@ from typing import Any
 
 os.environ |= {"DS_ACCELERATOR": "cpu", "LOCAL_RANK": "0"}
 
+import parts_engine
 import ray.train.torch
 import torch
 from transformers import AutoModelForCausalLM
@@ -39,6 +43,8 @@ from transformers import AutoModelForCausalLM
 from elastic_ray.plan import Ladder, plan_sweep
 from elastic_ray.results.state_rows import PlannedState, Provenance, Training, done_row
 from elastic_ray.results.store import Results
+from elastic_ray.serving.engines.vllm_runtime import vllm_environment
+from elastic_ray.serving.types import Weights
 from elastic_ray.spec import Init, Runtime, Spec
 from elastic_ray.spec.shorthand import expand
 from elastic_ray.tasks.registry import load_task
@@ -139,7 +145,7 @@ def train(job: TrainJob, ladder: Ladder) -> tuple[float, int]:
     # The real one asks Ray Train, which does not run here.
     ray.train.torch.get_device = lambda: torch.device("cpu")
     timed(lora, "load_parent", "load")
-    timed(trainer.Trainer, "_start_engine", "optimiser")
+    timed(trainer.Trainer, "start", "optimiser")
     timed(trainer.Trainer, "train_step", "step")
     timed(trainer.Trainer, "gather_weights", "snapshot, blocking")
     timed(trainer.Trainer, "save_checkpoint", "snapshot, behind")
@@ -167,6 +173,11 @@ def train(job: TrainJob, ladder: Ladder) -> tuple[float, int]:
     if failed:
         raise SystemExit(f"the ladder failed: {failed}")
     return wall, size[0]
+
+
+def weights_of(results: Path, row: dict[str, Any]) -> Weights:
+    """Return where a recorded state's weights are."""
+    return Weights(row["state_id"], str(results / row["checkpoint"]), None, row["checksum"])
 
 
 def show(
@@ -206,6 +217,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 20, 40])
     parser.add_argument("--quick", action="store_true", help="4 layers of width 256")
+    parser.add_argument("--ladder-only", action="store_true", help="start no engine")
     args = parser.parse_args()
     init = Init(hidden_size=2048, layers=args.layers, heads=16, intermediate_size=5632)
     if args.quick:
@@ -222,6 +234,11 @@ def main() -> None:
         rows = [Results(root / "results").state(rung.state_id) for rung in ladder.rungs]
         show(wall, point, parameters, [row for row in rows if row], speed)
         torch.distributed.destroy_process_group()
+        if not args.ladder_only:
+            states = [weights_of(root / "results", row) for row in (rows[0], rows[-1]) if row]
+            os.environ |= {"ELASTIC_RAY_COPIES": str(root / "cache")}
+            os.environ |= vllm_environment(parts_engine.config_of(states[0]), os.cpu_count() or 1)
+            parts_engine.show(parts_engine.serve(states), parameters, speed)
 
 
 if __name__ == "__main__":
