@@ -295,6 +295,7 @@ SCORERS: dict[str, Any] = {
     "hub": "c/d",
     "revision": COMMIT[::-1],
     "label": 0,
+    "text": "plain",
     "sign": -1,
 }
 
