@@ -50,6 +50,8 @@ def read_outputs(config: Mapping[str, Any], trusted: bool = False) -> Outputs:
     architectures that transformers does not have.
     """
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise ClassifierError(f"config.json: architectures: found {architectures!r}; a list")
     if any(name in SCORE_MODELS for name in architectures):
         return Outputs(("score",), "none")
     if architectures and not trusted and not any(str(n).endswith(_SUFFIX) for n in architectures):
@@ -80,7 +82,7 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
             raise ClassifierError(f"config.json: num_labels: found {count!r}; at least 1")
         return tuple(f"LABEL_{i}" for i in range(count))
     try:
-        by_number = {int(key): str(name) for key, name in dict(named).items()}
+        by_number = {int(key): " ".join(str(name).split()) for key, name in dict(named).items()}
     except (TypeError, ValueError):
         raise ClassifierError(
             "config.json: id2label is not a mapping of numbers to names"

@@ -110,7 +110,9 @@ def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
         except CheckpointError as e:
             problems.append(f"{field_name}: {e}")
     if not problems:
-        problems += [*scorer_problems(spec), *_chats_without_dialogues(spec, tasks)]
+        problems += scorer_problems(spec)
+    if not problems:
+        problems += _chats_without_dialogues(spec, tasks)
     _refuse(problems)
     return SweepInputs(tasks, unreachable, folders)
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ from elastic_ray.serving.engines.answer_tokens import INCOMPLETE, answer_text
 from elastic_ray.serving.engines.code_length import split_windows
 from elastic_ray.serving.engines.distances import tokenize_answer
 from elastic_ray.serving.engines.transformers_engine import TransformersEngine
+from elastic_ray.serving.engines.vllm_runtime import vllm_environment, vllm_unavailable_reason
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import Answer, CodedText, EngineConfig, Sampling, Weights
 from elastic_ray.tasks.prompt_tokens import prompt_ids, tokens_added_at_end
@@ -35,6 +40,7 @@ from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.task import Example
 from elastic_ray.training.batches import IGNORED, tokenize
 
+ROOT = Path(__file__).parents[2]
 KINDS = ("qwen2", "llama", "gemma", "words", "bytes")
 TEXT = st.text(st.sampled_from("the film is good é€日本🎬 \n.,'</s>"), min_size=1, max_size=40)
 SOME = settings(max_examples=60, deadline=None)
@@ -163,19 +169,25 @@ def reference(folder: Path) -> list[tuple[list[int], str]]:
     return found
 
 
-@pytest.mark.parametrize("family", stand_ins.FAMILIES)
-def test_answers_end_at_every_end_token_of_the_model(family: str, tmp_path: Path) -> None:
-    folder = model_folder(tmp_path, family)
-    engine = TransformersEngine(
-        EngineConfig("e", "transformers", str(folder), None, "one", "float32", 64)
-    )
+def engine_of(folder: Path, kind: str) -> EngineConfig:
+    return EngineConfig("e", kind, str(folder), None, "one", "float32", 64)
+
+
+def answers_of(engine: Any, folder: Path, prompts: list[tuple[int, str]]) -> list[Answer]:
     weights = Weights("one", str(folder))
 
     async def answers() -> list[Answer]:
         await engine.load_weights(weights)
-        return await engine.generate(weights, PROMPTS, GREEDY)
+        return list(await engine.generate(weights, prompts, GREEDY))
 
-    found = asyncio.run(answers())
+    return asyncio.run(answers())
+
+
+@pytest.mark.parametrize("family", stand_ins.FAMILIES)
+def test_answers_end_at_every_end_token_of_the_model(family: str, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, family)
+    engine = TransformersEngine(engine_of(folder, "transformers"))
+    found = answers_of(engine, folder, PROMPTS)
     expected = reference(folder)
     assert [(a.tokens, a.finish_reason) for a in found] == [(len(i), r) for i, r in expected]
     assert {a.finish_reason for a in found} >= {"stop"}
@@ -185,13 +197,53 @@ def test_answers_end_at_every_end_token_of_the_model(family: str, tmp_path: Path
         kept = ids[:-1] if reason == "stop" else ids
         assert answer.response == answer_text(known, question, kept)
     with pytest.raises(EngineError, match="the context is 64"):
-        asyncio.run(engine.generate(weights, PROMPTS, Sampling(1, 63, 0.0, 0, 1.0, 0)))
+        long = Sampling(1, 63, 0.0, 0, 1.0, 0)
+        asyncio.run(engine.generate(Weights("one", str(folder)), PROMPTS, long))
 
 
 def test_a_prompt_without_tokens_is_refused(tmp_path: Path) -> None:
     folder = stand_ins.language_model(tmp_path / "one", "qwen2", 0)
-    engine = TransformersEngine(
-        EngineConfig("e", "transformers", str(folder), None, "one", "float32", 64)
-    )
+    engine = TransformersEngine(engine_of(folder, "transformers"))
     with pytest.raises(EngineError, match="prompt 1 has no tokens"):
         asyncio.run(engine.generate(Weights("one", str(folder)), [(0, "a"), (1, "")], GREEDY))
+
+
+MANY = [(i, text * n) for i, (text, n) in enumerate((t, n) for _, t in PROMPTS for n in (1, 2, 3))]
+
+
+@pytest.mark.integration
+def test_both_engines_record_the_same(tmp_path: Path) -> None:
+    """Text, tokens, finish reason and seed, with an end token that the tokenizer adds, several end
+    tokens, leading spaces and cut characters."""
+    if (reason := vllm_unavailable_reason()) is not None:
+        pytest.skip(f"vLLM is not available: {reason}")
+    folder = model_folder(tmp_path, "llama")
+    script = tmp_path / "served.py"
+    script.write_text(f"""
+import dataclasses, json, sys
+from pathlib import Path
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests" / "support"), str(Path(__file__).parent)]}
+
+if __name__ == "__main__":
+    from test_answer_tokens import MANY, answers_of, engine_of
+    from elastic_ray.serving.engines.engine import make_engine
+    folder = Path(sys.argv[1])
+    engine = make_engine(engine_of(folder, "vllm"))
+    found = answers_of(engine, folder, MANY)
+    print("found:" + json.dumps([dataclasses.asdict(each) for each in found]))
+""")
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        env={**os.environ, **vllm_environment(engine_of(folder, "vllm"), threads=1)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("found:")]
+    assert done.returncode == 0 and lines, done.stderr[-3000:]
+    served = [Answer(**row) for row in json.loads(lines[-1].removeprefix("found:"))]
+    assert {answer.engine.split()[0] for answer in served} == {"vllm"}
+    assert {answer.finish_reason for answer in served} == {"stop", "length"}
+    expected = answers_of(TransformersEngine(engine_of(folder, "transformers")), folder, MANY)
+    assert [replace(a, engine="") for a in served] == [replace(a, engine="") for a in expected]
+    assert any(answer.response.startswith(" ") for answer in served)
