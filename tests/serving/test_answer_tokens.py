@@ -40,6 +40,7 @@ from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.task import Example
 from elastic_ray.training.batches import IGNORED, tokenize
 
+torch.set_num_threads(1)  # the models are tiny
 ROOT = Path(__file__).parents[2]
 KINDS = ("qwen2", "llama", "gemma", "words", "bytes")
 TEXT = st.text(st.sampled_from("the film is good é€日本🎬 \n.,'</s>"), min_size=1, max_size=40)
@@ -246,4 +247,4 @@ if __name__ == "__main__":
     assert {answer.finish_reason for answer in served} == {"stop", "length"}
     expected = answers_of(TransformersEngine(engine_of(folder, "transformers")), folder, MANY)
     assert [replace(a, engine="") for a in served] == [replace(a, engine="") for a in expected]
-    assert any(answer.response.startswith(" ") for answer in served)
+    assert len({answer.response for answer in served}) > len(MANY) // 2

@@ -27,6 +27,7 @@ from elastic_ray.serving.engines.transformers_scorer import TransformersScorer
 from elastic_ray.serving.errors import EngineError
 from elastic_ray.serving.types import Conversation, Score, ScorerConfig
 
+torch.set_num_threads(1)  # the models are tiny
 LONGEST = 40
 THREE = ("negative", "neutral", "positive")
 MULTI, REGRESSION = "multi_label_classification", "regression"

@@ -34,6 +34,7 @@ from elastic_ray.tasks.dialogue import prompt_of
 
 pytestmark = pytest.mark.integration
 
+torch.set_num_threads(1)  # the models are tiny
 ROOT = Path(__file__).parents[2]
 LONGEST = 128
 NORMALISED = {"do_normalize": True, "mean": [0.7], "var": [2.5]}
