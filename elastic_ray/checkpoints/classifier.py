@@ -52,7 +52,7 @@ def read_outputs(config: Mapping[str, Any], trusted: bool = False) -> Outputs:
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
         raise ClassifierError(f"config.json: architectures: found {architectures!r}; a list")
-    if any(name in SCORE_MODELS for name in architectures):
+    if is_score_model(config):
         return Outputs(("score",), "none")
     if architectures and not trusted and not any(str(n).endswith(_SUFFIX) for n in architectures):
         raise ClassifierError(
@@ -71,6 +71,11 @@ def read_outputs(config: Mapping[str, Any], trusted: bool = False) -> Outputs:
             "single_label_classification, multi_label_classification"
         )
     return Outputs(labels, "softmax")
+
+
+def is_score_model(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is that of one of safe-rlhf's score models."""
+    return any(name in SCORE_MODELS for name in config.get("architectures") or ())
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:

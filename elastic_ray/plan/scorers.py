@@ -14,6 +14,7 @@ from ..checkpoints.classifier import (
     Outputs,
     chat_template,
     describe,
+    is_score_model,
     read_config,
     read_outputs,
     scored_output,
@@ -44,7 +45,11 @@ def scorer_lines(spec: Spec) -> list[str]:
     for task in spec.task:
         if (scorer := task.scorer) is None:
             continue
-        known = scored(scorer)
+        try:
+            known = scored(scorer)
+        except ClassifierError as e:
+            lines[f"scorer {scorer.name}: {e}"] = None
+            continue
         if known is None:
             text = "its labels are not known here; they are read before the sweep starts"
         else:
@@ -64,19 +69,24 @@ def scored(scorer: Scorer) -> tuple[Outputs, int] | None:
         return None
     outputs = TRAINED
     if folder is not None:
-        outputs = read_outputs(read_config(folder), scorer.trust_remote_code)
-        _check_text(scorer, folder)
+        config = read_config(folder)
+        outputs = read_outputs(config, scorer.trust_remote_code)
+        # A score model reads safe-rlhf's own dialogues, whatever template its tokenizer has.
+        _check_text(scorer, chat_template(folder) and not is_score_model(config))
     return outputs, scored_output(outputs, scorer.label, scorer.mode)
 
 
-def _check_text(scorer: Scorer, folder: Path) -> None:
-    """Raise `ClassifierError` where it is not certain what text the scorer expects."""
-    if scorer.text is None and chat_template(folder):
+def _check_text(scorer: Scorer, template: bool) -> None:
+    """Raise `ClassifierError` where it is not certain what text the scorer expects.
+
+    `template` says whether its tokenizer has a chat template.
+    """
+    if scorer.text is None and template:
         raise ClassifierError(
             "text: missing; its tokenizer has a chat template, so it may expect conversations in "
             "that form: chat (question and answer through the template), or plain (as they are)"
         )
-    if scorer.text == "chat" and not chat_template(folder):
+    if scorer.text == "chat" and not template:
         raise ClassifierError("text: found chat; its tokenizer has no chat template: use plain")
 
 
