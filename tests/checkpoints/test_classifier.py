@@ -181,3 +181,45 @@ def test_files_are_read_or_refused(tmp_path: Path) -> None:
     assert not chat_template(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ x }}"}))
     assert chat_template(tmp_path)
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """(what is brought, what share does, what mean does): the table of docs/accepted.md."""
+    page = (Path(__file__).parents[2] / "docs" / "accepted.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("| What you bring | `mode: share` | `mode: mean` |\n")
+    rows = table.partition("\n\n")[0].splitlines()[1:]
+    return [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]  # type: ignore[misc]
+
+
+BROUGHT = {
+    "Classes that exclude each other": config("a", "b", "c"),
+    "Labels of their own": config("a", "b", problem_type=MULTI),
+    "One output": config("r"),
+    "Several values": config("x", "y", problem_type=REGRESSION),
+    "A score model": {"architectures": ["LlamaForScore"]},
+    "No sequence classifier": {"architectures": ["LlamaForCausalLM"]},
+}
+TOLD = {
+    "1 where `label` is the likeliest": "is the likeliest",
+    "the probability of `label` (softmax)": "the probability of label 0",
+    "the probability of `label` (sigmoid)": "the probability of label 0",
+    "1 where `sign` times the value is above 0": "is above 0",
+    "`sign` times the value": "its raw value",
+    "`sign` times the value of `label`": "output 0 (x) of 0 x, 1 y, its raw value",
+}
+
+
+def test_the_page_of_what_is_accepted_says_what_is_done() -> None:
+    rows = documented()
+    assert len(rows) == len(BROUGHT)
+    for what, *cells in rows:
+        (found,) = [each for start, each in BROUGHT.items() if what.startswith(start)]
+        for mode, cell in zip(("share", "mean"), cells, strict=True):
+            try:
+                outputs = read_outputs(found)
+                told = describe(outputs, scored_output(outputs, 0, mode), mode, 1)
+            except ClassifierError:
+                told = "refused"
+            if cell == "as one output":
+                cell = next(row for row in rows if row[0].startswith("One"))[1 + (mode == "mean")]
+            assert TOLD.get(cell, cell) in told, (what, mode)
