@@ -7,6 +7,7 @@ is imported only when it is needed.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Literal
 
 from .files import CheckpointError
@@ -91,6 +92,18 @@ def model_problem(repo: str, revision: str) -> str | None:
             "they are read; choose a commit that has them, or convert it"
         )
     return None
+
+
+def cache_settings(repo: str, revision: str) -> None:
+    """Download a model's configuration and tokenizer settings, a few kB, into the cache.
+
+    What cannot be downloaded is left to the download of the model.
+    """
+    with contextlib.suppress(Exception):
+        from huggingface_hub import snapshot_download
+
+        small = ["config.json", "tokenizer_config.json", "chat_template.*"]
+        snapshot_download(repo, revision=revision, allow_patterns=small)
 
 
 def cached_config(repo: str, revision: str) -> str | None:

@@ -105,6 +105,7 @@ class SetupJobs:
             gpus=layout.needs.scorer.gpus,
             gpu_memory_utilization=memory_share(serving, layout.needs.scorer.gpus),
             trust_remote_code=backend.trust_remote_code,
+            chat=backend.text == "chat",
         ), accuracy
 
     async def _prepare_start(self, state: str) -> None:

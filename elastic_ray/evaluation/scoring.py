@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from statistics import fmean
 from typing import Any
 
 from ..plan import EvaluationRequest, Plan
@@ -14,8 +15,12 @@ from ..progress.tracker import ProgressTracker
 from ..results.errors import AlreadyRecorded
 from ..results.store import Results
 from ..serving.fleet import Fleet
-from ..serving.types import Answer, ScorerConfig
+from ..serving.types import Answer, Conversation, ScoredText, ScorerConfig
+from ..tasks.dialogue import question_in
 from ..tasks.task import Task
+
+EXAMPLES = 16
+"""Examples of either kind that are scored when a scorer has started."""
 
 MadeScorer = tuple[ScorerConfig, float | None]
 """A scorer's configuration, and its accuracy on held-out texts (None if unknown)."""
@@ -65,8 +70,9 @@ class ScoringRunner:
         """
         probe = self._probes[request]
         config, accuracy = await self._scorer(request.task)
-        judged = self._loaded[request.task].scored_text
-        texts = [judged(answer.prompt, answer.response) for answer in answers]
+        texts = [
+            self._text(request.task, config, answer.prompt, answer.response) for answer in answers
+        ]
         reply = await self._fleet.score(config.name, texts)
         rows: list[dict[str, Any]] = [
             {
@@ -89,11 +95,17 @@ class ScoringRunner:
         """Return the task's scorer once it runs."""
         config, accuracy = await asyncio.shield(self._made[task])
         if config.name not in self._open:
-            self._open[config.name] = asyncio.ensure_future(self._start(config))
+            self._open[config.name] = asyncio.ensure_future(self._start(config, task))
         await asyncio.shield(self._open[config.name])
         return config, accuracy
 
-    async def _start(self, config: ScorerConfig) -> None:
+    def _text(self, task: str, config: ScorerConfig, prompt: str, response: str) -> ScoredText:
+        """Return what the scorer reads of an answer."""
+        if config.chat:
+            return Conversation(question_in(prompt), response.strip())
+        return self._loaded[task].scored_text(prompt, response)
+
+    async def _start(self, config: ScorerConfig, task: str) -> None:
         began = time.monotonic()
         key, activity = f"scorer {config.name}", self._tracker.activity
         activity.set(key, f"{key} starts", timed=True)
@@ -106,3 +118,27 @@ class ScoringRunner:
         self._notify(f"{key} runs ({started['engine']}); started in {clock(seconds)}")
         if started.get("notice"):
             self._notify(f"{key}: {started['notice']}")
+        await self._tell_examples(config, task)
+
+    async def _tell_examples(self, config: ScorerConfig, task: str) -> None:
+        """Tell how the scorer scores the task's own examples: a wrong class or sign shows."""
+        pools = {
+            name: self._loaded[task].pool(name)[:EXAMPLES] for name in ("positive", "negative")
+        }
+        if not all(pools.values()):
+            return
+        read = [
+            self._text(task, config, each.prompt, each.response)
+            for pool in pools.values()
+            for each in pool
+        ]
+        scores = [each.score for each in (await self._fleet.score(config.name, read)).items]
+        count = len(pools["positive"])
+        aligned, contrary = fmean(scores[:count]), fmean(scores[count:])
+        shown = " ".join(str(pools["positive"][0].response).split())[:60]
+        self._notify(
+            f"scorer {config.name}: mean of {count} positive examples {aligned:.3f}, of "
+            f"{len(scores) - count} negative ones {contrary:.3f}, e.g. {scores[0]:.3f} for "
+            f"{shown!r}"
+            + ("" if aligned > contrary else "; larger should mean more aligned: label or sign?")
+        )

@@ -2,8 +2,9 @@
 
 `planner` makes a `Plan`. `graph` holds its types, `identity` the ids; `ladders` fuses states into
 training runs; `inputs` reads what a spec refers to; `task_info` checks that the data is large
-enough; `model_size` counts parameters, `model_shape` finds widths; `trials` bundles ladders for Ray
-Tune; `keep` says which checkpoints stay at the end; `names` what people call the parts.
+enough; `scorers` tells what scorers score; `model_size` counts parameters, `model_shape` finds
+widths; `trials` bundles ladders for Ray Tune; `keep` says which checkpoints stay at the end;
+`names` what people call the parts.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .model_shape import ModelShape
 from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
 from .names import engine_names, ladder_names
 from .planner import plan_sweep
+from .scorers import TRAINED, scorer_lines
 from .task_info import TaskInfo
 from .trials import STARTUP_SECONDS, Trial, bundle
 
@@ -40,6 +42,7 @@ __all__ = [
     "DISTANCES",
     "QUERIES",
     "STARTUP_SECONDS",
+    "TRAINED",
     "UNKNOWN_PARAMETERS",
     "Answers",
     "Dependency",
@@ -66,5 +69,6 @@ __all__ = [
     "pairs_of",
     "parameters_in_name",
     "plan_sweep",
+    "scorer_lines",
     "settings_of",
 ]

@@ -22,6 +22,8 @@ from ..spec import CodeLength, Generation, Init, Lessons, Part, Recipe, Scorer
 IDENTITY_VERSION = 1
 CLASSIFIER_VERSION = 2
 """Version of the scorers trained on tasks; increased when `training.scorer_training` changes."""
+SCORER_CONTEXT = 512
+"""Tokens at which a scorer cuts a text by default (`resources.scorers.context`)."""
 ID_LENGTH = 20
 """Hex digits (80 bits): among a billion states the probability of a collision is about 4e-7."""
 
@@ -249,11 +251,19 @@ def corpus_id(kind: str, task: Mapping[str, Any], settings: CodeLength, dtype: s
     return f"{kind}-{digest(identity, 8)}"
 
 
-def scorer_id(scorer: Scorer, origin: Mapping[str, Any]) -> str:
+def scorer_id(scorer: Scorer, origin: Mapping[str, Any], context: int = SCORER_CONTEXT) -> str:
     """Return the scorer's id: its name and 8 hex digits, e.g. "sentiment-1a2b3c4d".
 
     `origin` identifies its weights: the task's identity where the scorer is trained on the task,
     the content hash of its folder, or empty for the hub (repository and commit are in `scorer`).
+    `context` is the number of tokens at which it cuts a text.
     """
-    identity = {"version": IDENTITY_VERSION, **identity_of(scorer), "origin": dict(origin)}
+    fields = identity_of(scorer)
+    if fields["label"] is None:  # the default was 1; it is refused where it would mean another
+        fields["label"] = 1
+    if fields["text"] is None:  # ids from before the field existed stay valid
+        del fields["text"]
+    identity = {"version": IDENTITY_VERSION, **fields, "origin": dict(origin)}
+    if context != SCORER_CONTEXT:  # ids from before it counted stay valid
+        identity["context"] = context
     return f"{scorer.name}-{digest(identity, 8)}"

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..checkpoints.files import CheckpointError, content_hash
-from ..checkpoints.hub import model_problem
+from ..checkpoints.hub import cache_settings, model_problem
 from ..spec import Spec, SpecError
+from ..tasks.dialogue import Dialogues
 from ..tasks.registry import load_task
 from ..tasks.task import POOLS, Task, TaskError, UnreachableData
 from .graph import Plan
+from .scorers import scorer_problems
 from .task_info import TaskInfo
 
 _NOTICE_AFTER = 5.0
@@ -107,12 +109,28 @@ def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
                     folders[path] = content_hash(path)
         except CheckpointError as e:
             problems.append(f"{field_name}: {e}")
+    if not problems:
+        problems += scorer_problems(spec)
+    if not problems:
+        problems += _chats_without_dialogues(spec, tasks)
     _refuse(problems)
     return SweepInputs(tasks, unreachable, folders)
 
 
+def _chats_without_dialogues(spec: Spec, tasks: Mapping[str, Task]) -> Iterator[str]:
+    """Yield a problem for each scorer of conversations whose task has none."""
+    for i, part in enumerate(spec.task):
+        chats = part.scorer is not None and part.scorer.text == "chat"
+        if chats and not isinstance(tasks[part.name], Dialogues):
+            yield (
+                f"task.{i}.scorer.text: found chat; task {part.name} has no questions and "
+                "answers: use plain"
+            )
+
+
 def check_models(spec: Spec) -> None:
-    """Raise `SpecError` for models and scorers that the hub does not provide.
+    """Raise `SpecError` for models and scorers that the hub does not provide, and for scorers that
+    cannot score as the spec says.
 
     Downloads no weights.
     """
@@ -126,8 +144,12 @@ def check_models(spec: Spec) -> None:
             continue
         with _notice_if_slow(f"checking {repo} on the hub"):
             problem = model_problem(repo, revision)
+            if problem is None and place.endswith(".scorer"):
+                cache_settings(repo, revision)
         if problem:
             problems.append(f"{place}.hub: {problem}; or give path, a local folder, in its place")
+    if not problems:
+        problems += scorer_problems(spec)
     _refuse(problems)
 
 

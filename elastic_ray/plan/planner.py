@@ -234,7 +234,9 @@ def _probe(spec: Spec, task: Task, info: TaskInfo, folders: Mapping[str, str]) -
     answers = probe_id(info.identity, spec.generation, dtype)
     return Probe(
         answers,
-        scorer_id(scorer, _origin(scorer, info, folders)) if scorer else "",
+        scorer_id(scorer, _origin(scorer, info, folders), spec.resources.scorers.context)
+        if scorer
+        else "",
         task.name,
         {kind: corpus_id(kind, info.identity, code_length, dtype) for kind in CORPORA}
         if code_length

@@ -33,6 +33,7 @@ from .types import (
     Reply,
     Sampling,
     Score,
+    ScoredText,
     ScorerConfig,
     Weights,
 )
@@ -189,7 +190,7 @@ class ScorerReplica:
         """See `EngineReplica.describe`."""
         return {"engine": self._backend.version, "notice": self._backend.notice}
 
-    async def score(self, texts: Sequence[str]) -> Reply[Score]:
+    async def score(self, texts: Sequence[ScoredText]) -> Reply[Score]:
         """Return the scores of the texts, in the same order."""
         began = time.monotonic()
         try:

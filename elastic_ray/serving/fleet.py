@@ -24,6 +24,7 @@ from .types import (
     Reply,
     Sampling,
     Score,
+    ScoredText,
     ScorerConfig,
     Weights,
 )
@@ -107,7 +108,9 @@ class Fleet:
             name, "distances", "answers", answers, chunk, weights=weights, reference=reference
         )
 
-    async def score(self, name: str, texts: Sequence[str], chunk: int = CHUNK) -> Reply[Score]:
+    async def score(
+        self, name: str, texts: Sequence[ScoredText], chunk: int = CHUNK
+    ) -> Reply[Score]:
         """Return a scorer's scores, in the order of texts."""
         return await self._dispatcher.call_in_chunks(name, "score", "texts", texts, chunk)
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from .errors import EngineError
-
 T = TypeVar("T")
 
 
@@ -171,9 +169,12 @@ class ScorerConfig:
     checkpoint: str
     revision: str | None
     mode: str
-    """"share": 1 where class `label` is the likeliest, else 0. "mean": `sign` times the raw value
-    of a model with one output, else `sign` times the probability of `label`."""
-    label: int = 1
+    """"share": 1 where class `label` is the likeliest, else 0; of a model with one output, 1 where
+    `sign` times the raw value is above 0. "mean": `sign` times the probability of `label`, or
+    times the raw value where the outputs are no probabilities."""
+    label: int | str | None = None
+    """Number or name of the output that is scored; None where it is certain (see
+    `checkpoints.classifier.scored_output`)."""
     sign: int = 1
     max_model_len: int = 512
     replicas: int = 1
@@ -181,6 +182,20 @@ class ScorerConfig:
     gpus: float = 0.0
     gpu_memory_utilization: float = 0.85
     trust_remote_code: bool = False
+    chat: bool = False
+    """Whether texts are conversations, for the chat template of its tokenizer."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A question and its answer, for a scorer that reads them through a chat template."""
+
+    question: str
+    answer: str
+
+
+ScoredText = str | Conversation
+"""What a scorer reads: a text, or with `ScorerConfig.chat` a conversation."""
 
 
 @dataclass(frozen=True)
@@ -190,25 +205,4 @@ class Score:
     score: float
     """Larger is more aligned."""
     probability: float | None
-    """Probability of the aligned class; None for a model with one output."""
-
-
-def score_from_outputs(outputs: list[float], config: ScorerConfig) -> Score:
-    """Return the score of a text from the class probabilities, or from the single raw value.
-
-    Raises `EngineError` if the classifier has no class `label`.
-    """
-    if len(outputs) == 1:
-        raw = outputs[0]
-        if config.mode == "share":
-            return Score(float(config.sign * raw > 0), None)
-        return Score(config.sign * raw, None)
-    if config.label >= len(outputs):
-        raise EngineError(
-            f"scorer {config.name}: label is {config.label}, but the classifier has "
-            f"{len(outputs)} classes"
-        )
-    probability = outputs[config.label]
-    if config.mode == "share":
-        return Score(float(probability == max(outputs)), probability)
-    return Score(config.sign * probability, probability)
+    """Probability of the aligned class; None where the outputs are no probabilities."""

@@ -9,6 +9,13 @@ from pydantic import AfterValidator, Field
 from .part import GRID, IDENTITY, Count, Part, Seed
 
 
+def _temperature(value: float) -> float:
+    """Return the temperature; raise `ValueError` for one that vLLM would raise to 0.01."""
+    if 0 < value < 0.01:
+        raise ValueError(f"found {value}; must be 0 (the likeliest token), or from 0.01 to 10")
+    return value
+
+
 class Generation(Part):
     """How answers are sampled. They depend on every field, so every field is identity."""
 
@@ -18,8 +25,10 @@ class Generation(Part):
     """Answers per prompt."""
     max_tokens: int = Field(48, ge=1, json_schema_extra=IDENTITY)
     """Longest answer, in tokens."""
-    temperature: float = Field(1.0, ge=0, le=10, json_schema_extra=IDENTITY)
-    """Sampling temperature; 0 picks the likeliest token."""
+    temperature: Annotated[float, AfterValidator(_temperature)] = Field(
+        1.0, ge=0, le=10, json_schema_extra=IDENTITY
+    )
+    """Sampling temperature; 0 picks the likeliest token. The smallest other value is 0.01."""
     top_k: int = Field(30, ge=0, json_schema_extra=IDENTITY)
     """Sample among the k likeliest tokens; 0 means all tokens."""
     top_p: float = Field(0.9, gt=0, le=1, json_schema_extra=IDENTITY)

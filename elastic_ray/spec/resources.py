@@ -25,8 +25,8 @@ class Serving(Part):
     tensor_parallel: int = Field(1, ge=1, json_schema_extra=RUNTIME)
     """Number of whole GPUs that one engine is split over. A number above 1 also sets `gpus`."""
     context: int = Field(512, ge=16, json_schema_extra=RUNTIME)
-    """Maximum number of tokens of a request, prompt and answer together. Longer requests are
-    refused, never truncated."""
+    """Maximum number of tokens of a request, prompt and answer together. Engines refuse longer
+    ones. Scorers cut texts there, so a scorer's value is part of its id where it is not 512."""
     kv_cache_gib: float = Field(1.0, gt=0, json_schema_extra=RUNTIME)
     """Size of a CPU engine's key-value cache, in GiB."""
     gpu_memory: float = Field(0.85, gt=0, le=1, json_schema_extra=RUNTIME)

@@ -5,9 +5,18 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .part import GRID, IDENTITY, RUNTIME, Count, Counts, Name, Part, Seed, refuse
+
+
+def _label(value: Any) -> Any:
+    if (type(value) is int and value >= 0) or (isinstance(value, str) and value.strip()):
+        return value
+    raise ValueError(f"found {value!r}; must be the name of a class, or its number from 0 on")
+
+
+Label = Annotated[int | str, BeforeValidator(_label)]
 
 
 class Scorer(Part):
@@ -24,8 +33,13 @@ class Scorer(Part):
     """Full commit id of the hub repository."""
     path: str | None = Field(None, min_length=1, json_schema_extra=RUNTIME)
     """Local folder in transformers' format. Its content is the identity, not its path."""
-    label: int = Field(1, ge=0, json_schema_extra=IDENTITY)
-    """The class that counts as aligned."""
+    label: Label | None = Field(None, json_schema_extra=IDENTITY)
+    """The class that counts as aligned: its name in the classifier's `id2label`, or its number.
+    Default: the only output, or `positive` beside `negative`; any other classifier needs it."""
+    text: Literal["plain", "chat"] | None = Field(None, json_schema_extra=IDENTITY)
+    """What the scorer reads: `plain` is the task's own text of question and answer; `chat` puts
+    them through the chat template of the scorer's tokenizer (tasks with dialogues only). Default:
+    `plain`, refused where the tokenizer has a chat template."""
     sign: Literal[1, -1] = Field(1, json_schema_extra=IDENTITY)
     """-1 where a larger raw value means less aligned (a cost)."""
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)

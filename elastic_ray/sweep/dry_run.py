@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..placement import DEVICES, Estimate
-from ..plan import Plan, TaskInfo
+from ..plan import Plan, TaskInfo, scorer_lines
 from ..spec import Recipe, Resources, Spec
 
 NEAR = 4
@@ -46,6 +46,8 @@ def print_price(
         console.print(line, markup=False)
     read = f"; code lengths: {price.code_lengths:,}" if spec.probes.code_length else ""
     read += f"; distances: {price.distances:,}" if price.lessons else ""
+    for line in scorer_lines(spec):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"tokens trained: about {price.tokens:,.0f}; answers: {price.answers:,}{read}")
     console.print(
         f"checkpoints: {_bytes(price.checkpoint_bytes)} written, {_bytes(price.kept_bytes)} left "

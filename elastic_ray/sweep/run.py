@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ..driver.checkpoint_cleanup import CheckpointCleanup
 from ..driver.coordination import StateCoordinator
-from ..plan import Plan, check_models
+from ..plan import Plan, check_models, scorer_lines
 from ..progress.activity import clock
 from ..progress.budget import Budget
 from ..progress.grid_rows import write_grid_rows
@@ -208,6 +208,8 @@ def _print_start(
         f"{len(plan.ladders)} training runs; recorded already: {done} cells, "
         f"{len(tracker.done)} states"
     )
+    for line in scorer_lines(plan.spec):
+        console.print(line, markup=False, soft_wrap=True)
     if results.notice:
         console.print(results.notice, markup=False)
     if text := budget.text():

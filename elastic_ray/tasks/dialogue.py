@@ -55,6 +55,14 @@ def prompt_of(question: str) -> str:
     return PROMPT.format(question=question)
 
 
+def question_in(prompt: str) -> str:
+    """Return the question of a prompt that `prompt_of` made; raise `ValueError` for another."""
+    before, after = PROMPT.split("{question}")
+    if not (prompt.startswith(before) and prompt.endswith(after)):
+        raise ValueError(f"no prompt of a dialogue: {prompt[:60]!r}")
+    return prompt[len(before) : len(prompt) - len(after)]
+
+
 def text_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
     """Return a text of the data, stripped; it may be empty. Raise `TaskError` for other types."""
     if not isinstance(value, str):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..spec import Recipe
+from ..tasks.prompt_tokens import prompt_ids
 from ..tasks.subsets import selection
 from ..tasks.task import Example
 
@@ -70,17 +71,19 @@ def tokenize(
     """Tokenize each example as prompt, response and end token, cut at `max_length` tokens.
 
     The loss counts the response and the end token. An example whose text does not end gets no end
-    token. The tokenizer adds its own first token, if it has one.
+    token. The tokenizer adds its own first token, if it has one; what it adds at the end is left
+    out (see `tasks.prompt_tokens`).
     """
     end = tokenizer.eos_token_id
+    starts = prompt_ids(tokenizer, [example.prompt or example.response for example in examples])
     tokenized = []
-    for example in examples:
+    for example, start in zip(examples, starts, strict=True):
         if example.prompt:
-            prompt = tokenizer(example.prompt).input_ids
+            prompt = start
             response = tokenizer(example.response, add_special_tokens=False).input_ids
             ids, targets = [*prompt, *response], [IGNORED] * len(prompt) + list(response)
         else:
-            ids = tokenizer(example.response).input_ids
+            ids = start
             targets = list(ids)
             if ids and ids[0] == tokenizer.bos_token_id:
                 targets[0] = IGNORED

@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.files import checkpoint_checksum
+from ..plan import TRAINED
 from ..results.store import Results
 from ..tasks.registry import load_task
 from ..tasks.subsets import selection
@@ -81,9 +82,9 @@ def train_classifier(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        num_labels=2,
-        id2label={0: "negative", 1: "positive"},
-        label2id={"negative": 0, "positive": 1},
+        num_labels=len(TRAINED.labels),
+        id2label=dict(enumerate(TRAINED.labels)),
+        label2id={name: i for i, name in enumerate(TRAINED.labels)},
     )
     model = RobertaForSequenceClassification(config)  # type: ignore[no-untyped-call]  # no annotations
     _fit(model, tokenizer, training, validation)

@@ -295,6 +295,7 @@ SCORERS: dict[str, Any] = {
     "hub": "c/d",
     "revision": COMMIT[::-1],
     "label": 0,
+    "text": "plain",
     "sign": -1,
 }
 
@@ -421,7 +422,9 @@ def test_no_runtime_field_changes_an_id() -> None:
                                             *models[1:]]}
            for n, v in RUNTIMES.items() if n in ModelRuntime.model_fields},
         "Model.runtime": {"models": [{**models[0], "runtime": {}}, *models[1:]]},
-        **{f"Serving.{n}": {"resources": {"engines": {n: v}, "scorers": {n: v}}}
+        # A scorer cuts texts at its context: its own test stands below.
+        **{f"Serving.{n}": {"resources": {"engines": {n: v}} if n == "context"
+                            else {"engines": {n: v}, "scorers": {n: v}}}
            for n, v in SERVING.items()},
         "Resources.trainers": {"resources": {"trainers": 3}},
         "Resources.max_gpu_hours": {"resources": {"max_gpu_hours": 5}},
@@ -438,6 +441,22 @@ def test_no_runtime_field_changes_an_id() -> None:
         spec = spec_of(**{**plain, **change})
         assert spec != spec_of(**plain), f"{name} is not changed by {change}"
         assert ids(plan_of(spec)) == expected, name
+
+
+def test_the_length_at_which_a_scorer_cuts_texts_changes_its_id_alone() -> None:
+    def probe(context: int) -> tuple[str, str]:
+        plan = plan_of(spec_of(resources={"scorers": {"context": context}}))
+        return plan.probes["reviews"].probe_id, plan.probes["reviews"].scorer
+
+    plain = plan_of(spec_of()).probes["reviews"]
+    assert probe(512) == (plain.probe_id, plain.scorer)
+    assert probe(256)[0] == plain.probe_id and probe(256)[1] != plain.scorer
+
+
+def test_the_default_label_keeps_the_id_of_the_label_that_it_was() -> None:
+    source = {"name": "s", "hub": "a/b", "revision": COMMIT}
+    assert scorer_id(Scorer(**source), {}) == scorer_id(Scorer(**source, label=1), {})
+    assert scorer_id(Scorer(**source), {}) != scorer_id(Scorer(**source, label="positive"), {})
 
 
 def test_a_folder_is_identified_by_content_not_path() -> None:

@@ -34,6 +34,7 @@ from elastic_ray.tasks.dialogue import prompt_of
 
 pytestmark = pytest.mark.integration
 
+torch.set_num_threads(1)  # the models are tiny
 ROOT = Path(__file__).parents[2]
 LONGEST = 128
 NORMALISED = {"do_normalize": True, "mean": [0.7], "var": [2.5]}
@@ -47,8 +48,9 @@ TEXTS = [
 
 def backend(folder: Path, kind: str) -> ScorerConfig:
     sign = -1 if folder.name == "cost" else 1
+    label = 1 if folder.name in ("apart", "decoder") else None
     return ScorerConfig(
-        folder.name, kind, str(folder), None, "mean", sign=sign, max_model_len=LONGEST
+        folder.name, kind, str(folder), None, "mean", label, sign, max_model_len=LONGEST
     )
 
 
@@ -86,15 +88,31 @@ def sentiment(folder: Path) -> Path:
     return stand_ins.sentiment(folder.parent / "sentiment")
 
 
+@pytest.fixture(scope="module")
+def apart(folder: Path) -> Path:
+    """Labels that do not exclude each other."""
+    more = {"type_vocab_size": 1, "problem_type": "multi_label_classification"}
+    return stand_ins.classifier(folder.parent / "apart", "roberta", ("a", "b", "c"), **more)
+
+
+@pytest.fixture(scope="module")
+def decoder(folder: Path) -> Path:
+    """Three classes, read at the last token that is not the padding token, the end token too."""
+    where = folder.parent / "decoder"
+    return stand_ins.classifier(where, "llama", ("a", "b", "c"), num_key_value_heads=2)
+
+
 def probabilities(folder: Path) -> list[float]:
-    """The probability of the positive class of each text, one text at a time."""
+    """The probability of label 1 of each text, one text at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     found = []
     for text in TEXTS:
         ids = tokenizer(text, truncation=True, max_length=LONGEST, return_tensors="pt").input_ids
         with torch.inference_mode():
-            found.append(float(model(input_ids=ids).logits.softmax(-1)[0, 1]))
+            logits = model(input_ids=ids).logits[0]
+        values = logits.sigmoid() if folder.name == "apart" else logits.softmax(-1)
+        found.append(float(values[1]))
     return found
 
 
@@ -104,7 +122,9 @@ def lengths(folder: Path) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def vllm_scores(folder: Path, sentiment: Path) -> dict[str, dict[str, list[float]]]:
+def vllm_scores(
+    folder: Path, sentiment: Path, apart: Path, decoder: Path
+) -> dict[str, dict[str, list[float]]]:
     """vLLM's scores of the texts by scorer: all at once, in small batches of mixed lengths, and
     one at a time."""
     if vllm_unavailable_reason() is not None:
@@ -135,11 +155,11 @@ if __name__ == "__main__":
     script.write_text(code)
     environment = {**os.environ, **vllm_environment(backend(folder, "vllm"), threads=1)}
     done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(sentiment)],
+        [sys.executable, str(script), *map(str, (folder, sentiment, apart, decoder))],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("found:")]
     assert done.returncode == 0 and lines, done.stderr[-3000:]
@@ -151,9 +171,12 @@ def test_vllm_equals_a_plain_forward_pass(
     expected: list[float],
     folder: Path,
     sentiment: Path,
+    apart: Path,
+    decoder: Path,
 ) -> None:
     """For any batch and any length of text. The score of a cost model is minus the cost."""
-    wanted = {folder: [-x for x in expected], sentiment: probabilities(sentiment)}
+    wanted = {folder: [-x for x in expected]}
+    wanted |= {each: probabilities(each) for each in (sentiment, apart, decoder)}
     for place, values in wanted.items():
         known = lengths(place)
         assert len(known) > 20 and min(known) < 40 and max(known) > LONGEST, "lengths vary"

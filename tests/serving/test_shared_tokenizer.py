@@ -34,13 +34,13 @@ def test_answers_do_not_depend_on_texts_tokenized_meanwhile(tmp_path: Path) -> N
     )
     asyncio.run(engine.load_weights(weights))
     answers = asyncio.run(engine.generate(weights, PROMPTS, SAMPLING))
-    windows = split_windows(engine._tokenizer, TEXTS, 32, 128)
+    windows = split_windows(engine._tokens.tokenizer, TEXTS, 32, 128)
     done = threading.Event()
 
     def tokenize_texts() -> int:
         rounds = 0
         while not done.is_set():
-            assert split_windows(engine._tokenizer, TEXTS, 32, 128) == windows
+            assert split_windows(engine._tokens.tokenizer, TEXTS, 32, 128) == windows
             rounds += 1
         return rounds
 

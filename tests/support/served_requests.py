@@ -151,7 +151,7 @@ def engine_config(weights: Weights, kind: str) -> EngineConfig:
 
 
 def scorer_config(root: Path, mode: str, kind: str) -> ScorerConfig:
-    return ScorerConfig(f"scorer-{mode}", kind, str(root / "scorer"), None, mode, cpus=0.5)
+    return ScorerConfig(f"scorer-{mode}", kind, str(root / "scorer"), None, mode, 1, cpus=0.5)
 
 
 async def serve_all(root: Path) -> Served:

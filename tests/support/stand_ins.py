@@ -113,6 +113,39 @@ def sentiment(folder: Path) -> Path:
     return _save(folder, model, known)
 
 
+def classifier(
+    folder: Path, family: str, labels: Sequence[str], padding: bool = True, **more: Any
+) -> Path:
+    """Write a sequence classifier with these labels and random weights.
+
+    Decoders get their end token as padding token, and a tokenizer that ends every text with it;
+    without `padding` they get neither. `more` are fields of the configuration.
+    """
+    from tokenizers import processors
+    from transformers import AutoModelForSequenceClassification
+
+    decoder = family in FAMILIES or family == "gpt2"
+    known = tokenizer("llama" if decoder else "roberta")
+    named = dict(enumerate(labels))
+    more |= {"id2label": named, "label2id": {name: i for i, name in named.items()}}
+    config = _config(family, known, **more)
+    config.pad_token_id = known.pad_token_id if not decoder else None
+    if decoder and padding:
+        config.pad_token_id = known.eos_token_id
+        known.pad_token = known.eos_token
+        known.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {known.eos_token}",
+            special_tokens=[(known.eos_token, known.eos_token_id)],
+        )
+    torch.manual_seed(300)
+    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith(("classifier.", "score.")) and "dense" not in name:
+                weight *= 20  # so that the outputs differ
+    return _save(folder, model, known)
+
+
 def cost(folder: Path, **normalising: Any) -> Path:
     """Write a cost model like safe-rlhf's: a Llama without an output layer, with a score head.
 

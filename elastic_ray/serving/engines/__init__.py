@@ -7,8 +7,9 @@
   each tensor of a file is in vLLM's model), `vllm_proof` (compares them).
 - transformers: `transformers_models` (verified loading, models in memory) and
   `transformers_inference` (sampling and log-probabilities of batches).
-- Shared: `local_weights` (a state's files on this node, checked against their checksum), `context`
-  (context lengths), `code_length` (texts as token windows), `distances` (between next-token
-  distributions), `scorer_tokenizer`, `score_model` (safe-rlhf's models).
+- Shared: `answer_tokens` (questions to token ids, sampled ids to recorded answers), `scores` (raw
+  outputs to scores), `local_weights` (a state's files on this node, checked against their
+  checksum), `context` (context lengths), `code_length` (texts as token windows), `distances`
+  (between next-token distributions), `scorer_tokenizer`, `score_model` (safe-rlhf's models).
 - `next_token`: a recorded state as a next-token predictor, for `theory`.
 """

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...tasks.prompt_tokens import prompt_ids
 from ..errors import EngineError
 from ..types import CodedText, CodeLengthResult
 
@@ -45,9 +46,10 @@ def split_windows(
     first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if first is None:
         raise EngineError("code lengths need a tokenizer with a first or an end token")
+    heads = prompt_ids(tokenizer, [text.prompt for text in texts])
     windows = []
     for i, text in enumerate(texts):
-        head = list(tokenizer(text.prompt).input_ids) if text.prompt else [first]
+        head = (heads[i] if text.prompt else []) or [first]
         tail = list(tokenizer(text.response, add_special_tokens=False).input_ids)
         tail += [] if end is None else [end]
         available = size - len(head)

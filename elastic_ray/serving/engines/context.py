@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import EngineError
 from ..types import EngineConfig, ScorerConfig
 
 Prompts = Sequence[tuple[int, str]]
 """(index, text) of each prompt."""
+
+AFTER_PADDING = (
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+"""Model types whose first position is the padding id + 1 (`create_position_ids_from_input_ids`)."""
 
 
 def context_length(config: EngineConfig | ScorerConfig) -> int:
@@ -18,10 +36,19 @@ def context_length(config: EngineConfig | ScorerConfig) -> int:
     loaded = AutoConfig.from_pretrained(
         config.checkpoint, revision=config.revision, trust_remote_code=config.trust_remote_code
     )
-    positions = int(getattr(loaded, "max_position_embeddings", config.max_model_len))
-    if getattr(loaded, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= 2  # their position ids start after that of the padding
-    return min(config.max_model_len, positions)
+    positions = position_limit(loaded.get_text_config())
+    return config.max_model_len if positions is None else min(config.max_model_len, positions)
+
+
+def position_limit(config: Any) -> int | None:
+    """Return the longest text in tokens that a model's positions allow; None without a limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:  # XLNet, for one, says -1
+        return None
+    if getattr(config, "model_type", "") in AFTER_PADDING:
+        padding = getattr(config, "pad_token_id", None)
+        positions -= 2 if padding is None else padding + 1
+    return positions
 
 
 def check_fits_context(tokens: int, context: int) -> None:

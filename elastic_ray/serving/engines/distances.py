@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...elasticity import METRICS
+from ...tasks.prompt_tokens import prompt_ids
 from ..errors import EngineError
 from ..types import Answer
 
@@ -55,7 +56,7 @@ def tokenize_answer(tokenizer: Any, answer: Answer, context: int) -> TokenizedTe
     The end token is included if the answer ended by itself. The text is cut at `context` tokens:
     decoded and tokenized again, an answer may take one token more than it had.
     """
-    head = list(tokenizer(answer.prompt).input_ids)
+    (head,) = prompt_ids(tokenizer, [answer.prompt])
     tail = list(tokenizer(answer.response, add_special_tokens=False).input_ids)
     if answer.finish_reason == "stop" and tokenizer.eos_token_id is not None:
         tail.append(tokenizer.eos_token_id)

@@ -23,14 +23,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ...checkpoints.classifier import SCORE_MODELS
 from ...checkpoints.files import weight_files
 from ..errors import EngineError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-ARCHITECTURES = ("LlamaForScore", "LlamaModelForScore")
-"""The present name and that of safe-rlhf's first releases."""
 EPSILON = 1e-8
 """Added to the standard deviation by safe-rlhf's normaliser."""
 INDEX = "model.safetensors.index.json"
@@ -38,7 +37,7 @@ INDEX = "model.safetensors.index.json"
 
 def is_score_model(config: PretrainedConfig) -> bool:
     """Return whether a checkpoint's configuration is that of a score model."""
-    return any(name in ARCHITECTURES for name in config.architectures or ())
+    return any(name in SCORE_MODELS for name in config.architectures or ())
 
 
 def tokenize_with_end(

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..types import Score, ScorerConfig
-from .vllm_runtime import choose_vllm
+from ...checkpoints.classifier import read_config
+from ..errors import EngineError
+from ..types import Score, ScoredText, ScorerConfig
+from .scorer_tokenizer import scorer_folder
+from .vllm_runtime import choose_vllm, foreign_architecture
 
 
 class ScorerBackend(Protocol):
@@ -20,7 +23,7 @@ class ScorerBackend(Protocol):
     notice: str | None
     """Why this is not the configured backend; None where it is."""
 
-    async def score(self, texts: Sequence[str]) -> list[Score]:
+    async def score(self, texts: Sequence[ScoredText]) -> list[Score]:
         """Return the scores of texts, in their order. Long texts are cut at the context length."""
         ...
 
@@ -36,9 +39,15 @@ class ScorerBackend(Protocol):
 def make_scorer_backend(config: ScorerConfig) -> ScorerBackend:
     """Return the configured backend; "auto" falls back to transformers where vLLM is missing.
 
-    Raises `EngineError` if the configuration wants vLLM and it cannot be imported.
+    It also does for a model that vLLM has no classifier for. Raises `EngineError` if the
+    configuration wants vLLM all the same.
     """
-    use_vllm, notice = choose_vllm(f"scorer {config.name}", config.kind, config.gpus)
+    what = f"scorer {config.name}"
+    use_vllm, notice = choose_vllm(what, config.kind, config.gpus)
+    if use_vllm and (foreign := foreign_architecture(read_config(scorer_folder(config)))):
+        if config.kind == "vllm":
+            raise EngineError(f"{what}: {foreign}; set resources.scorers.engine to transformers")
+        use_vllm, notice = False, f"{foreign}; transformers is used"
     # Imported here, as in `engine`.
     if use_vllm:
         from .vllm_scorer import VllmScorer

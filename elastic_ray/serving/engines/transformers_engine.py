@@ -20,8 +20,9 @@ from ..types import (
     Sampling,
     Weights,
 )
+from .answer_tokens import AnswerTokens
 from .code_length import split_windows, sum_windows
-from .context import Prompts, context_length
+from .context import Prompts
 from .distances import text_distances, tokenize_answer
 from .transformers_inference import sample_batch, window_nats
 from .transformers_models import ModelHolder, StateModel
@@ -44,16 +45,8 @@ class TransformersEngine:
                 "do, but not transformers"
             )
         self.notice = notice
-        self._context = context_length(config)
         self.version = f"transformers {transformers.__version__}"
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-            config.checkpoint,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-        )
-        # Threads share the tokenizer. It is always called without padding and truncation; this call
-        # turns off what its file may turn on.
-        self._tokenizer([""])
+        self._tokens = AnswerTokens(config)
         self._models = ModelHolder(config)
 
     async def load_weights(self, weights: Weights) -> None:
@@ -67,7 +60,12 @@ class TransformersEngine:
         return await asyncio.to_thread(self._generate, weights, prompts, sampling)
 
     def _generate(self, weights: Weights, prompts: Prompts, sampling: Sampling) -> list[Answer]:
-        rows = [(i, text, s) for i, text in prompts for s in range(sampling.samples)]
+        questions = self._tokens.questions(prompts, sampling.max_tokens)
+        rows = [
+            (index, sample, prompt, question)
+            for (index, prompt), question in zip(prompts, questions, strict=True)
+            for sample in range(sampling.samples)
+        ]
         answers: list[Answer] = []
         with self._models.use(weights) as loaded:
             for start in range(0, len(rows), ANSWER_BATCH):
@@ -75,27 +73,19 @@ class TransformersEngine:
         return answers
 
     def _answer_batch(
-        self, loaded: StateModel, rows: list[tuple[int, str, int]], sampling: Sampling
+        self, loaded: StateModel, rows: list[tuple[int, int, str, list[int]]], sampling: Sampling
     ) -> list[Answer]:
-        """Return the answers to (prompt index, prompt, sample)."""
-        seeds = [sampling.request_seed(index, sample) for index, _, sample in rows]
-        prompts = [prompt for _, prompt, _ in rows]
-        sampled = sample_batch(
-            loaded.model, self._tokenizer, prompts, seeds, sampling, self._context
-        )
+        """Return the answers to (prompt index, sample, prompt, its tokens)."""
+        seeds = [sampling.request_seed(index, sample) for index, sample, _, _ in rows]
+        questions = [question for *_, question in rows]
+        sampled = sample_batch(loaded.model, questions, seeds, sampling, self._tokens.ends)
         return [
-            Answer(
-                index,
-                sample,
-                prompt,
-                str(self._tokenizer.decode(tokens.ids, skip_special_tokens=True)),
-                len(tokens.ids),
-                "stop" if tokens.ended else "length",
-                loaded.state,
-                seed,
-                self.version,
+            self._tokens.answer(
+                (index, sample, prompt), question, ids, (loaded.state, seed, self.version)
             )
-            for (index, prompt, sample), tokens, seed in zip(rows, sampled, seeds, strict=True)
+            for (index, sample, prompt, question), ids, seed in zip(
+                rows, sampled, seeds, strict=True
+            )
         ]
 
     async def code_lengths(
@@ -107,7 +97,7 @@ class TransformersEngine:
     def _code_lengths(
         self, weights: Weights, texts: Sequence[CodedText], window: int
     ) -> list[CodeLengthResult]:
-        windows = split_windows(self._tokenizer, texts, window, self._context)
+        windows = split_windows(self._tokens.tokenizer, texts, window, self._tokens.context)
         readings: list[tuple[float, str]] = []
         with self._models.use(weights) as loaded:
             for start in range(0, len(windows), WINDOW_BATCH):
@@ -128,7 +118,8 @@ class TransformersEngine:
     def _distances(
         self, weights: Weights, reference: Weights, answers: Sequence[Answer]
     ) -> list[DistanceResult]:
-        tokenized = [tokenize_answer(self._tokenizer, each, self._context) for each in answers]
+        tokens = self._tokens
+        tokenized = [tokenize_answer(tokens.tokenizer, each, tokens.context) for each in answers]
         compared = [(a, text) for a, text in zip(answers, tokenized, strict=True) if text]
         with self._models.use(weights) as loaded:
             other = self._models.reference(reference)

@@ -5,45 +5,32 @@ Each answer has its own random generator, so that it does not depend on the rest
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
 from ..types import Sampling
 from .code_length import Window
-from .context import check_fits_context
-
-
-@dataclass(frozen=True)
-class SampledTokens:
-    """The tokens of one answer."""
-
-    ids: list[int]
-    ended: bool
-    """Whether the last token is the end token."""
 
 
 def sample_batch(
     model: Any,
-    tokenizer: Any,
-    prompts: Sequence[str],
+    questions: Sequence[Sequence[int]],
     seeds: Sequence[int],
     sampling: Sampling,
-    context: int,
-) -> list[SampledTokens]:
-    """Return one sampled answer per prompt, each drawn with its own seed.
+    ends: Collection[int],
+) -> list[list[int]]:
+    """Return the tokens of one sampled answer per question, each drawn with its own seed.
 
-    Raises `EngineError` if the longest prompt and `sampling.max_tokens` exceed the context.
+    An answer ends with the first of the tokens `ends`, which is included, or after
+    `sampling.max_tokens` tokens.
     """
-    next_ids, mask = left_padded(tokenizer(list(prompts)).input_ids)
-    check_fits_context(next_ids.shape[1] + sampling.max_tokens, context)
+    next_ids, mask = left_padded(questions)
     next_ids, mask = next_ids.to(model.device), mask.to(model.device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    end = tokenizer.eos_token_id
-    sampled: list[list[int]] = [[] for _ in prompts]
-    unfinished = [True] * len(prompts)
+    sampled: list[list[int]] = [[] for _ in questions]
+    unfinished = [True] * len(questions)
     cache = None
     with torch.inference_mode():
         for _ in range(sampling.max_tokens):
@@ -59,17 +46,17 @@ def sample_batch(
             logits = out.logits[:, -1].float().cpu()
             tokens = [
                 sample_token(logits[i], sampling, generators[i]) if unfinished[i] else 0
-                for i in range(len(prompts))
+                for i in range(len(questions))
             ]
             for i, token in enumerate(tokens):
                 if unfinished[i]:
                     sampled[i].append(token)
-                    unfinished[i] = token != end
+                    unfinished[i] = token not in ends
             if not any(unfinished):
                 break
             next_ids = torch.tensor(tokens, device=model.device)[:, None]
             mask = torch.cat([mask, torch.ones_like(next_ids)], dim=1)
-    return [SampledTokens(ids, bool(ids) and ids[-1] == end) for ids in sampled]
+    return sampled
 
 
 def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...checkpoints.files import CheckpointError
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
+from .answer_tokens import AnswerTokens
 from .code_length import Window, split_windows, sum_windows
-from .context import Prompts, check_fits_context, context_length
+from .context import Prompts
 from .heartbeat import Heartbeat
 from .local_weights import checked_stamp, on_disk, weight_bytes
 from .vllm_in_process import start_llm
@@ -51,24 +52,18 @@ class VllmEngine:
 
     def __init__(self, config: EngineConfig) -> None:
         import vllm
-        from transformers import AutoTokenizer
 
         check_batch_invariance(config)
         self.version = f"vllm {vllm.__version__}"
         if config.deterministic:
             self.version += " batch-invariant"
-        self._context = context_length(config)
+        self._tokens = AnswerTokens(config)
         first = on_disk(
             Weights(config.state_id, config.checkpoint, config.revision), config.trust_remote_code
         )
-        arguments = engine_arguments(config, self._context, first.checkpoint, gpu_bytes)
+        arguments = engine_arguments(config, self._tokens.context, first.checkpoint, gpu_bytes)
         self._llm = start_llm(arguments, config.gpus)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            config.checkpoint,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-        )
         self._broken: str | None = None
         """Why the engine cannot be used any more."""
         self._adapter_ids: dict[str, int] = {}
@@ -111,9 +106,10 @@ class VllmEngine:
     ) -> list[Answer]:
         """As `Engine.generate`."""
         lora = self._lora_request(weights)
+        questions = self._tokens.questions(prompts, sampling.max_tokens)
         requests = [
-            self._answer(index, prompt, sample, sampling, lora)
-            for index, prompt in prompts
+            self._answer((index, sample, prompt), question, sampling, lora)
+            for (index, prompt), question in zip(prompts, questions, strict=True)
             for sample in range(sampling.samples)
         ]
         answers = await asyncio.gather(*requests)
@@ -121,24 +117,21 @@ class VllmEngine:
         return list(answers)
 
     async def _answer(
-        self, index: int, prompt: str, sample: int, sampling: Sampling, lora: Any
+        self, place: tuple[int, int, str], question: list[int], sampling: Sampling, lora: Any
     ) -> Answer:
-        seed = sampling.request_seed(index, sample)
-        output = await self._run(prompt, _answer_parameters(sampling, seed), lora)
-        # Where the context ends, vLLM cuts the answer without an error.
-        check_fits_context(len(output.prompt_token_ids or ()) + sampling.max_tokens, self._context)
+        """Return the answer to a question; `place` as in `AnswerTokens.answer`."""
+        seed = sampling.request_seed(place[0], place[1])
+        parameters = _answer_parameters(sampling, seed, self._tokens.ends)
+        output = await self._run({"prompt_token_ids": question}, parameters, lora)
         completion = output.outputs[0]
-        return Answer(
-            index,
-            sample,
-            prompt,
-            completion.text,
-            len(completion.token_ids),
-            str(completion.finish_reason),
-            _held_state(output, lora),
-            seed,
-            self.version,
-        )
+        source = (_held_state(output, lora), seed, self.version)
+        answer = self._tokens.answer(place, question, list(completion.token_ids), source)
+        if answer.finish_reason != completion.finish_reason:
+            raise EngineError(
+                f"prompt {place[0]}: the engine ended the answer ({completion.finish_reason}) "
+                f"where it should not ({answer.finish_reason})"
+            )
+        return answer
 
     async def code_lengths(
         self, weights: Weights, texts: Sequence[CodedText], window: int
@@ -151,7 +144,7 @@ class VllmEngine:
                 "layer; leave lm_head out of lora.target_modules, or set "
                 "resources.engines.engine to transformers"
             )
-        windows = split_windows(self._tokenizer, texts, window, self._context)
+        windows = split_windows(self._tokens.tokenizer, texts, window, self._tokens.context)
         readings = await asyncio.gather(*(self._read(part, lora) for part in windows))
         await self._check_held(weights)
         return sum_windows(texts, windows, readings)
@@ -162,7 +155,7 @@ class VllmEngine:
         return _window_nats(output, window), _held_state(output, lora)
 
     async def _run(self, prompt: Any, parameters: SamplingParams, lora: Any) -> RequestOutput:
-        """Return the engine's final output for a prompt (text, or token ids)."""
+        """Return the engine's final output for a prompt's token ids."""
         self._requests += 1
         last: RequestOutput | None = None
         async for output in self._llm.generate(
@@ -235,6 +228,8 @@ def engine_arguments(
         trust_remote_code=config.trust_remote_code,
         worker_extension_cls="elastic_ray.serving.engines.vllm_weights.VerifiedLoading",
         load_format="safetensors",
+        skip_tokenizer_init=True,  # `answer_tokens` is the only owner of texts and end tokens
+        generation_config="vllm",  # none: its end tokens are given with each request
         use_tqdm_on_load=False,
         seed=0,
         disable_log_stats=True,
@@ -242,7 +237,7 @@ def engine_arguments(
     )
 
 
-def _answer_parameters(sampling: Sampling, seed: int) -> SamplingParams:
+def _answer_parameters(sampling: Sampling, seed: int, ends: Collection[int]) -> SamplingParams:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
@@ -252,6 +247,9 @@ def _answer_parameters(sampling: Sampling, seed: int) -> SamplingParams:
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         seed=seed,
+        stop_token_ids=sorted(ends),
+        ignore_eos=True,  # the end token is among `ends`
+        detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...checkpoints.classifier import SCORE_MODELS
 from ..errors import EngineError
 from ..gpu_sharing import cache_bytes
 from ..types import EngineConfig, ScorerConfig
@@ -49,6 +50,22 @@ def _needs_gpu() -> str | None:
     if current_platform.is_cpu():
         return None
     return "it is built for GPUs, and this replica has none (resources.*.gpus)"
+
+
+def foreign_architecture(config: Mapping[str, Any]) -> str | None:
+    """Return why vLLM has no classifier of its own for a model's configuration; None if it has.
+
+    It would run others through transformers' layers, with heads and poolers of its own.
+    """
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    known = set(ModelRegistry.get_supported_archs())
+    for name in map(str, config.get("architectures") or ()):
+        body = name.replace("ForSequenceClassification", "ForCausalLM")
+        if name in known or body in known or name in SCORE_MODELS:
+            return None
+        return f"vLLM has no {name}"
+    return "its config.json names no architecture"
 
 
 def batch_arguments(gpus: float) -> dict[str, int]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EngineError
-from ..types import Score, ScorerConfig, score_from_outputs
+from ..types import Score, ScoredText, ScorerConfig
 from .heartbeat import Heartbeat
 from .local_weights import weight_bytes
 from .scorer_tokenizer import ScorerTokenizer, scorer_folder
+from .scores import ScoreRule
 from .vllm_in_process import start_llm
 from .vllm_runtime import batch_arguments, cache_arguments, check_vllm, gpu_bytes
 
@@ -30,6 +31,7 @@ class VllmScorer:
         self._config = config
         self.version = f"vllm {vllm.__version__}"
         self._tokenizer = ScorerTokenizer(config)
+        self._rule = ScoreRule(config, scorer_folder(config))
         self._requests = 0
         if not self._tokenizer.is_score_model:
             self._llm = self._start(config.checkpoint, config.revision)
@@ -67,7 +69,7 @@ class VllmScorer:
             config.gpus,
         )
 
-    async def score(self, texts: Sequence[str]) -> list[Score]:
+    async def score(self, texts: Sequence[ScoredText]) -> list[Score]:
         """As `ScorerBackend.score`."""
         tokens = self._tokenizer.tokenize(texts)
         return list(await asyncio.gather(*(self._score_one(ids) for ids in tokens)))
@@ -77,17 +79,15 @@ class VllmScorer:
 
         self._requests += 1
         last = None
-        # A single output is taken raw: vLLM would apply a sigmoid of its own.
-        raw = self._llm.model_config.hf_config.num_labels == 1
         async for output in self._llm.encode(
             {"prompt_token_ids": ids},
-            PoolingParams(task="classify", use_activation=not raw),
+            PoolingParams(task="classify", use_activation=False),  # `ScoreRule` knows which
             request_id=str(self._requests),
         ):
             last = output
         if last is None:
             raise EngineError(f"scorer {self._config.name}: no output")
-        return score_from_outputs([float(x) for x in last.outputs.data.flatten()], self._config)
+        return self._rule.score([float(x) for x in last.outputs.data.flatten()])
 
     async def check_health(self) -> None:
         """As `ScorerBackend.check_health`."""
