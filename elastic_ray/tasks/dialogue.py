@@ -55,24 +55,6 @@ def prompt_of(question: str) -> str:
     return PROMPT.format(question=question)
 
 
-def text_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """Return a text of the data, stripped; it may be empty. Raise `TaskError` for other types."""
-    if not isinstance(value, str):
-        raise TaskError(
-            f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"
-        )
-    return value.strip()
-
-
-def question_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """Return a question of the data, stripped; raise `TaskError` if it is empty."""
-    if not (text := text_of(task, table, row, column, value)):
-        raise TaskError(
-            f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"
-        )
-    return text
-
-
 class Dialogues:
     """A task of dialogues: `read` turns the tables of `source` into questions and rows.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from . import source
-from .source import Source, Splits, Table, iter_rows
-from .task import TaskError
+from .layout import Splits
+from .source import Source, Table, iter_rows
+from .values import label_of, problem, text_of
 
 SPLITS = Splits("imdb", ("train", "test", "unsupervised"), optional=("unsupervised",))
 
@@ -47,15 +48,10 @@ def _rows(table: Table, split: str, max_words: int | None) -> list[Row]:
     unlabelled = split == "unsupervised"
     rows = []
     for i, row in iter_rows("imdb", table, ("text",) if unlabelled else ("text", "label")):
-        text, label = row["text"], row.get("label", -1)
-        cleaned = clean(text, max_words) if isinstance(text, str) else ""
+        text = text_of("imdb", table, i, "text", row["text"])
+        cleaned = clean(text, max_words)
         if not cleaned:
-            raise TaskError(
-                f"task imdb: {table.where}: row {i}: text: found {text!r}; a text is needed"
-            )
-        if isinstance(label, bool) or label not in ((-1,) if unlabelled else (0, 1)):
-            raise TaskError(
-                f"task imdb: {table.where}: row {i}: label: found {label!r}; allowed: 0 and 1"
-            )
-        rows.append((cleaned, int(label)))
+            raise problem("imdb", table, i, "text", row["text"], "a text is needed")
+        label = -1 if unlabelled else label_of("imdb", table, i, "label", row["label"])
+        rows.append((cleaned, label))
     return rows
