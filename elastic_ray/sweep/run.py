@@ -24,7 +24,7 @@ from ..progress.activity import clock
 from ..progress.budget import Budget
 from ..progress.grid_rows import write_grid_rows
 from ..progress.outstanding import Outstanding
-from ..progress.recovery import restore_progress
+from ..progress.recovery import follow_moved_folders, restore_progress
 from ..progress.tracker import ProgressTracker
 from ..results.leases.sweep_lease import SweepLease, acquire_sweep_lease
 from ..results.store import Results
@@ -77,6 +77,7 @@ def _run_with_lease(
 ) -> int:
     """Run what is left of the sweep while its lease is held; add its tracker to `trackers`."""
     began = time.monotonic()
+    moved = follow_moved_folders(plan, results)
     tracker, left = restore_progress(plan, results)
     trackers.append(tracker)
     is_open = any(request not in tracker.closed for request in plan.requests())
@@ -86,6 +87,8 @@ def _run_with_lease(
         check_models(plan.spec)
     console = open_console()
     _print_start(console, plan, tracker, results, budget)
+    for line in moved:
+        console.print(line, markup=False, soft_wrap=True)
     if has_work and budget.exhausted:
         return _over_budget(console, budget.exhausted)
     _record_spec(plan, results)

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..spec import CORPORA
+from .scripts import approximate_tokens
 from .source import Source, Table
 from .subsets import selection
 from .task import POOLS, Example, TaskError, check_pool, first_prompts, first_texts, normalise
@@ -91,8 +92,9 @@ class Dialogues:
     @cached_property
     def mean_tokens(self) -> float:
         sample = self.pool("positive")[:1000]
-        words = sum(len(self.scored_text(e.prompt, e.response).split()) for e in sample)
-        return TOKENS_PER_WORD * words / max(len(sample), 1)
+        texts = (self.scored_text(e.prompt, e.response) for e in sample)
+        tokens = sum(approximate_tokens(text, TOKENS_PER_WORD) for text in texts)
+        return tokens / max(len(sample), 1)
 
     def pool(self, name: str) -> Sequence[Example]:
         check_pool(self.name, name)

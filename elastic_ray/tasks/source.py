@@ -21,6 +21,8 @@ from .task import TaskError, UnreachableData
 
 SETTINGS = ("path", "name", "revision", "config")
 """Settings (`data:`) of a task's source."""
+RELATIVE = " at the sweep file's folder, nor at the working directory"
+"""Where a relative path of a sweep file was looked for; ends an error message."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -72,7 +74,8 @@ def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: s
         if {"name", "revision"} & settings.keys():
             raise TaskError(f"task {task}: data: give path, or name and revision, not both")
         if not isinstance(path, str) or not Path(path).exists():
-            raise TaskError(f"task {task}: data.path: found {path!r}; no such folder")
+            starts = "" if str(path)[:1] == "/" else RELATIVE
+            raise TaskError(f"task {task}: data.path: found {path!r}; no such folder{starts}")
     config = settings.get("config")
     if config is not None and (not isinstance(config, str) or not config):
         raise TaskError(f"task {task}: data.config: found {config!r}; a configuration's name")
