@@ -18,6 +18,7 @@ from ..checkpoints.files import CheckpointError, content_hash
 from ..checkpoints.hub import model_problem
 from ..spec import Spec, SpecError
 from ..tasks.registry import load_task
+from ..tasks.source import RELATIVE
 from ..tasks.task import POOLS, Task, TaskError, UnreachableData
 from .graph import Plan
 from .task_info import TaskInfo
@@ -106,7 +107,8 @@ def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
                 with _notice_if_slow(f"hashing the files of {path}"):
                     folders[path] = content_hash(path)
         except CheckpointError as e:
-            problems.append(f"{field_name}: {e}")
+            starts = "" if path is None or os.path.isabs(path) else RELATIVE
+            problems.append(f"{field_name}: {e}{starts}")
     _refuse(problems)
     return SweepInputs(tasks, unreachable, folders)
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .dialogue import Dialogues, Raw, Row
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
 from .layout import Splits
-from .source import SETTINGS, Table, iter_rows, source_of
+from .source import Table, iter_rows, source_of
 from .subsets import hash_below
 from .task import check_settings, normalise
 from .values import some_text_of, text_of, truth_of
@@ -36,7 +36,7 @@ def load(**settings: Any) -> Dialogues:
     """
     check_settings("saferlhf", settings, SETTINGS)
     source = source_of(SPLITS, settings, HUB, REVISION)
-    return Dialogues("saferlhf", VERSION, source, _read, TYPICAL_TOKENS)
+    return Dialogues("saferlhf", VERSION, source, _read, TYPICAL_TOKENS, settings.get(LONGEST))
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:

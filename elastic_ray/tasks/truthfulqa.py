@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .dialogue import Dialogues, Raw, Row
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
 from .layout import Splits
-from .source import SETTINGS, Table, iter_rows, source_of
+from .source import Table, iter_rows, source_of
 from .subsets import hash_below
 from .task import check_settings, normalise
 from .values import problem, some_text_of, text_of
@@ -35,7 +35,7 @@ def load(**settings: Any) -> Dialogues:
     """
     check_settings("truthfulqa", settings, SETTINGS)
     source = source_of(SPLITS, settings, HUB, REVISION)
-    return Dialogues("truthfulqa", VERSION, source, _read, TYPICAL_TOKENS)
+    return Dialogues("truthfulqa", VERSION, source, _read, TYPICAL_TOKENS, settings.get(LONGEST))
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
