@@ -31,7 +31,7 @@ from ..results.store import Results
 from ..spec import SpecError
 from ..tasks.task import Task, TaskError
 from .outcome import failures, print_outcome
-from .terminal import CONTINUE, fail, open_console
+from .terminal import CONTINUE, fail, interrupt_on_sigterm, open_console
 
 KILLED = (
     "the sweep ended abruptly: it was killed, or the head of its Ray cluster is gone; "
@@ -153,8 +153,11 @@ def _drive(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from ..cluster.environment import prepare_environment
     from .log_capture import capture_output, message_on_death
 
+    for line in prepare_environment():
+        print(line)
     with capture_output(log) as stream, message_on_death(stream, KILLED):
         import ray
 
@@ -179,6 +182,7 @@ def _drive(
             traceback.print_exc()  # into the log
             return False, "; ".join(error_summary(each) for each in _single_errors(e))
         finally:
+            interrupt_on_sigterm()  # the driver's own handler ended with it
             if started:
                 ray.shutdown()
 

@@ -206,7 +206,7 @@ def _json(text: io.TextIOWrapper, names: Sequence[str]) -> Iterator[Values]:
     try:
         value = _DECODER.decode(first.strip())
         second = next(lines, None)
-        whole = second is None and _holds_rows(value)
+        whole = second is None and _holds_rows(value, names)
     except ValueError:
         # The first line is no value of its own: the file is one value over many lines.
         whole = True
@@ -252,12 +252,19 @@ def _line(number: int, line: str) -> Any:
         raise FileProblem(f"cannot be read: line {number}: no JSON ({e})") from None
 
 
-def _holds_rows(value: Any) -> bool:
+def _holds_rows(value: Any, names: Sequence[str]) -> bool:
     """Return whether the only value of a file holds its rows, rather than being the only row."""
-    if isinstance(value, list):
-        return True
-    inside = list(value.values()) if isinstance(value, dict) else []
-    return bool(inside) and all(isinstance(each, (list, dict)) for each in inside)
+    if not isinstance(value, dict):
+        return isinstance(value, list)
+    columns = [value[name] for name in names if name in value]
+    if columns:
+        return all(isinstance(each, (list, dict)) for each in columns)
+    return len(_lists_of_rows(value)) == 1
+
+
+def _lists_of_rows(value: dict[str, Any]) -> list[list[Any]]:
+    lists = (each for each in value.values() if isinstance(each, list) and each)
+    return [each for each in lists if all(isinstance(row, dict) for row in each)]
 
 
 def _rows_of(value: Any, names: Sequence[str]) -> Sequence[Any]:
@@ -273,8 +280,7 @@ def _rows_of(value: Any, names: Sequence[str]) -> Sequence[Any]:
                 raise FileProblem(f"cannot be read: columns of {sorted(lengths)} rows")
             listed = zip(*(column or () for column in columns.values()), strict=True)
             return [dict(zip(columns, row, strict=True)) for row in listed]
-        lists = [each for each in value.values() if isinstance(each, list)]
-        if len(lists) == 1:
+        if len(lists := _lists_of_rows(value)) == 1:
             return lists[0]
         if columns:
             return [value]

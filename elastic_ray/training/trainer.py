@@ -153,6 +153,7 @@ class Trainer:
     def prepare(self, examples: list[Any]) -> PreparedBatch:
         """Tokenize a global batch and divide it among the ranks. Safe to call in a thread."""
         batch = tokenize(examples, self._tokenizer, self._recipe.max_length)
+        cut = [one for one in batch if one.cut]
         pad = self._tokenizer.pad_token_id or 0
         rows = self.runtime.micro_batch
         assert isinstance(rows, int), "decided before, by placement.settings"
@@ -161,10 +162,7 @@ class Trainer:
             len(batch),
             count_targets(batch),
             sum(len(one.ids) for one in batch),
-            (
-                sum(one.cut for one in batch),
-                sum(one.cut and not count_targets([one]) for one in batch),
-            ),
+            (len(cut), sum(count_targets([one]) == 0 for one in cut)),
         )
 
     def train_step(self, batch: PreparedBatch, rate: float) -> float:
@@ -179,8 +177,8 @@ class Trainer:
 
         if batch.targets == 0:
             raise TrainingError(
-                f"a whole batch of examples has no target tokens: all {batch.examples} prompts reach "
-                f"max_length, {self._recipe.max_length} tokens; raise it"
+                f"a whole batch of {batch.examples} examples has no target tokens: their prompts "
+                f"reach max_length, {self._recipe.max_length} tokens; raise it"
             )
         # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
