@@ -62,7 +62,7 @@ def long_training_prompts(share: int) -> dict[str, Any]:
 def test_examples_without_an_answer_are_refused_beyond_a_share(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = sweep_file(tmp_path, model, long_training_prompts(2), max_length=64)
+    path = sweep_file(tmp_path, model, long_training_prompts(2), max_length=250)
     code, _, err = dry_run(path, capsys)
     assert code == 2
     assert "nothing is left of their answers, so they teach nothing" in err
@@ -70,7 +70,7 @@ def test_examples_without_an_answer_are_refused_beyond_a_share(
     assert "s.yaml:6: training.max_length: " in err
     code, out, _ = dry_run(path, capsys, "training.max_untaught=0.9")
     assert code == 0 and "of the positive examples of saferlhf (size" in out
-    assert "are longer than max_length, 64 tokens, with m, and lose their ends" in out
+    assert "are longer than max_length, 250 tokens, with m, and lose their ends" in out
     # Even an allowed share may not be the whole of a batch, which has no loss.
     sets = ("training.max_untaught=0.9", "training.global_batch=1", "training.micro_batch=1")
     code, _, err = dry_run(path, capsys, *sets)
