@@ -18,6 +18,7 @@ from ..spec import Model, Recipe, Spec, SpecError
 from ..tasks.subsets import selection
 from ..tasks.task import Example, Task
 from ..training.batches import global_batches, tokenize
+from ..training.checkpoint_io import load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,15 +85,9 @@ def _tokenizer_key(model: Model, task: Task) -> Any:
 def _load(model: Model, task: Task, to_run: bool) -> PreTrainedTokenizerBase:
     if model.init is not None:
         return task.tokenizer(model.init.vocabulary)
-    from transformers import AutoTokenizer
-
-    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        model.path or model.hub,
-        revision=model.revision,
-        trust_remote_code=model.trust_remote_code,
-        local_files_only=not to_run,
-    )
-    return found
+    source = model.path or model.hub
+    assert source is not None  # one of the three, by the schema
+    return load_tokenizer(source, model.revision, model.trust_remote_code, cached_only=not to_run)
 
 
 def counts(texts: Sequence[str], tokenizer: Callable[..., Any], limit: int) -> list[int]:
