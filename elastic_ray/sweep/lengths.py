@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..plan import Plan
 from ..spec import Model, Recipe, Spec, SpecError
@@ -20,9 +20,8 @@ from ..tasks.task import Example, Task
 from ..training.batches import global_batches, tokenize
 from ..training.checkpoint_io import load_tokenizer
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
+Tokenizer = Any
+"""A transformers tokenizer. Only the packages that train and serve import that library."""
 SAMPLE = 400
 """Examples of each stage of which those that lose their end are counted."""
 _ADDED = 8
@@ -40,7 +39,7 @@ def check_lengths(plan: Plan, tasks: Mapping[str, Task], to_run: bool) -> list[s
     spec = plan.spec
     lines: list[str] = []
     problems: list[str] = []
-    loaded: dict[Any, PreTrainedTokenizerBase | None] = {}
+    loaded: dict[Any, Tokenizer | None] = {}
     seen: set[Any] = set()
     """The prompts and stages whose lengths are known, by tokenizer."""
     for i, model in enumerate(spec.models):
@@ -82,7 +81,7 @@ def _tokenizer_key(model: Model, task: Task) -> Any:
     return model.hub, model.revision, model.path
 
 
-def _load(model: Model, task: Task, to_run: bool) -> PreTrainedTokenizerBase:
+def _load(model: Model, task: Task, to_run: bool) -> Tokenizer:
     if model.init is not None:
         return task.tokenizer(model.init.vocabulary)
     source = model.path or model.hub
@@ -104,7 +103,7 @@ def counts(texts: Sequence[str], tokenizer: Callable[..., Any], limit: int) -> l
 
 
 def _prompts(
-    spec: Spec, task: Task, where: str, model: Model, tokenizer: PreTrainedTokenizerBase
+    spec: Spec, task: Task, where: str, model: Model, tokenizer: Tokenizer
 ) -> Iterator[str]:
     """Yield the problem of the held-out prompts that do not fit beside their answers."""
     queries = spec.lessons.queries if spec.lessons else 0
@@ -163,7 +162,7 @@ def _examples(
     spec: Spec,
     stage: _Stage,
     model: Model,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     lines: list[str],
     problems: list[str],
 ) -> None:
