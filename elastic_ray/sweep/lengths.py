@@ -8,6 +8,7 @@ tokenized.
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,9 @@ def _load(model: Model, task: Task, to_run: bool) -> Tokenizer:
         return task.tokenizer(model.init.vocabulary)
     source = model.path or model.hub
     assert source is not None  # one of the three, by the schema
-    return load_tokenizer(source, model.revision, model.trust_remote_code, cached_only=not to_run)
+    found = load_tokenizer(source, model.revision, model.trust_remote_code, cached_only=not to_run)
+    found.model_max_length = sys.maxsize  # no warnings: the lengths are what is asked for
+    return found
 
 
 def counts(texts: Sequence[str], tokenizer: Callable[..., Any], limit: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Generated data files: the rows are those of a plain reference, or the refusal is one line."""
+"""Generated data files and folders: the rows of a plain reference, or a refusal in one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from elastic_ray.tasks.layout import Splits, find_splits
 from elastic_ray.tasks.rows import COMPRESSIONS, FileProblem, read_rows
+from elastic_ray.tasks.task import TaskError
 
 NAMES = ("text", "label")
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
@@ -124,3 +127,54 @@ def test_a_compressed_file_that_ends_early_is_refused(
     packed = PACK[pack]("".join(json.dumps(row) + "\n" for row in rows).encode())
     with pytest.raises(FileProblem):
         read(tmp_path / f"x.jsonl.{pack}", packed[: int(len(packed) * cut)])
+
+
+FOLDERS = ("", "data/", "a/", "b/", "train/", "default/train/", "data/a/b/c/d/", ".hidden/")
+FILES = (
+    "train.jsonl",
+    "train.csv",
+    "train.json",
+    "train-0.jsonl",
+    "train-00000-of-00002.jsonl",
+    "train-00001-of-00002.jsonl",
+    "train-00000-of-00001-a09b74b3ef9c3b56.jsonl",
+    "0000.jsonl",
+    "0001.csv",
+    "test.jsonl",
+    "README.md",
+)
+CARDS = (
+    "no card",
+    "---\n: [\n---\n",
+    "---\nconfigs: 5\n---\n",
+    "---\nconfigs:\n- {config_name: x, data_files: a/*.jsonl}\n---\n",
+    "---\nconfigs:\n- {config_name: x, data_files: ../*.jsonl}\n---\n",
+    "---\nconfigs:\n- data_files: [{split: train, path: [b/0000.jsonl]}, 7]\n---\n",
+)
+
+
+@FUZZ
+@given(
+    places=st.sets(st.tuples(st.sampled_from(FOLDERS), st.sampled_from(FILES)), max_size=4),
+    card=st.sampled_from(CARDS),
+    config=st.sampled_from([None, None, "a", "x"]),
+)
+def test_any_folder_is_read_or_refused_in_one_line(
+    places: set[tuple[str, str]], card: str, config: str | None
+) -> None:
+    splits = Splits("some", ("train", "test"), optional=("test",))
+    with tempfile.TemporaryDirectory() as folder:
+        for below, name in places:
+            path = Path(folder, below, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(card if name == "README.md" else "")
+        try:
+            found = find_splits(splits, folder, config)
+        except TaskError as e:
+            assert str(e).startswith("task some: ") and "\n" not in str(e)
+            return
+        assert found["train"], "a split that is required"
+        written = {Path(folder, below, name) for below, name in places}
+        assert {path for paths in found.values() for path in paths} <= written
+        for paths in found.values():
+            assert len(set(paths)) == len(paths)
