@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from ..placement import Node, nodes_from_ray
+from .address import address_problem
 
 NODE_ID = "ray.io/node-id"
 """The label that holds a node's id; Ray sets it on every node."""
@@ -71,6 +72,22 @@ def running_cluster_nodes() -> list[dict[str, Any]] | None:
             ray.shutdown()
 
 
+def room_notice(cpus: float, gpus: float) -> str | None:
+    """Return a line if the joined cluster has no room now for work of that size, else None."""
+    free, total = _resources()
+    wanted = {"CPU": cpus, "GPU": gpus}
+    if not any(free.get(name, 0.0) + 1e-6 < amount for name, amount in wanted.items() if amount):
+        return None
+    kinds = [name for name in wanted if total.get(name)]
+    held = " and ".join(f"{free.get(name, 0):g} of {total[name]:g} {name}s" for name in kinds)
+    needed = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
+    return (
+        f"waiting for room on the cluster: {held} are free, and the smallest part of this sweep "
+        f"needs {needed}; it begins when others release them and waits without a limit "
+        "(Ctrl-C stops it)"
+    )
+
+
 def staying_nodes() -> tuple[Node, ...]:
     """Return the nodes of the joined cluster, except those that will leave soon.
 
@@ -90,6 +107,12 @@ def _ray_nodes() -> list[dict[str, Any]]:
     return list(ray.nodes())  # type: ignore[no-untyped-call]  # Ray does not annotate it
 
 
+def _resources() -> tuple[dict[str, float], dict[str, float]]:
+    """Return the free and the total resources of the joined cluster, by name."""
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
+    return free, ray.cluster_resources()  # type: ignore[no-untyped-call]
+
+
 def _leaving_nodes() -> set[str]:
     # Ray has no public function for this; Ray Train uses the same one.
     from ray._private.state import state
@@ -98,7 +121,9 @@ def _leaving_nodes() -> set[str]:
 
 
 def _check_connection(address: str) -> None:
-    """Raise `ConnectionError` if nothing answers at the address that `RAY_ADDRESS` names."""
+    """Raise `ConnectionError` unless something answers at the address that `RAY_ADDRESS` names."""
+    if problem := address_problem(address):
+        raise ConnectionError(problem)
     if not accepts_connections(address):
         raise ConnectionError(
             f"RAY_ADDRESS: found {address}; nothing answers there within {CONNECT_TIMEOUT:.0f} s; "

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TextIO
 
-from ..cluster.ray_cluster import staying_nodes
+from ..cluster.ray_cluster import room_notice, staying_nodes
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import InferenceRunner
 from ..evaluation.prompts import code_length_texts, evaluation_prompts
 from ..evaluation.scoring import ScoringRunner
-from ..placement import allocate
+from ..placement import SETUP_CPUS, allocate
 from ..plan import ANSWERS, Plan, bundle
 from ..progress.budget import Amount, Budget, gpu_limit_notice, reserved_resources
 from ..progress.grid_rows import record_failures
@@ -166,6 +166,10 @@ class _SweepDriver:
             asyncio.ensure_future(self._metrics.keep_up(self._waiting, self._budget)),
         ]
         self._display.start()
+        needs = self._membership.layout.needs
+        room = (needs.worker.cpus, needs.worker.gpus) if self._trials else (SETUP_CPUS, 0.0)
+        if notice := await asyncio.to_thread(room_notice, *room):
+            self._display.notify(notice)
         if notice := gpu_limit_notice(self._plan.spec.resources, self._membership.layout.needs):
             self._display.notify(notice)
         elif self._plan.spec.resources.max_gpu_hours and self._gpu_hours:

@@ -19,6 +19,7 @@ from ..checkpoints.hub import cache_settings, model_problem
 from ..spec import Spec, SpecError
 from ..tasks.dialogue import Dialogues
 from ..tasks.registry import load_task
+from ..tasks.source import RELATIVE
 from ..tasks.task import POOLS, Task, TaskError, UnreachableData
 from .graph import Plan
 from .scorers import scorer_problems
@@ -108,7 +109,8 @@ def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
                 with _notice_if_slow(f"hashing the files of {path}"):
                     folders[path] = content_hash(path)
         except CheckpointError as e:
-            problems.append(f"{field_name}: {e}")
+            starts = "" if path is None or os.path.isabs(path) else RELATIVE
+            problems.append(f"{field_name}: {e}{starts}")
     if not problems:
         problems += scorer_problems(spec)
     if not problems:

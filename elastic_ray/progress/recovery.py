@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..checkpoints.reference import CheckpointReference
 from ..plan import ANSWERS, CODE_LENGTH, QUERIES, Plan
 from ..results.store import Results
 from .outstanding import Outstanding, RecordedState, outstanding
 from .tracker import ProgressTracker
+
+
+def follow_moved_folders(plan: Plan, results: Results) -> list[str]:
+    """Record the present paths of models whose folder has moved; return a line for each.
+
+    A start state's id is the hash of its folder's content, so a folder of another path with the
+    same id holds the same model. A recorded path that still exists stays.
+    """
+    lines = []
+    for state, start in plan.starts.items():
+        row = results.state(state) if start.path is not None else None
+        if row is None or row["status"] != "done" or row["checkpoint"] is None:
+            continue
+        recorded = CheckpointReference.parse(row["checkpoint"]).folder
+        if start.path and recorded not in (None, start.path) and not Path(recorded).is_dir():
+            results.restore_checkpoint(state, start.path, row["checksum"])
+            lines.append(f"{recorded} is gone; its content is read from {start.path} now")
+    return lines
 
 
 def restore_progress(plan: Plan, results: Results) -> tuple[ProgressTracker, Outstanding]:

@@ -30,6 +30,35 @@ from .storage.folder import Folder
 
 DATABASE = "elastic.duckdb"
 
+# The only constant by which a database knows where it lies is the default of the setting
+# `temp_directory`: the path of the opened file and ".tmp".
+_FOLLOWS = Template(r"""
+CREATE OR REPLACE MACRO root() AS CASE
+    WHEN current_setting('temp_directory') LIKE '%/elastic.duckdb.tmp'
+    THEN regexp_replace(
+        current_setting('temp_directory')[: -length('/elastic.duckdb.tmp') - 1],
+        '([*?\\[])', '[\1]', 'g')
+    ELSE '$root' END
+""")
+"""Makes the views read the folder in which the file lies, wherever it was copied or moved to."""
+_AT_HOME = Template("""
+CREATE OR REPLACE MACRO at_home() AS (
+    SELECT CASE
+        WHEN current_setting('temp_directory') LIKE '%/elastic.duckdb.tmp' AND (
+            count(*) FILTER (path LIKE '%/elastic.duckdb') > 1
+            OR (count(*) FILTER (path = '$home') > 0
+                AND current_setting('temp_directory') <> '$home.tmp'))
+        THEN error('several elastic.duckdb are open: start duckdb without a file and ATTACH each')
+        WHEN current_setting('temp_directory') LIKE '%/elastic.duckdb.tmp'
+            OR count(*) FILTER (path = '$home') > 0
+        THEN true
+        ELSE error('elastic.duckdb was copied or moved here: open it on its own, or run a sweep '
+            || 'with --results on its folder once, before it is attached')
+        END
+    FROM duckdb_databases())
+""")
+"""Keeps a file that another client attaches, and that cannot know its path, from reading the folder
+that it was copied from, or that of the file that the client has opened."""
 _RETRY_SECONDS = 30.0
 _NOT_THE_FILE = (duckdb.ConversionException, duckdb.CatalogException, duckdb.PermissionException)
 
@@ -53,6 +82,7 @@ def connect(folder: Folder, settings: Mapping[str, Any]) -> duckdb.DuckDBPyConne
     with contextlib.ExitStack() as on_error:
         on_error.callback(connection.close)
         _define_views(connection, folder)
+        connection.execute("SET TimeZone = 'UTC'")  # otherwise times are shown as the machine's
         connection.execute(f"SET allowed_directories = [{', '.join(map(_quoted, allowed))}]")
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_external_access = false")
@@ -99,7 +129,9 @@ def refresh(folder: Folder) -> str | None:
 
     Return a sentence for the user if another program has it open, so that it was left as it is.
     """
-    version = hashlib.sha256(f"{duckdb.__version__}\n{_views_of(folder)}".encode()).hexdigest()
+    follows = f"{_FOLLOWS.template}{_AT_HOME.template}"
+    built_of = f"{duckdb.__version__}\n{_views_of(folder)}{follows}"
+    version = hashlib.sha256(built_of.encode()).hexdigest()
     if folder.local is not None:
         target = folder.local / DATABASE
         if target.exists():
@@ -129,6 +161,10 @@ def _build(path: Path, folder: Folder, version: str) -> None:
         config: dict[str, Any] = {"storage_compatibility_version": "v1.2.0"}
         with duckdb.connect(str(path), config=config) as connection:
             _define_views(connection, folder)
+            if folder.local is not None:
+                connection.execute(_FOLLOWS.substitute(root=_escaped(_pattern(folder))))
+                home = _escaped(str(folder.local / DATABASE))
+                connection.execute(_AT_HOME.substitute(home=home))
             connection.execute(f"CREATE VIEW views_of AS SELECT '{version}' AS mark")
             for name, table in TABLES.items():
                 view = "elasticity" if name == "indices" else name
@@ -161,7 +197,7 @@ def _views_of(folder: Folder) -> str:
 
 def _views_sql(root: str) -> str:
     text = Path(__file__).with_name("views.sql").read_text(encoding="utf-8")
-    return Template(text).substitute(root=root.replace("'", "''"))
+    return Template(text).substitute(root=_escaped(root))
 
 
 def _pattern(folder: Folder) -> str:
@@ -169,5 +205,9 @@ def _pattern(folder: Folder) -> str:
     return re.sub(r"([*?\[])", r"[\1]", folder.address)
 
 
+def _escaped(text: str) -> str:
+    return text.replace("'", "''")
+
+
 def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return f"'{_escaped(text)}'"

@@ -18,6 +18,9 @@
 -- The results folder.
 CREATE MACRO root() AS '$root';
 
+-- Whether `root()` is the folder of this database; see `database.py`.
+CREATE MACRO at_home() AS true;
+
 -- Whether a compacted file is in effect.
 CREATE MACRO in_force(file) AS TRY_CAST(file[-34:-22] AS BIGINT) <= epoch_ms(now());
 
@@ -43,17 +46,17 @@ CREATE MACRO written_once(folder) AS TABLE
     ANTI JOIN replaced(folder) USING (filename);
 
 -- One row per answer: a response to a prompt.
-CREATE VIEW responses AS FROM written_once(root() || '/responses/probe_id=*');
+CREATE VIEW responses AS FROM written_once(root() || '/responses/probe_id=*') WHERE at_home();
 
 -- One row per answer and scorer; a larger score is more aligned.
-CREATE VIEW scores AS FROM written_once(root() || '/scores/probe_id=*/scorer=*');
+CREATE VIEW scores AS FROM written_once(root() || '/scores/probe_id=*/scorer=*') WHERE at_home();
 
 -- The distance between a state's next-token distribution (q) and a reference state's (p), on the
 -- reference's own answer to a held-out prompt: the mean over its tokens, in nats (tv has no unit).
-CREATE VIEW distances AS FROM written_once(root() || '/distances/reference_id=*/probe_id=*');
+CREATE VIEW distances AS FROM written_once(root() || '/distances/reference_id=*/probe_id=*') WHERE at_home();
 
 -- One row per state and text: the text's code length under the state, in bits.
-CREATE VIEW code_lengths AS FROM written_once(root() || '/code_lengths/corpus=*');
+CREATE VIEW code_lengths AS FROM written_once(root() || '/code_lengths/corpus=*') WHERE at_home();
 
 -- The records of model states. A record may change (state tried again, checkpoint deleted): a
 -- state's own file is the newest record, then come compacted files, newest first. Sorting the file
@@ -66,6 +69,7 @@ CREATE MACRO state_files() AS TABLE
 CREATE VIEW states AS
 SELECT * EXCLUDE (filename)
 FROM state_files()
+WHERE at_home()
 QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1;
 
 -- One row per grid point of a sweep, with its state, as the sweep last wrote it. The status in
@@ -73,27 +77,31 @@ QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1;
 CREATE VIEW cells AS
 FROM read_parquet(
     [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 -- One row per sweep: its sweep file, as JSON with every default filled in.
 CREATE VIEW sweeps AS
 FROM read_parquet(
     [root() || '/sweeps/sweep=_empty/_empty.parquet', root() || '/sweeps/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 -- One row per run of a sweep's command that trained or evaluated: the hours for which its trainers,
 -- engines and scorers reserved CPUs and GPUs, up to the time when they were last recorded.
 CREATE VIEW runs AS
 FROM read_parquet(
     [root() || '/runs/sweep=_empty/_empty.parquet', root() || '/runs/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 -- The corpora for which a sweep measures code lengths: for each task, held-out texts from each
 -- distribution (`kind`) that models are trained on: pretrain, positive, negative.
 CREATE VIEW corpora AS
 FROM read_parquet(
     [root() || '/corpora/sweep=_empty/_empty.parquet', root() || '/corpora/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 -- One row per lesson: a student state is fine-tuned on the answers of a teacher state. k < l are
 -- positions in a sweep's list of positive sizes; on the inverse path the state of size l learns from
@@ -101,19 +109,22 @@ FROM read_parquet(
 CREATE VIEW lessons AS
 FROM read_parquet(
     [root() || '/lessons/sweep=_empty/_empty.parquet', root() || '/lessons/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 -- The comparison of the two paths between two slices by `elasticity`, with 95% intervals.
 CREATE VIEW paths AS
 FROM read_parquet(
     [root() || '/paths/sweep=_empty/_empty.parquet', root() || '/paths/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 -- The quantities of each curve as measured by `elasticity`, with 95% intervals.
 CREATE VIEW elasticity AS
 FROM read_parquet(
     [root() || '/indices/sweep=_empty/_empty.parquet', root() || '/indices/sweep=*/*.parquet'],
-    hive_partitioning = true, hive_types_autocast = false);
+    hive_partitioning = true, hive_types_autocast = false)
+WHERE at_home();
 
 
 -- Scores ------------------------------------------------------------------------------------------
@@ -523,6 +534,7 @@ counts AS (
     FROM read_parquet(
         [root() || '/cells/sweep=_empty/_empty.parquet', root() || '/cells/sweep=*/*.parquet'],
         hive_partitioning = true, hive_types_autocast = false, filename = true)
+    WHERE at_home()
     GROUP BY sweep
 )
 SELECT counts.* EXCLUDE (filename), last_modified AS last_written

@@ -59,7 +59,7 @@ _YAML_WORDS = (
 
 def messages_of(file: SweepFile, error: Any) -> list[str]:
     """Return one line for each problem of a pydantic error: place, value found, what is allowed."""
-    loc = _as_written([str(part) for part in error["loc"]], file.data)
+    loc = as_written([str(part) for part in error["loc"]], file.data)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return [locate_line(file, loc, line) for line in message.splitlines()]
@@ -84,12 +84,12 @@ def locate_line(file: SweepFile, loc: Sequence[str], text: str) -> str:
     field, colon, rest = text.partition(": ")
     steps = field.split(".")
     if colon and " " not in field and steps[0] in Spec.model_fields:
-        loc, text = _as_written(steps, file.data), rest
+        loc, text = as_written(steps, file.data), rest
     field = one_line(".".join(loc))
     return f"{file.location(loc)}: {field}: {text}" if field else f"{file.location(loc)}: {text}"
 
 
-def _as_written(loc: list[str], data: Mapping[str, Any]) -> list[str]:
+def as_written(loc: list[str], data: Mapping[str, Any]) -> list[str]:
     """Return the field's path in the file: the schema saw the short forms written out."""
     if loc[:1] == ["training"]:
         return _flat(loc, data)

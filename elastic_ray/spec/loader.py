@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from .error_messages import locate_line, messages_of
 from .overrides import SweepFile
 from .part import SpecError
+from .places import resolve_paths
 from .shorthand import expand
 from .spec import Spec
 
@@ -28,7 +29,8 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """
     file = SweepFile.read(path, overrides)
     try:
-        as_json = json.dumps(expand(file.data))
+        data = resolve_paths(file, expand(file.data), Path(path).absolute().parent)
+        as_json = json.dumps(data)
         return Spec.model_validate_json(as_json, strict=True)
     except ValidationError as e:
         errors = e.errors()

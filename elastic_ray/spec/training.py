@@ -142,6 +142,9 @@ class Runtime(Part):
     """CPUs reserved for each worker."""
     gpus_per_worker: float | None = Field(None, ge=0, json_schema_extra=RUNTIME)
     """GPUs reserved for each worker. Default: 1 on a cluster with GPUs, else 0."""
+    max_untaught: float = Field(0.01, ge=0, le=1, json_schema_extra=RUNTIME)
+    """Largest share of a stage's examples that may teach nothing because their prompt alone reaches
+    `max_length`. They are counted and shown; a sweep with more of them is refused."""
 
     @model_validator(mode="after")
     def _offload_needs_partitions(self) -> Runtime:

@@ -13,9 +13,11 @@ everything is measured when the sweep ends, else 1; 130 on Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
+from ..cluster.address import address_problem
 from ..placement import allocate, estimate, parse_cluster
 from ..plan import load_inputs, plan_sweep
 from ..results.errors import ResultsError
@@ -23,9 +25,10 @@ from ..spec import Spec, SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
 from .dry_run import print_price
 from .layout_table import print_available_layout, print_layout
+from .lengths import check_lengths
 from .run import run
 from .status import follow, print_recorded, print_status, stop_driver
-from .terminal import CONTINUE, fail, open_console
+from .terminal import CONTINUE, fail, interrupt_on_sigterm, open_console
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m elastic_ray.sweep") -> int:
@@ -35,7 +38,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m elastic_
         return fail("--cluster: is for --dry-run; a sweep runs on the available cluster", 2)
     if args.follow and not args.status:
         return fail("--follow: is for --status; a sweep shows its own progress while it runs", 2)
+    joins = not (args.status or args.stop) and args.cluster is None
+    if joins and (problem := address_problem(os.environ.get("RAY_ADDRESS", ""))):
+        return fail(problem, 2)
     try:
+        interrupt_on_sigterm()
         if args.cluster is not None:
             parse_cluster(args.cluster)  # an invalid description is an error before data is read
         spec = load_spec(args.spec, args.overrides)
@@ -89,9 +96,17 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     task_info = inputs.task_info()
     plan = plan_sweep(spec, task_info, inputs.folders)
     console = open_console()
+    lengths: list[str] = []
+    if not args.status:
+        readable = {k: task for k, task in inputs.tasks.items() if k not in inputs.unreachable}
+        lengths = check_lengths(plan, readable, to_run=not args.dry_run)
+    for line in () if args.dry_run else lengths:
+        console.print(line, markup=False, soft_wrap=True)
     if args.dry_run:
         price = estimate(plan, task_info=task_info)
         print_price(console, plan, price, task_info, inputs.unreachable)
+        for line in lengths:
+            console.print(line, markup=False, soft_wrap=True)
         if args.cluster is not None:
             allocation = allocate(plan, task_info, parse_cluster(args.cluster))
             print_layout(console, plan, allocation, args.cluster)

@@ -25,14 +25,14 @@ from ..progress.activity import clock
 from ..progress.budget import Budget
 from ..progress.grid_rows import write_grid_rows
 from ..progress.outstanding import Outstanding
-from ..progress.recovery import restore_progress
+from ..progress.recovery import follow_moved_folders, restore_progress
 from ..progress.tracker import ProgressTracker
 from ..results.leases.sweep_lease import SweepLease, acquire_sweep_lease
 from ..results.store import Results
 from ..spec import SpecError
 from ..tasks.task import Task, TaskError
 from .outcome import failures, print_outcome
-from .terminal import CONTINUE, fail, open_console
+from .terminal import CONTINUE, fail, interrupt_on_sigterm, open_console
 
 KILLED = (
     "the sweep ended abruptly: it was killed, or the head of its Ray cluster is gone; "
@@ -78,6 +78,7 @@ def _run_with_lease(
 ) -> int:
     """Run what is left of the sweep while its lease is held; add its tracker to `trackers`."""
     began = time.monotonic()
+    moved = follow_moved_folders(plan, results)
     tracker, left = restore_progress(plan, results)
     trackers.append(tracker)
     is_open = any(request not in tracker.closed for request in plan.requests())
@@ -87,6 +88,8 @@ def _run_with_lease(
         check_models(plan.spec)
     console = open_console()
     _print_start(console, plan, tracker, results, budget)
+    for line in moved:
+        console.print(line, markup=False, soft_wrap=True)
     if has_work and budget.exhausted:
         return _over_budget(console, budget.exhausted)
     _record_spec(plan, results)
@@ -153,8 +156,11 @@ def _drive(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from ..cluster.environment import prepare_environment
     from .log_capture import capture_output, message_on_death
 
+    for line in prepare_environment():
+        print(line)
     with capture_output(log) as stream, message_on_death(stream, KILLED):
         import ray
 
@@ -179,6 +185,7 @@ def _drive(
             traceback.print_exc()  # into the log
             return False, "; ".join(error_summary(each) for each in _single_errors(e))
         finally:
+            interrupt_on_sigterm()  # the driver's own handler ended with it
             if started:
                 ray.shutdown()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from types import FrameType
 
 from rich.console import Console
 
@@ -20,3 +23,16 @@ def fail(message: str, code: int) -> int:
     for line in message.splitlines():
         print(f"error: {line}", file=sys.stderr)
     return code
+
+
+def interrupt_on_sigterm() -> None:
+    """Have SIGTERM end the command as Ctrl-C does.
+
+    The first process of a container would otherwise ignore it until it is killed.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

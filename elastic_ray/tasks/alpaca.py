@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .dialogue import Dialogues, Raw, Row, question_of, text_of
-from .source import SETTINGS, Splits, Table, iter_rows, source_of
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
+from .layout import Splits
+from .source import Table, iter_rows, source_of
 from .subsets import hash_below
 from .task import check_settings, normalise
+from .values import some_text_of, text_of
 
 VERSION = 1
 """Increased when this file reads the data differently."""
@@ -31,7 +33,7 @@ def load(**settings: Any) -> Dialogues:
     """
     check_settings("alpaca", settings, SETTINGS)
     source = source_of(SPLITS, settings, HUB, REVISION)
-    return Dialogues("alpaca", VERSION, source, _read, TYPICAL_TOKENS)
+    return Dialogues("alpaca", VERSION, source, _read, TYPICAL_TOKENS, settings.get(LONGEST))
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
@@ -39,8 +41,8 @@ def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
     positive: list[Row] = []
     for table in tables["train"]:
         for i, row in iter_rows("alpaca", table, ("instruction", "input", "output")):
-            question = question_of("alpaca", table, i, "instruction", row["instruction"])
-            # `or ""`: CSV files have no empty texts.
+            question = some_text_of("alpaca", table, i, "instruction", row["instruction"])
+            # `or ""`: a row may lack it.
             extra = text_of("alpaca", table, i, "input", row["input"] or "")
             question = f"{question} {extra}" if extra else question
             answer = text_of("alpaca", table, i, "output", row["output"] or "")

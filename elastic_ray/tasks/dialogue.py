@@ -15,6 +15,8 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..spec import CORPORA
+from . import source
+from .scripts import approximate_tokens
 from .source import Source, Table
 from .subsets import selection
 from .task import POOLS, Example, TaskError, check_pool, first_prompts, first_texts, normalise
@@ -29,6 +31,10 @@ PROMPT = "BEGINNING OF CONVERSATION: USER: {question} ASSISTANT:"
 """Prompt format of PKU-Alignment's safe-rlhf; the answer follows directly."""
 MAX_QUESTION_WORDS = 200
 """Longer held-out questions are dropped: prompt and answer must fit an engine's context."""
+LONGEST = "max_question_characters"
+SETTINGS = (*source.SETTINGS, LONGEST)
+"""Settings (`data:`) of the tasks of dialogues: those of the source, and the longest question, of
+which longer ones are left out, held out or not."""
 VOCABULARY = 4096
 """Default vocabulary size of the tokenizer."""
 TOKENIZER_TEXTS = 20_000
@@ -63,24 +69,6 @@ def question_in(prompt: str) -> str:
     return prompt[len(before) : len(prompt) - len(after)]
 
 
-def text_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """Return a text of the data, stripped; it may be empty. Raise `TaskError` for other types."""
-    if not isinstance(value, str):
-        raise TaskError(
-            f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"
-        )
-    return value.strip()
-
-
-def question_of(task: str, table: Table, row: int, column: str, value: Any) -> str:
-    """Return a question of the data, stripped; raise `TaskError` if it is empty."""
-    if not (text := text_of(task, table, row, column, value)):
-        raise TaskError(
-            f"task {task}: {table.where}: row {row}: {column}: found {value!r}; a text is needed"
-        )
-    return text
-
-
 class Dialogues:
     """A task of dialogues: `read` turns the tables of `source` into questions and rows.
 
@@ -89,20 +77,33 @@ class Dialogues:
     """
 
     def __init__(
-        self, name: str, version: int, source: Source, read: Read, typical_tokens: float
+        self,
+        name: str,
+        version: int,
+        source: Source,
+        read: Read,
+        typical_tokens: float,
+        longest: Any = None,
     ) -> None:
         self.name = name
         self.typical_tokens = typical_tokens
+        if longest is not None and (type(longest) is not int or longest < 1):
+            raise TaskError(
+                f"task {name}: data.max_question_characters: found {longest!r}; must be a whole "
+                "number, at least 1"
+            )
+        self._longest: int | None = longest
         self._version, self._source, self._read = version, source, read
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         versions = {"version": self._version, "dialogue": VERSION, "prompt": PROMPT}
-        return {"task": self.name, **versions, **self._source.identity()}
+        longest = {"max_question_characters": self._longest} if self._longest else {}
+        return {"task": self.name, **versions, **longest, **self._source.identity()}
 
     @property
     def _data(self) -> _SplitData:
-        return _split(self._source, self._read, json.dumps(self.identity))
+        return _split(self._source, self._read, self._longest, json.dumps(self.identity))
 
     @property
     def removed(self) -> dict[str, int]:
@@ -117,8 +118,9 @@ class Dialogues:
     @cached_property
     def mean_tokens(self) -> float:
         sample = self.pool("positive")[:1000]
-        words = sum(len(self.scored_text(e.prompt, e.response).split()) for e in sample)
-        return TOKENS_PER_WORD * words / max(len(sample), 1)
+        texts = (self.scored_text(e.prompt, e.response) for e in sample)
+        tokens = sum(approximate_tokens(text, TOKENS_PER_WORD) for text in texts)
+        return tokens / max(len(sample), 1)
 
     def pool(self, name: str) -> Sequence[Example]:
         check_pool(self.name, name)
@@ -173,19 +175,19 @@ class _SplitData:
 
 
 @lru_cache(maxsize=4)
-def _split(source: Source, read: Read, identity: str) -> _SplitData:
+def _split(origin: Source, read: Read, longest: int | None, identity: str) -> _SplitData:
     """Read and split the data, once per process.
 
     `identity` makes the cache notice changed files.
     """
-    return _deduplicate(read(source.tables()))
+    return _deduplicate(read(origin.tables()), longest)
 
 
-def _deduplicate(raw: Raw) -> _SplitData:
+def _deduplicate(raw: Raw, longest: int | None = None) -> _SplitData:
     """Return prompts and pools without duplicates, contradictions and held-out questions."""
     held_out: dict[str, str] = {}
     for question in raw.held_out:
-        if len(question.split()) <= MAX_QUESTION_WORDS:
+        if len(question.split()) <= MAX_QUESTION_WORDS and not _is_long(question, longest):
             held_out.setdefault(normalise(question), question)
     contradictory = _contradictory(row for rows in raw.pools.values() for row in rows)
     trained: set[tuple[str, str]] = set()
@@ -195,12 +197,18 @@ def _deduplicate(raw: Raw) -> _SplitData:
         seen = set(trained) if pool == "scorer" else set()
         for question, answer, label in raw.pools.get(pool, ()):
             key = normalise(question), normalise(answer)
+            if _is_long(question, longest):
+                continue
             if answer and key[0] not in held_out and key not in contradictory and key not in seen:
                 seen.add(key)
                 pools[pool].append(Example(prompt_of(question), answer, label))
         trained |= seen
     removed = {pool: len(raw.pools.get(pool, ())) - len(pools[pool]) for pool in POOLS}
     return _SplitData([prompt_of(question) for question in held_out.values()], pools, removed)
+
+
+def _is_long(question: str, longest: int | None) -> bool:
+    return longest is not None and len(question) > longest
 
 
 def _contradictory(rows: Iterable[Row]) -> set[tuple[str, str]]:

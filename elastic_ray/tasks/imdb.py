@@ -13,16 +13,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from . import source
 from .imdb_files import SPLITS, Row, read
+from .scripts import approximate_tokens, is_spaceless
 from .source import Source, source_of
 from .subsets import hash_below, selection
 from .task import (
+    CHARACTERS_PER_WORD,
     Example,
     HeldOut,
     TaskError,
+    Unit,
     check_leakage,
     check_pool,
     check_settings,
@@ -45,9 +48,11 @@ VOCABULARY = 4096
 """Default vocabulary size of the tokenizer."""
 TOKENIZER_TEXTS = 20_000
 """Maximum number of texts that the tokenizer is trained on."""
-SETTINGS = (*source.SETTINGS, "max_words")
+SETTINGS = (*source.SETTINGS, "max_words", "unit", "max_characters")
 MIN_MAX_WORDS = 10
 """Minimum of `max_words`: a prompt has up to eight words, and a continuation must follow it."""
+SHORT = 8
+"""Held-out texts of fewer characters than this do not decide whether words have spaces."""
 TOKENS_PER_WORD = 1.53
 """Measured on the real reviews, with a vocabulary of `VOCABULARY` tokens."""
 MEAN_WORDS = 230
@@ -60,7 +65,10 @@ class Imdb:
     `path`: a folder with train, test and unsupervised as Parquet, JSONL or CSV (a split may be
     several files, `train-00000-of-00002.parquet`), columns `text` and `label` (0 negative, 1
     positive; ignored in unsupervised). `name` and `revision` (a full commit id): a dataset on the
-    hub instead of a folder. `max_words`: longer reviews are cut to this number of words.
+    hub instead of a folder. `config`: the configuration of a dataset that has several.
+    `max_words`: longer reviews are cut to this number of words. `unit: character`, for languages
+    without spaces between words: prompts are cut by characters, and `max_characters` takes the
+    place of `max_words`.
     Without an unsupervised split, the pool `pretrain` is empty; models from the hub do not need it.
     """
 
@@ -68,25 +76,39 @@ class Imdb:
 
     def __init__(self, /, **settings: Any) -> None:
         check_settings(self.name, settings, SETTINGS)
-        self._max_words = settings.get("max_words")
-        if self._max_words is not None and (
-            type(self._max_words) is not int or self._max_words < MIN_MAX_WORDS
-        ):
+        self._unit: Unit = settings.get("unit", "word")
+        if self._unit not in get_args(Unit):
             raise TaskError(
-                f"task imdb: data.max_words: found {self._max_words!r}; "
-                f"must be a whole number, at least {MIN_MAX_WORDS}"
+                f"task imdb: data.unit: found {self._unit!r}; allowed: {', '.join(get_args(Unit))}"
+            )
+        longest, other = "max_words", "max_characters"
+        least = MIN_MAX_WORDS
+        if self._unit == "character":
+            longest, other, least = other, longest, MIN_MAX_WORDS * CHARACTERS_PER_WORD
+        if settings.get(other) is not None:
+            raise TaskError(
+                f"task imdb: data.{other}: the unit is the {self._unit}; give {longest}"
+            )
+        self._longest = settings.get(longest)
+        if self._longest is not None and (type(self._longest) is not int or self._longest < least):
+            raise TaskError(
+                f"task imdb: data.{longest}: found {self._longest!r}; "
+                f"must be a whole number, at least {least}"
             )
         self._source = source_of(SPLITS, settings, HUB, REVISION)
-        self.typical_tokens = TOKENS_PER_WORD * min(self._max_words or MEAN_WORDS, MEAN_WORDS)
+        self.typical_tokens = TOKENS_PER_WORD * min(self._longest or MEAN_WORDS, MEAN_WORDS)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         origin = self._source.identity()
-        return {"task": self.name, "version": VERSION, "max_words": self._max_words, **origin}
+        if self._unit == "word":
+            return {"task": self.name, "version": VERSION, "max_words": self._longest, **origin}
+        unit = {"unit": self._unit, "max_characters": self._longest}
+        return {"task": self.name, "version": VERSION, **unit, **origin}
 
     @property
     def _data(self) -> _SplitData:
-        return _split(self._source, self._max_words, json.dumps(self.identity))
+        return _split(self._source, self._longest, self._unit, json.dumps(self.identity))
 
     @property
     def removed(self) -> dict[str, int]:
@@ -95,7 +117,17 @@ class Imdb:
 
     @cached_property
     def _prompts(self) -> list[str]:
-        return cut_prompts(self.name, self._data.held_out, VERSION)
+        held_out = self._data.held_out
+        spaceless = sum(len(text) > SHORT and is_spaceless(text) for text in held_out)
+        if self._unit == "word" and 2 * spaceless > len(held_out):
+            prompts = cut_prompts(self.name, held_out, VERSION)
+            if 2 * len(prompts) < len(held_out):  # otherwise spaces were put between the words
+                raise TaskError(
+                    f"task imdb: data.unit: missing; {spaceless:,} of {len(held_out):,} held-out "
+                    "texts have no spaces between words, at which prompts are cut; give "
+                    "data.unit: character (and max_characters in place of max_words)"
+                )
+        return cut_prompts(self.name, held_out, VERSION, self._unit)
 
     @cached_property
     def _texts(self) -> dict[str, list[Example]]:
@@ -115,7 +147,8 @@ class Imdb:
     @cached_property
     def mean_tokens(self) -> float:
         sample = self.pool("positive")[:1000]
-        return TOKENS_PER_WORD * sum(len(e.response.split()) for e in sample) / max(len(sample), 1)
+        tokens = sum(approximate_tokens(e.response, TOKENS_PER_WORD) for e in sample)
+        return tokens / max(len(sample), 1)
 
     def pool(self, name: str) -> Sequence[Example]:
         check_pool(self.name, name)
@@ -128,7 +161,7 @@ class Imdb:
         return first_texts(self._texts, corpus, count, self.name)
 
     def scored_text(self, prompt: str, response: str) -> str:
-        return join_answer(prompt, response)
+        return join_answer(prompt, response) if self._unit == "word" else f"{prompt}{response}"
 
     def tokenizer(self, vocab_size: int | None) -> PreTrainedTokenizerFast:
         check_vocabulary(self.name, vocab_size)
@@ -147,7 +180,7 @@ class Imdb:
         }
 
     def check_leakage(self) -> None:
-        check_leakage(self.name, self._data.held_out, self._data.pools)
+        check_leakage(self.name, self._data.held_out, self._data.pools, self._unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +196,12 @@ class _SplitData:
 
 
 @lru_cache(maxsize=2)
-def _split(origin: Source, max_words: int | None, identity: str) -> _SplitData:
+def _split(origin: Source, longest: int | None, unit: Unit, identity: str) -> _SplitData:
     """Read and split the data, once per process.
 
     `identity` is part of the cache key, so that changed files are read again.
     """
-    splits = read(origin, max_words)
+    splits = read(origin, longest, unit)
     held_out: dict[str, Row] = {}
     scorer_rows: list[Row] = []
     for text, label in shuffle_if_sorted(splits["test"]):
@@ -184,7 +217,7 @@ def _split(origin: Source, max_words: int | None, identity: str) -> _SplitData:
         "scorer": scorer_rows,
     }
     texts = [text for text, _ in held_out.values()]
-    held_out_texts = HeldOut(texts)
+    held_out_texts = HeldOut(texts, unit)
     model_texts: set[str] = set()
     pools: dict[str, list[Example]] = {}
     for pool, rows in raw.items():

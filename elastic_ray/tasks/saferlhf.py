@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .dialogue import Dialogues, Raw, Row, question_of, text_of
-from .source import SETTINGS, Splits, Table, iter_rows, source_of
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
+from .layout import Splits
+from .source import Table, iter_rows, source_of
 from .subsets import hash_below
-from .task import TaskError, check_settings, normalise
+from .task import check_settings, normalise
+from .values import some_text_of, text_of, truth_of
 
 VERSION = 1
 """Increased when this file reads the data differently."""
@@ -34,7 +36,7 @@ def load(**settings: Any) -> Dialogues:
     """
     check_settings("saferlhf", settings, SETTINGS)
     source = source_of(SPLITS, settings, HUB, REVISION)
-    return Dialogues("saferlhf", VERSION, source, _read, TYPICAL_TOKENS)
+    return Dialogues("saferlhf", VERSION, source, _read, TYPICAL_TOKENS, settings.get(LONGEST))
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
@@ -57,13 +59,9 @@ def _rows(table: Table) -> Iterator[Row]:
     for k in ANSWERS:
         names += [f"response_{k}", f"is_response_{k}_safe"]
     for i, row in iter_rows("saferlhf", table, names):
-        question = question_of("saferlhf", table, i, "prompt", row["prompt"])
+        question = some_text_of("saferlhf", table, i, "prompt", row["prompt"])
         for k in ANSWERS:
             answer = text_of("saferlhf", table, i, f"response_{k}", row[f"response_{k}"])
-            safe = row[f"is_response_{k}_safe"]
-            if not isinstance(safe, bool):
-                raise TaskError(
-                    f"task saferlhf: {table.where}: row {i}: is_response_{k}_safe: found {safe!r}; "
-                    "allowed: true and false"
-                )
+            column = f"is_response_{k}_safe"
+            safe = truth_of("saferlhf", table, i, column, row[column])
             yield question, answer, int(safe)

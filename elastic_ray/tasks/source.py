@@ -1,7 +1,7 @@
-"""Reads the splits of a task's data: from a folder of Parquet, JSONL or CSV files, or the hub.
+"""The data of a task: a folder or file on this machine, or a dataset on the hub.
 
-Both give the same tables. Unreadable data raises `TaskError` with the file or dataset and what is
-allowed; a failed download raises `UnreachableData`.
+Both give the same tables. Unreadable data raises `TaskError` with the file, row and column, and
+what is allowed; a failed download raises `UnreachableData`.
 """
 
 from __future__ import annotations
@@ -9,67 +9,59 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoints.hub import download_error
+from .layout import Splits, find_splits
+from .rows import FileProblem, Values, read_rows, select
 from .task import TaskError, UnreachableData
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-READABLE = ("parquet", "jsonl", "csv")
-"""Extensions of the supported files."""
-SETTINGS = ("path", "name", "revision")
+SETTINGS = ("path", "name", "revision", "config")
 """Settings (`data:`) of a task's source."""
+RELATIVE = " at the sweep file's folder, nor at the working directory"
+"""Where a relative path of a sweep file was looked for; ends an error message."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The splits that a task reads. Those in `optional` may be missing; `config` is the dataset's
-    configuration on the hub."""
-
-    task: str
-    names: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    config: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """The rows of one file or hub split."""
 
-    rows: pa.Table
+    rows: Callable[[Sequence[str]], Iterator[Values]]
+    """Yields the values of the named columns of every row; raises `FileProblem`."""
     where: str
     """Name of the file or split, for error messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder (`folder`), or else a hub dataset at a commit: `hub` is (name, revision)."""
+    """A folder or file (`path`), or else a hub dataset at a commit: `hub` is (name, revision).
+
+    `config` is the configuration that the sweep file names.
+    """
 
     splits: Splits
-    folder: str | None
+    path: str | None
     hub: tuple[str, str]
+    config: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what identifies the data: a hub dataset and commit, or the hash of every file."""
-        if self.folder is not None:
-            names = self.splits.names
-            return {
-                n: file_hashes(self.splits, split_files(self.splits, self.folder, n)) for n in names
-            }
-        config = {"config": self.splits.config} if self.splits.config else {}
+        if self.path is not None:
+            found = find_splits(self.splits, self.path, self.config)
+            return {name: file_hashes(self.splits, found[name]) for name in self.splits.names}
+        name = self.config or self.splits.config
+        config = {"config": name} if name else {}
         return {"hub": self.hub[0], "revision": self.hub[1], **config}
 
     def tables(self) -> dict[str, list[Table]]:
         """Return the tables of each split in the order of the files; none for a missing split."""
-        if self.folder is not None:
-            return read_folder(self.splits, self.folder)
-        return read_hub(self.splits, *self.hub)
+        if self.path is not None:
+            return read_folder(self.splits, self.path, self.config)
+        return read_hub(self.splits, *self.hub, self.config)
 
 
 def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: str) -> Source:
@@ -81,8 +73,12 @@ def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: s
     if path is not None:
         if {"name", "revision"} & settings.keys():
             raise TaskError(f"task {task}: data: give path, or name and revision, not both")
-        if not isinstance(path, str) or not Path(path).is_dir():
-            raise TaskError(f"task {task}: data.path: found {path!r}; no such folder")
+        if not isinstance(path, str) or not Path(path).exists():
+            starts = "" if str(path)[:1] == "/" else RELATIVE
+            raise TaskError(f"task {task}: data.path: found {path!r}; no such folder{starts}")
+    config = settings.get("config")
+    if config is not None and (not isinstance(config, str) or not config):
+        raise TaskError(f"task {task}: data.config: found {config!r}; a configuration's name")
     name = settings.get("name", hub)
     if not isinstance(name, str) or not name:
         raise TaskError(
@@ -94,35 +90,7 @@ def source_of(splits: Splits, settings: Mapping[str, Any], hub: str, revision: s
             f"task {task}: data.revision: found {commit!r} for {name}; a full commit id is needed "
             "(40 hexadecimal digits): branches and tags move"
         )
-    return Source(splits, path, (name, commit))
-
-
-def split_files(splits: Splits, folder: str, split: str) -> list[Path]:
-    """Return the files of a split: one file, or all of its numbered parts in order.
-
-    Raises `TaskError` if the split or a part is missing, or is there more than once.
-    """
-    form = re.compile(rf"{re.escape(split)}(?:-(\d+)(?:-of-(\d+))?)?\.({'|'.join(READABLE)})")
-    named = [(path, form.fullmatch(path.name)) for path in Path(folder).iterdir()]
-    found = [(path, match) for path, match in named if match]
-    if not found and split not in splits.optional:
-        raise TaskError(
-            f"task {splits.task}: {folder}: no file of the split {split!r}; expected {split}.EXT, "
-            f"or {split}-00000-of-00002.EXT and so on, with EXT one of {', '.join(READABLE)}"
-        )
-    found.sort(key=lambda file: (int(file[1][1] or 0), file[0].name))
-    names = ", ".join(path.name for path, _ in found)
-    if len({(match[1] is None, match[2], match[3]) for _, match in found}) > 1:
-        raise TaskError(
-            f"task {splits.task}: {folder}: the split {split!r} is there more than once: {names}; "
-            "keep one"
-        )
-    parts = int(found[0][1][2] or 0) if found else 0
-    if parts and [int(match[1]) for _, match in found] != list(range(parts)):
-        raise TaskError(
-            f"task {splits.task}: {folder}: of {parts} parts of {split!r} found only {names}"
-        )
-    return [path for path, _ in found]
+    return Source(splits, path, (name, commit), config)
 
 
 def file_hashes(splits: Splits, paths: Iterable[Path]) -> list[str]:
@@ -137,37 +105,25 @@ def file_hashes(splits: Splits, paths: Iterable[Path]) -> list[str]:
     return hashes
 
 
-def read_folder(splits: Splits, folder: str) -> dict[str, list[Table]]:
+def read_folder(splits: Splits, path: str, config: str | None = None) -> dict[str, list[Table]]:
     """Return the tables of each split of a folder, one per file."""
     return {
-        split: [_read_file(splits.task, path) for path in split_files(splits, folder, split)]
-        for split in splits.names
+        split: [_file_table(file) for file in files]
+        for split, files in find_splits(splits, path, config).items()
     }
 
 
-def _read_file(task: str, path: Path) -> Table:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
-
-    try:
-        if path.suffix == ".parquet":
-            table = pa.parquet.read_table(path)
-        elif path.suffix == ".jsonl":
-            table = pa.json.read_json(path)
-        else:
-            options = pa.csv.ParseOptions(newlines_in_values=True)
-            table = pa.csv.read_csv(path, parse_options=options)
-    except (pa.ArrowException, OSError) as e:
-        raise TaskError(f"task {task}: {path}: cannot be read: {e}") from None
-    return Table(table, str(path))
+def _file_table(path: Path) -> Table:
+    return Table(lambda names: read_rows(path, names), str(path))
 
 
-def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]:
+def read_hub(
+    splits: Splits, name: str, revision: str, config: str | None = None
+) -> dict[str, list[Table]]:
     """Return the tables of each split of a hub dataset at a commit.
 
-    Raises `UnreachableData` if it cannot be downloaded, `TaskError` if a split is missing.
+    Raises `UnreachableData` if it cannot be downloaded, `TaskError` if a split or configuration is
+    missing.
     """
     task = splits.task
     alternative = (
@@ -185,8 +141,10 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
     level = logger.level
     logger.setLevel(logging.ERROR)  # no warning for every retry; the error below says it
     try:
-        loaded = load_dataset(name, splits.config, revision=revision)
+        loaded = load_dataset(name, config or splits.config, revision=revision)
     except Exception as e:
+        if (problem := _config_problem(config, e)) is not None:
+            raise TaskError(f"task {task}: {problem}") from None
         raise UnreachableData(
             f"task {task}: {download_error('dataset', name, revision, e)}; or {alternative}"
         ) from None
@@ -196,23 +154,42 @@ def read_hub(splits: Splits, name: str, revision: str) -> dict[str, list[Table]]
     if missing:
         raise TaskError(f"task {task}: {name}: no split {missing[0]!r}; it has {', '.join(loaded)}")
     return {
-        split: [Table(loaded[split].data.table, f"{name} {split}")] if split in loaded else []
+        split: [_hub_table(loaded[split], f"{name} {split}")] if split in loaded else []
         for split in splits.names
     }
 
 
-def iter_rows(
-    task: str, table: Table, names: Iterable[str]
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _config_problem(config: str | None, error: Exception) -> str | None:
+    """Return what to say of a dataset whose configuration is missing; None for other errors."""
+    text = " ".join(str(error).split())
+    found = re.search(r"(?i:config).*?(\[[^\]]*\])", text)
+    if not isinstance(error, ValueError) or found is None:
+        return None
+    names = ", ".join(re.findall(r"['\"]([^'\"]+)['\"]", found[1]))
+    if config is None:
+        return f"data.config: missing; the dataset has {names}"
+    return f"data.config: found {config!r}; the dataset has {names}"
+
+
+def _hub_table(split: Any, where: str) -> Table:
+    """Return the table of a split that `datasets` has loaded."""
+
+    def rows(names: Sequence[str]) -> Iterator[Values]:
+        table = split.data.table
+        select(table.column_names, names)
+        columns = [table.column(name).to_pylist() for name in names]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(names, values, strict=True))
+
+    return Table(rows, where)
+
+
+def iter_rows(task: str, table: Table, names: Iterable[str]) -> Iterator[tuple[int, Values]]:
     """Yield each row's index and its values in the columns `names`.
 
-    Raises `TaskError` if a column is missing.
+    Raises `TaskError` if a column is missing or there twice, or where the file cannot be read.
     """
-    names = list(names)
-    for column in names:
-        if column not in table.rows.column_names:
-            existing = ", ".join(table.rows.column_names)
-            raise TaskError(f"task {task}: {table.where}: no column {column!r}; it has {existing}")
-    data = [table.rows.column(column).to_pylist() for column in names]
-    for i, values in enumerate(zip(*data, strict=True)):
-        yield i, dict(zip(names, values, strict=True))
+    try:
+        yield from enumerate(table.rows(list(names)))
+    except FileProblem as e:
+        raise TaskError(f"task {task}: {table.where}: {e}") from None

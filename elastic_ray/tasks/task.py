@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..spec import CORPORA
 from .subsets import hash_below
@@ -17,6 +17,10 @@ POOLS = ("pretrain", "positive", "negative", "scorer")
 """Pools of training examples: one per distribution, and labelled texts for the scorer."""
 MIN_PROMPT_WORDS, MAX_PROMPT_WORDS = 2, 8
 """Length of a prompt cut from a held-out review (paper, section 3.4.1)."""
+Unit = Literal["word", "character"]
+"""What lengths of texts are counted in; characters for languages without spaces between words."""
+CHARACTERS_PER_WORD = 2
+"""Characters of a word in such a language, about."""
 
 
 class TaskError(ValueError):
@@ -119,32 +123,40 @@ def normalise(text: str) -> str:
 class HeldOut:
     """Index of held-out texts, to find texts that are, or begin with, one of them.
 
-    Held-out texts of at most `MAX_PROMPT_WORDS` words are common openings; they match only whole
-    texts.
+    Held-out texts no longer than a prompt may be are common openings; they match only whole texts.
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], unit: Unit = "word") -> None:
+        self._unit = unit
         self._whole = {normalise(text) for text in texts}
+        # The final space makes the text end at a whole word.
+        end = " " if unit == "word" else ""
         starts: dict[str, list[str]] = {}
         for text in self._whole:
-            words = text.split(" ")
-            if len(words) > MAX_PROMPT_WORDS:
-                # The final space makes the text end at a whole word.
-                starts.setdefault(" ".join(words[:MAX_PROMPT_WORDS]), []).append(f"{text} ")
+            start = self._start(text)
+            if len(start) < len(text):
+                starts.setdefault(start, []).append(f"{text}{end}")
         self._by_start = {start: tuple(texts) for start, texts in starts.items()}
+
+    def _start(self, text: str) -> str:
+        if self._unit == "character":
+            return text[: MAX_PROMPT_WORDS * CHARACTERS_PER_WORD]
+        return " ".join(text.split(" ", MAX_PROMPT_WORDS)[:MAX_PROMPT_WORDS])
 
     def matches(self, text: str) -> bool:
         """Return whether `text` is a held-out text, or begins with a whole one."""
         text = normalise(text)
-        start = " ".join(text.split(" ", MAX_PROMPT_WORDS)[:MAX_PROMPT_WORDS])
-        return text in self._whole or text.startswith(self._by_start.get(start, ()))
+        return text in self._whole or text.startswith(self._by_start.get(self._start(text), ()))
 
 
 def check_leakage(
-    name: str, held_out: Iterable[str], pools: Mapping[str, Sequence[Example]]
+    name: str,
+    held_out: Iterable[str],
+    pools: Mapping[str, Sequence[Example]],
+    unit: Unit = "word",
 ) -> None:
     """Raise `TaskError`, with the text, if a text of a pool is, or begins with, a held-out one."""
-    index = HeldOut(held_out)
+    index = HeldOut(held_out, unit)
     for pool, examples in pools.items():
         for i, example in enumerate(examples):
             if index.matches(f"{example.prompt} {example.response}"):
@@ -159,19 +171,23 @@ def check_pool(task: str, name: str) -> None:
         raise TaskError(f"task {task}: no pool {name!r}; pools: {', '.join(POOLS)}")
 
 
-def cut_prompts(name: str, texts: Iterable[str], seed: int) -> list[str]:
+def cut_prompts(name: str, texts: Iterable[str], seed: int, unit: Unit = "word") -> list[str]:
     """Return the first 2 to 8 words of each text as prompts, without duplicates.
 
-    The length depends on the index of the text.
+    The length depends on the index of the text. Where the unit is the character, a word counts as
+    `CHARACTERS_PER_WORD` of them.
     """
     prompts: dict[str, None] = {}
     for i, text in enumerate(texts):
-        words = text.split(" ")
         length = MIN_PROMPT_WORDS + hash_below(
             MAX_PROMPT_WORDS - MIN_PROMPT_WORDS + 1, name, "prompt", seed, i
         )
-        if len(words) > length:
-            prompts.setdefault(" ".join(words[:length]), None)
+        if unit == "character":
+            prompt = text[: length * CHARACTERS_PER_WORD].rstrip()
+        else:
+            prompt = " ".join(text.split(" ", length)[:length])
+        if len(prompt) < len(text):
+            prompts.setdefault(prompt, None)
     return list(prompts)
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .dialogue import Dialogues, Raw, Row, question_of, text_of
-from .source import SETTINGS, Splits, Table, iter_rows, source_of
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
+from .layout import Splits
+from .source import Table, iter_rows, source_of
 from .subsets import hash_below
-from .task import TaskError, check_settings, normalise
+from .task import check_settings, normalise
+from .values import problem, some_text_of, text_of
 
 VERSION = 1
 """Increased when this file reads the data differently."""
@@ -33,7 +35,7 @@ def load(**settings: Any) -> Dialogues:
     """
     check_settings("truthfulqa", settings, SETTINGS)
     source = source_of(SPLITS, settings, HUB, REVISION)
-    return Dialogues("truthfulqa", VERSION, source, _read, TYPICAL_TOKENS)
+    return Dialogues("truthfulqa", VERSION, source, _read, TYPICAL_TOKENS, settings.get(LONGEST))
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
@@ -42,7 +44,7 @@ def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
     negative: list[Row] = []
     for table in tables["validation"]:
         for i, row in iter_rows("truthfulqa", table, COLUMNS):
-            question = question_of("truthfulqa", table, i, "question", row["question"])
+            question = some_text_of("truthfulqa", table, i, "question", row["question"])
             best = text_of("truthfulqa", table, i, "best_answer", row["best_answer"])
             correct = [best, *_answers(table, i, "correct_answers", row["correct_answers"])]
             incorrect = _answers(table, i, "incorrect_answers", row["incorrect_answers"])
@@ -56,8 +58,5 @@ def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
 
 def _answers(table: Table, row: int, column: str, value: Any) -> list[str]:
     if not isinstance(value, list):
-        raise TaskError(
-            f"task truthfulqa: {table.where}: row {row}: {column}: found {value!r}; "
-            "a list of texts is needed"
-        )
+        raise problem("truthfulqa", table, row, column, value, "a list of texts is needed")
     return [text_of("truthfulqa", table, row, column, each) for each in value]

@@ -34,6 +34,8 @@ class TokenizedExample:
 
     ids: list[int]
     targets: list[int]
+    cut: bool = False
+    """Whether the example was longer than the limit and lost its end."""
 
 
 def global_batches(pool_size: int, examples: int, recipe: Recipe, seed: int) -> Iterator[IntArray]:
@@ -89,7 +91,8 @@ def tokenize(
                 targets[0] = IGNORED
         if example.ends and end is not None and (not ids or ids[-1] != end):
             ids, targets = [*ids, end], [*targets, end]
-        tokenized.append(TokenizedExample(list(ids[:max_length]), list(targets[:max_length])))
+        cut = len(ids) > max_length
+        tokenized.append(TokenizedExample(list(ids[:max_length]), list(targets[:max_length]), cut))
     return tokenized
 
 

@@ -70,11 +70,15 @@ def load_model(source: str, revision: str | None, dtype: str, trust: bool) -> Pr
         raise CheckpointError(f"{source}: cannot be loaded: {type(e).__name__}: {e}") from e
 
 
-def load_tokenizer(source: str, revision: str | None, trust: bool) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a checkpoint folder or hub model."""
+def load_tokenizer(
+    source: str, revision: str | None, trust: bool, cached_only: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint folder or hub model; `cached_only` downloads nothing."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust)
+    return AutoTokenizer.from_pretrained(
+        source, revision=revision, trust_remote_code=trust, local_files_only=cached_only
+    )
 
 
 def parameter_shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -49,13 +49,15 @@ class ResumePoint:
     """A ladder after some step: one rank's tensors, and the history.
 
     The tensors are the optimiser's and the model's. `losses` holds one value per step, `tokens` and
-    `seconds` are totals since the ladder began.
+    `seconds` are totals since the ladder began, and so is `lost`: examples that were cut, and those
+    of them that lost their whole answer.
     """
 
     losses: tuple[float, ...]
     tokens: int
     seconds: float
     tensors: dict[str, Any]
+    lost: tuple[int, int] = (0, 0)
 
     @classmethod
     def capture(
@@ -65,6 +67,7 @@ class ResumePoint:
         losses: Sequence[float],
         tokens: int,
         seconds: float,
+        lost: tuple[int, int] = (0, 0),
     ) -> ResumePoint:
         """Copy the optimiser's weights and Adam moments, and the model's trained weights."""
         import torch
@@ -77,7 +80,7 @@ class ResumePoint:
                 tensors[f"{i}.{name}"] = _copy(tensor)
         for i, part in _model_tensors(model, optimizer).items():
             tensors[f"model.{i}"] = _copy(part)
-        return cls(tuple(losses), tokens, seconds, tensors)
+        return cls(tuple(losses), tokens, seconds, tensors, lost)
 
     def restore(self, optimizer: OptimizerShard, model: Any) -> None:
         """Set an optimiser and a model to this point.
@@ -144,6 +147,7 @@ def save_resume_point(
         "losses": json.dumps(point.losses),
         "tokens": str(point.tokens),
         "seconds": str(point.seconds),
+        "lost": json.dumps(point.lost),
     }
     data = save(point.tensors, metadata=history)
     folder = f"resume/{ladder}/{len(point.losses):08d}"
@@ -176,7 +180,8 @@ def load_resume_point(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         losses = tuple(json.loads(history["losses"]))
         tokens, seconds = int(history["tokens"]), float(history["seconds"])
-        return ResumePoint(losses, tokens, seconds, tensors)
+        cut, untaught = json.loads(history.get("lost", "[0, 0]"))  # earlier versions had none
+        return ResumePoint(losses, tokens, seconds, tensors, (cut, untaught))
     return None
 
 

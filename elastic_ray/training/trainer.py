@@ -39,6 +39,8 @@ class PreparedBatch:
     examples: int
     targets: int
     tokens: int
+    lost: tuple[int, int]
+    """Examples that were cut, and those of them that lost their whole answer."""
 
 
 class Trainer:
@@ -116,8 +118,11 @@ class Trainer:
         """Seconds that earlier processes spent on this ladder."""
         self._began = time.monotonic()
         self._started_at = dt.datetime.now(dt.UTC)
+        self._lost = {0: (0, 0)}
+        """Examples that were cut, and that lost their whole answer, up to each step."""
         if point is not None:
             self._losses = list(point.losses)
+            self._lost = {self.step: point.lost}
             self._tokens, self._seconds_before = point.tokens, point.seconds
 
     @property
@@ -148,6 +153,7 @@ class Trainer:
     def prepare(self, examples: list[Any]) -> PreparedBatch:
         """Tokenize a global batch and divide it among the ranks. Safe to call in a thread."""
         batch = tokenize(examples, self._tokenizer, self._recipe.max_length)
+        cut = [one for one in batch if one.cut]
         pad = self._tokenizer.pad_token_id or 0
         rows = self.runtime.micro_batch
         assert isinstance(rows, int), "decided before, by placement.settings"
@@ -156,6 +162,7 @@ class Trainer:
             len(batch),
             count_targets(batch),
             sum(len(one.ids) for one in batch),
+            (len(cut), sum(count_targets([one]) == 0 for one in cut)),
         )
 
     def train_step(self, batch: PreparedBatch, rate: float) -> float:
@@ -169,7 +176,10 @@ class Trainer:
         from .step import take_step
 
         if batch.targets == 0:
-            raise TrainingError("a global batch has no target tokens")
+            raise TrainingError(
+                f"a whole batch of {batch.examples} examples has no target tokens: their prompts "
+                f"reach max_length, {self._recipe.max_length} tokens; raise it"
+            )
         # A seed of the step makes dropout the same whether the run was interrupted or not.
         torch.manual_seed(self._ladder.stage.seed * 1_000_003 + self.step)
         # DeepSpeed averages over ranks; the loss of the batch is a sum.
@@ -178,7 +188,9 @@ class Trainer:
         if self._workers > 1:
             dist.all_reduce(total)
         # The one point of a step where this process waits for the device, beside DeepSpeed's own.
+        cut, untaught = self._lost[self.step]
         self._losses.append(float(total) / batch.targets)
+        self._lost[self.step] = (cut + batch.lost[0], untaught + batch.lost[1])
         self._tokens += batch.tokens
         return self._losses[-1]
 
@@ -216,6 +228,7 @@ class Trainer:
             self._losses,
             self._tokens,
             self._seconds(),
+            self._lost[self.step],
         )
         save_resume_point(
             self._results, self._ladder.id, point, self._rank, self._workers, self._zero_stage
@@ -247,16 +260,26 @@ class Trainer:
     def state_row(self, rung: Rung, training: Training, saved: SavedCheckpoint) -> dict[str, Any]:
         """Return the rung's row of the `states` table; `training` was taken at the rung."""
         provenance = Provenance(self._job.git_revision, versions(), hardware(), self._job.trial)
-        return done_row(self._planned_state(rung), saved, training, provenance)
+        planned = self._planned_state(rung, len(training.losses or ()))
+        return done_row(planned, saved, training, provenance)
 
-    def _planned_state(self, rung: Rung) -> PlannedState:
-        """Return the planned columns; a lesson's lineage also holds the hash of its answers."""
+    def _planned_state(self, rung: Rung, step: int) -> PlannedState:
+        """Return the planned columns; the lineage's last stage also says what was learnt from.
+
+        `content` is the hash of a lesson's answers; `cut` counts the examples that lost their end,
+        and `untaught` those of them that lost their whole answer, where there are any.
+        """
         planned = self._job.planned_state(self._ladder, rung)
-        if planned.lineage is None or self._answers_hash is None:
+        if planned.lineage is None:
             return planned
+        cut, untaught = self._lost[step]
+        learnt = {
+            **({"content": self._answers_hash} if self._answers_hash is not None else {}),
+            **({"cut": cut, "untaught": untaught} if cut else {}),
+        }
         *earlier, last = planned.lineage["stages"]
-        stages = [*earlier, {**last, "content": self._answers_hash}]
-        return dataclasses.replace(planned, lineage={**planned.lineage, "stages": stages})
+        lineage = {**planned.lineage, "stages": [*earlier, {**last, **learnt}]}
+        return dataclasses.replace(planned, lineage=lineage)
 
     def close(self) -> None:
         """Release the model's memory before the next ladder."""

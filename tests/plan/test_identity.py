@@ -405,6 +405,7 @@ RUNTIMES: dict[str, Any] = {
     "offload": "optimizer",
     "cpus_per_worker": 2.0,
     "gpus_per_worker": 1.0,
+    "max_untaught": 0.5,
 }
 
 

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from elastic_ray.spec import CORPORA
 from elastic_ray.tasks.grammar import CONSISTENCY, review, vocabulary
 from elastic_ray.tasks.imdb import shuffle_if_sorted
-from elastic_ray.tasks.imdb_files import clean, read_folder
+from elastic_ray.tasks.imdb_files import SPLITS, clean, read
 from elastic_ray.tasks.registry import load_task
 from elastic_ray.tasks.reviews import HELD_OUT, SIZES
+from elastic_ray.tasks.source import Source
 from elastic_ray.tasks.subsets import selection
 from elastic_ray.tasks.task import (
     POOLS,
@@ -571,7 +572,7 @@ def test_bad_folders_are_named(
         ("train.jsonl", '{"text": "unended', "train.jsonl: cannot be read"),
         ("train.csv", "", "train.csv: cannot be read"),
         ("train.csv", "text,label\na film,pos\n", "row 0: label: found 'pos'; allowed: 0 and 1"),
-        ("train.csv", "text,label\na film,true\n", "row 0: label: found True; allowed: 0 and 1"),
+        ("train.csv", "text,label\na film,true\n", "row 0: label: found 'true'; allowed: 0"),
     ],
 )
 def test_unreadable_files_are_named(name: str, content: str, message: str, tmp_path: Path) -> None:
@@ -613,8 +614,9 @@ def test_a_dataset_of_the_hub_gives_the_same_rows_as_its_files(tmp_path: Path) -
     """`datasets` reads a folder with a card as it does a hub dataset, without a network."""
     code = """
 import json, sys
-from elastic_ray.tasks.imdb_files import read_hub
-print(json.dumps(read_hub(sys.argv[1], "0" * 40, None)))
+from elastic_ray.tasks.imdb_files import SPLITS, read
+from elastic_ray.tasks.source import Source
+print(json.dumps(read(Source(SPLITS, None, (sys.argv[1], "0" * 40)), None)))
 """
     folder = str(tmp_path / "some")
     write_folder(tmp_path / "some", small_splits(), write_parquet)
@@ -623,7 +625,7 @@ print(json.dumps(read_hub(sys.argv[1], "0" * 40, None)))
     (tmp_path / "some" / "README.md").write_text("\n".join(card))
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     found = json.loads(in_process(code, folder, **offline))
-    expected = read_folder(folder, None)
+    expected = read(Source(SPLITS, folder, ("", "")), None)
     assert found == {split: [list(row) for row in rows] for split, rows in expected.items()}
 
 
