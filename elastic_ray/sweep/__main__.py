@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from ..placement import allocate, estimate, parse_cluster
-from ..plan import load_inputs, plan_sweep
+from ..plan import check_local_models, load_inputs, plan_sweep
 from ..results.errors import ResultsError
 from ..spec import Spec, SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
@@ -90,6 +90,8 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     plan = plan_sweep(spec, task_info, inputs.folders)
     console = open_console()
     if args.dry_run:
+        if notice := check_local_models(spec):
+            console.print(notice, markup=False)
         price = estimate(plan, task_info=task_info)
         print_price(console, plan, price, task_info, inputs.unreachable)
         if args.cluster is not None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.adapter import load_adapter
 from ..checkpoints.files import CheckpointError
 from ..results.store import Results
 from ..spec import Lora
@@ -49,7 +50,7 @@ def _load_parent(
 
     source, revision = local_copies.enter_context(checkpoint_of(results, parent))
     adapter = None
-    if (Path(source) / "adapter_config.json").is_file():
+    if (Path(source) / METADATA_FILE).is_file():
         adapter = source
         base = str(_metadata(adapter)["base_state"])
         source, revision = local_copies.enter_context(checkpoint_of(results, base))
@@ -58,11 +59,11 @@ def _load_parent(
     model = load_model(source, revision, dtype, trust)
     if adapter is None and lora is None:
         return model, base
-    from peft import PeftModel, get_peft_model
+    from peft import get_peft_model
 
     if adapter is not None:
         continued = lora is not None and _metadata(adapter)["lora"] == _shape(lora)
-        adapted = PeftModel.from_pretrained(model, adapter, is_trainable=continued)
+        adapted = load_adapter(model, adapter, trainable=continued)
         if continued:
             return adapted, base
         model, base = adapted.merge_and_unload(), parent

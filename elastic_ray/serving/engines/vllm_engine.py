@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...checkpoints.architecture import check_files
 from ...checkpoints.files import CheckpointError
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
 from .code_length import Window, split_windows, sum_windows
 from .context import Prompts, check_fits_context, context_length
 from .heartbeat import Heartbeat
-from .local_weights import checked_stamp, on_disk, weight_bytes
+from .local_weights import checked_stamp, loaded_files, on_disk, weight_bytes
 from .vllm_in_process import start_llm
 from .vllm_layout import not_covered
 from .vllm_runtime import (
@@ -61,8 +62,11 @@ class VllmEngine:
         first = on_disk(
             Weights(config.state_id, config.checkpoint, config.revision), config.trust_remote_code
         )
-        arguments = engine_arguments(config, self._context, first.checkpoint, gpu_bytes)
-        self._llm = start_llm(arguments, config.gpus)
+        # vLLM starts without a tensor that the files lack, and tells others at length.
+        check_files(first.checkpoint, "language", config.trust_remote_code)
+        with loaded_files(first.checkpoint) as folder:
+            arguments = engine_arguments(config, self._context, folder, gpu_bytes)
+            self._llm = start_llm(arguments, config.gpus)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._tokenizer = AutoTokenizer.from_pretrained(
             config.checkpoint,
@@ -204,7 +208,7 @@ class VllmEngine:
 def engine_arguments(
     config: EngineConfig, context: int, folder: str, total_bytes: Callable[[], int]
 ) -> Any:
-    """Return vLLM's arguments for an engine whose first weights are in `folder`.
+    """Return vLLM's arguments for an engine whose first weights are in `folder`, a local one.
 
     `total_bytes` returns the memory of its GPU. Raises `EngineError` if the engine's share is too
     small.
@@ -226,8 +230,7 @@ def engine_arguments(
         arguments["max_lora_rank"] = next(r for r in LORA_RANKS if r >= config.max_lora_rank)
         arguments["max_loras"] = 2
     return AsyncEngineArgs(
-        model=config.checkpoint,
-        revision=config.revision,
+        model=folder,
         max_model_len=context,
         enforce_eager=not config.gpus,
         tensor_parallel_size=config.tensor_parallel,
