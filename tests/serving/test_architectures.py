@@ -1,0 +1,72 @@
+"""Every accepted architecture: trained here, swapped under vLLM, answered alike by both engines.
+
+One process trains all of them and one runs all engines (`architecture_runs`): a process for each
+would take minutes of start-up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("deepspeed", reason="the training extra is not installed")
+
+from architectures import ARCHITECTURES
+
+from elastic_ray.serving.engines.vllm_layout import not_covered
+from elastic_ray.serving.engines.vllm_runtime import vllm_unavailable_reason
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+BITS_PER_TOKEN = 1e-4
+"""Largest difference of the engines' code lengths."""
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if (reason := vllm_unavailable_reason()) is not None:
+        pytest.skip(f"vLLM is not available: {reason}")
+    root = tmp_path_factory.mktemp("architectures")
+    script = ROOT / "tests" / "support" / "architecture_runs.py"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{script.parent}", "HF_HUB_OFFLINE": "1"}
+    for command in ("train", "swap"):
+        done = subprocess.run(
+            [sys.executable, str(script), command, str(root)],
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((root / "outcome.json").read_text())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_is_trained_swapped_and_answered_alike(
+    outcome: dict[str, Any], name: str
+) -> None:
+    found = outcome[name]
+    assert "error" not in found, found["error"]
+    start, trained = found["parameters"]
+    assert start == trained
+    assert len(found["losses"]) == 2 and all(loss > 0 for loss in found["losses"])
+
+    checked = found["checked"]
+    assert checked["tensors"] == len(checked["covered"]) > 0
+    assert not_covered([checked["covered"]]) == []
+    assert checked["bytes"] == 4 * trained, "every value of the trained state was compared"
+
+    vllm, transformers = found["VllmEngine"], found["TransformersEngine"]
+    assert vllm["answers"] == transformers["answers"]
+    assert {held for *_, held in vllm["answers"]} == {found["state"]}
+    for one, other in zip(vllm["lengths"], transformers["lengths"], strict=True):
+        assert one["tokens"] == other["tokens"] > 0
+        assert one["held_state"] == other["held_state"] == found["state"]
+        assert abs(one["bits"] - other["bits"]) / one["tokens"] < BITS_PER_TOKEN

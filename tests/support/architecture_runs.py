@@ -1,0 +1,229 @@
+"""Trains, swaps and questions a tiny model of each architecture; see `architectures`.
+
+    python tests/support/architecture_runs.py train|swap FOLDER
+
+`train` writes each model, makes it a start state, and trains two steps from it, with DeepSpeed in
+this process. `swap` starts vLLM on the base model, swaps to the trained one, and has both engines
+answer prompts and read texts; the outcome is FOLDER/outcome.json. Each runs in a process of its
+own, as both set up torch's process group. vLLM's core runs inside this one, which starts in a
+second where a process of its own takes ten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from architectures import ARCHITECTURES, write_model
+
+from elastic_ray.plan import Plan, load_inputs, plan_sweep
+from elastic_ray.results.store import Results
+from elastic_ray.spec import Runtime, Spec
+from elastic_ray.spec.shorthand import expand
+from elastic_ray.tasks.registry import load_task
+
+STEPS, BATCH = 2, 4
+
+
+def plan_of(root: Path) -> Plan:
+    """Return a plan with all models, whose first positive size is two steps."""
+    models = [{"name": name, "path": str(root / name)} for name in ARCHITECTURES]
+    spec = Spec.model_validate(
+        expand(
+            {
+                "sweep": "architectures",
+                "task": "reviews",
+                "models": models,
+                "positive": [STEPS * BATCH],
+                "negative": [BATCH],
+                "training": {"learning_rate": 3e-3, "global_batch": BATCH, "max_length": 64},
+            }
+        )
+    )
+    inputs = load_inputs(spec, to_run=True)
+    return plan_sweep(spec, inputs.task_info(), inputs.folders)
+
+
+def base_of(plan: Plan) -> dict[str, str]:
+    """Return the start state of each architecture."""
+    return {
+        cell.model: cell.state_id for cell in plan.cells if (cell.positive, cell.negative) == (0, 0)
+    }
+
+
+def train(root: Path) -> None:
+    """Record each architecture's start state and train two steps from it."""
+    import torch.distributed as dist
+
+    from elastic_ray.training.job import TrainJob
+    from elastic_ray.training.ladder import LadderTrainer
+    from elastic_ray.training.start_states import prepare_start
+
+    dist.init_process_group("gloo", init_method=f"file://{root}/group", rank=0, world_size=1)
+    tokenizer = load_task("reviews").tokenizer(None)
+    for i, name in enumerate(ARCHITECTURES):
+        write_model(root / name, name, tokenizer, seed=i)
+    plan = plan_of(root)
+    uri = str(root / "results")
+    for name, state in base_of(plan).items():
+        prepare_start(uri, state, plan.starts[state], "reviews", {}, name, {}, None)
+    ladders = tuple(each for each in plan.ladders if each.stage.kind == "positive")
+    runtime = Runtime(workers=1, gpus_per_worker=0, micro_batch=BATCH, zero_stage=0)
+    job = TrainJob("architectures", "t", uri, "reviews", {}, ladders, runtime)
+    LadderTrainer(job, 0, 1, lambda report: None).train_job()
+
+
+class InProcess:
+    """The interface of vLLM's `AsyncLLM` on an `LLM`, whose core is in this process."""
+
+    errored = False
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+
+    async def generate(
+        self, prompt: Any, parameters: Any, request_id: str, lora_request: Any = None
+    ) -> AsyncIterator[Any]:
+        [output] = self._llm.generate([prompt], parameters, use_tqdm=False)
+        yield output
+
+    async def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> list[Any]:
+        return list(self._llm.collective_rpc(method, kwargs=kwargs))
+
+    async def update_weight_version(self, version: str) -> None:
+        self._llm.llm_engine.set_weight_version(version)
+
+    async def get_weight_version(self) -> str:
+        return str(self._llm.llm_engine.get_weight_version())
+
+    async def reset_prefix_cache(self) -> None:
+        self._llm.reset_prefix_cache()
+
+    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
+        """Nothing is in flight."""
+
+    async def resume_generation(self) -> None:
+        """As above."""
+
+    async def is_sleeping(self) -> bool:
+        return False
+
+    def shutdown(self) -> None:
+        """The process ends soon."""
+
+
+def swap(root: Path) -> None:
+    """Write for each architecture what both engines answered and read, and what was compared."""
+    import dataclasses
+
+    from vllm import LLM
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    def start(arguments: Any, usage_context: Any = None) -> InProcess:
+        given = {
+            field.name: getattr(arguments, field.name)
+            for field in dataclasses.fields(arguments)
+            if field.name in LLM_ARGUMENTS
+        }
+        return InProcess(LLM(**given))
+
+    AsyncLLM.from_engine_args = start  # type: ignore[assignment]
+    plan = plan_of(root)
+    outcome = {}
+    for name, base in base_of(plan).items():
+        try:
+            outcome[name] = asyncio.run(question(root, plan, name, base))
+        except Exception as e:
+            outcome[name] = {"error": f"{type(e).__name__}: {e}"}
+        free()
+    (root / "outcome.json").write_text(json.dumps(outcome))
+
+
+LLM_ARGUMENTS = (
+    *("model", "dtype", "max_model_len", "enforce_eager", "worker_extension_cls", "load_format"),
+    *("distributed_executor_backend", "enable_chunked_prefill", "max_num_batched_tokens", "seed"),
+    *("skip_tokenizer_init", "generation_config", "disable_log_stats"),
+)
+"""What `engine_arguments` sets of vLLM's arguments on a machine without GPU."""
+
+
+async def question(root: Path, plan: Plan, name: str, base: str) -> dict[str, Any]:
+    """Return what both engines say of a trained state, after a swap from its base line."""
+    from elastic_ray.serving.engines.transformers_engine import TransformersEngine
+    from elastic_ray.serving.engines.vllm_engine import VllmEngine
+    from elastic_ray.serving.types import CodedText, EngineConfig, Sampling, Weights
+
+    results = Results(str(root / "results"))
+    [trained] = [
+        rung.state_id
+        for ladder in plan.ladders
+        if ladder.parent_id == base and ladder.stage.kind == "positive"
+        for rung in ladder.rungs
+    ]
+    row = results.state(trained)
+    start = results.state(base)
+    assert row is not None and start is not None
+    if row["status"] != "done":
+        raise RuntimeError(f"not trained: {row['error']}")
+    folder = results.location(f"checkpoints/{trained}")
+    config = EngineConfig("e", "vllm", str(root / name), None, base, "float32", 128)
+    weights = Weights(trained, folder, None, row["checksum"])
+    pool = load_task("reviews").pool("positive")
+    prompts = [(i, example.response[:20]) for i, example in enumerate(pool[:4])]
+    texts = [CodedText("", example.response[:120]) for example in pool[4:10]]
+    found: dict[str, Any] = {
+        "parameters": [start["parameters"], row["parameters"]],
+        "losses": row["losses"],
+    }
+    for kind in (VllmEngine, TransformersEngine):
+        engine = kind(config)
+        await engine.load_weights(Weights(base, str(root / name)))
+        await engine.load_weights(weights)
+        answers = await engine.generate(weights, prompts, Sampling(1, 12, 0.0, 0, 1.0, 0))
+        lengths = await engine.code_lengths(weights, texts, 64)
+        found[kind.__name__] = {
+            "answers": [[a.response, a.tokens, a.finish_reason, a.held_state] for a in answers],
+            "lengths": [asdict(each) for each in lengths],
+        }
+        if isinstance(engine, VllmEngine):
+            [found["checked"]] = engine.checked
+        await engine.close()
+    return {**found, "state": trained}
+
+
+def free() -> None:
+    """Free vLLM's model and process groups, for the next one in this process."""
+    from vllm.distributed.parallel_state import (
+        destroy_distributed_environment,
+        destroy_model_parallel,
+    )
+
+    gc.collect()
+    destroy_model_parallel()
+    destroy_distributed_environment()
+
+
+def main() -> None:
+    from elastic_ray.serving.engines.vllm_runtime import vllm_environment
+    from elastic_ray.serving.types import EngineConfig
+
+    command, root = sys.argv[1], Path(sys.argv[2])
+    if command == "swap":
+        config = EngineConfig("e", "vllm", "", None, "", "float32", 128)
+        os.environ |= vllm_environment(config, threads=1)
+        swap(root)
+    else:
+        # On the CPU, and alone: what Ray Train sets in its workers.
+        os.environ |= {"ELASTIC_RAY_DECLARED_GPUS": "1", "LOCAL_RANK": "0"}
+        train(root)
+
+
+if __name__ == "__main__":
+    main()
