@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.adapter import load_adapter
 from ..checkpoints.files import CheckpointError
+from ..checkpoints.known_checksums import KnownChecksums
+from ..checkpoints.reference import CheckpointReference
+from ..results.storage.node_cache import cache_folder
 from ..results.store import Results
 from ..spec import Lora
 from .checkpoint_io import METADATA_FILE, load_model, local_copy
@@ -93,6 +96,13 @@ def checkpoint_of(results: Results, state: str) -> Iterator[tuple[str, str | Non
     with local_copy(results, row["checkpoint"]) as (source, revision):
         if revision is None and not Path(source).is_dir():
             raise CheckpointError(f"the checkpoint of state {state} is missing: {source}")
+        if CheckpointReference.parse(row["checkpoint"]).folder is not None:
+            # A folder outside the results may have been written to since it was recorded.
+            known = KnownChecksums(cache_folder() / "checksums")
+            if row["checksum"] and known.checksum(source) != row["checksum"]:
+                raise CheckpointError(
+                    f"state {state}: {source}: its weights do not match the recorded checksum"
+                )
         yield source, revision
 
 

@@ -6,7 +6,12 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.files import checkpoint_bytes, checkpoint_checksum
+from ..checkpoints.files import (
+    CheckpointError,
+    checkpoint_bytes,
+    checkpoint_checksum,
+    content_hash,
+)
 from ..checkpoints.hub import download_model
 from ..checkpoints.model_check import check_model
 from ..checkpoints.reference import CheckpointReference
@@ -51,6 +56,10 @@ def prepare_start(
         saved, parameters = _from_hub(start.repo, start.revision, start.trust_remote_code)
     else:
         assert start.path is not None
+        if content_hash(start.path) != start.identity["content"]:
+            raise CheckpointError(
+                f"{start.path}: its files changed after the sweep was planned; start it again"
+            )
         saved, parameters = _from_folder(start.path, start.trust_remote_code)
     if row is not None and row["status"] == "done":
         results.restore_checkpoint(state, saved.checkpoint, saved.checksum)

@@ -45,28 +45,37 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
             timeout=900,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((root / "outcome.json").read_text())
+    return {
+        command: json.loads((root / f"{command}.json").read_text()) for command in ("train", "swap")
+    }
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_is_trained_swapped_and_answered_alike(
     outcome: dict[str, Any], name: str
 ) -> None:
-    found = outcome[name]
-    assert "error" not in found, found["error"]
-    start, trained = found["parameters"]
+    transformers, vllm = (outcome[command][name] for command in ("train", "swap"))
+    assert "error" not in transformers, transformers["error"]
+    assert "error" not in vllm, vllm["error"]
+    start, trained = vllm["parameters"]
     assert start == trained
-    assert len(found["losses"]) == 2 and all(loss > 0 for loss in found["losses"])
+    assert len(vllm["losses"]) == 2 and all(loss > 0 for loss in vllm["losses"])
 
-    checked = found["checked"]
+    [checked] = vllm["checked"]
     assert checked["tensors"] == len(checked["covered"]) > 0
     assert not_covered([checked["covered"]]) == []
     assert checked["bytes"] == 4 * trained, "every value of the trained state was compared"
 
-    vllm, transformers = found["VllmEngine"], found["TransformersEngine"]
-    assert vllm["answers"] == transformers["answers"]
-    assert {held for *_, held in vllm["answers"]} == {found["state"]}
+    assert [without_ends(each) for each in vllm["answers"]] == [
+        without_ends(each) for each in transformers["answers"]
+    ]
+    assert {held for *_, held in vllm["answers"]} == {vllm["state"]}
     for one, other in zip(vllm["lengths"], transformers["lengths"], strict=True):
         assert one["tokens"] == other["tokens"] > 0
-        assert one["held_state"] == other["held_state"] == found["state"]
+        assert one["held_state"] == other["held_state"] == vllm["state"]
         assert abs(one["bits"] - other["bits"]) / one["tokens"] < BITS_PER_TOKEN
+
+
+def without_ends(answer: list[Any]) -> list[Any]:
+    """An answer without spaces at its ends, which are tested apart from architectures."""
+    return [answer[0].strip(), *answer[1:]]

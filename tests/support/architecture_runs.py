@@ -2,11 +2,12 @@
 
     python tests/support/architecture_runs.py train|swap FOLDER
 
-`train` writes each model, makes it a start state, and trains two steps from it, with DeepSpeed in
-this process. `swap` starts vLLM on the base model, swaps to the trained one, and has both engines
-answer prompts and read texts; the outcome is FOLDER/outcome.json. Each runs in a process of its
-own, as both set up torch's process group. vLLM's core runs inside this one, which starts in a
-second where a process of its own takes ten.
+`train` writes each model, makes it a start state, trains two steps from it with DeepSpeed, and has
+the transformers engine answer prompts and read texts. `swap` starts vLLM on the base model, swaps
+to the trained one, and asks the same. The outcomes are FOLDER/train.json and FOLDER/swap.json. Each
+runs in a process of its own: both set up torch's process group, and vLLM changes classes of
+transformers. vLLM's core runs inside this one, which starts in a second where a process of its own
+takes ten.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def train(root: Path) -> None:
     """Record each architecture's start state and train two steps from it."""
     import torch.distributed as dist
 
+    from elastic_ray.serving.engines.transformers_engine import TransformersEngine
     from elastic_ray.training.job import TrainJob
     from elastic_ray.training.ladder import LadderTrainer
     from elastic_ray.training.start_states import prepare_start
@@ -78,6 +80,7 @@ def train(root: Path) -> None:
     runtime = Runtime(workers=1, gpus_per_worker=0, micro_batch=BATCH, zero_stage=0)
     job = TrainJob("architectures", "t", uri, "reviews", {}, ladders, runtime)
     LadderTrainer(job, 0, 1, lambda report: None).train_job()
+    ask_all(root, plan, TransformersEngine, root / "train.json")
 
 
 class InProcess:
@@ -126,6 +129,8 @@ def swap(root: Path) -> None:
     from vllm import LLM
     from vllm.v1.engine.async_llm import AsyncLLM
 
+    from elastic_ray.serving.engines.vllm_engine import VllmEngine
+
     def start(arguments: Any, usage_context: Any = None) -> InProcess:
         given = {
             field.name: getattr(arguments, field.name)
@@ -135,15 +140,7 @@ def swap(root: Path) -> None:
         return InProcess(LLM(**given))
 
     AsyncLLM.from_engine_args = start  # type: ignore[assignment]
-    plan = plan_of(root)
-    outcome = {}
-    for name, base in base_of(plan).items():
-        try:
-            outcome[name] = asyncio.run(question(root, plan, name, base))
-        except Exception as e:
-            outcome[name] = {"error": f"{type(e).__name__}: {e}"}
-        free()
-    (root / "outcome.json").write_text(json.dumps(outcome))
+    ask_all(root, plan_of(root), VllmEngine, root / "swap.json", free)
 
 
 LLM_ARGUMENTS = (
@@ -154,10 +151,22 @@ LLM_ARGUMENTS = (
 """What `engine_arguments` sets of vLLM's arguments on a machine without GPU."""
 
 
-async def question(root: Path, plan: Plan, name: str, base: str) -> dict[str, Any]:
-    """Return what both engines say of a trained state, after a swap from its base line."""
-    from elastic_ray.serving.engines.transformers_engine import TransformersEngine
-    from elastic_ray.serving.engines.vllm_engine import VllmEngine
+def ask_all(
+    root: Path, plan: Plan, kind: Any, into: Path, after_each: Callable[[], None] = lambda: None
+) -> None:
+    """Write what engines of a kind say of each architecture's trained state, or their error."""
+    outcome = {}
+    for name, base in base_of(plan).items():
+        try:
+            outcome[name] = asyncio.run(ask(root, plan, kind, name, base))
+        except Exception as e:
+            outcome[name] = {"error": f"{type(e).__name__}: {e}"}
+        after_each()
+    into.write_text(json.dumps(outcome))
+
+
+async def ask(root: Path, plan: Plan, kind: Any, name: str, base: str) -> dict[str, Any]:
+    """Return what an engine says of a trained state, after a swap from its base line."""
     from elastic_ray.serving.types import CodedText, EngineConfig, Sampling, Weights
 
     results = Results(str(root / "results"))
@@ -167,35 +176,28 @@ async def question(root: Path, plan: Plan, name: str, base: str) -> dict[str, An
         if ladder.parent_id == base and ladder.stage.kind == "positive"
         for rung in ladder.rungs
     ]
-    row = results.state(trained)
-    start = results.state(base)
-    assert row is not None and start is not None
+    rows = [results.state(state) for state in (base, trained)]
+    start, row = (row for row in rows if row is not None)
     if row["status"] != "done":
         raise RuntimeError(f"not trained: {row['error']}")
-    folder = results.location(f"checkpoints/{trained}")
-    config = EngineConfig("e", "vllm", str(root / name), None, base, "float32", 128)
-    weights = Weights(trained, folder, None, row["checksum"])
+    weights = Weights(trained, results.location(f"checkpoints/{trained}"), None, row["checksum"])
     pool = load_task("reviews").pool("positive")
     prompts = [(i, example.response[:20]) for i, example in enumerate(pool[:4])]
     texts = [CodedText("", example.response[:120]) for example in pool[4:10]]
-    found: dict[str, Any] = {
+    engine = kind(EngineConfig("e", "", str(root / name), None, base, "float32", 128))
+    await engine.load_weights(Weights(base, str(root / name)))
+    await engine.load_weights(weights)
+    answers = await engine.generate(weights, prompts, Sampling(1, 12, 0.0, 0, 1.0, 0))
+    lengths = await engine.code_lengths(weights, texts, 64)
+    await engine.close()
+    return {
+        "state": trained,
         "parameters": [start["parameters"], row["parameters"]],
         "losses": row["losses"],
+        "checked": getattr(engine, "checked", None),
+        "answers": [[a.response, a.tokens, a.finish_reason, a.held_state] for a in answers],
+        "lengths": [asdict(each) for each in lengths],
     }
-    for kind in (VllmEngine, TransformersEngine):
-        engine = kind(config)
-        await engine.load_weights(Weights(base, str(root / name)))
-        await engine.load_weights(weights)
-        answers = await engine.generate(weights, prompts, Sampling(1, 12, 0.0, 0, 1.0, 0))
-        lengths = await engine.code_lengths(weights, texts, 64)
-        found[kind.__name__] = {
-            "answers": [[a.response, a.tokens, a.finish_reason, a.held_state] for a in answers],
-            "lengths": [asdict(each) for each in lengths],
-        }
-        if isinstance(engine, VllmEngine):
-            [found["checked"]] = engine.checked
-        await engine.close()
-    return {**found, "state": trained}
 
 
 def free() -> None:
