@@ -28,6 +28,10 @@ SAMPLES = (
     "Être ou ne pas être; 你好世界; день добрый 🙂 <br /> user@example.com",
 )
 """Texts that a tokenizer must split in the same way after it was saved."""
+_SAVE_AGAIN = (
+    "load it with AutoModelForCausalLM and save it again, or set resources.engines.engine to "
+    "transformers"
+)
 SCORE_HEADS = ("LlamaForScore", "LlamaModelForScore")
 SCORE_TENSORS = ("score_head.", "normalizer.")
 """Architectures, and beginnings of names of tensors, of safe-rlhf's score models."""
@@ -118,16 +122,22 @@ def check_model(
 
 def _check_names(found: Architecture, folder: str) -> None:
     """Raise `CheckpointError` for names that transformers understands, but vLLM does not."""
+    headers = read_headers(folder)
+    tied = getattr(found.model, "all_tied_weights_keys", None) or {}
+    for copy, original in tied.items():
+        if copy in headers and original not in headers:
+            raise CheckpointError(
+                f"{folder}: the tied embeddings are stored as {copy}, but vLLM reads {original}; "
+                f"{_SAVE_AGAIN}"
+            )
     if found.config.model_type in PREFIX_OPTIONAL:
         return
     prefix = f"{found.model.base_model_prefix}."
     own = found.model.state_dict().keys()
-    for name in read_headers(folder):
+    for name in headers:
         if name not in own and f"{prefix}{name}" in own:
             raise CheckpointError(
-                f"{folder}: {name} should be {prefix}{name} for vLLM to load it; load the model "
-                "with AutoModelForCausalLM and save it again, or set resources.engines.engine to "
-                "transformers"
+                f"{folder}: {name} should be {prefix}{name} for vLLM to load it; {_SAVE_AGAIN}"
             )
 
 

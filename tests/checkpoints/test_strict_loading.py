@@ -241,6 +241,29 @@ def test_tokenizers_and_adapted_modules_are_those_of_the_model(
     assert found is not None and "its tokenizer cannot be loaded" in found
 
 
+def test_names_that_only_transformers_understands_are_refused_for_vllm(
+    models: Path, tmp_path: Path
+) -> None:
+    """A body that was saved alone, and tied embeddings under the name of the output layer."""
+    body = copy_of(
+        models / "qwen2.5",
+        tmp_path / "body",
+        lambda tensors: {n.removeprefix("model."): t for n, t in tensors.items()},
+    )
+    output = copy_of(
+        models / "qwen2.5",
+        tmp_path / "output",
+        lambda tensors: {n.replace("model.embed_tokens", "lm_head"): t for n, t in tensors.items()},
+    )
+    for folder, expected in ((body, "should be model."), (output, "stored as lm_head.weight")):
+        assert problem(LocalModel(str(folder), vllm=False)) is None
+        found = problem(LocalModel(str(folder), vllm=True))
+        assert found is not None and expected in found
+        loaded, plain = (load_model(f, "language", "float32") for f in (folder, models / "qwen2.5"))
+        for one, other in zip(loaded.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(one, other)
+
+
 def test_all_models_of_a_sweep_are_checked_in_one_process(models: Path, tmp_path: Path) -> None:
     bad = copy_of(models / "llama", tmp_path / "bad", renamed("module."))
     folders = (models / "llama", bad, models / "gpt2")

@@ -126,7 +126,7 @@ def test_a_dry_run_refuses_local_models_in_a_line_each(
     shown = capsys.readouterr().err.splitlines()
     lines = [line for line in shown if line.startswith("error: ")]
     assert len(lines) == 2 and len(shown) <= 3, shown  # and a notice, if it takes long
-    assert "models.1.path" in lines[0] and "_orig_mod." in lines[0] and "line" in lines[0]
+    assert "models.1.path" in lines[0] and "_orig_mod." in lines[0] and "sweep.yaml:5:" in lines[0]
     assert "scorer.path" in lines[1] and "score.weight" in lines[1]
 
 
