@@ -179,6 +179,9 @@ def _load(
     format) does not matter.
     """
     names = list(tensors)
+    if getattr(found.config.get_text_config(), "attn_logit_softcapping", None):
+        # Gemma 2: transformers' fused attention leaves the cap out, without a word (5.19).
+        options = {**options, "attn_implementation": "eager"}
     try:
         with quiet():
             model, read = type(found.model).from_pretrained(

@@ -104,6 +104,21 @@ def test_a_sound_model_is_read_as_transformers_reads_it(models: Path, name: str)
     assert stored_parameters(folder) == parameters
 
 
+def test_gemma_2_caps_its_attention(models: Path) -> None:
+    """transformers' default kernel computes another function than the model's, and vLLM's."""
+    from transformers import AutoModelForCausalLM
+
+    folder, ids = models / "gemma2", torch.arange(5, 60)[None]
+    own = load_model(folder, "language", "float32")
+    right, fused = (
+        AutoModelForCausalLM.from_pretrained(folder, attn_implementation=kind).eval()
+        for kind in ("eager", "sdpa")
+    )
+    with torch.inference_mode():
+        assert torch.equal(own(ids).logits, right(ids).logits)
+        assert not torch.allclose(own(ids).logits, fused(ids).logits, rtol=0, atol=1e-4)
+
+
 def test_stored_copies_of_tied_tensors_are_read_if_they_are_equal(
     models: Path, tmp_path: Path
 ) -> None:
