@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ...checkpoints.architecture import load_model
-from ...checkpoints.model_files import INDEX, model_files
+from ...checkpoints.model_files import INDEX, WEIGHTS, model_files
 from ..errors import EngineError
 
 if TYPE_CHECKING:
@@ -74,11 +74,13 @@ def write_as_classifier(folder: str | Path, into: Path) -> None:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
         body = [name for name in names if not _is_head(name)]
-        file_of |= dict.fromkeys(body, path.name)
+        # Beside an index, a file of that name would be taken for the whole model.
+        name = path.name if path.name != WEIGHTS else "body.safetensors"
+        file_of |= dict.fromkeys(body, name)
         if len(body) == len(names):
-            (into / path.name).symlink_to(path)
+            (into / name).symlink_to(path)
         else:
-            save_file(dict(_tensors(path, body)), into / path.name, {"format": "pt"})
+            save_file(dict(_tensors(path, body)), into / name, {"format": "pt"})
     save_file({"score.weight": weight, "score.bias": bias}, into / "head.safetensors")
     file_of |= dict.fromkeys(("score.weight", "score.bias"), "head.safetensors")
     (into / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": file_of}), "utf-8")
