@@ -6,8 +6,7 @@
 the transformers engine answer prompts and read texts. `swap` starts vLLM on the base model, swaps
 to the trained one, and asks the same. The outcomes are FOLDER/train.json and FOLDER/swap.json. Each
 runs in a process of its own: both set up torch's process group, and vLLM changes classes of
-transformers. vLLM's core runs inside this one, which starts in a second where a process of its own
-takes ten.
+transformers.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,72 +82,11 @@ def train(root: Path) -> None:
     ask_all(root, plan, TransformersEngine, root / "train.json")
 
 
-class InProcess:
-    """The interface of vLLM's `AsyncLLM` on an `LLM`, whose core is in this process."""
-
-    errored = False
-
-    def __init__(self, llm: Any) -> None:
-        self._llm = llm
-
-    async def generate(
-        self, prompt: Any, parameters: Any, request_id: str, lora_request: Any = None
-    ) -> AsyncIterator[Any]:
-        [output] = self._llm.generate([prompt], parameters, use_tqdm=False)
-        yield output
-
-    async def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> list[Any]:
-        return list(self._llm.collective_rpc(method, kwargs=kwargs))
-
-    async def update_weight_version(self, version: str) -> None:
-        self._llm.llm_engine.set_weight_version(version)
-
-    async def get_weight_version(self) -> str:
-        return str(self._llm.llm_engine.get_weight_version())
-
-    async def reset_prefix_cache(self) -> None:
-        self._llm.reset_prefix_cache()
-
-    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
-        """Nothing is in flight."""
-
-    async def resume_generation(self) -> None:
-        """As above."""
-
-    async def is_sleeping(self) -> bool:
-        return False
-
-    def shutdown(self) -> None:
-        """The process ends soon."""
-
-
 def swap(root: Path) -> None:
-    """Write for each architecture what both engines answered and read, and what was compared."""
-    import dataclasses
-
-    from vllm import LLM
-    from vllm.v1.engine.async_llm import AsyncLLM
-
+    """Ask vLLM of each architecture's trained state, after a swap from its base line."""
     from elastic_ray.serving.engines.vllm_engine import VllmEngine
 
-    def start(arguments: Any, usage_context: Any = None) -> InProcess:
-        given = {
-            field.name: getattr(arguments, field.name)
-            for field in dataclasses.fields(arguments)
-            if field.name in LLM_ARGUMENTS
-        }
-        return InProcess(LLM(**given))
-
-    AsyncLLM.from_engine_args = start  # type: ignore[assignment]
     ask_all(root, plan_of(root), VllmEngine, root / "swap.json", free)
-
-
-LLM_ARGUMENTS = (
-    *("model", "dtype", "max_model_len", "enforce_eager", "worker_extension_cls", "load_format"),
-    *("distributed_executor_backend", "enable_chunked_prefill", "max_num_batched_tokens", "seed"),
-    *("skip_tokenizer_init", "generation_config", "disable_log_stats"),
-)
-"""What `engine_arguments` sets of vLLM's arguments on a machine without GPU."""
 
 
 def ask_all(
