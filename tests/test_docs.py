@@ -319,3 +319,30 @@ def test_the_citation_names_the_paper() -> None:
     assert citation["authors"] == [{"name": "The elastic_ray developers"}]
     assert [each["url"] for each in citation["references"]] == ["https://arxiv.org/abs/2406.06144"]
     assert f'version = "{citation["version"]}"' in read(ROOT / "pyproject.toml")
+
+
+# What is accepted, and what a number may depend on ---------------------------------------------
+
+
+def test_every_row_of_the_identity_page_names_tests_that_exist() -> None:
+    rows = [
+        line
+        for line in read(ROOT / "docs" / "identity.md").splitlines()
+        if line.startswith("| ") and not line.startswith("| the number could")
+    ]
+    assert len(rows) > 40
+    for row in rows:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
+        assert tests, f"no test: {row}"
+        assert re.search(r"\| (excluded|refused|bounded|recorded)", row), row
+        for file, name in tests:
+            assert re.search(rf"^(async )?def {name}\(", read(ROOT / file), re.MULTILINE), row
+
+
+def test_the_accepted_architectures_are_the_tested_ones() -> None:
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    pytest.importorskip("torch", reason="the training extra is not installed")
+    tested = {kind for kind, _ in importlib.import_module("architectures").ARCHITECTURES.values()}
+    section = read(ROOT / "docs" / "accepted.md").partition("## Models")[2].partition("\n## ")[0]
+    table = section.partition("| architecture | `model_type` |")[2]
+    assert set(re.findall(r"^\| [\w., ()-]+ \| `(\w+)` \|$", table, re.MULTILINE)) == tested

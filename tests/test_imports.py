@@ -37,9 +37,10 @@ ONLY = {
     "streamlit": {"app"},
     "plotly": {"app"},
     "pandas": {"analysis", "app"},
-    "torch": {"training", "serving"},
+    # Of checkpoints, only the strict loader loads them, where it is called.
+    "torch": {"training", "serving", "checkpoints"},
     # A task makes the tokenizer of models trained from scratch on it.
-    "transformers": {"training", "serving", "tasks"},
+    "transformers": {"training", "serving", "tasks", "checkpoints"},
     "ray": {
         "cluster",
         "driver",

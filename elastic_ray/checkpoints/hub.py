@@ -8,6 +8,7 @@ is imported only when it is needed.
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Literal
 
 from .files import CheckpointError
@@ -117,6 +118,16 @@ def cached_config(repo: str, revision: str) -> str | None:
         return None
     found = try_to_load_from_cache(repo, "config.json", revision=revision)
     return found if isinstance(found, str) else None
+
+
+def cached_folder(repo: str, revision: str) -> str | None:
+    """Return the folder of a model in this machine's cache, None unless all its files are there.
+
+    Never asks the hub.
+    """
+    config = cached_config(repo, revision)
+    folder = os.path.dirname(config) if config else None
+    return folder if folder and _complete(folder) else None
 
 
 def _complete(folder: str) -> bool:

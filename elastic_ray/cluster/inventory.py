@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 from ..placement import GPUS, Node, nodes_from_ray
+from .limits import usable_cpus
 
 THIS_MACHINE = "this machine"
 
@@ -38,7 +39,7 @@ def available_nodes() -> tuple[tuple[Node, ...], str]:
 
 def this_machine() -> Node:
     """Return this machine as a node, with the GPUs that nvidia-smi lists."""
-    cpus = float(len(os.sched_getaffinity(0)))
+    cpus = usable_cpus()
     try:
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],

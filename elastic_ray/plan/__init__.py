@@ -26,7 +26,7 @@ from .graph import (
     pairs_of,
 )
 from .identity import Answers, Start, canonical
-from .inputs import SweepInputs, check_models, load_inputs, settings_of
+from .inputs import SweepInputs, check_local_models, check_models, load_inputs, settings_of
 from .keep import keeps_checkpoint
 from .model_shape import ModelShape
 from .model_size import UNKNOWN_PARAMETERS, parameters_in_name
@@ -61,6 +61,7 @@ __all__ = [
     "Trial",
     "bundle",
     "canonical",
+    "check_local_models",
     "check_models",
     "engine_names",
     "keeps_checkpoint",

@@ -1,7 +1,8 @@
 """Reads what a spec refers to: the data of its tasks, local folders, and models on the hub.
 
 `load_inputs` reads tasks and hashes folders; `check_models` checks hub models without downloading
-them. Both raise `SpecError`, with the field, for what is not available, before a sweep starts.
+them; `check_local_models` checks the files of models on this machine. They raise `SpecError`, with
+the field, for what is not available or not usable, before a sweep starts.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..checkpoints.files import CheckpointError, content_hash
-from ..checkpoints.hub import cache_settings, model_problem
-from ..spec import Spec, SpecError
+from ..checkpoints.hub import cache_settings, cached_folder, model_problem
+from ..checkpoints.model_check import LocalModel, check_all
+from ..spec import STAGES, Model, Scorer, Spec, SpecError
 from ..tasks.dialogue import Dialogues
 from ..tasks.registry import load_task
 from ..tasks.source import RELATIVE
@@ -153,6 +155,45 @@ def check_models(spec: Spec) -> None:
     if not problems:
         problems += scorer_problems(spec)
     _refuse(problems)
+
+
+def check_local_models(spec: Spec) -> str | None:
+    """Raise `SpecError` for models and scorers on this machine that could not be used.
+
+    Their files are compared with their architecture, and what a trained state needs of them is
+    tried (`checkpoints.model_check`). Returns a notice if this machine lacks the libraries for it.
+    """
+    vllm = spec.resources.engines.engine != "transformers"
+    adapted: dict[str, None] = {}
+    for kind in STAGES:
+        if lora := spec.training.recipe(kind).lora:
+            targets = lora.target_modules
+            adapted |= dict.fromkeys((targets,) if isinstance(targets, str) else targets)
+    places: dict[str, LocalModel] = {}
+    for i, model in enumerate(spec.models):
+        if folder := _local_folder(model):
+            local = LocalModel(folder, False, model.trust_remote_code, tuple(adapted), vllm)
+            places[f"models.{i}.{'path' if model.path else 'hub'}"] = local
+    for i, task in enumerate(spec.task):
+        if task.scorer and (folder := _local_folder(task.scorer)):
+            local = LocalModel(folder, True, task.scorer.trust_remote_code)
+            places[f"task.{i}.scorer.{'path' if task.scorer.path else 'hub'}"] = local
+    with _notice_if_slow("checking the files of the local models"):
+        try:
+            found = check_all(list(places.values()))
+        except CheckpointError as e:
+            raise SpecError(str(e)) from None
+    if found is None:
+        return "local models are not checked: torch and transformers are not installed here"
+    _refuse([f"{place}: {why}" for place, why in zip(places, found, strict=True) if why])
+    return None
+
+
+def _local_folder(source: Model | Scorer) -> str | None:
+    """Return the folder of a model or scorer that lies on this machine; None if none does."""
+    if source.hub and source.revision:
+        return cached_folder(source.hub, source.revision)
+    return os.path.abspath(source.path) if source.path else None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 The shape of an `init` is exact. That of a hub model or folder comes from its configuration where
 this machine has it, else from a table of public models, else it is interpolated from the number of
-parameters in its name. Reads `config.json` files at most.
+parameters in its files or its name. Reads `config.json` files and the headers of weight files.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.hub import cached_config
 from ..spec import Init, Model
-from .model_size import init_parameters, parameters
+from .model_size import init_parameters, parameters, stored_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,14 @@ def shape_of(model: Model, vocabulary: int | None) -> ModelShape | None:
     if model.init is not None:
         return _of_init(model.init, int(vocabulary or model.init.vocabulary or 4096))
     config = _config(model)
+    stored = stored_size(model)
     if config is not None and (shape := of_config(config)) is not None:
-        return shape
+        return replace(shape, parameters=stored or shape.parameters)
     name = (model.hub or Path(model.path or "").resolve().name).lower()
     known = (shape for pattern, shape in KNOWN.items() if re.search(pattern, name))
-    if (found := next(known, None)) is not None:
+    if stored is None and (found := next(known, None)) is not None:
         return found
-    size = parameters(model, None)
+    size = stored or parameters(model, None)
     return None if size is None else interpolated(size, name)
 
 

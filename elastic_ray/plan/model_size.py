@@ -1,10 +1,13 @@
-"""Parameter counts of models, from their shape or their name."""
+"""Parameter counts of models, from their shape, their files, or their name."""
 
 from __future__ import annotations
 
 import os
 import re
 
+from ..checkpoints.files import CheckpointError
+from ..checkpoints.hub import cached_config
+from ..checkpoints.model_files import stored_parameters
 from ..spec import Init, Model
 
 UNKNOWN_PARAMETERS = 1_000_000_000
@@ -14,12 +17,27 @@ UNKNOWN_PARAMETERS = 1_000_000_000
 def parameters(model: Model, vocabulary: int | None) -> int | None:
     """Return the parameters of a model, tied weights counted once; None where unknown.
 
-    Exact for `init`, else as stated by the name of the repository or folder.
+    Exact for `init`, and by the files of a folder or of a hub model that this machine has. Else as
+    stated by the name of the repository or folder.
     """
     if model.init is None:
+        if (stored := stored_size(model)) is not None:
+            return stored
         folder = os.path.basename(os.path.abspath(model.path or ""))
         return parameters_in_name(model.hub or folder)
     return init_parameters(model.init, int(vocabulary or model.init.vocabulary or 4096))
+
+
+def stored_size(model: Model) -> int | None:
+    """Return the parameters that a model's files hold; None if they are not here, or not usable."""
+    folder = model.path
+    if folder is None:
+        config = cached_config(model.hub or "", model.revision or "")
+        folder = os.path.dirname(config) if config else None
+    try:
+        return stored_parameters(folder) if folder else None
+    except CheckpointError:
+        return None
 
 
 def parameters_in_name(name: str) -> int | None:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from ..cluster.address import address_problem
 from ..placement import allocate, estimate, parse_cluster
-from ..plan import load_inputs, plan_sweep
+from ..plan import check_local_models, load_inputs, plan_sweep
 from ..results.errors import ResultsError
 from ..spec import Spec, SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
@@ -103,6 +103,8 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     for line in () if args.dry_run else lengths:
         console.print(line, markup=False, soft_wrap=True)
     if args.dry_run:
+        if notice := check_local_models(spec):
+            console.print(notice, markup=False)
         price = estimate(plan, task_info=task_info)
         print_price(console, plan, price, task_info, inputs.unreachable)
         for line in lengths:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ..driver.checkpoint_cleanup import CheckpointCleanup
 from ..driver.coordination import StateCoordinator
-from ..plan import Plan, check_models, scorer_lines
+from ..plan import Plan, check_local_models, check_models, scorer_lines
 from ..progress.activity import clock
 from ..progress.budget import Budget
 from ..progress.grid_rows import write_grid_rows
@@ -86,6 +86,8 @@ def _run_with_lease(
     budget = Budget(results, lease, plan.spec.resources)
     if has_work and not budget.exhausted:
         check_models(plan.spec)
+        if notice := check_local_models(plan.spec):
+            print(notice, file=sys.stderr)
     console = open_console()
     _print_start(console, plan, tracker, results, budget)
     for line in moved:

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.files import CheckpointError, checkpoint_bytes, checkpoint_checksum, weight_files
+from ..checkpoints import architecture
+from ..checkpoints.files import checkpoint_bytes, checkpoint_checksum, weight_files
+from ..checkpoints.hub import download_model
 from ..checkpoints.reference import CheckpointReference
 from ..results.state_rows import SavedCheckpoint
 from .job import TrainingError
@@ -52,22 +54,12 @@ def load_model(source: str, revision: str | None, dtype: str, trust: bool) -> Pr
     """Load a causal language model from a folder, or from the hub where `revision` is given.
 
     `dtype` is "float32" or "bfloat16"; `trust` allows code of the model's own. Raises
-    `CheckpointError` if it cannot be loaded.
+    `CheckpointError` if it cannot be loaded, or its tensors are not those of its architecture.
     """
-    from transformers import AutoModelForCausalLM
-
-    if revision is None:
-        weight_files(source)
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            source,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=trust,
-            use_safetensors=True,
-        )
-    except Exception as e:
-        raise CheckpointError(f"{source}: cannot be loaded: {type(e).__name__}: {e}") from e
+    if revision is not None:
+        source = download_model(source, revision, trust_remote_code=trust)
+    model: PreTrainedModel = architecture.load_model(source, "language", dtype, trust)
+    return model
 
 
 def load_tokenizer(

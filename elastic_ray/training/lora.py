@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.adapter import load_adapter
 from ..checkpoints.files import CheckpointError
+from ..checkpoints.known_checksums import KnownChecksums
+from ..checkpoints.reference import CheckpointReference
+from ..results.storage.node_cache import cache_folder
 from ..spec import Lora
 from .checkpoint_io import METADATA_FILE, load_model, local_copy
 
@@ -50,7 +54,7 @@ def _load_parent(
 
     source, revision = local_copies.enter_context(checkpoint_of(results, parent))
     adapter = None
-    if (Path(source) / "adapter_config.json").is_file():
+    if (Path(source) / METADATA_FILE).is_file():
         adapter = source
         base = str(_metadata(adapter)["base_state"])
         source, revision = local_copies.enter_context(checkpoint_of(results, base))
@@ -59,11 +63,11 @@ def _load_parent(
     model = load_model(source, revision, dtype, trust)
     if adapter is None and lora is None:
         return model, base
-    from peft import PeftModel, get_peft_model
+    from peft import get_peft_model
 
     if adapter is not None:
         continued = lora is not None and _metadata(adapter)["lora"] == _shape(lora)
-        adapted = PeftModel.from_pretrained(model, adapter, is_trainable=continued)
+        adapted = load_adapter(model, adapter, trainable=continued)
         if continued:
             return adapted, base
         model, base = adapted.merge_and_unload(), parent
@@ -93,6 +97,13 @@ def checkpoint_of(results: Results, state: str) -> Iterator[tuple[str, str | Non
     with local_copy(results, row["checkpoint"]) as (source, revision):
         if revision is None and not Path(source).is_dir():
             raise CheckpointError(f"the checkpoint of state {state} is missing: {source}")
+        if CheckpointReference.parse(row["checkpoint"]).folder is not None:
+            # A folder outside the results may have been written to since it was recorded.
+            known = KnownChecksums(cache_folder() / "checksums")
+            if row["checksum"] and known.checksum(source) != row["checksum"]:
+                raise CheckpointError(
+                    f"state {state}: {source}: its weights do not match the recorded checksum"
+                )
         yield source, revision
 
 

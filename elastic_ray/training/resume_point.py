@@ -18,8 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.files import CheckpointError
+
 if TYPE_CHECKING:
     from ..results.store import Results
+
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW keeps of a parameter."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,11 @@ class ResumePoint:
     def restore(self, optimizer: OptimizerShard, model: Any) -> None:
         """Set an optimiser and a model to this point.
 
-        The optimiser is fresh, of the same model, number of workers and ZeRO stage.
+        The optimiser is fresh, of the same model, number of workers and ZeRO stage. Raises
+        `CheckpointError`, before anything is changed, unless the point holds exactly the tensors
+        that `capture` would hold of them.
         """
+        self._check(optimizer, model)
         for i, parameter in enumerate(optimizer.parameters):
             parameter.data.copy_(self.tensors[f"{i}.value"])
             state = optimizer.state[parameter]
@@ -101,6 +109,27 @@ class ResumePoint:
             # from its partitions, which are restored.
             if value.shape == part.shape:
                 part.copy_(value)
+
+    def _check(self, optimizer: OptimizerShard, model: Any) -> None:
+        """Raise `CheckpointError` for a missing, unexpected or misshapen tensor."""
+        values = {f"{i}.value": p for i, p in enumerate(optimizer.parameters)}
+        parts = {f"model.{i}": p for i, p in _model_tensors(model, optimizer).items()}
+        moments = {f"{i}.{name}" for i in range(len(values)) for name in MOMENTS}
+        expected = values.keys() | parts.keys() | moments
+        wrong = sorted(expected ^ self.tensors.keys())
+        if not wrong:
+            wrong = [n for n, p in values.items() if self.tensors[n].shape != p.shape]
+            wrong += [
+                name
+                for name in moments
+                if not name.endswith(".step")
+                and self.tensors[name].shape != values[f"{name.partition('.')[0]}.value"].shape
+            ]
+        if wrong:
+            raise CheckpointError(
+                f"the resume point does not fit the model: {', '.join(wrong[:3])} "
+                f"({len(wrong)} tensors); delete the ladder's folder below resume/ in the results"
+            )
 
 
 def point_bytes(optimizer: OptimizerShard, model: Any) -> int:

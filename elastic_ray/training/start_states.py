@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.files import checkpoint_bytes, checkpoint_checksum, weight_files
+from ..checkpoints.files import (
+    CheckpointError,
+    checkpoint_bytes,
+    checkpoint_checksum,
+    content_hash,
+)
 from ..checkpoints.hub import download_model
+from ..checkpoints.model_check import check_model
 from ..checkpoints.reference import CheckpointReference
 from ..plan import Start
 from ..results.state_rows import PlannedState, Provenance, SavedCheckpoint, Training, done_row
@@ -51,6 +56,10 @@ def prepare_start(
         saved, parameters = _from_hub(start.repo, start.revision, start.trust_remote_code)
     else:
         assert start.path is not None
+        if content_hash(start.path) != start.identity["content"]:
+            raise CheckpointError(
+                f"{start.path}: its files changed after the sweep was planned; start it again"
+            )
         saved, parameters = _from_folder(start.path, start.trust_remote_code)
     if row is not None and row["status"] == "done":
         results.restore_checkpoint(state, saved.checkpoint, saved.checksum)
@@ -143,22 +152,18 @@ def model_config(init: Init, tokenizer: PreTrainedTokenizerBase) -> PretrainedCo
 
 def _from_hub(repo: str, revision: str, trust: bool) -> tuple[SavedCheckpoint, int]:
     folder = download_model(repo, revision, trust_remote_code=trust)
-    return _existing(folder, str(CheckpointReference(hub=repo, revision=revision)))
+    return _existing(folder, str(CheckpointReference(hub=repo, revision=revision)), trust)
 
 
 def _from_folder(path: str, trust: bool) -> tuple[SavedCheckpoint, int]:
-    checkpoint_io.load_tokenizer(path, None, trust)  # fails now rather than in a trial
-    return _existing(path, path)
+    return _existing(path, path, trust)
 
 
-def _existing(folder: str, checkpoint: str) -> tuple[SavedCheckpoint, int]:
-    """Describe the checkpoint files in `folder`, recorded as `checkpoint`; count its parameters."""
-    from safetensors import safe_open
+def _existing(folder: str, checkpoint: str, trust: bool) -> tuple[SavedCheckpoint, int]:
+    """Describe the checkpoint files in `folder`, recorded as `checkpoint`; count its parameters.
 
-    total = 0
-    for path in weight_files(folder):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (it is no mapping)
-                total += math.prod(file.get_slice(name).get_shape())
+    Raises `CheckpointError` if it is no language model that can be trained and saved.
+    """
+    parameters = check_model(folder, trust).parameters
     saved = SavedCheckpoint(checkpoint, checkpoint_bytes(folder), checkpoint_checksum(folder))
-    return saved, total
+    return saved, parameters

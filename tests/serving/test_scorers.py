@@ -211,6 +211,8 @@ def test_a_score_model_is_written_as_a_classifier(folder: Path, tmp_path: Path) 
     rest = {name: w for name, w in held.items() if name not in body}
     save_file(body, split / "model-00001-of-00002.safetensors")
     save_file(rest, split / "model-00002-of-00002.safetensors")
+    places = {name: f"model-0000{1 if name in body else 2}-of-00002.safetensors" for name in held}
+    (split / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (split / name).write_bytes((folder / name).read_bytes())
     made = tmp_path / "made"

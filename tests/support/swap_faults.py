@@ -109,16 +109,13 @@ FAULTS: dict[str, Callable[[Weights], Weights] | None] = {
 
 def swap(worker: Any, folder: str, stamp: str, fault: str | None) -> dict[str, Any]:
     """In vLLM's worker: swap, with one of `FAULTS`; return the counts or the error."""
-    from safetensors.torch import load_file
-
     runner = worker.model_runner
     if fault is not None:
         reload, change = runner.reload_weights, FAULTS[fault]
 
-        def faulty(weights_path: str) -> None:
+        def faulty(weights_iterator: Weights) -> None:
             if change is not None:
-                weights = load_file(Path(weights_path) / "model.safetensors")
-                reload(weights_iterator=change(iter(weights.items())))
+                reload(weights_iterator=change(weights_iterator))
 
         runner.reload_weights = faulty
     try:

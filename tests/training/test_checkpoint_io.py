@@ -14,7 +14,7 @@ pytest.importorskip("transformers", reason="the training extra is not installed"
 import torch
 from transformers import AutoModelForCausalLM
 
-from elastic_ray.checkpoints.files import checkpoint_checksum, weight_files
+from elastic_ray.checkpoints.files import CheckpointError, checkpoint_checksum, weight_files
 from elastic_ray.results.store import Results
 from elastic_ray.spec import Init
 from elastic_ray.tasks.registry import load_task
@@ -173,3 +173,26 @@ def test_only_a_usable_point_is_read(tmp_path: Path) -> None:
     assert point_of(results, 9, zero_stage=1) is None
     resume_point.remove_older_points(results, "ladder", 5)
     assert results.folder.names("resume/ladder") == ["00000005"]
+
+
+def test_a_resume_point_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """A tensor more, fewer, or of another shape; nothing is changed then."""
+    model = model_of()
+    optimizer = torch.optim.AdamW(model.parameters())
+    step(model, optimizer)
+    shard = OptimizerShard.unwrap(optimizer)
+    point = ResumePoint.capture(shard, model, [1.0], 0, 0.0)
+    before = [p.clone() for p in model.parameters()]
+    for change in (
+        {"0.exp_avg": None},
+        {"0.value": None},
+        {"0.other": torch.zeros(1)},
+        {"900.value": torch.zeros(1)},
+        {"0.value": torch.zeros(1)},
+        {"0.exp_avg_sq": torch.zeros(1)},
+    ):
+        tensors = {n: t + 1 for n, t in point.tensors.items()} | change
+        damaged = ResumePoint((1.0,), 0, 0.0, {n: t for n, t in tensors.items() if t is not None})
+        with pytest.raises(CheckpointError, match=next(iter(change))):
+            damaged.restore(shard, model)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -7,15 +7,17 @@ are remembered (`checkpoints.known_checksums`).
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ...checkpoints.files import CheckpointError, weight_files, weights_stamp
+from ...checkpoints.files import CheckpointError, weights_stamp
 from ...checkpoints.hub import download_model
 from ...checkpoints.known_checksums import KnownChecksums
+from ...checkpoints.model_files import model_files, read_headers
 from ...results.storage.node_cache import cache_folder
 from ..types import Weights
 
@@ -40,16 +42,25 @@ def weight_bytes(folder: str, dtype: str) -> int:
     `dtype` is "float32" or a 16-bit type; the files may be in another. Reads their headers only.
     """
     width = 4 if dtype == "float32" else 2
-    return sum(width * math.prod(shape) for shape in _shapes(folder))
+    return sum(width * math.prod(each.shape) for each in read_headers(folder).values())
 
 
-def _shapes(folder: str) -> Iterator[list[int]]:
-    from safetensors import safe_open
+@contextlib.contextmanager
+def loaded_files(folder: str) -> Iterator[str]:
+    """Provide a folder like `folder`, but without safetensors files that are not its weights.
 
-    for path in weight_files(folder):
-        with safe_open(path, framework="pt") as opened:
-            file: Any = opened
-            yield from (file.get_slice(name).get_shape() for name in file.keys())  # noqa: SIM118
+    vLLM reads every safetensors file of a folder without an index when it starts.
+    """
+    used = {path.name for path in model_files(folder)}
+    entries = list(Path(folder).resolve().iterdir())
+    if all(path.name in used or path.suffix != ".safetensors" for path in entries):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="elastic_ray-model-") as view:
+        for path in entries:
+            if path.name in used or path.suffix != ".safetensors":
+                Path(view, path.name).symlink_to(path)
+        yield view
 
 
 def checked_stamp(weights: Weights) -> str:

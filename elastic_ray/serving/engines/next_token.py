@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...checkpoints.adapter import load_adapter
+from ...checkpoints.architecture import load_model
 from ...checkpoints.files import CheckpointError
+from ...checkpoints.hub import download_model
+from ...checkpoints.model_files import ADAPTER
 from ...checkpoints.reference import CheckpointReference
 from ...results.storage.folder import local_folder_at
 from ...results.store import Results
@@ -33,7 +37,7 @@ class Predictor:
 
     def __init__(self, results: Results, state: str) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' logging is untyped
@@ -41,13 +45,10 @@ class Predictor:
         with contextlib.ExitStack() as downloads:
             base, revision, adapter = _weights(results, state, downloads)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(base, revision=revision)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                base, revision=revision, dtype="float32", use_safetensors=True
-            )
+            folder = base if revision is None else download_model(base, revision)
+            model: Any = load_model(folder, "language", "float32")
             if adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, adapter)
+                model = load_adapter(model, adapter)
         self._model = model.eval()
         ends = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id)
         first = next((token for token in ends if token is not None), None)
@@ -112,7 +113,7 @@ def _weights(
             return folder, revision, adapter
         if reference.stored is not None:
             folder = downloads.enter_context(local_folder_at(folder))
-        if not Path(folder, "adapter_config.json").exists():
+        if not Path(folder, ADAPTER).exists() or Path(folder, "config.json").exists():
             return folder, None, adapter
         adapter = adapter or folder
         ancestor = row["parent_id"]

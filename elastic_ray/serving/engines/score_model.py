@@ -23,8 +23,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ...checkpoints.architecture import load_model
 from ...checkpoints.classifier import SCORE_MODELS
-from ...checkpoints.files import weight_files
+from ...checkpoints.model_files import INDEX, WEIGHTS, model_files
 from ..errors import EngineError
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 EPSILON = 1e-8
 """Added to the standard deviation by safe-rlhf's normaliser."""
-INDEX = "model.safetensors.index.json"
+HEAD_TENSORS = ("score_head.", "normalizer.")
+"""Beginnings of the names of the tensors that are not the body's."""
 
 
 def is_score_model(config: PretrainedConfig) -> bool:
@@ -67,15 +69,17 @@ def write_as_classifier(folder: str | Path, into: Path) -> None:
     config |= {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "score"}}
     config |= {"label2id": {"score": 0}}
     file_of: dict[str, str] = {}
-    for path in weight_files(source):
+    for path in model_files(source):
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
         body = [name for name in names if not _is_head(name)]
-        file_of |= dict.fromkeys(body, path.name)
+        # Beside an index, a file of that name would be taken for the whole model.
+        name = path.name if path.name != WEIGHTS else "body.safetensors"
+        file_of |= dict.fromkeys(body, name)
         if len(body) == len(names):
-            (into / path.name).symlink_to(path)
+            (into / name).symlink_to(path)
         else:
-            save_file(dict(_tensors(path, body)), into / path.name, {"format": "pt"})
+            save_file(dict(_tensors(path, body)), into / name, {"format": "pt"})
     save_file({"score.weight": weight, "score.bias": bias}, into / "head.safetensors")
     file_of |= dict.fromkeys(("score.weight", "score.bias"), "head.safetensors")
     (into / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": file_of}), "utf-8")
@@ -92,9 +96,7 @@ def read_head(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     score model with one score.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    head = {
-        name: tensor.float() for path in weight_files(folder) for name, tensor in _tensors(path)
-    }
+    head = {name: tensor.float() for path in model_files(folder) for name, tensor in _tensors(path)}
     if (weight := head.get("score_head.weight")) is None:
         raise EngineError(f"{folder}: no tensor score_head.weight, which a score model has")
     if weight.shape[0] != 1:
@@ -112,7 +114,7 @@ def read_head(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _is_head(name: str) -> bool:
-    return name.startswith(("score_head.", "normalizer."))
+    return name.startswith(HEAD_TENSORS)
 
 
 def _tensors(path: Path, names: Sequence[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
@@ -127,12 +129,8 @@ class ScoreModel(torch.nn.Module):
     """A score model in plain torch on transformers' Llama, in float32."""
 
     def __init__(self, folder: str | Path, trust_remote_code: bool) -> None:
-        from transformers import AutoModel
-
         super().__init__()
-        self.body = AutoModel.from_pretrained(
-            folder, use_safetensors=True, dtype="float32", trust_remote_code=trust_remote_code
-        )
+        self.body = load_model(folder, "body", "float32", trust_remote_code, HEAD_TENSORS)
         self.weight, self.bias = (torch.nn.Parameter(p) for p in read_head(Path(folder)))
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:

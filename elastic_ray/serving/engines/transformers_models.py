@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ...checkpoints.adapter import load_adapter
+from ...checkpoints.architecture import load_model
 from ...checkpoints.files import CheckpointError, weights_stamp
 from ..errors import EngineError
 from ..types import EngineConfig, Weights
@@ -64,9 +66,7 @@ class ModelHolder:
             if weights.adapter is None:
                 yield held
                 return
-            from peft import PeftModel
-
-            adapted = PeftModel.from_pretrained(held.model, weights.adapter).eval()
+            adapted = load_adapter(held.model, weights.adapter)
             try:
                 yield StateModel(weights.state_id, adapted)
             finally:
@@ -81,9 +81,7 @@ class ModelHolder:
             self._reference = None  # memory holds two models at most
             model = self._verified_model(weights)
             if weights.adapter is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, weights.adapter).eval()
+                model = load_adapter(model, weights.adapter)
             self._reference = (weights, StateModel(weights.state_id, model))
         return self._reference[1]
 
@@ -100,23 +98,11 @@ class ModelHolder:
         return model
 
     def _read_model(self, weights: Weights) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        state = weights.full_state_id
+        config = self._config
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                weights.checkpoint,
-                dtype=self._config.dtype,
-                use_safetensors=True,
-                trust_remote_code=self._config.trust_remote_code,
-                output_loading_info=True,
+            model = load_model(
+                weights.checkpoint, "language", config.dtype, config.trust_remote_code
             )
-        except Exception as e:
-            raise CheckpointError(f"state {state}: {type(e).__name__}: {e}") from None
-        model, read = loaded
-        # transformers only warns, and fills these with random values.
-        if missing := sorted([*read["missing_keys"], *map(str, read["mismatched_keys"])]):
-            raise CheckpointError(
-                f"state {state}: {weights.checkpoint} lacks {', '.join(missing[:5])}"
-            )
-        return model.to(self._device).eval()
+        except CheckpointError as e:
+            raise CheckpointError(f"state {weights.full_state_id}: {e}") from None
+        return model.to(self._device)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ...checkpoints.architecture import load_model
 from ..types import Score, ScoredText, ScorerConfig
 from .scorer_tokenizer import ScorerTokenizer, scorer_folder
 from .scores import ScoreRule
@@ -32,13 +33,9 @@ class TransformersScorer:
         if self._tokenizer.is_score_model:
             self._model = ScoreModel(scorer_folder(config), config.trust_remote_code).eval()
         else:
-            self._model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                config.checkpoint,
-                use_safetensors=True,
-                dtype="float32",
-                revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
-            ).eval()
+            self._model = load_model(
+                scorer_folder(config), "classifier", "float32", config.trust_remote_code
+            )
             text_config = self._model.config.get_text_config()
             if getattr(text_config, "pad_token_id", None) is None:
                 # A decoder without padding token reads a batch only where one is set. Batches are

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...checkpoints.architecture import check_files
 from ...checkpoints.files import CheckpointError
 from ..errors import EngineError
 from ..types import Answer, CodedText, CodeLengthResult, EngineConfig, Sampling, Weights
@@ -19,7 +20,7 @@ from .answer_tokens import AnswerTokens
 from .code_length import Window, split_windows, sum_windows
 from .context import Prompts
 from .heartbeat import Heartbeat
-from .local_weights import checked_stamp, on_disk, weight_bytes
+from .local_weights import checked_stamp, loaded_files, on_disk, weight_bytes
 from .vllm_in_process import start_llm
 from .vllm_layout import not_covered
 from .vllm_runtime import (
@@ -61,8 +62,11 @@ class VllmEngine:
         first = on_disk(
             Weights(config.state_id, config.checkpoint, config.revision), config.trust_remote_code
         )
-        arguments = engine_arguments(config, self._tokens.context, first.checkpoint, gpu_bytes)
-        self._llm = start_llm(arguments, config.gpus)
+        # vLLM starts without a tensor that the files lack, and tells others at length.
+        check_files(first.checkpoint, "language", config.trust_remote_code)
+        with loaded_files(first.checkpoint) as folder:
+            arguments = engine_arguments(config, self._tokens.context, folder, gpu_bytes)
+            self._llm = start_llm(arguments, config.gpus)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
         self._broken: str | None = None
         """Why the engine cannot be used any more."""
@@ -197,7 +201,7 @@ class VllmEngine:
 def engine_arguments(
     config: EngineConfig, context: int, folder: str, total_bytes: Callable[[], int]
 ) -> Any:
-    """Return vLLM's arguments for an engine whose first weights are in `folder`.
+    """Return vLLM's arguments for an engine whose first weights are in `folder`, a local one.
 
     `total_bytes` returns the memory of its GPU. Raises `EngineError` if the engine's share is too
     small.
@@ -219,8 +223,7 @@ def engine_arguments(
         arguments["max_lora_rank"] = next(r for r in LORA_RANKS if r >= config.max_lora_rank)
         arguments["max_loras"] = 2
     return AsyncEngineArgs(
-        model=config.checkpoint,
-        revision=config.revision,
+        model=folder,
         max_model_len=context,
         enforce_eager=not config.gpus,
         tensor_parallel_size=config.tensor_parallel,

@@ -1,10 +1,10 @@
 """Where each tensor of a checkpoint is in vLLM's model: the slices that must be equal.
 
-vLLM fuses matrices (q, k and v; gate and up), pads vocabularies, transposes GPT-2's matrices, and
-gives a rank of a tensor-parallel engine parts of them. The offsets here are computed from the sizes
-of vLLM's layers and the names of `packed_modules_mapping`, not by vLLM's loaders, so that an error
-of a loader is found. Every tensor of the file and every parameter of the model is accounted for;
-what is not is an error.
+vLLM fuses matrices (q, k and v; gate and up), pads vocabularies, transposes GPT-2's matrices, sorts
+the rows that Bloom and Falcon store head by head, and gives a rank of a tensor-parallel engine
+parts of them. The offsets here are computed from the sizes of vLLM's layers and the names of
+`packed_modules_mapping`, not by vLLM's loaders, so that an error of a loader is found. Every tensor
+of the file and every parameter of the model is accounted for; what is not is an error.
 """
 
 from __future__ import annotations
@@ -14,8 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-CONSTANTS = re.compile(r"(rotary_emb\.inv_freq|\.attn\.bias|\.attn\.masked_bias)$")
-"""Tensors of old checkpoints that are no weights: rotary frequencies and causal masks."""
+CONSTANTS = re.compile(
+    r"(rotary_emb\.inv_freq|\.(attn|attention)\.(bias|masked_bias)|position_ids)$"
+)
+"""Tensors of old checkpoints that are no weights: rotary frequencies, causal masks, positions."""
+HEAD_BY_HEAD = ("bloom", "falcon")
+"""Types of models that store the q, k and v of one group of heads after those of the other."""
+OTHER_NAMES = {"lm_head": "embed_out"}
+"""Layer in vLLM -> its name in files that lack the former (GPT-NeoX)."""
 TRANSPOSED = {"gpt2": re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")}
 """Type of a model -> its matrices that are stored as (inputs, outputs)."""
 
@@ -76,7 +82,7 @@ def model_slices(model: Any, shapes: Mapping[str, Shape], model_type: str) -> Mo
     transposed = TRANSPOSED.get(model_type)
     slices: list[Slice] = []
     for parameter, module in own_parameters(model):
-        found = list(_slices_of(parameter, module, names))
+        found = list(_slices_of(parameter, module, names, model_type))
         if not found:
             raise UnknownLayout(f"the checkpoint has no tensor for the parameter {parameter}")
         for each in found:
@@ -117,16 +123,29 @@ class _Names:
 
     def __init__(self, shapes: Mapping[str, Shape], packed: Mapping[str, Sequence[str]]) -> None:
         self.shapes, self._packed = shapes, packed
+        self._first_parts = {name.partition(".")[0] for name in shapes}
 
     def find(self, name: str) -> str | None:
-        """Return the tensor of that name; files may leave out leading parts ("transformer.")."""
+        """Return the tensor of that name.
+
+        Files may leave out leading parts ("transformer."), or have another first one ("gpt_neox."
+        where vLLM's backend on transformers has "model.").
+        """
         if name in self.shapes:
             return name
-        shorter = name
+        first, _, shorter = name.partition(".")
+        other = f"{OTHER_NAMES.get(first, '')}.{shorter}"
+        if other in self.shapes:
+            return other
+        if first == "model":
+            found = [f"{each}.{shorter}" for each in self._first_parts]
+            found = [each for each in found if each in self.shapes]
+            if len(found) == 1:
+                return found[0]
         while "." in shorter:
-            shorter = shorter.partition(".")[2]
-            if "." in shorter and shorter in self.shapes:
+            if shorter in self.shapes:
                 return shorter
+            shorter = shorter.partition(".")[2]
         return None
 
     def parts(self, parameter: str) -> list[str]:
@@ -139,13 +158,15 @@ class _Names:
         return [name for name in found if name is not None]
 
 
-def _slices_of(parameter: str, module: Any, names: _Names) -> Iterator[Slice]:
+def _slices_of(parameter: str, module: Any, names: _Names, model_type: str) -> Iterator[Slice]:
     from vllm.model_executor.layers import linear
     from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
     whole = names.find(parameter)
     matrix = parameter.endswith(".weight")
-    if isinstance(module, linear.QKVParallelLinear | linear.MergedColumnParallelLinear):
+    if isinstance(module, linear.QKVParallelLinear) and whole and model_type in HEAD_BY_HEAD:
+        yield from _heads(parameter, module, whole)
+    elif isinstance(module, linear.QKVParallelLinear | linear.MergedColumnParallelLinear):
         yield from _fused(parameter, module, names, whole)
     elif whole is None:
         return
@@ -179,6 +200,25 @@ def _fused(parameter: str, module: Any, names: _Names, whole: str | None) -> Ite
         held += size
         if not parts:
             stored += _full_sizes(module)[i]
+
+
+def _heads(parameter: str, module: Any, tensor: str) -> Iterator[Slice]:
+    """Yield a slice for each head of q, k and v, in vLLM's order.
+
+    The file has them in groups: the query heads that share a key head, that key head, its values.
+    """
+    size = module.head_size
+    queries = module.total_num_heads // module.total_num_kv_heads
+    group = queries + 2
+    first = module.tp_rank * module.num_heads
+    places = [
+        head // queries * group + head % queries for head in range(first, first + module.num_heads)
+    ]
+    first = module.tp_rank // module.num_kv_head_replicas * module.num_kv_heads
+    for offset in (queries, queries + 1):
+        places += [kv * group + offset for kv in range(first, first + module.num_kv_heads)]
+    for i, place in enumerate(places):
+        yield Slice(tensor, parameter, Span(0, i * size, size), Span(0, place * size, size))
 
 
 def _part_sizes(module: Any) -> tuple[list[int], list[int]]:

@@ -41,6 +41,11 @@ class FileTensors:
                 self._file_of[name] = file
                 self.shapes[name] = tuple(file.get_slice(name).get_shape())
 
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name, tensor) of all tensors, file by file."""
+        for name in self._file_of:
+            yield name, self.read(name)
+
     def read(self, name: str) -> Any:
         """Return a tensor whose pages are read when they are used."""
         return self._file_of[name].get_tensor(name)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...checkpoints.architecture import check_files
 from ..errors import EngineError
 from ..types import Score, ScoredText, ScorerConfig
 from .heartbeat import Heartbeat
-from .local_weights import weight_bytes
+from .local_weights import loaded_files, weight_bytes
 from .scorer_tokenizer import ScorerTokenizer, scorer_folder
 from .scores import ScoreRule
 from .vllm_in_process import start_llm
@@ -26,34 +27,37 @@ class VllmScorer:
     def __init__(self, config: ScorerConfig) -> None:
         import vllm
 
-        from .score_model import write_as_classifier
+        from .score_model import HEAD_TENSORS, write_as_classifier
 
         self._config = config
         self.version = f"vllm {vllm.__version__}"
         self._tokenizer = ScorerTokenizer(config)
         self._rule = ScoreRule(config, scorer_folder(config))
         self._requests = 0
+        source = scorer_folder(config)
+        # Once vLLM has started it has read the weights, and does not need the folder any more.
         if not self._tokenizer.is_score_model:
-            self._llm = self._start(config.checkpoint, config.revision)
+            check_files(source, "classifier", config.trust_remote_code)
+            with loaded_files(source) as folder:
+                self._llm = self._start(folder)
         else:
-            # Once vLLM has started it has read the weights, and does not need the folder any more.
+            check_files(source, "body", config.trust_remote_code, HEAD_TENSORS)
             with tempfile.TemporaryDirectory(prefix="elastic_ray-scorer-") as folder:
-                write_as_classifier(scorer_folder(config), Path(folder))
-                self._llm = self._start(folder, None)
+                write_as_classifier(source, Path(folder))
+                self._llm = self._start(folder)
         self._heartbeat = Heartbeat(self._llm.is_sleeping)
 
-    def _start(self, checkpoint: str, revision: str | None) -> Any:
+    def _start(self, folder: str) -> Any:
         from vllm import AsyncEngineArgs
 
         config = self._config
         arguments: dict[str, Any] = {} if config.gpus else {"distributed_executor_backend": "uni"}
         arguments |= batch_arguments(config.gpus)
         width = "float16" if config.gpus else "float32"
-        arguments |= cache_arguments(config, weight_bytes(scorer_folder(config), width), gpu_bytes)
+        arguments |= cache_arguments(config, weight_bytes(folder, width), gpu_bytes)
         return start_llm(
             AsyncEngineArgs(
-                model=checkpoint,
-                revision=revision,
+                model=folder,
                 runner="pooling",
                 convert="classify",
                 max_model_len=self._tokenizer.context,

@@ -35,7 +35,8 @@ class VerifiedLoading:
         missing or changed files. Raises `RuntimeError` if the engine's weights differ from the
         files, or cannot be compared with them; the latter before anything is changed.
         """
-        from elastic_ray.checkpoints.files import CheckpointError, weight_files, weights_stamp
+        from elastic_ray.checkpoints.files import CheckpointError, weights_stamp
+        from elastic_ray.checkpoints.model_files import model_files
         from elastic_ray.serving.engines.vllm_layout import covered, model_slices
         from elastic_ray.serving.engines.vllm_proof import FileTensors, WeightProof
 
@@ -48,13 +49,14 @@ class VerifiedLoading:
         check_stamp()
         runner: Any = self.model_runner  # type: ignore[attr-defined]  # an attribute of the worker
         model = runner.get_model()
-        tensors = FileTensors(weight_files(folder))
+        tensors = FileTensors(model_files(folder))
         config = self.model_config.hf_config  # type: ignore[attr-defined]  # as above
         slices = model_slices(model, tensors.shapes, config.model_type)
         proof = WeightProof(model, slices, tensors)
         try:
             with proof.watching():
-                runner.reload_weights(weights_path=folder)
+                # Not `weights_path`: of that folder vLLM would read every safetensors file.
+                runner.reload_weights(weights_iterator=tensors.items())
         except Exception as e:
             # vLLM has taken layers apart by then, and cannot load into them again.
             return {"broken": f"{type(e).__name__}: {e}"}
