@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 BITS_PER_TOKEN = 1e-5
-"""Largest difference of the engines' code lengths. Rounding makes 4e-7; another activation, or a cap
-left out, made 5e-5 on these small models."""
+"""Largest difference of the engines' code lengths. Rounding makes 4e-7; another activation, or a
+cap left out, made 5e-5 on these small models."""
 
 
 @pytest.fixture(scope="module")
