@@ -20,6 +20,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from elastic_ray.serving.engines.vllm_corrections import correct_bloom
+
+correct_bloom()  # vLLM imports this module in each worker, before the model is built
+
 
 class VerifiedLoading:
     """Mixin for vLLM's worker (`worker_extension_cls`); `self` is the worker."""
