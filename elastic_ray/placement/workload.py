@@ -115,7 +115,7 @@ def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], device: str) -> dict[
     scoring = sum(scoring_seconds(plan, one).values())
     seconds = {"training": training, "answers": answering[ANSWERS], "scores": scoring}
     seconds |= {"code lengths": answering[CODE_LENGTH]} if texts_per_state(plan) else {}
-    return seconds | ({"distances": answering[DISTANCES]} if plan.lessons else {})
+    return seconds | ({"distances": answering[DISTANCES]} if answering[DISTANCES] else {})
 
 
 def gpu_hours(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> float | None:
