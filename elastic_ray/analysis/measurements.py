@@ -118,8 +118,9 @@ def _task(spec: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _label(spec: Mapping[str, Any], task: str) -> int:
-    """Return the class that counts as aligned."""
-    return int((_task(spec, task).get("scorer") or {}).get("label", 1))
+    """Return the number of the class that counts as aligned for a scorer that is trained here."""
+    label = (_task(spec, task).get("scorer") or {}).get("label")
+    return {"negative": 0, 0: 0, "0": 0}.get(label, 1)
 
 
 def _scorer_errors(results: Results, scorer: str | None, aligned: int) -> ScorerErrors | None:

@@ -24,7 +24,8 @@ def start_distance(curve: Curve, resamples: int = RESAMPLES, seed: int = 0) -> E
     if not curve.prompts or not curve.negatives or curve.negatives[0] != 0:
         return Estimate()
     check_resamples(resamples)
-    return estimate(draw_means([curve], resamples, seed)[0].scores[:, 0])
+    drawn = draw_means([curve], resamples, seed)[0].scores[:, 0]
+    return estimate(np.maximum(drawn, 0.0))  # a divergence is not below 0
 
 
 def size_until(
