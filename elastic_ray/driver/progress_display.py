@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..plan import Ladder
 from ..progress.activity import clock
+from ..progress.counts import count_points
 from ..progress.tracker import ProgressTracker
 
 LINE_EVERY = 15.0
@@ -78,14 +79,16 @@ class ProgressDisplay:
             self.notify(self._activity.progress_line)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
-        """Return (what, done, failed, total) of training runs, states and evaluations."""
+        """Return (what, done, failed, total) of points, training runs, states and evaluations."""
         tracker = self._tracker
         ended = [ladder for ladder in self._ladders if tracker.finished(ladder)]
         failed = [
             ladder for ladder in ended if any(r.state_id in tracker.failed for r in ladder.rungs)
         ]
         lost = len(tracker.lost) + sum(each.state_id in tracker.failed for each in self._requests)
+        points = [(c.what, c.done, c.failed, c.total) for c in count_points(tracker)]
         return [
+            *points,
             ("training runs", len(ended) - len(failed), len(failed), len(self._ladders)),
             ("states", len(tracker.done), len(tracker.failed), len(tracker.plan.states)),
             ("evaluations", len(tracker.closed), lost, len(self._requests)),
