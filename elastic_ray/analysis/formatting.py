@@ -65,9 +65,9 @@ def format_interval(
 
 def format_row_intervals(rows: Iterable[Mapping[str, Any]], name: str) -> list[str]:
     """Return the intervals of one column of rows, all with the same number of decimals."""
-    ends = [tuple(row[f"{name}{end}"] for end in ("", "_low", "_high")) for row in rows]
+    ends = [(row[name], row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
     decimals = column_decimals(value for value, _, _ in ends)
-    return [format_interval(*each, decimals) for each in ends]
+    return [format_interval(value, low, high, decimals) for value, low, high in ends]
 
 
 def format_row_interval(row: Mapping[str, Any], name: str) -> str:

@@ -252,7 +252,7 @@ def show(
 
     With `select`, points can be clicked; returns the selected ones.
     """
-    event = st.plotly_chart(
+    event: Any = st.plotly_chart(
         readable(figure),
         key=key,
         alt=alt,

@@ -101,10 +101,15 @@ def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
     )
 
 
-def save(figure: Any, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write the figure to `name`.png and `name`.svg and return both paths."""
+def save(figure: Any, folder: Path, name: str, *, pdf: bool = False) -> tuple[Path, Path]:
+    """Write the figure to `name`.png and `name`.svg, with `pdf` also `name`.pdf.
+
+    Returns the paths of the first two.
+    """
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with report_style():
         figure.savefig(png, dpi=150, metadata={"Software": None})
         figure.savefig(svg, metadata={"Date": None})
+        if pdf:
+            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     return png, svg
