@@ -38,8 +38,7 @@ def draw_outcome(results: Reader, sweep: Mapping[str, Any]) -> None:
         about = f" ({each['about']})" if each["about"] else ""
         st.markdown(f"{escaped(each['question'])}{escaped(about)} **{escaped(each['answer'])}**")
     _curves(points)
-    for sentence in notable(rows):
-        st.markdown(f"- {escaped(sentence)}")
+    st.markdown("\n".join(f"- {escaped(sentence)}" for sentence in notable(rows)))
     if rows:
         _sizes(rows, live)
 
@@ -53,7 +52,7 @@ def _curves(points: pd.DataFrame) -> None:
     for label in in_columns(shown, 2):
         st.markdown(f"**{escaped(label)}**: score by negative examples")
         figure = curves(part[part["label"] == label], bounds=bounds)
-        figure.update_layout(height=260, margin={"t": 8})
+        figure.update_layout(height=300, margin={"t": 8}, legend={"y": -0.32})
         show(figure, f"overview-{label}", key=f"small-{label}", alt=f"curves of {label}")
 
 

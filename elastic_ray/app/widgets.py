@@ -22,11 +22,12 @@ _BUTTONS_NOT_SHOWN = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut
 
 _STYLE = """
 .stMainBlockContainer {padding-top: 4.2rem; padding-bottom: 3rem}
-[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {color: inherit}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {
+  color: inherit !important}
 """
 # Dark text on the bright primary colour: white has a contrast of 2.3:1 with it.
 _DARK = """
-[data-baseweb="tag"], [data-baseweb="tag"] *, [data-testid="stBaseButton-primary"] * {
+[data-testid="stMultiSelectTagsContainer"] *:not(input), [data-testid="stBaseButton-primary"] * {
   color: #14191c !important}
 """
 

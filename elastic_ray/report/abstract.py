@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from elastic_ray.analysis.conclusions import Conclusion
 from elastic_ray.analysis.formatting import format_count
 from elastic_ray.analysis.summaries import notable, summarize_curves
 
@@ -28,11 +29,20 @@ def abstract(found: Findings, answers: Sequence[str] = ()) -> list[str]:
     return [
         _QUESTION,
         _run(found),
-        *(part for part in (answer, strength.partition(";")[0]) if part),
-        *(each.text for each in found.conclusions),
+        *([f"{answer} {_sentence(strength)}"] if answer else []),
+        *(_short(each) for each in found.conclusions),
         *answers,
         *notable(rows, failed),
     ]
+
+
+def _short(each: Conclusion) -> str:
+    about = f" ({each.about})" if each.about else ""
+    return f"{each.question}{about} {each.answer}"
+
+
+def _sentence(strength: str) -> str:
+    return strength.partition(";")[0].rstrip(".") + "."
 
 
 def _run(found: Findings) -> str:

@@ -18,8 +18,9 @@ FAMILIES: Mapping[str, str] = {
 
 FITTED = (
     "Families of fitted surfaces, with x = n / (scale (p / p0)^growth) and p0 the geometric mean "
-    "of the positive sizes: " + "; ".join(f"{name}: {text}" for name, text in FAMILIES.items()) + ". "
-    "start is one value per positive size; the other parameters are shared."
+    "of the positive sizes: "
+    + "; ".join(f"{name}: {text}" for name, text in FAMILIES.items())
+    + ". start is one value per positive size; the other parameters are shared."
 )
 
 OPTIMISER = (

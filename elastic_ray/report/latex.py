@@ -1,7 +1,7 @@
 """Writes the report as a LaTeX document, for a paper's appendix: `--format tex`.
 
-It includes the figures as PDF and the tables that fit on a page; longer tables stay in files of
-their own.
+It includes the figures as PDF and the tables of the results; those of the page's appendix stay in
+files of their own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from pathlib import Path
 
 from .abstract import PAPER, PAPER_URL, abstract
 from .findings import Findings
-from .page import Section
+from .page import APPENDIX, Section
 from .table import Table
 from .table_files import latex_text
-
-LONGEST = 40
-"""Rows up to which a table is part of the document."""
 
 _HEAD = r"""\documentclass{article}
 \usepackage[a4paper,margin=22mm]{geometry}
@@ -34,7 +31,9 @@ def latex_report(
 ) -> str:
     """Return the document; `figures` are pairs (caption, file), without the folder `figures/`."""
     place_of = {name: section.name for section in sections for name in section.items}
-    words = latex_text(" ".join(abstract(found, [s.sentences[0] for s in sections])))
+    words = latex_text(
+        " ".join(abstract(found, [f"{s.question} {s.sentences[0]}" for s in sections]))
+    )
     words = words.replace(latex_text(PAPER), f"\\href{{{PAPER_URL}}}{{{latex_text(PAPER)}}}", 1)
     lines = [
         _HEAD,
@@ -45,7 +44,7 @@ def latex_report(
     ]
 
     def shown(section: str) -> list[str]:
-        own = [t for t in tables if place_of.get(t.name, "") == section and len(t.rows) <= LONGEST]
+        own = [t for t in tables if place_of.get(t.name, "") == section and t.name not in APPENDIX]
         inputs = [f"\\input{{tables/{table.name}.tex}}" for table in own]
         pictures = [
             "\\begin{figure}\n\\centering\n\\includegraphics[width=\\linewidth,"
@@ -67,7 +66,7 @@ def latex_report(
     lines.append("\\end{itemize}\n\\section{Methods}")
     for subject, sentences in methods:
         lines.append(f"\\paragraph{{{latex_text(subject)}.}} {latex_text(' '.join(sentences))}")
-    if left := [table.name for table in tables if len(table.rows) > LONGEST]:
+    if left := [table.name for table in tables if table.name in APPENDIX]:
         names = ", ".join(f"tables/{latex_text(name)}.csv" for name in left)
         lines.append(f"\\paragraph{{Further tables.}} {names}.")
     lines.append("\\end{document}")

@@ -62,6 +62,9 @@ li { margin: .4rem 0; } details { margin: 1rem 0; } summary { cursor: pointer; }
 }
 """
 
+APPENDIX = ("points", "seeds", "sensitivity", "held_out", "precision")
+"""The tables of the appendix."""
+
 FIRST = ("curves", "scaling")
 """The figures that stand first; the others follow in the order of `__main__`."""
 
@@ -73,7 +76,7 @@ def page(
     figures: Sequence[tuple[str, Path]],
     tables: Sequence[Table],
     sections: Sequence[Section] = (),
-    folded: Iterable[str] = ("points", "seeds", "sensitivity", "held_out", "precision"),
+    folded: Iterable[str] = APPENDIX,
 ) -> str:
     """Return the page as HTML: abstract, results, further sections, limitations, methods, appendix.
 
@@ -84,6 +87,7 @@ def page(
     collapsed = set(folded)
     place_of = {name: section.name for section in sections for name in section.items}
     title = f"Elasticity of {found.sweep}"
+    summary = " ".join(abstract(found, [f"{s.question} {s.sentences[0]}" for s in sections]))
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -96,7 +100,7 @@ def page(
         + '<a href="#caveats">Caveats</a><a href="#methods">Methods</a>'
         '<a href="#appendix">Appendix</a></nav>',
         '<h2 id="abstract">Abstract</h2>',
-        f"<p>{_linked(' '.join(abstract(found, [s.sentences[0] for s in sections])))}</p>",
+        f"<p>{_linked(summary)}</p>",
         '<h2 id="answers">Answers</h2>',
         *_answers(found),
         '<h2 id="results">Results</h2>',
@@ -138,9 +142,9 @@ def page(
     for table in tables:
         if table.name in collapsed:
             caption = number("Table", without_constant(table).caption)
-            summary = html.escape(caption.split(". ")[0] + ". " + caption.split(". ")[1])
+            folded_as = html.escape(caption.split(". ")[0] + ". " + caption.split(". ")[1])
             parts.append(
-                f"<details><summary>{summary}</summary>{as_html(table, caption)}</details>"
+                f"<details><summary>{folded_as}</summary>{as_html(table, caption)}</details>"
             )
     parts.append("</body></html>")
     return "\n".join(parts) + "\n"

@@ -114,7 +114,7 @@ def _lineage(
         }
         for child in children
     ]
-    table(rows, "lineage", {"which": "state", "state_link": STATE_LINK})
+    table(rows, "lineage", {"which": "stage", "state_link": STATE_LINK})
     if len(children) > len(shown):
         st.caption(f"The graph shows {len(shown)} of {len(children)} children; the table has all.")
 
