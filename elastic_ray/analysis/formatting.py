@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -45,6 +45,12 @@ def column_decimals(values: Iterable[float | None]) -> int:
     return min(4, max(0, 2 - math.floor(math.log10(max(sizes)))))
 
 
+def interval_decimals(ends: Sequence[tuple[float | None, float | None, float | None]]) -> int:
+    """Return the decimals of a column of (value, low, high): by its values, else by its bounds."""
+    values = [value for value, _, _ in ends if value is not None]
+    return column_decimals(values or [end for _, *bounds in ends for end in bounds])
+
+
 def format_interval(
     value: float | None, low: float | None, high: float | None, decimals: int | None = None
 ) -> str:
@@ -63,10 +69,10 @@ def format_interval(
     return f"{shown(value)} [{', '.join(ends)}]"
 
 
-def format_row_intervals(rows: Iterable[Mapping[str, Any]], name: str) -> list[str]:
+def format_row_intervals(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
     """Return the intervals of one column of rows, all with the same number of decimals."""
     ends = [(row[name], row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
-    decimals = column_decimals(value for value, _, _ in ends)
+    decimals = interval_decimals(ends)
     return [format_interval(value, low, high, decimals) for value, low, high in ends]
 
 

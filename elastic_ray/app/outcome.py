@@ -52,7 +52,7 @@ def _curves(points: pd.DataFrame) -> None:
     for label in in_columns(shown, 2):
         st.markdown(f"**{escaped(label)}**: score by negative examples")
         figure = curves(part[part["label"] == label], bounds=bounds)
-        figure.update_layout(height=300, margin={"t": 8}, legend={"y": -0.32})
+        figure.update_layout(height=320, margin={"t": 8}, legend={"y": -0.4})
         show(figure, f"overview-{label}", key=f"small-{label}", alt=f"curves of {label}")
 
 

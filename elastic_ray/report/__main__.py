@@ -1,8 +1,8 @@
-"""`python -m elastic_ray.report --results URI --out DIR [--sweep NAME] [--against NAME] [--format tex]`.
+"""`python -m elastic_ray.report --results URI --out DIR [--sweep NAME] [--against NAME]`.
 
 Writes `report.html`, `figures/*.png` and `.svg`, and `tables/*.csv` and `.tex` into DIR, also while
-the sweep is still running. The exit code is 2, with one line on stderr, if there is nothing to
-report or DIR cannot be written.
+the sweep is still running; with `--format tex` also `report.tex` and `figures/*.pdf`. The exit code
+is 2, with one line on stderr, if there is nothing to report or DIR cannot be written.
 """
 
 from __future__ import annotations

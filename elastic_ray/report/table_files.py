@@ -20,6 +20,7 @@ from elastic_ray.analysis.formatting import (
     format_fixed,
     format_interval,
     format_number,
+    interval_decimals,
 )
 from elastic_ray.elasticity import Estimate
 
@@ -42,10 +43,12 @@ def column_texts(table: Table) -> list[list[str]]:
         values = [row[i] for row in table.rows]
         measured = [v.value if isinstance(v, Estimate) else v for v in values]
         real = [v for v in measured if isinstance(v, float)]
-        if not real:
+        estimates = [v for v in values if isinstance(v, Estimate)]
+        if not real and not estimates:
             columns.append([as_text(v) for v in values])
             continue
-        decimals = column_decimals(real)
+        bounds = [(e.value, e.low, e.high) for e in estimates]
+        decimals = column_decimals(real) if real else interval_decimals(bounds)
         columns.append([_fixed(v, decimals) for v in values])
     return [list(row) for row in zip(*columns, strict=True)]
 
