@@ -34,7 +34,8 @@ def format_fixed(value: float | None, decimals: int) -> str:
     if math.isinf(value):
         return UNBOUNDED
     step = Decimal(1).scaleb(-decimals)
-    return f"{Decimal(repr(float(value))).quantize(step, ROUND_HALF_UP):,}"
+    rounded = Decimal(repr(float(value))).quantize(step, ROUND_HALF_UP)
+    return f"{rounded or abs(rounded):,}"  # no minus before a rounded zero
 
 
 def column_decimals(values: Iterable[float | None]) -> int:

@@ -13,7 +13,14 @@ from elastic_ray.analysis.formatting import (
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.975, "0.98"), (0.985, "0.99"), (-0.125, "-0.13"), (1234.5, "1,234.50"), (None, "-")],
+    [
+        (0.975, "0.98"),
+        (0.985, "0.99"),
+        (-0.125, "-0.13"),
+        (1234.5, "1,234.50"),
+        (-0.0001, "0.00"),
+        (None, "-"),
+    ],
 )
 def test_halves_of_the_decimal_form_round_away_from_zero(value: float | None, text: str) -> None:
     assert format_fixed(value, 2) == text
