@@ -319,6 +319,6 @@ def test_csv_and_latex_tables(tmp_path: Path) -> None:
     )
     write_latex(made, tmp_path / "x.tex")
     text = (tmp_path / "x.tex").read_text()
-    assert r"a\_b \& \{c\} & 1.5 [\ldots{}, 2] \\" in text
+    assert r"a\_b \& \{c\} & 1.50 [\ldots{}, 2.00] \\" in text
     assert r"{[d]} & -- \\" in text
     assert r"\caption{50\% of a\_b}" in text
