@@ -7,7 +7,7 @@ from collections.abc import Mapping
 CAPTIONS: Mapping[str, str] = {
     "curves": "Score against negative examples, one line per number of positive examples (the "
     "paper's Figure 3). The dashed line is the baseline, the model before fine-tuning. Bands are "
-    "95% intervals over prompts, with the seeds held fixed.",
+    "95% intervals over prompts and seeds.",
     "by_parameters": "The same curves by model size, for the same pre-training (the paper's "
     "Figure 4).",
     "by_pretrain": "The same curves by pre-training size, for the same model (the paper's "
@@ -21,9 +21,9 @@ CAPTIONS: Mapping[str, str] = {
     "within noise.",
     "fit": "Fitted surface (lines) and measured scores (points) above, residuals below. Error bars "
     "are 95% intervals of the measured scores.",
-    "scaling": "Elasticity index, early rate and late rate against size, with 95% intervals. "
-    "Hollow points have an interval with an unbounded end. The paper claims that the early rate "
-    "increases and the late rate decreases with either size.",
+    "scaling": "Reversion size, half-life and elasticity index against size, with 95% intervals. "
+    "Hollow points have an interval with an unbounded end. If elasticity grows with size, as the "
+    "paper claims, fewer negative examples take a larger model back.",
     "code_lengths": "Change in the code lengths of held-out texts with the number of negative "
     "examples, relative to the state without negative examples, in bits per byte. Above 0, texts "
     "take more bits. Bands are 95% intervals over texts and seeds.",
@@ -50,7 +50,8 @@ CAPTIONS: Mapping[str, str] = {
     "excludes that entropy. Intervals and p-values are over prompts, with the seeds held fixed. "
     "p-values are two-sided, from flipping the signs of the differences of prompts, and not "
     "adjusted for the number of tests.",
-    "indices": "Quantities measured of each curve, with 95% intervals. A dash is undefined; an "
-    "ellipsis is an unbounded end of an interval. Sizes are in negative examples, rates in score "
-    "per 100 negative examples.",
+    "indices": "Quantities measured of each curve, with 95% intervals over prompts and seeds. A "
+    "dash is undefined (the note says why); an ellipsis is an unbounded end of an interval, or "
+    "with a dash before it the open side of a bound. Sizes are in negative examples, rates in "
+    "score per 100 negative examples.",
 }

@@ -45,7 +45,7 @@ def format_count(value: int | None) -> str:
 
 def format_compact(value: float) -> str:
     """Return a size with a unit prefix: 384, 16k, 1.2M, 7B."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.3g}{name}"
     return f"{value:g}"

@@ -31,16 +31,28 @@ QUANTITY_LABELS: Mapping[str, QuantityLabel] = {
         ),
         QuantityLabel("gap", "gap", "aligned - base", "score gained by positive fine-tuning"),
         QuantityLabel(
+            "reversion_size",
+            "reversion",
+            "reversion size (negative examples)",
+            "negative examples after which the score is back at the baseline",
+        ),
+        QuantityLabel(
+            "reversion_share",
+            "of positive",
+            "reversion size / positive examples",
+            "reversion size as a share of the positive examples",
+        ),
+        QuantityLabel(
             "half_life",
             "half-life",
             "half-life (negative examples)",
             "negative examples after which half of the gap is lost",
         ),
         QuantityLabel(
-            "reversion_size",
-            "reversion",
-            "reversion size (negative examples)",
-            "negative examples after which the score is back at the baseline",
+            "half_life_share",
+            "half-life of positive",
+            "half-life / positive examples",
+            "half-life as a share of the positive examples",
         ),
         QuantityLabel(
             "early_rate",
@@ -52,7 +64,8 @@ QUANTITY_LABELS: Mapping[str, QuantityLabel] = {
             "late_rate",
             "late rate",
             "late rate (score per 100 examples)",
-            "decrease per 100 negative examples past the baseline",
+            "decrease per 100 negative examples past the baseline, up to the end of the window "
+            "(4 reversion sizes, unless the sweep file says otherwise)",
         ),
         QuantityLabel(
             "elasticity_index",

@@ -16,7 +16,15 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from elastic_ray.analysis.measurements import measure_code_length_curves, measure_sweep
+from elastic_ray.analysis.conclusions import conclude_scaling
+from elastic_ray.analysis.measurements import (
+    conclusion_rows,
+    measure_code_length_curves,
+    measure_sweep,
+    read_curves,
+)
+from elastic_ray.elasticity import scaling
+from elastic_ray.results.schemas import TABLES
 from elastic_ray.results.store import Results
 from elastic_ray.results.views import read_view
 from elastic_ray.theory import CodeLengthCurve
@@ -31,7 +39,7 @@ MEASURED_LIVE = 300_000
 """Scores up to which the curves of a running sweep are measured on request."""
 
 RESAMPLES = 400
-"""Bootstrap resamples behind each interval of a live measurement; recorded ones have more."""
+"""Draws behind each interval of a live measurement; recorded ones have more."""
 
 SETTINGS = {"memory_limit": "700MB", "threads": 2}
 """DuckDB settings of the app's one connection."""
@@ -94,11 +102,25 @@ class Reader:
         """
         recorded = self._view("elasticity", where={"sweep": sweep})
         row = next((row for row in self.sweeps() if row["sweep"] == sweep), None)
-        if row is None or (recorded.num_rows and not row["pending"]):
-            return recorded.to_pandas(), False
-        if not self._small(row):
-            return recorded.to_pandas(), False
+        done = row is None or (recorded.num_rows and not row["pending"])
+        if done or (row is not None and not self._small(row)):
+            # An earlier version recorded fewer columns.
+            return recorded.to_pandas().reindex(columns=TABLES["indices"].schema.names), False
         return self._cached(("measured", sweep), lambda: self._measure(sweep)), True
+
+    def conclusions(self, sweep: str) -> list[dict[str, Any]]:
+        """Return what the sweep answers: question, about, answer and strength, in order.
+
+        Recorded with the measurements; of a small sweep that runs, concluded now.
+        """
+        _, live = self.indices(sweep)
+        if live:
+            found: list[dict[str, Any]] = self._cached(
+                ("concluded", sweep), lambda: self._conclude(sweep)
+            )
+            return found
+        rows = self._view("conclusions", where={"sweep": sweep}).to_pylist()
+        return sorted(rows, key=lambda row: int(row["place"]))
 
     def cell(self, sweep: str, point: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the cell at a grid point, with its state, probe and scorer."""
@@ -168,6 +190,11 @@ class Reader:
         results, connection = self._open()
         found = measure_sweep(results, sweep, resamples=RESAMPLES, connection=connection)
         return pd.DataFrame([measurement.row() for measurement in found])
+
+    def _conclude(self, sweep: str) -> list[dict[str, Any]]:
+        results, connection = self._open()
+        curves, _ = read_curves(results, sweep, connection)
+        return conclusion_rows(conclude_scaling(scaling(curves, RESAMPLES), curves))
 
     def _compression(self, sweep: str) -> list[CodeLengthCurve]:
         results, connection = self._open()

@@ -28,7 +28,7 @@ from ..cluster.ray_cluster import room_notice, staying_nodes
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.inference import InferenceRunner
 from ..evaluation.prompts import code_length_texts, evaluation_prompts
-from ..evaluation.scoring import ScoringRunner
+from ..evaluation.scoring import MadeScorer, ScoringRunner
 from ..placement import SETUP_CPUS, allocate
 from ..plan import ANSWERS, Plan, bundle
 from ..progress.budget import Amount, Budget, gpu_limit_notice, reserved_resources
@@ -45,6 +45,7 @@ from ..schedule.worker_groups import WorkerGroups
 from ..serving.fleet import Fleet
 from ..serving.reaper import start_reaper
 from ..serving.start_queue import StartQueue, starts_at_once
+from ..spec import SpecError
 from ..tasks.task import Task
 from .checkpoint_cleanup import CheckpointCleanup
 from .coordination import StateCoordinator
@@ -150,6 +151,7 @@ class _SweepDriver:
         )
         self._metrics = Metrics(tracker, self._gpu_hours)
         self._evaluator: Evaluator | None = None
+        self._scorers: dict[str, asyncio.Future[MadeScorer]] = {}
         self._interrupted = False
 
     async def run(self) -> Outcome:
@@ -220,7 +222,7 @@ class _SweepDriver:
             asyncio.ensure_future(self._membership.watch(evaluator)),
             asyncio.ensure_future(turns.alternate()),
         ]
-        training = asyncio.ensure_future(asyncio.to_thread(self._train))
+        training = asyncio.ensure_future(self._train_once_scorers_are_good())
 
         async def trained() -> None:
             await training
@@ -250,7 +252,7 @@ class _SweepDriver:
 
     async def _make_evaluator(self) -> Evaluator:
         layout, notify = self._membership.layout, self._display.notify
-        scorers = {
+        scorers = self._scorers = {
             task: asyncio.ensure_future(self._setup.make_scorer(task, layout))
             for task in self._tasks_to_score()
         }
@@ -266,6 +268,21 @@ class _SweepDriver:
             InferenceRunner(*shared, layout, prompts, texts, notify),
             ScoringRunner(*shared, scorers, self._loaded, notify),
         )
+
+    async def _train_once_scorers_are_good(self) -> None:
+        """Train once every scorer is made; raise `SpecError` if one is no better than chance.
+
+        Nothing trains before: a scorer that knows nothing makes every answer worthless. What else
+        keeps a scorer from being made is reported where answers are scored.
+        """
+        for made in self._scorers.values():
+            try:
+                await asyncio.shield(made)
+            except SpecError:
+                raise
+            except Exception:
+                continue
+        await asyncio.to_thread(self._train)
 
     def _tasks_to_score(self) -> list[str]:
         """Return the tasks with open requests whose answers need a scorer."""

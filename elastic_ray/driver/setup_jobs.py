@@ -13,11 +13,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import ray
 
+from ..elasticity import accuracy_interval, better_than_chance
 from ..placement import SETUP_CPUS, Layout, memory_share
 from ..plan import Plan, settings_of
 from ..progress.grid_rows import Failure, record_failures
@@ -26,6 +27,7 @@ from ..results.store import Results
 from ..serving.errors import error_summary
 from ..serving.start_queue import StartQueue
 from ..serving.types import ScorerConfig
+from ..spec import SpecError
 from ..training.provenance import git_revision
 from .coordination import POLL_EVERY, StateCoordinator
 
@@ -77,20 +79,24 @@ class SetupJobs:
         """Return the configuration of a task's scorer, and its accuracy on held-out texts.
 
         The task's own scorer is trained here if it does not exist yet; the accuracy of any other
-        scorer is None. Raises what keeps the scorer from being made.
+        scorer is None. Raises what keeps the scorer from being made. Raises `SpecError` if its
+        accuracy is not clearly better than chance and the sweep file does not allow that.
         """
         backend = next(each.scorer for each in self._plan.spec.task if each.name == task)
         assert backend is not None  # only tasks whose answers are scored get here
         serving = self._plan.spec.resources.scorers
         name = self._plan.probes[task].scorer
         accuracy: float | None = None
+        record: dict[str, Any] = {}
         async with self._claimed(name):
             checkpoint = backend.hub or (os.path.abspath(backend.path) if backend.path else None)
             if checkpoint is None:
-                accuracy = await self._train_scorer(task, name)
+                record = await self._train_scorer(task, name)
+                accuracy = float(record["accuracy"])
                 checkpoint = self._results.location(f"scorers/{name}")
         if accuracy is not None:
-            self._notify(f"scorer {name}: held-out accuracy {accuracy:.3f}")
+            at = [each.name for each in self._plan.spec.task].index(task)
+            self._notify(check_accuracy(name, record, f"task.{at}.scorer", backend.allow_chance))
         return ScorerConfig(
             name=name,
             kind=serving.engine,
@@ -128,8 +134,8 @@ class SetupJobs:
             activity.add_seconds("make starts", time.monotonic() - began)
             activity.clear(f"start {state}")
 
-    async def _train_scorer(self, task: str, name: str) -> float:
-        """Train a task's own scorer, unless it is there already; return its held-out accuracy."""
+    async def _train_scorer(self, task: str, name: str) -> dict[str, Any]:
+        """Train a task's own scorer, unless it is there already; return its record."""
         activity = self._tracker.activity
         await self._initialised.wait()
         async with self._queue.turn():
@@ -141,7 +147,7 @@ class SetupJobs:
             finally:
                 activity.add_seconds("train scorers", time.monotonic() - began)
                 activity.clear(f"train {name}")
-        return float(record["accuracy"])
+        return dict(record)
 
     @contextlib.asynccontextmanager
     async def _claimed(self, name: str) -> AsyncIterator[None]:
@@ -155,6 +161,32 @@ class SetupJobs:
             yield
         finally:
             await asyncio.to_thread(self._coordinator.release, [name])
+
+
+def check_accuracy(name: str, record: Mapping[str, Any], field: str, allow_chance: bool) -> str:
+    """Return a line on the accuracy of a scorer, given its record (`scorer_training`).
+
+    Raises `SpecError` about `field` if the accuracy is not clearly better than chance, the share of
+    the larger class, unless `allow_chance`.
+    """
+    texts = int(record["held_out"])
+    correct = round(record["accuracy"] * texts)
+    by_label = record.get("by_label")  # earlier versions did not record it
+    chance = max(count for _, count in by_label) / texts if by_label and texts else 0.5
+    low, high = accuracy_interval(correct, texts)
+    said = (
+        f"scorer {name}: held-out accuracy {record['accuracy']:.3f} [{low:.3f}, {high:.3f}] on "
+        f"{texts} texts"
+    )
+    if better_than_chance(correct, texts, chance):
+        return said
+    said += f", not clearly better than chance ({chance:.3f})"
+    if allow_chance:
+        return f"{said}; the sweep goes on (scorer.allow_chance), its scores say little"
+    raise SpecError(
+        f"{field}: {said}; give a scorer that was trained elsewhere (hub or path) or more labelled "
+        "texts, or set allow_chance: true to go on"
+    )
 
 
 @ray.remote(num_cpus=SETUP_CPUS, max_retries=1)

@@ -1,8 +1,8 @@
 """Compares two models or two sweeps: differences of the measured quantities, with intervals.
 
-Prompts that both answered are resampled together, so that the difficulty of a prompt cancels. The
-interval of a difference is therefore narrower than two separate intervals suggest. Seeds are held
-fixed.
+Prompts that both answered are drawn together, so that the difficulty of a prompt cancels. The
+interval of a difference is therefore narrower than two separate intervals suggest. Seeds of two
+models have nothing in common and are drawn independently.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .crossings import CORRECTED, SIZES, Crossings, above_base
 from .curve import Curve, CurveKey
-from .quantities import QUANTITIES, Measurement, measure
-from .resampling import Bounds, Estimate, check_resamples, estimate, joint_draws, left_out
-from .rows import ElasticityError, Floats
+from .mean_draws import draw_means
+from .quantities import QUANTITIES, draw_bounds, estimated
+from .resampling import RESAMPLES, Bounds, Estimate, check_resamples
+from .rows import ElasticityError
 
 MATCHED_BY = ("task", "positive")
 """Fields of the key that two compared curves share by default."""
@@ -27,28 +27,61 @@ MATCHED_BY = ("task", "positive")
 class Difference:
     """The quantities of `one` minus those of `other`.
 
-    A value is None if the quantity is undefined in either curve. If one of two sizes is censored,
-    the difference has no value but may have one end of its interval. `paired` counts the prompts
-    that both answered.
+    A value is None if the quantity is undefined in either curve. If a quantity is censored in one
+    of them, the difference has no value but may have one end of its interval. `same_runs` has
+    intervals over prompts alone, with the training runs held fixed. `paired` counts the prompts
+    that both answered. `notes` say what is not compared, and which conditions differ.
     """
 
     one: CurveKey
     other: CurveKey
     quantities: Mapping[str, Estimate]
+    same_runs: Mapping[str, Estimate]
     paired: int
+    notes: tuple[str, ...] = ()
 
 
-def compare(one: Curve, other: Curve, resamples: int = 1000, seed: int = 0) -> Difference:
-    """Return the difference of two curves in every quantity of `QUANTITIES`."""
+OVER_A_WINDOW = ("late_rate", "elasticity_index")
+"""Quantities that depend on the length of the window."""
+
+
+def compare(one: Curve, other: Curve, resamples: int = RESAMPLES, seed: int = 0) -> Difference:
+    """Return the difference of two curves in every quantity of `QUANTITIES`.
+
+    Late rates and indices over different windows are not compared; a note says so.
+    """
     check_resamples(resamples)
-    return _difference(one, other, resamples, seed)
+    found, same = (
+        {
+            name: estimated(minus(a[name], b[name])) if name in a and name in b else Estimate()
+            for name in QUANTITIES
+        }
+        for a, b in (
+            joint_bounds((one, other), resamples, seed, seeds=seeds) for seeds in (True, False)
+        )
+    )
+    notes = []
+    if one.window != other.window:
+        notes.append(
+            f"late rate and index are over {one.window:g} and {other.window:g} reversion sizes: "
+            "not compared"
+        )
+        for each in (found, same):
+            each |= dict.fromkeys(OVER_A_WINDOW, Estimate())
+    base = found["base"]
+    if base.low is not None and base.high is not None and not base.low <= 0 <= base.high:
+        notes.append(
+            "the baselines differ: the way back is longer for the model whose baseline is lower"
+        )
+    shared = set(one.prompts) & set(other.prompts) if one.key.task == other.key.task else ()
+    return Difference(one.key, other.key, found, same, len(shared), tuple(notes))
 
 
 def compare_all(
     ones: Iterable[Curve],
     others: Iterable[Curve],
     by: Sequence[str] = MATCHED_BY,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Difference]:
     """Return the differences of all pairs of curves whose keys agree in the fields `by`.
@@ -75,17 +108,6 @@ def _by(curves: Iterable[Curve], fields: Sequence[str]) -> dict[tuple[object, ..
     return found
 
 
-def _difference(one: Curve, other: Curve, resamples: int, seed: int) -> Difference:
-    drawn, left = joint_bounds((one, other), resamples, seed)
-    same = set(one.prompts) & set(other.prompts) if one.key.task == other.key.task else ()
-    found = dict.fromkeys(QUANTITIES, Estimate())
-    for name in QUANTITIES:
-        if all(name in bounds for bounds in drawn):
-            whole, without = (minus(b[0][name], b[1][name]) for b in (drawn, left))
-            found[name] = bounded(name, whole, without)
-    return Difference(one.key, other.key, found, len(same))
-
-
 def minus(one: Bounds, other: Bounds) -> Bounds:
     """Return the bounds of a difference, for each resample."""
     with np.errstate(invalid="ignore"):
@@ -93,47 +115,19 @@ def minus(one: Bounds, other: Bounds) -> Bounds:
     return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
 
 
-def bounded(name: str, drawn: Bounds, left: Bounds) -> Estimate:
-    """Return the estimate of a value derived from the quantity `name`.
-
-    Only sizes keep interval ends without a value.
-    """
-    found = estimate(*drawn, left if name in CORRECTED else None)
-    return found if found.value is not None or name in SIZES else Estimate()
-
-
 ByQuantity: TypeAlias = dict[str, Bounds]
 
 
 def joint_bounds(
-    curves: Sequence[Curve], resamples: int = 1000, seed: int = 0
-) -> tuple[list[ByQuantity], list[ByQuantity]]:
-    """Return the bounds of each curve's quantities under the same draws, then under the jackknife.
+    curves: Sequence[Curve], resamples: int = RESAMPLES, seed: int = 0, *, seeds: bool = True
+) -> list[ByQuantity]:
+    """Return the bounds of each curve's quantities under the same draws.
 
     Quantities that `measure` leaves undefined are absent, for example all that derive from a gap
-    within noise.
+    within noise. With `seeds=False` the training runs are held fixed.
     """
-    measured = [measure(curve, resamples, seed) for curve in curves]
-    weights = joint_draws(curves, resamples, seed), left_out(curves)
-    drawn, left = ([_bounds(m, w) for m, w in zip(measured, each, strict=True)] for each in weights)
-    return drawn, left
-
-
-def _bounds(measured: Measurement, weights: Floats) -> ByQuantity:
-    curve = measured.curve
-    known: ByQuantity = {}
-    if len(curve.prompts) < 2:
-        return known
-    if curve.base is not None:
-        base = weights @ curve.base
-        known["base"] = base, base
-    if measured.aligned.value is not None:
-        aligned = weights @ curve.by_prompt[0]
-        known["aligned"] = aligned, aligned
-    if measured.gap.value is not None:
-        above, rounding = above_base(curve, weights)
-        known["gap"] = above[:, 0], above[:, 0]
-        if "gap within noise" not in measured.notes:
-            sizes = np.array(curve.negatives, dtype=np.float64)
-            known |= Crossings(above, sizes, rounding).bounds
-    return known
+    drawn = draw_means(curves, resamples, seed, seeds=seeds)
+    return [
+        draw_bounds(curve, each)[0] if len(curve.prompts) > 1 else {}
+        for curve, each in zip(curves, drawn, strict=True)
+    ]

@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from .rows import ElasticityError, Floats, Point, Rows, by_prompt, columns, on_prompts
+from .rows import ElasticityError, Floats, Ints, Point, Rows, by_prompt, columns, on_prompts
+from .scorer_errors import ScorerErrors
+
+WINDOW = 4.0
+"""Default length of the window of the late rate, in reversion sizes."""
 
 CELL = ("model", "task", "positive", "negative", "seed")
 """The columns that every row must have; `pretrain` may be null, `sweep` may be an argument."""
@@ -39,8 +43,14 @@ class Curve:
 
     `scores` is [seeds, sizes, prompts], NaN where a seed has no score at a size. `base` is
     [prompts], the score at (0, 0), None if there is none; seeds that share one base state count
-    once, the others are averaged. `negatives` are the scored sizes in ascending order; the first is
-    0 unless (positive, 0) has no score.
+    once, the others are averaged. `bases` [seeds, prompts] holds the baseline of each seed where
+    every seed has its own (replicates of the pre-training), else None. `negatives` are the scored
+    sizes in ascending order; the first is 0 unless (positive, 0) has no score.
+
+    `window` is the length of the late rate's window in reversion sizes. `limits` are the lowest and
+    highest mean score that the scorer can give, None where that is not known. `errors` are the
+    scorer's errors on labelled texts, if scores are shares and the errors are known. `family` names
+    the models that this one may be compared with; None: all.
     """
 
     key: CurveKey
@@ -53,6 +63,16 @@ class Curve:
     pretrain_tokens: int | None = None
     scorer: str | None = None
     notes: tuple[str, ...] = ()
+    bases: Floats | None = None
+    window: float = WINDOW
+    limits: tuple[float, float] | None = None
+    errors: ScorerErrors | None = None
+    family: str | None = None
+
+    @property
+    def line(self) -> str:
+        """What differs in pre-training alone: a family of published checkpoints, or one model."""
+        return self.family or self.key.model
 
     @property
     def by_prompt(self) -> Floats:
@@ -87,7 +107,9 @@ class Curve:
         return above / above[0] if above[0] != 0 else np.full(len(above), np.nan)
 
 
-def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Curve]:
+def curves(
+    rows: Rows, *, sweep: str | None = None, cells: Rows = (), window: float = WINDOW
+) -> list[Curve]:
     """Return the curves in score rows, sorted by key; the order of the rows does not matter.
 
     `rows` need the columns model, task, pretrain, positive, negative, seed, prompt_index and score.
@@ -97,7 +119,7 @@ def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Cu
     `cells` are the planned cells of the sweep, from the `cells` table or the `cell_scores` view.
     They provide the last three columns, the missing sizes, and curves without any score. A sweep is
     a full grid, so a size or seed that occurs in one curve is expected in all of them. Cells with
-    an empty scorer are not scored and form no curve.
+    an empty scorer are not scored and form no curve. `window` is that of `Curve`.
 
     Raises `ElasticityError` for a missing column, a score that is not finite, a duplicate answer,
     or two scorers in one curve.
@@ -121,12 +143,15 @@ def curves(rows: Rows, *, sweep: str | None = None, cells: Rows = ()) -> list[Cu
     for (key, negative, seed), found in answers.items():
         points[key][seed, negative] = by_prompt(f"{key}, {negative=}, {seed=}", scored, found)
     return [
-        _curve(
-            key,
-            points[key],
-            _base(points[replace(key, positive=0)]),
-            *expected[key.sweep],
-            metadata[key],
+        replace(
+            _curve(
+                key,
+                points[key],
+                points[replace(key, positive=0)],
+                *expected[key.sweep],
+                metadata[key],
+            ),
+            window=window,
         )
         for key in sorted(metadata, key=_order)
         if key.positive
@@ -182,12 +207,12 @@ def _base(points: Mapping[tuple[int, int], Point]) -> list[Point]:
 def _curve(
     key: CurveKey,
     points: Mapping[tuple[int, int], Point],
-    base: Sequence[Point],
+    base_points: Mapping[tuple[int, int], Point],
     expected_sizes: set[int],
     expected_seeds: set[int],
     metadata: _Metadata,
 ) -> Curve:
-    seeds = _seeds(points)
+    seeds, base = _seeds(points), _base(base_points)
     sizes = sorted({negative for seed, negative in points if seed in seeds})
     used = {at: point for at, point in points.items() if at[0] in seeds}
     notes = []
@@ -205,6 +230,8 @@ def _curve(
     prompts = reduce(np.intersect1d, every) if every else np.array([], dtype=np.int64)
     if every and len(prompts) < (most := max(map(len, every))):
         notes.append(f"only {len(prompts)} of {most} prompts have a score everywhere")
+    bases = _bases(seeds, base_points, prompts) if len(base) > 1 else None
+    shared = bases if bases is not None else [on_prompts(prompts, point) for point in base]
     scores = np.full((len(seeds), len(sizes), len(prompts)), np.nan)
     for (seed, negative), point in used.items():
         scores[seeds.index(seed), sizes.index(negative)] = on_prompts(prompts, point)
@@ -213,13 +240,23 @@ def _curve(
         negatives=tuple(sizes),
         seeds=tuple(seeds),
         prompts=tuple(prompts.tolist()),
-        base=np.mean([on_prompts(prompts, point) for point in base], axis=0) if base else None,
+        base=np.mean(shared, axis=0) if base else None,
+        bases=bases,
         scores=scores,
         parameters=metadata.parameters,
         pretrain_tokens=metadata.pretrain_tokens,
         scorer=metadata.scorer,
         notes=tuple(notes),
     )
+
+
+def _bases(
+    seeds: Sequence[int], points: Mapping[tuple[int, int], Point], prompts: Ints
+) -> Floats | None:
+    """Return the baseline of each seed, [seeds, prompts]; None if a seed has none."""
+    if any((seed, 0) not in points for seed in seeds):
+        return None
+    return np.array([on_prompts(prompts, points[seed, 0]) for seed in seeds])
 
 
 def _seeds(points: Iterable[tuple[int, int]]) -> list[int]:

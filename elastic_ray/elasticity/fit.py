@@ -5,8 +5,7 @@ are compared by cross-validation: every negative size between 0 and the largest 
 for all positive sizes together, and predicted from the rest. The family with the smallest root mean
 square error is chosen. The result keeps the errors of all families and the noise of the cell means.
 
-Intervals are 95% bootstrap intervals over prompts, with seeds and the family held fixed (see
-`refit`).
+Intervals are 95% intervals over prompts and seeds, with the family held fixed (see `refit`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import numpy as np
 from .families import Family, families
 from .least_squares import Cells, search
 from .refit import Refits
-from .resampling import Estimate, check_resamples
+from .resampling import RESAMPLES, Estimate, check_resamples
 from .rows import ElasticityError, Floats
 from .surface import Surface
 
@@ -61,7 +60,7 @@ class SurfaceFit:
 
 
 def fit_surface(
-    surface: Surface, only: str | None = None, resamples: int = 1000, seed: int = 0
+    surface: Surface, only: str | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> SurfaceFit:
     """Fit the family with the smallest held-out error, or the family named `only`.
 
@@ -88,7 +87,7 @@ def fit_surface(
     for row, positive in enumerate(surface.positives):
         if positive in cells.positives:
             fitted[row] = cells.predict(chosen, at, positive, np.array(surface.negatives, float))
-    refits = Refits(chosen, cells, at, surface.key, resamples, seed)
+    refits = Refits(chosen, cells, at, resamples, seed)
     return SurfaceFit(
         surface=surface,
         family=chosen,

@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
+from .curve import Curve
 from .families import GROWTH, Family, Shape
 from .rows import ElasticityError, Floats, Ints
 from .surface import Surface
@@ -19,15 +19,15 @@ from .surface import Surface
 class Cells:
     """The scored cells of a surface.
 
-    `row` is the index of the positive size, `score` the mean of `by_prompt` [cells, prompts].
+    `row` is the index of the positive size, `score` the mean of the cell. `curves` are those of the
+    cells, in order.
     """
 
     positives: tuple[int, ...]
     row: Ints
     negative: Floats
     score: Floats
-    by_prompt: Floats
-    base: Floats | None
+    curves: tuple[Curve, ...]
 
     @classmethod
     def of(cls, surface: Surface) -> Cells:
@@ -35,18 +35,12 @@ class Cells:
         curves = [c for c in surface.curves if c.prompts]
         if not curves:
             raise ElasticityError("0 scored cells are too few to fit a surface")
-        # Only prompts that every curve has, so that the cell means vary together.
-        prompts = reduce(np.intersect1d, [np.array(c.prompts) for c in curves])
-        picked = [(c, np.searchsorted(np.array(c.prompts), prompts)) for c in curves]
-        by_prompt = np.concatenate([c.by_prompt[:, at] for c, at in picked])
-        bases = [c.base[at] for c, at in picked if c.base is not None]
         return cls(
             tuple(c.key.positive for c in curves),
             np.concatenate([np.full(len(c.negatives), i) for i, c in enumerate(curves)]),
             np.concatenate([np.array(c.negatives, float) for c in curves]),
-            by_prompt.mean(axis=1),
-            by_prompt,
-            bases[0] if bases else None,
+            np.concatenate([c.mean for c in curves]),
+            tuple(curves),
         )
 
     def without(self, size: float) -> Cells:
@@ -57,8 +51,7 @@ class Cells:
             self.row[kept],
             self.negative[kept],
             self.score[kept],
-            self.by_prompt[kept],
-            self.base,
+            self.curves,
         )
 
     def shapes(self, family: Family) -> tuple[Shape, ...]:

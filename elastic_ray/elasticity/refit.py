@@ -10,25 +10,18 @@ the measured sizes), uncorrected percentiles in 92% (a share).
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import numpy as np
 
 from .crossings import Crossings
-from .curve import CurveKey
 from .families import Family
 from .least_squares import Cells, limits
-from .resampling import Estimate, draws, estimate
+from .mean_draws import draw_means
+from .quantities import estimated, limited
+from .resampling import Estimate, estimate
 from .rows import Floats
 
 DERIVED = ("reversion_size", "half_life", "early_rate", "late_rate", "elasticity_index")
 """Quantities that are read off the fitted curve on a fine grid, by the same definitions."""
-
-_NO_SKEW = (np.zeros(2), np.zeros(2))
-"""A jackknife without skewness, which corrects for bias only.
-
-Shares and powers lie between bounds, which bias their estimates inwards. Sizes are searched in
-logarithms and need no correction."""
 
 _GRID = 300
 _STEPS = 40
@@ -37,12 +30,11 @@ _STEPS = 40
 class Refits:
     """The fits to all resamples; the first is the fit to the data."""
 
-    def __init__(
-        self, family: Family, cells: Cells, at: Floats, key: CurveKey, resamples: int, seed: int
-    ) -> None:
+    def __init__(self, family: Family, cells: Cells, at: Floats, resamples: int, seed: int) -> None:
         self.family, self.cells = family, cells
-        self.weights = draws(astuple(key), cells.by_prompt.shape[1], resamples, seed)
-        self.at = refit(family, cells, at, self.weights @ cells.by_prompt.T)
+        drawn = draw_means(cells.curves, resamples, seed)
+        self.base = next((each.base for each in drawn if each.base is not None), None)
+        self.at = refit(family, cells, at, np.concatenate([d.scores for d in drawn], axis=1))
 
     def parameters(self) -> dict[str, Estimate]:
         """Return the estimates of starts, levels and shape parameters by name."""
@@ -53,7 +45,8 @@ class Refits:
         for i, shape in enumerate(shapes, start=len(linear)):
             drawn = self.at[:, i]
             found[shape.name] = (
-                estimate(np.exp(drawn)) if shape.log else estimate(drawn, jackknife=_NO_SKEW)
+                # Shares and powers lie between bounds, which bias their estimates inwards.
+                estimate(np.exp(drawn)) if shape.log else estimate(drawn, unbiased=True)
             )
         return found
 
@@ -65,18 +58,19 @@ class Refits:
         found = dict.fromkeys(DERIVED, Estimate())
         place = self.cells.positives.index(positive)
         largest = self.cells.negative[self.cells.row == place].max(initial=0.0)
-        if self.cells.base is None or largest <= 0:
+        if self.base is None or largest <= 0:
             return found
         grid = np.expm1(np.linspace(0.0, np.log1p(largest), _GRID))
-        base = (self.weights @ self.cells.base)[:, None]
-        above = self.cells.predict(self.family, self.at, positive, grid) - base
+        curve = self.cells.curves[place]
+        scores = self.cells.predict(self.family, self.at, positive, grid)
+        above = scores - self.base[:, None]
         gap = estimate(above[:, 0])
         if gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
             return found
-        for name, bounds in Crossings(above, grid, 0.0).bounds.items():
-            whole = estimate(*bounds)
-            found[name] = whole if whole.value is not None else Estimate()
-        return found
+        crossings = Crossings(above, grid, 0.0, curve.window)
+        late, early, _ = limited(curve, crossings, float(self.base[0]))
+        bounds = crossings.bounds(late_limited=late, early_limited=early)
+        return found | {name: estimated(each) for name, each in bounds.items()}
 
 
 def refit(family: Family, cells: Cells, at: Floats, means: Floats) -> Floats:

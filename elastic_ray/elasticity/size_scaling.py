@@ -1,15 +1,18 @@
 """Tests whether a quantity changes with model size or with pre-training: the paper's two claims.
 
-Curves are compared that differ in one respect only: models with the same pre-training by
-parameters, or one model by pre-training tokens. The positive sizes of a model are not independent
-evidence, because they share the baseline, the seeds and the prompts. Therefore:
+Curves are compared that differ in one respect only: models of one family with the same pre-training
+by parameters, or one model (published checkpoints: one family and size) by pre-training tokens. The
+positive sizes of a model are not independent evidence, because they share the baseline, the seeds
+and the prompts. Therefore:
 
 - Kendall's tau is computed over all pairs within each positive size. Its permutation test assigns
   each model another size, for all positive sizes at once.
-- The slope (change per tenfold size) is the mean over positive sizes. Its 95% interval comes from
-  prompts that are resampled jointly for all models. It does not cover other seeds or other models.
+- The slope (change per tenfold size) is the mean over positive sizes. Its 95% interval covers other
+  prompts and other fine-tuning seeds, drawn jointly for all models. It does not cover other models,
+  nor another pre-training run of these models unless they have replicates.
 
-With k models the smallest two-sided p-value is 2 / k!, so 3 models cannot show a trend at 5%.
+With k models the smallest two-sided p-value is 2 / k!. Fewer than 5 models therefore have no
+p-value: no outcome could fall below 0.05.
 """
 
 from __future__ import annotations
@@ -24,15 +27,19 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .comparison import bounded, joint_bounds
+from .comparison import joint_bounds
 from .curve import Curve
-from .resampling import Bounds, Estimate, check_resamples
+from .quantities import estimated
+from .resampling import RESAMPLES, Bounds, Estimate, check_resamples
 from .rows import Floats
 
 Along: TypeAlias = Literal["parameters", "pretrain_tokens"]
 
-MEASURED = ("elasticity_index", "early_rate", "late_rate", "half_life", "reversion_size")
-"""The tested quantities; those of the paper's claims come first."""
+MEASURED = ("reversion_size", "half_life", "elasticity_index", "early_rate", "late_rate")
+"""The tested quantities; those that rest on the fewest choices come first."""
+
+SIGNIFICANT = 0.05
+"""A test that cannot reach a p-value below this is not made."""
 
 _PERMUTATIONS = 9999
 
@@ -42,8 +49,11 @@ class Scaling:
     """The trend of one quantity along one size, with the fields in `fixed` held equal.
 
     `sizes` are the sizes of the models in ascending order, `models` their (model, pretrain).
-    `undefined` counts the curves without a value; they enter neither tau nor slope. `p_adjusted` is
-    Holm's (1979) adjustment over everything that one call of `scaling` returned.
+    `undefined` counts the curves without a value; they enter neither tau nor slope. `least_p` is
+    the smallest p-value that so many models could give; `p_value` is None if that is not below
+    0.05. `p_adjusted` is Holm's (1979) adjustment over everything that one call of `scaling`
+    returned. `same_runs` is the slope with an interval over prompts alone, and `replicates` says
+    whether every model has several pre-training runs.
     """
 
     quantity: str
@@ -53,13 +63,17 @@ class Scaling:
     sizes: tuple[int, ...]
     positives: tuple[int, ...]
     tau: float | None
+    least_p: float
     p_value: float | None
     p_adjusted: float | None
     slope: Estimate
+    same_runs: Estimate
     undefined: int
+    seeds: int
+    replicates: bool
 
 
-def scaling(curves: Iterable[Curve], resamples: int = 1000, seed: int = 0) -> list[Scaling]:
+def scaling(curves: Iterable[Curve], resamples: int = RESAMPLES, seed: int = 0) -> list[Scaling]:
     """Return all trends along parameters, then along pre-training tokens, that the curves allow.
 
     Models of equal size count as ties. The result is empty for fewer than two sizes.
@@ -69,14 +83,28 @@ def scaling(curves: Iterable[Curve], resamples: int = 1000, seed: int = 0) -> li
     known = list(curves)
     for along in ("parameters", "pretrain_tokens"):
         alike: defaultdict[tuple[tuple[str, object], ...], list[Curve]] = defaultdict(list)
-        held = ("sweep", "task", "pretrain" if along == "parameters" else "model")
         for curve in known:
             if getattr(curve, along):
-                alike[tuple((name, getattr(curve.key, name)) for name in held)].append(curve)
+                alike[_held(curve, along)].append(curve)
         for fixed, group in alike.items():
             if len({getattr(curve, along) for curve in group}) > 1:
                 found += _along(along, fixed, group, resamples, seed)
     return _adjusted(found)
+
+
+def _held(curve: Curve, along: Along) -> tuple[tuple[str, object], ...]:
+    """Return what curves must have in common to be compared along one size."""
+    key = curve.key
+    found: list[tuple[str, object]] = [("sweep", key.sweep), ("task", key.task)]
+    if along == "parameters":
+        found += [("pretrain", key.pretrain), ("family", curve.family)]
+        if curve.family is not None:  # published checkpoints differ in tokens too
+            found.append(("tokens", curve.pretrain_tokens))
+    else:
+        found.append(("model", curve.line))
+        if curve.family is not None:
+            found.append(("parameters", curve.parameters))
+    return tuple(found)
 
 
 def _along(
@@ -86,7 +114,7 @@ def _along(
     resamples: int,
     seed: int,
 ) -> list[Scaling]:
-    drawn, left = joint_bounds(curves, resamples, seed)
+    drawn, held = (joint_bounds(curves, resamples, seed, seeds=seeds) for seeds in (True, False))
     size_of = {(c.key.model, c.key.pretrain): int(getattr(c, along)) for c in curves}
     models = sorted(size_of, key=lambda m: (size_of[m], m[0], m[1] or 0))
     positives = sorted({c.key.positive for c in curves})
@@ -96,7 +124,7 @@ def _along(
     for name in MEASURED:
         values = np.full((len(positives), len(models)), np.nan)
         slopes: list[Bounds] = []
-        slopes_left: list[Bounds] = []
+        slopes_fixed: list[Bounds] = []
         for row, positive in enumerate(positives):
             which: list[tuple[int, int]] = []
             for column, model in enumerate(models):
@@ -109,9 +137,13 @@ def _along(
             x = np.log10(sizes[[column for column, _ in which]])
             if len(set(x)) > 1:
                 slopes.append(_slope(x, [drawn[at][name] for _, at in which]))
-                slopes_left.append(_slope(x, [left[at][name] for _, at in which]))
+                slopes_fixed.append(_slope(x, [held[at][name] for _, at in which]))
         tau, p = blocked_trend(sizes, values, seed=seed)
-        slope = bounded(name, _mean(slopes), _mean(slopes_left)) if slopes else Estimate()
+        known = sizes[np.isfinite(values).any(axis=0)]
+        least = least_p(known)
+        slope, same = (
+            estimated(_mean(each)) if each else Estimate() for each in (slopes, slopes_fixed)
+        )
         found.append(
             Scaling(
                 quantity=name,
@@ -121,13 +153,29 @@ def _along(
                 sizes=tuple(int(size) for size in sizes),
                 positives=tuple(positives),
                 tau=tau,
-                p_value=p,
+                least_p=least,
+                p_value=p if least < SIGNIFICANT else None,
                 p_adjusted=None,
                 slope=slope,
+                same_runs=same,
                 undefined=len(curves) - int(np.isfinite(values).sum()),
+                seeds=min((len(c.seeds) for c in curves), default=0),
+                replicates=all(c.bases is not None for c in curves),
             )
         )
     return found
+
+
+def least_p(sizes: Floats) -> float:
+    """Return the smallest two-sided p-value that models of these sizes can give.
+
+    It is that of values that rise with every size, or fall with every size. Models of equal size
+    are exchangeable.
+    """
+    if len(set(sizes.tolist())) < 2:
+        return 1.0
+    alike = math.prod(math.factorial(sizes.tolist().count(size)) for size in set(sizes.tolist()))
+    return 2 * alike / math.factorial(len(sizes))
 
 
 def _slope(x: Floats, values: Sequence[Bounds]) -> Bounds:

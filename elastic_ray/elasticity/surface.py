@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .curve import Curve, CurveKey
-from .resampling import Estimate, check_resamples, estimate, joint_draws
+from .mean_draws import draw_means
+from .resampling import RESAMPLES, Estimate, check_resamples, estimate
 from .rows import ElasticityError, Floats
 
 
@@ -87,7 +88,7 @@ class SurfaceDifference:
 
 
 def surface_difference(
-    one: Surface, other: Surface, resamples: int = 1000, seed: int = 0
+    one: Surface, other: Surface, resamples: int = RESAMPLES, seed: int = 0
 ) -> SurfaceDifference:
     """Return the difference of the scores with 95% intervals, paired where prompts are shared.
 
@@ -106,11 +107,9 @@ def surface_difference(
         if not all(curve.prompts for curve in pair):
             rows.append((Estimate(),) * len(negatives))
             continue
-        weights = joint_draws(pair, resamples, seed)
-        means = [w @ curve.by_prompt.T for w, curve in zip(weights, pair, strict=True)]
         a, b = (
-            {n: m[:, i] for i, n in enumerate(c.negatives)}
-            for m, c in zip(means, pair, strict=True)
+            {n: drawn.scores[:, i] for i, n in enumerate(c.negatives)}
+            for drawn, c in zip(draw_means(pair, resamples, seed), pair, strict=True)
         )
         rows.append(
             tuple(estimate(a[n] - b[n]) if n in a and n in b else Estimate() for n in negatives)

@@ -132,7 +132,7 @@ def gpu_seconds(plan: Plan, tasks: Mapping[str, TaskInfo], device: str) -> dict[
     answers = answering[ANSWERS] + answering[SWAPS]
     seconds = {"training": training, "answers": answers, "scores": scoring}
     seconds |= {"code lengths": answering[CODE_LENGTH]} if texts_per_state(plan) else {}
-    return seconds | ({"distances": answering[DISTANCES]} if plan.lessons else {})
+    return seconds | ({"distances": answering[DISTANCES]} if answering[DISTANCES] else {})
 
 
 def gpu_hours(plan: Plan, tasks: Mapping[str, TaskInfo], layout: Layout) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 from ..spec import Spec
@@ -101,7 +102,7 @@ class Probe:
     queries: str | None = None
     """Probe id of the answers that lessons are trained on; None without lessons."""
     distances: str | None = None
-    """Probe id of the distances between states; None without lessons."""
+    """Probe id of the distances between states; None where none are measured."""
 
 
 ANSWERS, CODE_LENGTH, QUERIES, DISTANCES = "answers", "code_length", "queries", "distances"
@@ -219,6 +220,15 @@ class Plan:
         """All grid points that are measured: the cells, then the lessons."""
         return (*self.cells, *self.lessons)
 
+    @cached_property
+    def bases(self) -> dict[tuple[str, str, int | None, int], str]:
+        """State ids of the baselines by (model, task, pretrain, seed)."""
+        return {
+            (cell.model, cell.task, cell.pretrain, cell.seed): cell.state_id
+            for cell in self.cells
+            if not cell.positive
+        }
+
     def requests(self) -> dict[EvaluationRequest, Probe]:
         """Return every evaluation request of the sweep with its probe, in grid order."""
         return {
@@ -238,6 +248,9 @@ class Plan:
         yield EvaluationRequest(point.state_id, point.task, ANSWERS)
         if self.spec.probes.code_length:
             yield EvaluationRequest(point.state_id, point.task, CODE_LENGTH)
+        if self.spec.probes.base_distance and point.positive:
+            base = self.bases[point.model, point.task, point.pretrain, point.seed]
+            yield EvaluationRequest(point.state_id, point.task, DISTANCES, base)
 
     def engine_of(self, request: EvaluationRequest) -> str:
         """Return the name of the engine group that serves a request."""

@@ -74,17 +74,17 @@ def plan_sweep(
             for kind in ("positive", "negative")
             for seed in spec.seeds
         }
-        for model in spec.models:
+        for model, seeds in _pretrained(spec):
             start = _start(model, info, folders)
             group = _group(spec, model, start, info)
             draft.groups.setdefault(group.name, group)
-            if spec.lessons:
+            if spec.lessons or spec.probes.base_distance:
                 pairs = replace(group, name=pairs_of(group.name), pairs=True)
                 draft.groups.setdefault(pairs.name, pairs)
             root = draft.start(start, task.name, group.name)
             for pretrain, base in _bases(draft, spec, model, task, tasks, root):
                 point = (model.name, task.name, pretrain)
-                for seed in spec.seeds:
+                for seed in seeds:
                     cells.append(Cell(*point, 0, 0, seed, base))
                     aligned: dict[int, str] = {}
                     for positive in spec.positive_sizes(task):
@@ -112,6 +112,15 @@ def plan_sweep(
         draft.start_task,
         tuple(lessons),
     )
+
+
+def _pretrained(spec: Spec) -> Iterator[tuple[Model, tuple[int, ...]]]:
+    """Yield each model with its seeds; with replicates, each of its pre-training runs with one."""
+    for model in spec.models:
+        if model.replicates:
+            yield from ((model.replicate(seed), (seed,)) for seed in spec.seeds)
+        else:
+            yield model, spec.seeds
 
 
 class _Draft:
@@ -242,7 +251,7 @@ def _probe(spec: Spec, task: Task, info: TaskInfo, folders: Mapping[str, str]) -
         if code_length
         else {},
         queries_id(info.identity, spec.generation, lessons, dtype) if lessons else None,
-        distance_id(answers) if lessons else None,
+        distance_id(answers) if lessons or spec.probes.base_distance else None,
     )
 
 

@@ -6,7 +6,8 @@
 | `findings.py` | everything the report shows, read and measured once |
 | `curve_figures.py`, `surface_figures.py`, `scaling_figures.py` | matplotlib figures |
 | `style.py` | what the figures share: axes, colours, legends, saving |
-| `tables.py`, `table_files.py` | the tables, and their CSV, LaTeX and HTML form |
+| `tables.py`, `robustness_tables.py` | the tables, as values of `table.py` |
+| `table_files.py` | their CSV, LaTeX and HTML form |
 | `paths.py`, `compression.py` | the sections on inverse and forward paths, and on code lengths |
 | `methods.py`, `caveats.py` | the sentences of these sections |
 | `page.py` | the HTML page |

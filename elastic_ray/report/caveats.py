@@ -18,7 +18,7 @@ MOST_NAMED = 12
 """Maximum number of failed cells named on the page; the table of failures lists all."""
 
 FEW_SEEDS = 5
-"""Below this number of seeds, a caveat says that the intervals exclude variation between seeds."""
+"""Below this number of seeds, a caveat says how little the intervals rest on."""
 
 FEW_PROMPTS = 20
 """Below this number of prompts, percentile intervals are too narrow."""
@@ -33,6 +33,7 @@ def caveats(found: Findings) -> list[str]:
         *_scorer(found),
         *_sampling(found),
         *_seeds(found),
+        *_baselines(found),
         *_multiple_comparisons(found),
         *_fits(found),
         *_provenance(found),
@@ -121,8 +122,24 @@ _NOTES = (
         "The early or late rate is not above 0, so there is no index",
     ),
     (
-        "no late rate",
-        "The score reaches the baseline only at the largest size, so there is no late rate",
+        "beyond the largest size",
+        "The window of the late rate ends beyond the largest negative size, so there is neither a "
+        "late rate nor an index; larger sizes would give them",
+    ),
+    (
+        "below the smallest size",
+        "The window of the late rate ends below the smallest negative size, so there is neither a "
+        "late rate nor an index; smaller sizes would give them",
+    ),
+    (
+        "where the window ends: the late",
+        "The score is at a limit of the scorer where the window ends, so the late rate is at least "
+        "and the index at most the value given",
+    ),
+    (
+        "the aligned score is at the scorer's limit",
+        "The aligned score is at a limit of the scorer, so the gap and the early rate are at least "
+        "the values given",
     ),
     ("aligned is below base", "Positive fine-tuning lowered the score"),
     (
@@ -132,7 +149,7 @@ _NOTES = (
     ),
     (
         "interval not bounded",
-        "At least one interval has an unbounded end, given these prompts",
+        "At least one interval has an unbounded end, given these prompts and seeds",
     ),
 )
 """(fragment of a note that `elasticity` writes, caveat for curves with that note)"""
@@ -184,19 +201,42 @@ def _seeds(found: Findings) -> list[str]:
     counts = {len(m.curve.seeds) for m in found.measurements if m.curve.seeds}
     if not counts or min(counts) >= FEW_SEEDS:
         return []
+    few = min(counts)
     spread = [m.curve.seed_spread for m in found.measurements]
     error = [m.curve.standard_error for m in found.measurements]
     known = np.concatenate(spread) if spread else np.array([])
-    sentence = f"Seeds per curve: {min(counts)}, held fixed; the intervals are over prompts only"
+    sentence = (
+        "One seed per curve: the intervals are over prompts alone, and cannot tell what other "
+        "training runs would give"
+        if few == 1
+        else f"Seeds per curve: {few}. The intervals cover other seeds, from the spread of so few; "
+        + (
+            "with two they are some six times as wide as with many, and tell large effects only"
+            if few == 2
+            else "they are wider than with many"
+        )
+    )
     if np.isfinite(known).any():
         between_seeds = format_number(float(np.nanmedian(known)))
         over_prompts = format_number(float(np.nanmedian(np.concatenate(error))))
         sentence += (
             ". The standard deviation of a point's score between seeds has a median of "
             f"{between_seeds}, compared with a median standard error over prompts of "
-            f"{over_prompts}; other seeds would move the numbers by more than the intervals show"
+            f"{over_prompts}"
         )
     return [f"{sentence}."]
+
+
+def _baselines(found: Findings) -> list[str]:
+    """Return a caveat on models whose baselines differ: their ways back are not equally long."""
+    pairs = [d for d in found.comparisons if any("baselines differ" in note for note in d.notes)]
+    if not pairs:
+        return []
+    names = dict.fromkeys(f"{found.name(d.one)} and {found.name(d.other)}" for d in pairs)
+    return [
+        f"The baselines differ between {'; '.join(names)}: the way back is longer for the model "
+        "whose baseline is lower. The table of sensitivity tries each baseline on the other curves."
+    ]
 
 
 def _multiple_comparisons(found: Findings) -> list[str]:
@@ -218,13 +258,9 @@ def _multiple_comparisons(found: Findings) -> list[str]:
         if models and min(models) < 5:
             least = 2 / math.factorial(min(models))
             sentences.append(
-                f"Only {min(models)} {sizes} are compared: the smallest possible p-value is "
-                f"{format_number(least)}, so a trend "
-                + (
-                    "cannot be shown at the 5% level."
-                    if least > 0.05
-                    else "is significant only if it is perfectly monotonic."
-                )
+                f"Only {min(models)} {sizes} are compared: the smallest possible p is "
+                f"{format_number(min(least, 1.0))}, so a trend cannot be shown at the 5% level, "
+                "and none is tested."
             )
         if not models:
             varied = any(s.along == along for s in found.scaling)

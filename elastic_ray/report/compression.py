@@ -27,7 +27,7 @@ from elastic_ray.theory import (
 from .findings import Findings
 from .page import Section
 from .style import CATEGORIES, legend_above, new_figure, panels, size_axis
-from .tables import Table
+from .table import Table
 
 
 def section(found: Findings) -> Section | None:

@@ -46,16 +46,21 @@ def by_parameters(found: Findings) -> Any:
 
 def by_pretrain(found: Findings) -> Any:
     """Return a panel per model and positive size, a line per pre-training size: Figure 5."""
-    groups = _groups(found, ("task", "model", "positive"), "pretrain_tokens")
+    groups = _groups(found, ("task", "line", "positive"), "pretrain_tokens")
     return _by_size(found, groups, "pretrain")
 
 
 def _groups(found: Findings, fixed: Sequence[str], size: str) -> list[list[Measurement]]:
-    """Return the groups of curves that agree in `fixed` and differ in `size`."""
+    """Return the groups of curves that agree in `fixed` and differ in `size`.
+
+    `line` is what differs in pre-training alone: a model, or a family of published checkpoints.
+    """
     groups: dict[tuple[Any, ...], list[Measurement]] = {}
     for m in found.measurements:
         if getattr(m.curve, size) is not None:
-            at = tuple(getattr(m.curve.key, name) for name in fixed)
+            at = tuple(
+                m.curve.line if name == "line" else getattr(m.curve.key, name) for name in fixed
+            )
             groups.setdefault(at, []).append(m)
     return [
         sorted(group, key=lambda m: getattr(m.curve, size))
@@ -76,13 +81,20 @@ def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any
                     f"{m.curve.key.model} ({format_compact(m.curve.parameters or 0)} parameters)"
                 )
             else:
-                label = f"pre-trained on {format_compact(m.curve.key.pretrain or 0)} examples"
+                label = _amount(m)
             _base(ax, m, colour, None)
             _line(ax, found, m, colour, label)
-        where = key.model if size == "pretrain" else _pretraining(key.pretrain)
+        where = group[0].curve.line if size == "pretrain" else _pretraining(key.pretrain)
         ax.set_title(", ".join(filter(None, (where, positive_label(key.positive)))))
     _finish(figure, axes, found, columns=3)
     return figure
+
+
+def _amount(m: Measurement) -> str:
+    """Return how long a model was pre-trained: in examples, or tokens if it is published."""
+    if m.curve.key.pretrain is not None:
+        return f"pre-trained on {format_compact(m.curve.key.pretrain)} examples"
+    return f"pre-trained on {format_compact(m.curve.pretrain_tokens or 0)} tokens"
 
 
 def _pretraining(pretrain: int | None) -> str:

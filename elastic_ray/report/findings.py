@@ -8,8 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from elastic_ray.analysis.conclusions import Conclusion, conclude_scaling
 from elastic_ray.analysis.labels import model_label
-from elastic_ray.analysis.measurements import Row, measure_code_length_curves, read_curves
+from elastic_ray.analysis.measurements import (
+    BaseDistance,
+    Row,
+    measure_base_distances,
+    measure_code_length_curves,
+    read_curves,
+    recorded_spec,
+)
 from elastic_ray.elasticity import (
     CurveKey,
     Difference,
@@ -24,7 +32,6 @@ from elastic_ray.elasticity import (
     scaling,
     surfaces,
 )
-from elastic_ray.results.errors import ResultsError
 from elastic_ray.results.schemas import nearest
 from elastic_ray.results.store import Results
 from elastic_ray.theory import CodeLengthCurve
@@ -45,8 +52,9 @@ class Findings:
     those of `inverse_forward`. `lessons`, `failures`, `made_with`, `starts` and `recipes` hold the
     rows of the views of the same name. `spec` is the sweep file with its defaults; it is None if
     the results do not record it. `unfitted` maps a surface to the reason why it has no fit. `coded`
-    holds the code-length curves with their points. `comparisons` are the differences between
-    models, `against` those between this sweep and a second one.
+    holds the code-length curves with their points. `conclusions` are the answers of the sweep,
+    `comparisons` the differences between models, `against` those between this sweep and a second
+    one. `base_distances` are the divergences from the baselines along the curves.
     """
 
     sweep: str
@@ -58,6 +66,7 @@ class Findings:
     fits: tuple[SurfaceFit, ...]
     unfitted: dict[CurveKey, str]
     scaling: tuple[Scaling, ...]
+    conclusions: tuple[Conclusion, ...]
     comparisons: tuple[Difference, ...]
     against: tuple[Difference, ...]
     failures: list[Row]
@@ -69,6 +78,7 @@ class Findings:
     coded: tuple[CodeLengthCurve, ...]
     lessons: list[Row]
     paths: list[Row]
+    base_distances: tuple[BaseDistance, ...]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -138,6 +148,7 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
             others = compare_all(found, read_curves(results, against)[0], _CURVE)
         except ElasticityError as e:
             raise ReportError(f"{sweep} and {against}: {e}") from e
+    trends = scaling(found)
     progress = results.sweep_rows("progress", sweep)
     has_lessons = results.has("lessons", sweep=sweep)
     lessons = results.sweep_rows("lessons", sweep) if has_lessons else []
@@ -150,7 +161,8 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         surfaces=tuple(planes),
         fits=tuple(fits),
         unfitted=unfitted,
-        scaling=tuple(scaling(found)),
+        scaling=tuple(trends),
+        conclusions=tuple(conclude_scaling(trends, found)),
         comparisons=tuple(differences),
         against=tuple(others),
         failures=results.sweep_rows("failures", sweep),
@@ -158,10 +170,11 @@ def find(results: Results, sweep: str, against: str | None = None) -> Findings:
         starts=_parsed(results.sweep_rows("starts", sweep), "start"),
         recipes=_parsed(results.sweep_rows("recipes", sweep), "recipe"),
         requests=results.sweep_rows("questions", sweep),
-        spec=_spec(results, sweep),
+        spec=recorded_spec(results, sweep),
         coded=tuple(measure_code_length_curves(results, sweep)),
         lessons=lessons,
         paths=results.sweep_rows("inverse_forward", sweep) if lessons else [],
+        base_distances=tuple(measure_base_distances(results, sweep)),
     )
 
 
@@ -174,14 +187,6 @@ def _pairs(planes: Sequence[Surface]) -> Iterable[tuple[Surface, Surface]]:
         ordered = sorted(group, key=lambda s: (s.parameters or 0, s.pretrain_tokens or 0))
         few = len(ordered) <= MOST_PAIRED
         yield from itertools.combinations(ordered, 2) if few else itertools.pairwise(ordered)
-
-
-def _spec(results: Results, sweep: str) -> dict[str, Any] | None:
-    try:
-        rows = results.sweep_rows("sweeps", sweep)
-    except ResultsError:
-        return None  # results from a version without this table
-    return json.loads(rows[0]["spec"]) if rows else None
 
 
 def _parsed(rows: list[Row], *names: str) -> list[Row]:

@@ -19,18 +19,23 @@ NOT_RECORDED = "not recorded (the sweep ran before sweeps recorded their sweep f
 STATISTICS = (
     "s(p, n) is the mean score over prompts and seeds after p positive, then n negative examples; "
     "a larger score is more aligned. Retention is (s(p, n) - s(0, 0)) / (s(p, 0) - s(0, 0)). The "
-    "reversion size and the half-life are the n at which retention first reaches 0 and 0.5, "
-    "interpolated on log n. The early rate is the gap s(p, 0) - s(0, 0) divided by the reversion "
-    "size; the late rate is the decrease from the baseline to the score at the largest n, divided "
-    "by the examples in between. Both are per 100 examples. The elasticity index is "
-    "log(early / late).",
-    "Intervals are 95% intervals from a bootstrap over prompts, with the seeds held fixed: "
-    "percentile intervals, and BCa intervals for the index. Differences and slopes resample the "
-    "prompts jointly for all curves (paired). A fitted surface belongs to that of seven families "
-    "with the smallest error at sizes left out of the fit; the intervals of its parameters are "
-    "percentiles of the fits to each resample, corrected for bias for shares and powers. Trends "
-    "are Kendall's tau within positive sizes, with a two-sided p-value from permuting whole "
-    "models, both unadjusted and adjusted (Holm).",
+    "reversion size n* and the half-life are the n at which retention first reaches 0 and 0.5, "
+    "interpolated on log n. The early rate is the gap s(p, 0) - s(0, 0) divided by n*; the late "
+    "rate is the decrease from n* to the end of its window, divided by the examples in between. "
+    "Both are per 100 examples. The elasticity index is log(early / late). Where the score lies at "
+    "a limit of the scorer at the end of the window, the late rate is at least and the index at "
+    "most what was measured, and is given as such a bound. A window that does not end on the axis "
+    "has neither.",
+    "Intervals are 95% percentile intervals of drawn means. A draw adds to the measured means what "
+    "other prompts and other training seeds would change: a normal deviation with the covariance "
+    "of the prompts' means, and the seeds' deviations with Student's t distribution (seeds are "
+    "clusters). With one seed, intervals cover prompts alone. Differences and slopes draw the "
+    "prompts jointly for all curves (paired), and the seeds of each model by themselves. A fitted "
+    "surface belongs to that of seven families with the smallest error at sizes left out of the "
+    "fit; the intervals of its parameters are percentiles of the fits to each draw, corrected for "
+    "bias for shares and powers. Trends are Kendall's tau within positive sizes, with a two-sided "
+    "p-value from permuting whole models, unadjusted and adjusted (Holm); with fewer than five "
+    "sizes no p-value could fall below 0.05, and none is given.",
 )
 
 PATHS = (
@@ -58,8 +63,15 @@ def methods(found: Findings) -> list[tuple[str, list[str]]]:
         ("Evaluation", _evaluation(found)),
         ("Scorer", _scorer(found)),
         ("Software and hardware", _environment(found)),
-        ("Statistics", [*(STATISTICS if found.measurements else ()), *paths]),
+        ("Statistics", [*_window(found), *(STATISTICS if found.measurements else ()), *paths]),
     ]
+
+
+def _window(found: Findings) -> list[str]:
+    windows = sorted({m.curve.window for m in found.measurements})
+    if not windows:
+        return []
+    return [f"The late rate's window ends at {_text(windows)} reversion sizes."]
 
 
 def _sweep(found: Findings) -> list[str]:
@@ -184,9 +196,24 @@ def _scorer(found: Findings) -> list[str]:
         sentences.append(
             f"{row['task']}: {row['scorer']}"
             + (f" ({_settings(given)})" if given else "")
-            + f"; accuracy on held-out labelled texts {held_out}."
+            + f"; accuracy on held-out labelled texts {held_out}"
+            + _confusion(found, row["task"])
+            + "."
         )
     return sentences or ["No answer is scored."]
+
+
+def _confusion(found: Findings, task: str) -> str:
+    """Return the scorer's sensitivity and specificity, where they are recorded."""
+    every = (m.curve for m in found.measurements if m.curve.key.task == task)
+    errors = next((curve.errors for curve in every if curve.errors is not None), None)
+    if errors is None:
+        return ""
+    return (
+        f" (sensitivity {errors.sensitivity:.1%} of {errors.aligned[1]}, specificity "
+        f"{errors.specificity:.1%} of {errors.contrary[1]}); shares are also given corrected for "
+        "these errors (Rogan and Gladen, 1978), with their uncertainty in the interval"
+    )
 
 
 def _environment(found: Findings) -> list[str]:

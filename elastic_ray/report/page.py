@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .findings import Findings
+from .table import Table
 from .table_files import as_html
-from .tables import Table
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def page(
     figures: Sequence[tuple[str, Path]],
     tables: Sequence[Table],
     sections: Sequence[Section] = (),
-    folded: Iterable[str] = ("points",),
+    folded: Iterable[str] = ("points", "seeds", "sensitivity"),
 ) -> str:
     """Return the page as HTML.
 
@@ -72,9 +72,12 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(title)}</h1>",
-        '<nav><a href="#methods">Methods</a><a href="#results">Results</a>'
+        '<nav><a href="#answers">Answers</a><a href="#methods">Methods</a>'
+        '<a href="#results">Results</a>'
         + "".join(f'<a href="#{each.name}">{html.escape(each.title)}</a>' for each in sections)
         + '<a href="#caveats">Caveats</a></nav>',
+        '<h2 id="answers">Answers</h2>',
+        *_answers(found),
         '<h2 id="methods">Methods</h2><dl>',
     ]
     for subject, sentences in methods:
@@ -106,3 +109,16 @@ def page(
     parts += [f"<li>{html.escape(caveat)}</li>" for caveat in caveats]
     parts.append("</ul></body></html>")
     return "\n".join(parts) + "\n"
+
+
+def _answers(found: Findings) -> list[str]:
+    """Return the sweep's answers as a list of definitions: question, answer, strength."""
+    if not found.conclusions:
+        return ["<p>No curve is measured, so there is no answer.</p>"]
+    parts = ["<dl>"]
+    for each in found.conclusions:
+        question = f"{each.question} ({each.about})" if each.about else each.question
+        parts.append(f"<dt>{html.escape(question)}</dt><dd><b>{html.escape(each.answer)}</b></dd>")
+        if each.strength:
+            parts.append(f"<dd>{html.escape(each.strength)}</dd>")
+    return [*parts, "</dl>"]

@@ -15,7 +15,7 @@ from elastic_ray.elasticity import DIRECTIONS, Estimate, told_apart
 from .findings import Findings
 from .page import Section
 from .style import CATEGORIES, legend_above, panels
-from .tables import Table
+from .table import Table
 
 ANSWERED = ("cross_entropy", "kl")
 """The distances that get a sentence and a figure; the section's table has all distances."""

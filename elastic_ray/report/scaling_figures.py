@@ -1,9 +1,10 @@
-"""Figure of the index and the two rates against model size and pre-training tokens."""
+"""Figure of reversion size, half-life and index against model size and pre-training tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from elastic_ray.analysis import conclusions
 from elastic_ray.analysis.formatting import format_compact, format_interval, format_p_value
 from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS, positive_label
 from elastic_ray.elasticity import Estimate, Measurement, Scaling
@@ -11,7 +12,7 @@ from elastic_ray.elasticity import Estimate, Measurement, Scaling
 from .findings import Findings
 from .style import legend_above, new_figure, shades
 
-SHOWN = ("elasticity_index", "early_rate", "late_rate")
+SHOWN = ("reversion_size", "half_life", "elasticity_index")
 
 
 def scaling(found: Findings) -> Any:
@@ -88,19 +89,11 @@ def _of(
 
 def _title(s: Scaling) -> str:
     slope = f"per tenfold size {format_interval(s.slope.value, s.slope.low, s.slope.high)}"
-    if len(s.models) < 3 or s.tau is None:
-        return slope  # two models cannot show a trend
+    if s.p_value is None or s.tau is None:
+        return slope  # so few models cannot show a trend
     return f"{slope}\ntau = {s.tau:.2f}, {format_p_value(s.p_value)}"
 
 
 def common_settings(found: Findings, s: Scaling) -> str:
     """Return what the compared models have in common, such as `pre-trained on 4k`."""
-    fixed = dict(s.fixed)
-    parts = [str(fixed["task"])] if len(found.tasks) > 1 else []
-    if s.along == "pretrain_tokens":
-        parts.append(str(fixed["model"]))
-    elif fixed["pretrain"] is None:
-        parts.append("as published")
-    else:
-        parts.append(f"pre-trained on {format_compact(float(str(fixed['pretrain'])))}")
-    return ", ".join(parts)
+    return conclusions.common_settings(s, with_task=len(found.tasks) > 1)

@@ -21,7 +21,7 @@ from elastic_ray.analysis.formatting import (
 )
 from elastic_ray.elasticity import Estimate
 
-from .tables import Table
+from .table import Table
 
 
 def as_text(value: Any) -> str:

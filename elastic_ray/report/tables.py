@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from elastic_ray.analysis.captions import CAPTIONS
 from elastic_ray.analysis.formatting import format_count
 from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS
+from elastic_ray.elasticity import CORRECTED
 
 from .findings import Findings
+from .robustness_tables import robustness
 from .scaling_figures import common_settings
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table. Each row holds a string, number, None or `Estimate` per column of `heads`."""
-
-    name: str
-    caption: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
+from .table import Table
 
 
 def tables(found: Findings) -> list[Table]:
     """Return every table that has at least one row."""
     every = (
         _indices(found),
+        *robustness(found),
         _points(found),
         _held_out(found),
         _parameters(found),
@@ -44,17 +37,21 @@ def tables(found: Findings) -> list[Table]:
 
 def _indices(found: Findings) -> Table:
     shown = [q for q in QUANTITY_LABELS.values() if q.name != "gap"]
+    with_errors = any(m.corrected for m in found.measurements)
     rows = []
     for m in found.measurements:
         key, curve = m.curve.key, m.curve
         measured = (getattr(m, q.name) for q in shown)
+        corrected = (m.corrected.get(name) for name in CORRECTED) if with_errors else ()
         rows.append(
             (found.name(key), curve.parameters, curve.pretrain_tokens, key.positive,
-             len(curve.seeds), len(curve.prompts), *measured, m.note or "")
+             len(curve.seeds), len(curve.prompts), *measured, *corrected, m.note or "")
         )  # fmt: skip
+    heads: tuple[str, ...]
     heads = ("model", "parameters", "pre-training tokens", "positive", "seeds", "prompts")
-    return Table("elasticity", CAPTIONS["indices"], (*heads, *(q.short for q in shown), "note"),
-                 tuple(rows))  # fmt: skip
+    extra = [f"{QUANTITY_LABELS[name].short}, corrected" for name in CORRECTED if with_errors]
+    heads = (*heads, *(q.short for q in shown), *extra, "note")
+    return Table("elasticity", CAPTIONS["indices"], heads, tuple(rows))
 
 
 def _points(found: Findings) -> Table:
@@ -109,15 +106,17 @@ def _parameters(found: Findings) -> Table:
 def _scaling(found: Findings) -> Table:
     rows = tuple(
         (AXIS_LABELS[s.along], common_settings(found, s), QUANTITY_LABELS[s.quantity].short,
-         len(s.models), s.tau, s.p_value, s.p_adjusted, s.slope, s.undefined)
+         len(s.models), s.slope, s.same_runs, s.undefined,
+         s.tau if s.p_value is not None else None, s.p_value, s.p_adjusted)
         for s in found.scaling
     )  # fmt: skip
-    heads = ("along", "alike", "quantity", "models", "tau", "p", "p, Holm", "per tenfold size",
-             "undefined curves")  # fmt: skip
+    heads = ("along", "alike", "quantity", "models", "per tenfold size", "over prompts alone",
+             "undefined curves", "tau", "p", "p, Holm")  # fmt: skip
     caption = (
-        "Trends with size: Kendall's tau within positive sizes with its two-sided permutation "
-        "p-value, unadjusted and adjusted for all rows, and the change per tenfold size with its "
-        "95% interval over prompts."
+        "Change per tenfold size with its 95% interval over prompts and seeds, and over prompts "
+        "alone, with these training runs held fixed. Trends: Kendall's tau within positive sizes "
+        "with its two-sided permutation p-value, unadjusted and adjusted for all rows; not given "
+        "for fewer than 5 sizes, which cannot reach p < 0.05."
     )
     return Table("scaling", caption, heads, rows)
 
@@ -133,7 +132,9 @@ def _comparisons(found: Findings, name: str, differences: Iterable[Any], caption
         rows.append(
             (f"{one} - {other}", d.one.positive, d.paired, *(d.quantities[q.name] for q in shown))
         )
-    heads = ("difference", "positive", "shared prompts", *(q.short for q in shown))
+        rows[-1] += (d.same_runs["reversion_size"], "; ".join(d.notes))
+    heads = ("difference", "positive", "shared prompts", *(q.short for q in shown),
+             "reversion over prompts alone", "note")  # fmt: skip
     return Table(name, f"{caption} {CAPTIONS['indices'].split('. ', 1)[1]}", heads, tuple(rows))
 
 

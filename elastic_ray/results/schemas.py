@@ -144,16 +144,23 @@ QUANTITIES = (
     "aligned",
     "gap",
     "reversion_size",
+    "reversion_share",
     "half_life",
+    "half_life_share",
     "early_rate",
     "late_rate",
     "elasticity_index",
 )
 """Columns of `indices` that hold what `elasticity` measures of a curve, each with an interval
-(`_low`, `_high`). Equal to `elasticity.QUANTITIES`: neither package may import the other, and a
-test compares the two."""
+(`_low`, `_high`), an interval over prompts alone (`_same_runs_low`, `_same_runs_high`) and each
+seed's own value (`_by_seed`). Equal to `elasticity.QUANTITIES`: neither package may import the
+other, and a test compares the two."""
 
-_INTERVALS = tuple(f"{q}{end}" for q in QUANTITIES for end in ("", "_low", "_high"))
+_ENDS = ("", "_low", "_high", "_same_runs_low", "_same_runs_high")
+_INTERVALS = (
+    *(f"{q}{end}" for q in QUANTITIES for end in _ENDS),
+    *(f"{q}_corrected{end}" for q in ("base", "aligned", "gap") for end in _ENDS[:3]),
+)
 
 INDICES = Table(
     "indices",
@@ -163,16 +170,29 @@ INDICES = Table(
             "pretrain": _LONG,
             "parameters": _LONG,
             "pretrain_tokens": _LONG,
+            "family": _TEXT,
             "scorer": _TEXT,
             "seeds": _INT,
             "prompts": _INT,
+            "late_window": _REAL,
             **dict.fromkeys(_INTERVALS, _REAL),
+            **{f"{q}_by_seed": pa.list_(_REAL) for q in QUANTITIES},
             "note": _TEXT,
         },
     ),
     key=("sweep", "model", "task", "pretrain", "positive"),
     per="sweep",
     finite=_INTERVALS,
+)
+
+CONCLUSIONS = Table(
+    "conclusions",
+    table_schema(
+        {"sweep": _TEXT, "place": _INT, "question": _TEXT, "answer": _TEXT},
+        {"about": _TEXT, "strength": _TEXT},
+    ),
+    key=("sweep", "place"),
+    per="sweep",
 )
 
 SWEEPS = Table(
@@ -270,6 +290,7 @@ TABLES: Mapping[str, Table] = {
         DISTANCES,
         CODE_LENGTHS,
         INDICES,
+        CONCLUSIONS,
         SWEEPS,
         RUNS,
         CORPORA,

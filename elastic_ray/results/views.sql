@@ -119,10 +119,19 @@ FROM read_parquet(
     hive_partitioning = true, hive_types_autocast = false)
 WHERE at_home();
 
--- The quantities of each curve as measured by `elasticity`, with 95% intervals.
+-- The quantities of each curve as measured by `elasticity`, with 95% intervals over prompts and
+-- seeds (`_low`, `_high`) and over prompts alone (`_same_runs_low`, `_same_runs_high`). By name: rows
+-- that an earlier version measured lack some columns.
 CREATE VIEW elasticity AS
 FROM read_parquet(
     [root() || '/indices/sweep=_empty/_empty.parquet', root() || '/indices/sweep=*/*.parquet'],
+    hive_partitioning = true, hive_types_autocast = false, union_by_name = true)
+WHERE at_home();
+
+-- What the sweep answers, in sentences: one row per question and comparison.
+CREATE VIEW conclusions AS
+FROM read_parquet(
+    [root() || '/conclusions/sweep=_empty/_empty.parquet', root() || '/conclusions/sweep=*/*.parquet'],
     hive_partitioning = true, hive_types_autocast = false)
 WHERE at_home();
 
@@ -236,6 +245,20 @@ LEFT JOIN distances AS before
     ON before.state_id = p.student_id AND before.reference_id = p.teacher_id
     AND before.probe_id = p.probe_id AND before.prompt_index = d.prompt_index
     AND before.sample = d.sample AND before.metric = d.metric;
+
+-- One row per answer of a baseline and state of one of its curves: the KL divergence from the
+-- baseline, for statistics over prompts. Cells that share a state repeat its rows.
+CREATE VIEW base_distance_rows AS
+SELECT
+    c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed, d.prompt_index, d.sample,
+    d.value, c.parameters
+FROM cells AS c
+JOIN cells AS b
+    ON b.sweep = c.sweep AND b.task = c.task AND b.model = c.model AND b.seed = c.seed
+    AND b.pretrain IS NOT DISTINCT FROM c.pretrain AND b.positive = 0 AND b.negative = 0
+JOIN distances AS d
+    ON d.state_id = c.state_id AND d.reference_id = b.state_id AND d.metric = 'kl'
+WHERE c.positive > 0 AND d.value IS NOT NULL;
 
 -- The cross-entropies printed in the paper's Table 1, under the names in sweeps/inverse_forward.yaml.
 CREATE VIEW printed_paths AS

@@ -13,7 +13,7 @@ from .json_schema import json_schema
 from .loader import add_line_numbers, load_spec
 from .model import Init, Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, SpecError, ascending
-from .probes import CodeLength, Generation, Lessons, Probes
+from .probes import CodeLength, Generation, Lessons, Measures, Probes
 from .resources import Resources, Serving
 from .spec import Spec
 from .task import Instruct, Scorer, Task
@@ -32,6 +32,7 @@ __all__ = [
     "Instruct",
     "Lessons",
     "Lora",
+    "Measures",
     "Model",
     "ModelRuntime",
     "Name",

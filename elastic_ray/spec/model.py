@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, refuse
 from .training import ModelRuntime
@@ -72,6 +73,17 @@ class Init(Part):
         return self.intermediate_size or 4 * self.hidden_size
 
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
+
+
+def _tokens(value: Any) -> Any:
+    """Return a number of tokens such as 2.5T or 105B as an integer; anything else as it is."""
+    if isinstance(value, str) and (found := _COUNT.fullmatch(value.strip())):
+        return round(float(found[1]) * _UNITS[found[2].lower()])
+    return value
+
+
 class Model(Part):
     """One model: trained from scratch (`init`), from the hub (`hub`), or from a folder (`path`)."""
 
@@ -92,9 +104,40 @@ class Model(Part):
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
     """Whether Python code from the checkpoint's repository may run."""
 
+    replicates: bool = Field(False, json_schema_extra=GRID)
+    """Whether every seed has a pre-training run of its own, from other random weights and in
+    another order, so that size can be told from run. For `init` only; multiplies the
+    pre-training."""
+    family: Name | None = Field(None, json_schema_extra=RUNTIME)
+    """Name that the model shares with those that it may be compared with, by size or by tokens.
+    Default: of a hub model, its repository's name up to the size, e.g. TinyLlama or Qwen1.5."""
+    tokens: Annotated[int, BeforeValidator(_tokens), Field(ge=1)] | None = Field(
+        None, json_schema_extra=RUNTIME
+    )
+    """Tokens that the published checkpoint was pre-trained on, e.g. 2.5T or 105B; an axis of the
+    comparison. Default: what its repository's name says (...-step-480k-1T), else unknown."""
     runtime: ModelRuntime | None = Field(None, json_schema_extra=RUNTIME)
     """How the training of this model is executed, where it differs from `training`: `zero_stage`,
     `micro_batch`, `checkpointing`, `offload`. All models have the same number of workers."""
+
+    def replicate(self, seed: int) -> Model:
+        """Return the model as it is pre-trained for one seed of the sweep: from other weights."""
+        assert self.init is not None  # replicates are for init
+        init = self.init.model_copy(update={"seed": self.init.seed + seed})
+        return self.model_copy(update={"init": init})
+
+    @property
+    def family_used(self) -> str | None:
+        """The family, told by the repository's name where it is not given."""
+        told = re.match(r"(.+?)[-_]\d+(?:\.\d+)?[bm](?![a-z])", _name(self.hub), re.IGNORECASE)
+        return self.family or (told[1] if told else None)
+
+    @property
+    def tokens_used(self) -> int | None:
+        """The tokens of pre-training, told by the repository's name where they are not given."""
+        pattern = r"step-?\d+k(?:-tokens?)?-(\d+(?:\.\d+)?[bt])$|tokens?-?(\d+(?:\.\d+)?[bt])$"
+        told = re.search(pattern, _name(self.hub), re.IGNORECASE)
+        return self.tokens or (_tokens(told[1] or told[2]) if told else None)
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
@@ -110,7 +153,13 @@ class Model(Part):
             problems.append("revision is for hub models only")
         if self.init and not self.pretrain:
             problems.append("a model from init needs pretrain: a list of sizes, e.g. [20000]")
+        if self.replicates and not self.init:
+            problems.append("replicates is for models from init only; others are pre-trained")
         if self.init and self.trust_remote_code:
             problems.append("trust_remote_code is for hub and path models only")
         refuse(problems)
         return self
+
+
+def _name(hub: str | None) -> str:
+    return (hub or "").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Schema of `generation`, `probes` and `lessons`: what is measured of each state."""
+"""Schema of `generation`, `probes`, `measures` and `lessons`: what is measured of each state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from .part import GRID, IDENTITY, Count, Part, Seed
+from .part import GRID, IDENTITY, RUNTIME, Count, Part, Seed
 
 
 def _temperature(value: float) -> float:
@@ -59,6 +59,19 @@ class Probes(Part):
 
     code_length: CodeLength | None = Field(None, json_schema_extra=IDENTITY)
     """Measure code lengths, with these settings. Default: not measured."""
+    base_distance: bool = Field(False, json_schema_extra=GRID)
+    """Measure the distance of every state of a curve from its baseline (KL divergence and others),
+    on the baseline's own answers. Costs two forward passes over these per state."""
+
+
+class Measures(Part):
+    """How recorded scores are turned into numbers. Measuring again needs no training."""
+
+    window: float = Field(4.0, gt=1, le=100, json_schema_extra=RUNTIME)
+    """End of the late rate's window, in reversion sizes: the late rate is the fall from n* to
+    `window` x n*. Indices over different windows are not compared."""
+    kl_epsilon: float = Field(0.01, gt=0, json_schema_extra=RUNTIME)
+    """KL divergence from the baseline, in nats, below which a model counts as back there."""
 
 
 Pair = tuple[Count, Count]

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from .model import Model
 from .part import GRID, IDENTITY, RUNTIME, Counts, Name, Part, Seed, ascending, refuse
-from .probes import Generation, Lessons, Probes
+from .probes import Generation, Lessons, Measures, Probes
 from .resources import Resources
 from .task import Task
 from .training import STAGES, Recipe, Runtime, Training
@@ -67,6 +67,8 @@ class Spec(Part):
     """How answers are sampled."""
     probes: Probes = Field(default_factory=Probes, json_schema_extra=IDENTITY)
     """What is measured of every state besides its answers."""
+    measures: Measures = Field(default_factory=Measures, json_schema_extra=RUNTIME)
+    """How the recorded scores are measured."""
     resources: Resources = Field(default_factory=Resources, json_schema_extra=RUNTIME)
     """What the sweep may use of the cluster."""
     keep: Literal["all", "none", "base"] = Field("base", json_schema_extra=RUNTIME)

@@ -44,6 +44,9 @@ class Scorer(Part):
     """-1 where a larger raw value means less aligned (a cost)."""
     trust_remote_code: bool = Field(False, json_schema_extra=RUNTIME)
     """Whether Python code from the scorer's repository may run."""
+    allow_chance: bool = Field(False, json_schema_extra=RUNTIME)
+    """Whether the sweep goes on with a trained scorer whose accuracy on held-out texts is not
+    clearly better than chance."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Scorer:

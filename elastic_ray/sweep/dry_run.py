@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from ..elasticity import ASSUMED
 from ..placement import DEVICES, Estimate
 from ..plan import Plan, TaskInfo, scorer_lines
 from ..spec import Recipe, Resources, Spec
@@ -45,7 +46,7 @@ def print_price(
     for line in dict.fromkeys(unfused(spec)):
         console.print(line, markup=False)
     read = f"; code lengths: {price.code_lengths:,}" if spec.probes.code_length else ""
-    read += f"; distances: {price.distances:,}" if price.lessons else ""
+    read += f"; distances: {price.distances:,}" if price.distances else ""
     for line in scorer_lines(spec):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"tokens trained: about {price.tokens:,.0f}; answers: {price.answers:,}{read}")
@@ -63,6 +64,8 @@ def print_price(
         "if the results are on an object store",
         soft_wrap=True,
     )
+    for line in _precision(spec):
+        console.print(line, markup=False, soft_wrap=True)
     console.print(_gpu_hours(price.reference_gpu_hours))
     if budget := _budget(spec.resources):
         console.print(budget)
@@ -75,6 +78,33 @@ def print_price(
             markup=False,
             soft_wrap=True,
         )
+
+
+def _precision(spec: Spec) -> Iterator[str]:
+    """Yield what interval of a mean score to expect, and what half of it would take."""
+    if all(task.scorer is None for task in spec.task):
+        return
+    prompts, seeds = spec.generation.prompts, len(spec.seeds)
+    half = ASSUMED.half_width(prompts, seeds)
+    held = "over prompts alone, one seed says nothing of others" if seeds < 2 else "over both"
+    yield (
+        f"expected 95% interval of a mean share: +-{half:.2f} from {prompts:,} prompts and {seeds} "
+        f"seed{'s' * (seeds > 1)} ({held}; assumed: a deviation between seeds of "
+        f"{math.sqrt(ASSUMED.seed):.2g})"
+    )
+    more_seeds = ASSUMED.seeds_for(half / 2, prompts)
+    more_prompts = ASSUMED.prompts_for(half / 2, seeds) if seeds > 1 else None
+    yield (
+        f"half of it: {_number(more_seeds)} seeds with as many prompts, or "
+        f"{_number(more_prompts)} prompts with as many seeds"
+        if seeds > 1
+        else f"an interval over seeds as well: +-{ASSUMED.half_width(prompts, 3):.2f} with 3 "
+        f"seeds, +-{ASSUMED.half_width(prompts, 5):.2f} with 5"
+    )
+
+
+def _number(count: int | None) -> str:
+    return "no number of" if count is None else f"{count:,}"
 
 
 def _gpu_hours(by_type: Mapping[str, Mapping[str, float]]) -> str:

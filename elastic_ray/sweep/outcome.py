@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..analysis.formatting import format_row_interval
-from ..analysis.labels import model_label
+from ..analysis.labels import QUANTITY_LABELS, model_label
 from ..analysis.measurements import record_curve_measurements, record_path_measurements
 from ..analysis.table_rows import PATH_COLUMNS, format_path_row
 from ..plan import Lesson, Plan
@@ -20,8 +20,8 @@ from .fitting_table import Column, print_fitting
 QUANTITIES = {
     "base": "base",
     "aligned": "aligned",
-    "half-life": "half_life",
     "reversion": "reversion_size",
+    "half-life": "half_life",
     "early rate": "early_rate",
     "late rate": "late_rate",
     "index": "elasticity_index",
@@ -34,8 +34,8 @@ CURVE_COLUMNS = (
     Column("positive", 8),
     Column("base", 3),
     Column("aligned", 2),
-    Column("half-life", 5),
     Column("reversion", 6),
+    Column("half-life", 5),
     Column("early rate", 1),
     Column("late rate", 0),
     Column("index", 4),
@@ -49,11 +49,13 @@ def print_outcome(console: Console, results: Results, uri: str, sweep: str) -> N
 
     `uri` is the results' name as the user gave it.
     """
-    curves = record_curve_measurements(results, sweep)
+    curves, concluded = record_curve_measurements(results, sweep)
     paths = record_path_measurements(results, sweep)
     if curves:
         complete = f'python -m elastic_ray.query --results {uri} "FROM elasticity"'
         _print_curves(console, curves, sweep, complete)
+        for each in concluded:
+            console.print(each.text, markup=False, highlight=False)
     if paths:
         _print_paths(console, paths, sweep)
     views = [
@@ -100,7 +102,21 @@ def _print_curves(
     ]
     title = f"elasticity of {sweep} (95% intervals)"
     print_fitting(console, title, columns, texts, complete)
-    console.print("sizes in examples; rates in score per 100 negative examples; - is undefined")
+    seeds = min(row["seeds"] for row in rows)
+    over = "prompts alone (one seed)" if seeds < 2 else f"prompts and seeds ({seeds})"
+    console.print(
+        f"intervals over {over}; sizes in examples; rates in score per 100 negative examples, the "
+        f"late rate up to {rows[0]['late_window']:g} reversion sizes; - is undefined"
+    )
+    for name in ("late_rate", "elasticity_index"):
+        undefined = [row for row in rows if row[name] is None]
+        if undefined and undefined[0]["note"]:
+            console.print(
+                f"no {QUANTITY_LABELS[name].short} of {len(undefined)} curves, e.g. "
+                f"{undefined[0]['note']}",
+                markup=False,
+            )
+            break
 
 
 def _print_paths(console: Console, rows: Sequence[dict[str, Any]], sweep: str) -> None:

@@ -184,8 +184,12 @@ def _drive(
         except (SpecError, TaskError):
             raise
         except Exception as e:
+            errors = _single_errors(e)
+            refused = next((each for each in errors if isinstance(each, SpecError)), None)
+            if refused is not None:  # found while other parts ran: a scorer at chance
+                raise refused from None
             traceback.print_exc()  # into the log
-            return False, "; ".join(error_summary(each) for each in _single_errors(e))
+            return False, "; ".join(map(error_summary, errors))
         finally:
             interrupt_on_sigterm()  # the driver's own handler ended with it
             if started:

@@ -47,8 +47,8 @@ def train_classifier(
 ) -> dict[str, Any]:
     """Train the scorer into the folder `scorers/<scorer>` of the results, unless it exists.
 
-    Returns its record: `accuracy` on `held_out` texts, `examples`, `seconds`, `checksum` and
-    `versions`.
+    Returns its record: `accuracy` on `held_out` texts, `by_label` (correct, texts) of these by
+    label, `examples`, `seconds`, `checksum` and `versions`.
     """
     results = Results(uri, patient=True)
     name = f"scorers/{scorer}"
@@ -88,8 +88,10 @@ def train_classifier(
     )
     model = RobertaForSequenceClassification(config)  # type: ignore[no-untyped-call]  # no annotations
     _fit(model, tokenizer, training, validation)
+    by_label = _by_label(model, tokenizer, held_out)
     record = {
-        "accuracy": _accuracy(model, tokenizer, held_out),
+        "accuracy": sum(right for right, _ in by_label) / len(held_out),
+        "by_label": by_label,
         "held_out": len(held_out),
         "examples": len(training),
         "seconds": time.monotonic() - began,
@@ -155,15 +157,25 @@ def _accuracy(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
 ) -> float:
     """Return the share of examples that the model classifies correctly."""
+    return sum(right for right, _ in _by_label(model, tokenizer, examples)) / len(examples)
+
+
+def _by_label(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+) -> list[tuple[int, int]]:
+    """Return (classified correctly, examples) of the labels 0 and 1."""
     import torch
 
     model.eval()
-    correct = 0
+    right, texts = [0, 0], [0, 0]
     with torch.inference_mode():
         for start in range(0, len(examples), 256):
             inputs, labels = _inputs(tokenizer, examples[start : start + 256])
-            correct += int((model(**inputs).logits.argmax(-1) == labels).sum())
-    return correct / len(examples)
+            correct = model(**inputs).logits.argmax(-1) == labels
+            for label in (0, 1):
+                right[label] += int(correct[labels == label].sum())
+                texts[label] += int((labels == label).sum())
+    return list(zip(right, texts, strict=True))
 
 
 def _inputs(

@@ -27,12 +27,15 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def test_the_data_frame_equals_the_recorded_rows(results: Results) -> None:
     table = measure_curves(results, "shown")
-    rows = record_curve_measurements(results, "shown")
+    rows, concluded = record_curve_measurements(results, "shown")
+    recorded = results.query("FROM conclusions ORDER BY place").to_pylist()
+    assert [row["answer"] for row in recorded] == [each.answer for each in concluded]
     assert len(table) == len(rows) == 8
     assert list(table.columns) == list(rows[0])
     for row, (_, shown) in zip(rows, table.iterrows(), strict=True):
         for name, value in row.items():
-            assert shown[name] == value if value is not None else pd.isna(shown[name]), name
+            same = shown[name] == value if value is not None else pd.isna(shown[name])
+            assert same, name
 
 
 def test_every_quantity_has_its_interval(results: Results) -> None:

@@ -22,7 +22,6 @@ from elastic_ray.elasticity import (
     scaling,
     trend,
 )
-from elastic_ray.elasticity.resampling import joint_draws
 
 
 def falling(steep: float, at_one: float = 1.4) -> list[float]:
@@ -38,8 +37,11 @@ def test_a_curve_differs_from_itself_in_nothing() -> None:
     found = compare(mine, same)
     assert found.paired == 100
     for name in QUANTITIES:
-        e = found.quantities[name]
-        assert (e.value, e.low, e.high) == pytest.approx((0, 0, 0), abs=1e-12), name
+        if found.quantities[name].value is None:
+            continue
+        e = found.same_runs[name]
+        assert (e.value, e.low, e.high) == pytest.approx((0, 0, 0), abs=1e-9), name
+        assert found.quantities[name].value == pytest.approx(0, abs=1e-9)
 
 
 @given(st.floats(0.2, 0.5), st.floats(0.2, 0.5), st.integers(0, 100))
@@ -65,7 +67,7 @@ def test_shared_prompts_are_drawn_together() -> None:
         b = curve(falling(0.3), shared=1.0, noise=0.05, prompts=100, draw=1,
                   first_prompt=first, task=task, model="n")  # fmt: skip
         found = compare(a, b)
-        e = found.quantities["aligned"]
+        e = found.same_runs["aligned"]
         return e.high - e.low, found.paired
 
     paired, half, apart, other = width(0), width(50), width(200), width(0, "u")
@@ -74,13 +76,31 @@ def test_shared_prompts_are_drawn_together() -> None:
     assert other[0] == pytest.approx(math.sqrt(2) * 2 * 1.96 / 10, rel=0.25)
 
 
-def test_joint_draws_keep_every_curves_number_of_prompts() -> None:
-    a = curve([1.0, 0.0], negatives=(0, 16), prompts=30)
-    b = curve([1.0, 0.0], negatives=(0, 16), prompts=50, first_prompt=10, model="n")
-    one, two = joint_draws([a, b], 60, 0)
-    assert one.sum(axis=1) == pytest.approx(np.ones(61))
-    assert two.sum(axis=1) == pytest.approx(np.ones(61))
-    assert one[:, 10:30] * 30 == pytest.approx(two[:, :20] * 50)
+def test_seeds_of_two_models_are_not_paired() -> None:
+    # The seeds shift both models alike: paired by seed, the difference would have no error.
+    shifts = np.array([-0.2, 0.2, 0.1, -0.1])[:, None, None]
+    mine = curve(falling(0.3), seeds=4, prompts=50)
+    mine = dataclasses.replace(mine, scores=mine.scores + shifts)
+    theirs = dataclasses.replace(mine, key=dataclasses.replace(mine.key, model="n"))
+    e = compare(mine, theirs).quantities["aligned"]
+    assert e.value == pytest.approx(0) and e.high - e.low > 0.5
+    held = compare(mine, theirs).same_runs["aligned"]
+    assert held.high - held.low == pytest.approx(0, abs=1e-9)
+
+
+def test_indices_over_different_windows_are_not_compared() -> None:
+    mine = curve(falling(0.35), noise=0.05)
+    theirs = dataclasses.replace(curve(falling(0.4), noise=0.05, model="n"), window=2.0)
+    found = compare(mine, theirs)
+    assert found.quantities["elasticity_index"] == found.quantities["late_rate"] == Estimate()
+    assert found.quantities["reversion_size"].value is not None
+    assert "over 4 and 2 reversion sizes: not compared" in found.notes[0]
+
+
+def test_different_baselines_are_said() -> None:
+    mine, theirs = (curve(falling(0.3), base, noise=0.02) for base in (0.0, 0.2))
+    assert any("baselines differ" in note for note in compare(mine, theirs).notes)
+    assert not compare(mine, mine).notes
 
 
 def test_of_a_censored_size_the_difference_has_one_end() -> None:
@@ -126,7 +146,8 @@ def test_a_planted_slope_is_recovered() -> None:
     assert size.positives == (400, 2000) and size.undefined == 0
     assert size.slope.value == pytest.approx(100)
     assert size.slope.low == pytest.approx(100) and size.slope.high == pytest.approx(100)
-    assert size.tau == 1 and size.p_value == pytest.approx(2 / 6)
+    assert size.tau == 1 and size.least_p == pytest.approx(2 / 6)
+    assert size.p_value is None, "3 sizes cannot reach p < 0.05: not a test"
     assert found["early_rate"].tau == -1
     noisy = {s.quantity: s for s in scaling(models(steeps, noise=0.3, prompts=200))}
     e = noisy["reversion_size"].slope
@@ -176,3 +197,26 @@ def test_blocks_that_repeat_each_other_are_no_more_evidence() -> None:
     assert blocked_trend(x, np.stack([y] * 4)) == pytest.approx(blocked_trend(x, y[None]))
     hole = np.stack([y, np.full(5, np.nan)])
     assert blocked_trend(x, hole) == pytest.approx(blocked_trend(x, y[None]))
+
+
+def test_models_of_two_families_are_not_one_axis() -> None:
+    curves = [
+        dataclasses.replace(c, family=family)
+        for c, family in zip(models([0.5, 0.4]), ("a", "a", "b", "b"), strict=True)
+    ]
+    assert scaling(curves, resamples=40) == []
+
+
+def test_published_checkpoints_of_one_family_are_an_axis_of_tokens() -> None:
+    curves = [
+        dataclasses.replace(
+            curve(falling(0.3 + 0.05 * i), model=f"tiny-{i}", parameters=10**9, draw=i),
+            family="TinyLlama",
+            pretrain_tokens=tokens,
+        )
+        for i, tokens in enumerate((5 * 10**11, 10**12, 3 * 10**12))
+    ]
+    found = {s.quantity: s for s in scaling(curves, resamples=40)}
+    size = found["reversion_size"]
+    assert size.along == "pretrain_tokens" and dict(size.fixed)["model"] == "TinyLlama"
+    assert size.sizes == (5 * 10**11, 10**12, 3 * 10**12) and size.slope.value < 0

@@ -433,6 +433,11 @@ def test_no_runtime_field_changes_an_id() -> None:
         "Spec.keep": {"keep": "none"},
         "Model.trust_remote_code": {"models": trusting},
         "Scorer.trust_remote_code": {"scorer": {**scorer, "trust_remote_code": True}},
+        "Scorer.allow_chance": {"scorer": {**scorer, "allow_chance": True}},
+        "Model.family": {"models": [*models[:1], {**models[1], "family": "f"}, *models[2:]]},
+        "Model.tokens": {"models": [*models[:1], {**models[1], "tokens": "2.5T"}, *models[2:]]},
+        "Measures.window": {"measures": {"window": 3}},
+        "Measures.kl_epsilon": {"measures": {"kl_epsilon": 0.1}},
     }  # fmt: skip
     plain = {"models": models, "scorer": scorer}
     # A path's own tests stand below: there its content is the identity.

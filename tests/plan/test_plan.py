@@ -19,7 +19,7 @@ from elastic_ray.plan import Ladder, Lesson, Plan, parameters_in_name, plan_swee
 from elastic_ray.plan.graph import Cell, ExampleCounts
 from elastic_ray.plan.identity import Stage, state_id
 from elastic_ray.plan.model_size import init_parameters
-from elastic_ray.spec import Init, Spec, SpecError
+from elastic_ray.spec import Init, Spec, SpecError, load_spec
 
 ROOT = Path(__file__).parents[2]
 HUB = {"name": "a-1b", "hub": "some/a-1b", "revision": COMMIT}
@@ -498,3 +498,25 @@ def test_plans_are_values() -> None:
     spec = spec_of()
     assert plan_of(spec) == plan_of(spec)
     assert replace(plan_of(spec), spec=spec_of(sweep="other")) != plan_of(spec)
+
+
+def test_replicates_pretrain_every_seed_anew_and_seed_0_as_before(tmp_path: Path) -> None:
+    def planned(replicates: bool) -> Plan:
+        text = (Path(__file__).parents[2] / "sweeps" / "tiny.yaml").read_text(encoding="utf-8")
+        one = "pretrain: [16000]}"
+        file = tmp_path / "tiny.yaml"
+        file.write_text(
+            text.replace(one, "pretrain: [16000], replicates: true}" if replicates else one)
+        )
+        return plan_sweep(load_spec(file))
+
+    once, anew = planned(False), planned(True)
+    bases = {(c.model, c.pretrain, c.seed): c.state_id for c in anew.cells if not c.positive}
+    before = {(c.model, c.pretrain, c.seed): c.state_id for c in once.cells if not c.positive}
+    assert bases["reviews-840k", 16000, 0] == before["reviews-840k", 16000, 0]
+    assert bases["reviews-840k", 16000, 1] != bases["reviews-840k", 16000, 0]
+    assert before["reviews-840k", 16000, 1] == before["reviews-840k", 16000, 0]
+    small = [at for at in bases if at[0] == "reviews-150k"]
+    assert all(bases[at] == before[at] for at in small), "other models stay as they are"
+    assert len(anew.groups) == len(once.groups), "one engine group serves all runs of a model"
+    assert len(anew.starts) == len(once.starts) + 1

@@ -204,7 +204,7 @@ def test_methods_and_caveats_describe_this_sweep(place: Path) -> None:
         "big pretrain 4,000 positive 500 negative 48 seed 1 (loss is &lt;nan&gt; at step 3)",
         "no score at negative 48",
         "are shrunk to 0.90 of their true size",
-        "Seeds per curve: 1, held fixed",
+        "One seed per curve: the intervals are over prompts alone",
         "Only 2 model sizes are compared",
     ):
         assert text in page, text

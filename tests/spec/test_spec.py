@@ -40,7 +40,8 @@ generation: {{prompts: 64, max_tokens: 32}}
 scorer: sentiment
 """
 TOP = (
-    "generation, keep, lessons, models, negative, positive, probes, resources, scorer, seeds, "
+    "generation, keep, lessons, measures, models, negative, positive, probes, resources, scorer, "
+    "seeds, "
     "sweep, task, training"
 )
 NAMES = "letters, digits, dots, dashes and underscores, 64 at most"

@@ -17,6 +17,7 @@ def curve(
     *,
     negatives: Sequence[int] = NEGATIVES,
     prompts: int = 40,
+    seeds: int = 2,
     first_prompt: int = 0,
     noise: float = 0.0,
     shared: float = 0.0,
@@ -25,17 +26,19 @@ def curve(
     pretrain_tokens: int | None = None,
     **key: object,
 ) -> Curve:
-    """Return a curve with two seeds; `shared` scales the noise common to all scores of a prompt."""
+    """Return a curve; `shared` scales the noise common to all scores of a prompt."""
     rng = np.random.default_rng(draw)
     common = shared * np.random.default_rng(99).standard_normal(1000)[first_prompt:][:prompts]
     at = {"sweep": "s", "model": "m", "task": "t", "pretrain": None, "positive": 1000, **key}
     return Curve(
         CurveKey(**at),
         tuple(negatives),
-        (0, 1),
+        tuple(range(seeds)),
         tuple(range(first_prompt, first_prompt + prompts)),
         base + common + noise * rng.standard_normal(prompts),
-        np.array(means)[:, None] + common + noise * rng.standard_normal((2, len(means), prompts)),
+        np.array(means)[:, None]
+        + common
+        + noise * rng.standard_normal((seeds, len(means), prompts)),
         parameters=parameters,
         pretrain_tokens=pretrain_tokens,
     )

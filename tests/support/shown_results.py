@@ -7,7 +7,9 @@ import hashlib
 import math
 from typing import Any
 
-from elastic_ray.elasticity import METRICS, comparison_rows, curves, index_rows, paths
+from elastic_ray.analysis.conclusions import conclude_scaling
+from elastic_ray.analysis.measurements import conclusion_rows
+from elastic_ray.elasticity import METRICS, comparison_rows, curves, index_rows, paths, scaling
 from elastic_ray.results.store import Results
 
 MODELS = (("small", 1_000_000), ("large", 8_000_000))
@@ -69,6 +71,8 @@ def record(
             cells=results.query("FROM cell_scores WHERE sweep = $sweep", at),
         )
         results.replace("indices", sweep, index_rows(found, resamples=100))
+        concluded = conclude_scaling(scaling(found, 100), found)
+        results.replace("conclusions", sweep, conclusion_rows(concluded))
 
 
 def _state(sweep: str, point: Point) -> str:

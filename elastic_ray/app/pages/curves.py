@@ -57,7 +57,7 @@ def body(results: Reader) -> None:
         show(figure, name, key=f"curves-{label}", alt=f"{value} against negative examples, {label}")
     exports(f"curves-{sweep['sweep']}", chosen)
     st.caption(
-        "Points are means over prompts and seeds; bands are 95% intervals over prompts "
+        "Points are means over prompts and seeds; bands are 95% intervals over prompts alone "
         "(1.96 standard errors). Click a line's name to hide it; double-click to show it alone."
     )
     partial(chosen)

@@ -1,8 +1,10 @@
-"""The Scaling page: elasticity index and rates against size, with a test of each trend."""
+"""The Scaling page: what the sweep answers, and the quantities against size."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,13 +29,13 @@ from elastic_ray.app.widgets import (
     table,
     unscored,
 )
-from elastic_ray.elasticity import blocked_trend
+from elastic_ray.elasticity import SIGNIFICANT, blocked_trend, least_p
 
-SHOWN = ("elasticity_index", "early_rate", "late_rate")
+SHOWN = ("reversion_size", "half_life", "elasticity_index")
 CLAIMS = {
+    "reversion_size": "The paper expects a decrease.",
+    "half_life": "The paper expects a decrease.",
     "elasticity_index": "The paper expects an increase.",
-    "early_rate": "The paper expects an increase.",
-    "late_rate": "The paper expects a decrease.",
 }
 
 
@@ -52,6 +54,7 @@ def body(results: Reader) -> None:
         )
         return
     found = labelled(found)
+    _answers(results.conclusions(sweep["sweep"]))
     if live:
         st.caption(":material/bolt: Measured just now, from the cells scored so far.")
     comparisons = _comparisons(found)
@@ -75,20 +78,34 @@ def body(results: Reader) -> None:
     _numbers(sweep["sweep"], found)
 
 
+def _answers(concluded: Sequence[Mapping[str, Any]]) -> None:
+    """Show what the sweep answers, and how strong the evidence is."""
+    for each in concluded:
+        about = f" ({each['about']})" if each["about"] else ""
+        st.markdown(f"**{each['question']}**{about} {each['answer']}")
+        if each["strength"]:
+            st.caption(each["strength"])
+
+
 def _comparisons(found: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return the possible comparisons by name: (the column that differs, the rows)."""
     comparisons = {}
     several = found["task"].nunique() > 1
-    for (task, pretrain), part in found.groupby(["task", "pretrain"], dropna=False):
+    # Published checkpoints of one size share their tokens; the others differ in `pretrain`.
+    published = found["family"].notna()
+    tokens = found["pretrain_tokens"].where(published)
+    alike = [found["task"], found["pretrain"], found["family"], tokens]
+    for (task, pretrain, family, _), part in found.groupby(alike, dropna=False):
         if part["parameters"].nunique() > 1:
             at = (
-                "as published"
+                ("as published" if pd.isna(family) else family)
                 if pd.isna(pretrain)
                 else f"pre-trained on {format_compact(pretrain)}"
             )
             name = f"model sizes, {at}" + (f" ({task})" if several else "")
             comparisons[name] = ("parameters", part)
-    for (task, model), part in found.groupby(["task", "model"]):
+    line, size = found["family"].fillna(found["model"]), found["parameters"].where(published)
+    for (task, model, _), part in found.groupby([found["task"], line, size], dropna=False):
         if part["pretrain_tokens"].nunique() > 1:
             name = f"pre-training sizes of {model}" + (f" ({task})" if several else "")
             comparisons[name] = ("pretrain_tokens", part)
@@ -108,11 +125,14 @@ def _figures(sweep: str, part: pd.DataFrame, along: str) -> None:
             show(scaling(part, quantity, along), name, key=name, alt=f"{quantity} by {along}")
             st.caption(f"{_trend(part, quantity, along)} {CLAIMS[quantity]}")
     models = part[along].nunique()
-    st.caption(
-        "Error bars are 95% intervals over prompts. The test is Kendall's tau within positive "
-        f"sizes; its p-value is from permuting the models' sizes. With {models} sizes, the "
-        f"smallest possible two-sided p is {2 / math.factorial(models):.2g}."
+    tested = (
+        "The test is Kendall's tau within positive sizes; its p-value is from permuting the "
+        "models' sizes."
+        if 2 / math.factorial(models) < SIGNIFICANT
+        else f"{models} sizes cannot show a trend (the smallest possible two-sided p is "
+        f"{min(1.0, 2 / math.factorial(models)):.2g}), so none is tested."
     )
+    st.caption(f"Error bars are 95% intervals over prompts and seeds. {tested}")
 
 
 def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
@@ -120,6 +140,8 @@ def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
         index="positive", columns=[along, "label"], values=quantity, dropna=False, aggfunc="first"
     ).dropna(axis=1, how="all")
     sizes = np.array([float(size) for size, _ in wide.columns])
+    if least_p(sizes) >= SIGNIFICANT:
+        return ""
     tau, p = blocked_trend(sizes, wide.to_numpy(float))
     undefined = int(part[quantity].isna().sum())
     left = f"; {undefined} undefined curve{'s' * (undefined > 1)} left out" if undefined else ""
@@ -141,8 +163,9 @@ def _numbers(sweep: str, found: pd.DataFrame) -> None:
     }
     table(rows, "indices", {**columns, "note": "note"})
     st.caption(
-        "A dash is undefined; … is an unbounded end of an interval. Half-life and reversion are in "
-        "negative examples, rates in score per 100 negative examples."
+        "A dash is undefined (the note says why); … is an unbounded end of an interval, or after a "
+        "dash the open side of a bound. Reversion and half-life are in negative examples, rates in "
+        "score per 100 negative examples."
     )
     exports(f"indices-{sweep}", found)
 
