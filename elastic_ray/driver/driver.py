@@ -116,7 +116,12 @@ class _SweepDriver:
         self._runtime = allocation.runtime.model_copy(update={"gpus_per_worker": gpus})
         self._runtimes = allocation.runtimes
         self._display = ProgressDisplay(
-            stream, tracker, seconds, allocation.request_seconds, layout.trainers
+            stream,
+            tracker,
+            seconds,
+            allocation.request_seconds,
+            allocation.wall_clock.total,
+            layout.trainers,
         )
         self._slots = TrainerSlots(layout.trainer_slots, WorkerGroups(self._runtime))
         self._searcher = TrialSearcher(
