@@ -33,8 +33,11 @@ def _home() -> Iterator[str]:
         home = Path.home()
     except RuntimeError:  # a user without an entry, and without HOME
         home = Path("/nonexistent")
-    if home.is_dir() and os.access(home, os.W_OK | os.X_OK):
-        return
+    try:
+        with tempfile.TemporaryFile(dir=home):  # permissions alone do not tell
+            return
+    except OSError:
+        pass
     cache = home / ".cache" / "huggingface"
     if cache.is_dir():
         os.environ.setdefault("HF_HOME", str(cache))  # what was downloaded is still read

@@ -45,7 +45,6 @@ from ..schedule.worker_groups import WorkerGroups
 from ..serving.fleet import Fleet
 from ..serving.reaper import start_reaper
 from ..serving.start_queue import StartQueue, starts_at_once
-from ..spec import SpecError
 from ..tasks.task import Task
 from .checkpoint_cleanup import CheckpointCleanup
 from .coordination import StateCoordinator
@@ -116,7 +115,12 @@ class _SweepDriver:
         self._runtime = allocation.runtime.model_copy(update={"gpus_per_worker": gpus})
         self._runtimes = allocation.runtimes
         self._display = ProgressDisplay(
-            stream, tracker, seconds, allocation.request_seconds, layout.trainers
+            stream,
+            tracker,
+            seconds,
+            allocation.request_seconds,
+            allocation.wall_clock.total,
+            layout.trainers,
         )
         self._slots = TrainerSlots(layout.trainer_slots, WorkerGroups(self._runtime))
         self._searcher = TrialSearcher(
@@ -222,9 +226,14 @@ class _SweepDriver:
             asyncio.ensure_future(self._membership.watch(evaluator)),
             asyncio.ensure_future(turns.alternate()),
         ]
-        training = asyncio.ensure_future(self._train_once_scorers_are_good())
+        training: asyncio.Future[None] | None = None
 
         async def trained() -> None:
+            nonlocal training
+            for task, made in self._scorers.items():
+                # A scorer that knows nothing makes every answer worthless.
+                await self._setup.scorer_is_good(task, made)
+            training = asyncio.ensure_future(asyncio.to_thread(self._train))
             await training
 
         try:
@@ -236,8 +245,10 @@ class _SweepDriver:
             for each in background:
                 each.cancel()
             self._searcher.stopped.set()
-            with contextlib.suppress(Exception):
-                await asyncio.shield(training)
+            if training is not None:
+                with contextlib.suppress(Exception):
+                    await asyncio.shield(training)
+            self._slots.end()
             await self._fleet.shut_down()
         if message := self._cleanup.delete_remaining():
             self._display.notify(message)
@@ -268,21 +279,6 @@ class _SweepDriver:
             InferenceRunner(*shared, layout, prompts, texts, notify),
             ScoringRunner(*shared, scorers, self._loaded, notify),
         )
-
-    async def _train_once_scorers_are_good(self) -> None:
-        """Train once every scorer is made; raise `SpecError` if one is no better than chance.
-
-        Nothing trains before: a scorer that knows nothing makes every answer worthless. What else
-        keeps a scorer from being made is reported where answers are scored.
-        """
-        for made in self._scorers.values():
-            try:
-                await asyncio.shield(made)
-            except SpecError:
-                raise
-            except Exception:
-                continue
-        await asyncio.to_thread(self._train)
 
     def _tasks_to_score(self) -> list[str]:
         """Return the tasks with open requests whose answers need a scorer."""

@@ -18,8 +18,8 @@ from ..progress.tracker import ProgressTracker
 
 LINE_EVERY = 15.0
 """Seconds between progress lines where there is no live panel."""
-MIN_ELAPSED, MIN_SHARE = 10.0, 0.03
-"""Seconds and share of the work after which the time left is estimated."""
+TRUSTED_SHARE = 0.5
+"""Share of the work after which the speed so far alone tells the time left."""
 MAX_ACTIVITIES = 8
 """Activities shown in the panel."""
 
@@ -28,7 +28,8 @@ class ProgressDisplay:
     """Shows a tracker's progress on a stream.
 
     `ladder_seconds` estimates the training time of each ladder by its id, `request_seconds` the
-    time of one evaluation request; `trainers` is how many ladders train at a time.
+    time of one evaluation request, `whole_seconds` the wall-clock time of the whole plan;
+    `trainers` is how many ladders train at a time.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class ProgressDisplay:
         tracker: ProgressTracker,
         ladder_seconds: dict[str, float],
         request_seconds: float,
+        whole_seconds: float,
         trainers: int,
     ) -> None:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
@@ -47,7 +49,10 @@ class ProgressDisplay:
         self._requests = tracker.plan.requests()
         self._live: Live | None = None
         self._last_line = 0.0
+        whole = max(sum(ladder_seconds.values()) / trainers, len(self._requests) * request_seconds)
         self._work_at_start = self._work_left()
+        self._expected = whole_seconds * self._work_at_start / whole if whole else 0.0
+        """Seconds that this run is expected to take."""
 
     def set_trainers(self, trainers: int) -> None:
         """Set how many ladders train at a time from now on."""
@@ -105,13 +110,11 @@ class ProgressDisplay:
         open_requests = len(self._requests) - len(tracker.closed) - len(tracker.lost)
         return max(training / self._trainers, open_requests * self._request_seconds)
 
-    def seconds_left(self) -> float | None:
-        """Return the seconds left at the speed so far; None while too little is done to tell."""
-        at_start, now = self._work_at_start, self._work_left()
-        done, elapsed = at_start - now, self._activity.elapsed
-        if elapsed < MIN_ELAPSED or at_start <= 0 or done / at_start < MIN_SHARE:
-            return None
-        return elapsed * now / done
+    def seconds_left(self) -> float:
+        """Return the estimated seconds left."""
+        at_start = self._work_at_start
+        left = self._work_left() / at_start if at_start > 0 else 0.0
+        return time_left(self._activity.elapsed, left, self._expected)
 
     def _line(self) -> str:
         counts = ", ".join(
@@ -123,8 +126,7 @@ class ProgressDisplay:
         return f"[{elapsed}] {counts}; {self._estimate()}" + (f"; now: {now}" if now else "")
 
     def _estimate(self) -> str:
-        left = self.seconds_left()
-        return "time left not known yet" if left is None else f"about {clock(left)} left"
+        return f"about {clock(self.seconds_left())} left"
 
     def _panel(self) -> Group:
         grid = Table.grid(padding=(0, 2))
@@ -139,3 +141,18 @@ class ProgressDisplay:
         status = Text(f"{elapsed} elapsed, {self._estimate()}", style="bold")
         activities = self._activity.current[:MAX_ACTIVITIES]
         return Group(grid, status, *(Text("  " + text, style="dim") for text in activities))
+
+
+def time_left(elapsed: float, left: float, expected: float) -> float:
+    """Return the estimated seconds left of a run.
+
+    `elapsed` are the seconds so far, `left` the share of the work that is left, `expected` the
+    seconds that the whole run was expected to take. The estimate moves from what was expected to
+    the speed so far as work is done, because a run starts slowly: its processes start first.
+    """
+    done = 1.0 - left
+    by_plan = expected * left
+    if done <= 0.0:
+        return max(by_plan - elapsed, by_plan / 2)
+    trust = min(1.0, done / TRUSTED_SHARE)
+    return trust * elapsed * left / done + (1.0 - trust) * by_plan

@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -51,6 +52,8 @@ class SetupJobs:
         self._coordinator, self._queue, self._notify = coordinator, queue, notify
         self._initialised = asyncio.Event()
         """Set once every random model is initialised."""
+        self._promising: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        """Task -> set once its scorer in training classifies clearly better than chance."""
 
     async def make_starts(self, states: Sequence[str]) -> None:
         """Make and record start states; a failure is recorded as that state's."""
@@ -114,6 +117,18 @@ class SetupJobs:
             chat=backend.text == "chat",
         ), accuracy
 
+    async def scorer_is_good(self, task: str, made: asyncio.Future[Any]) -> None:
+        """Wait until the task's scorer is known to classify better than chance, or is made.
+
+        `made` is the outcome of `make_scorer`. Raises its `SpecError`; whatever else keeps the
+        scorer from being made is reported where answers are scored.
+        """
+        promising = asyncio.ensure_future(self._promising[task].wait())
+        await asyncio.wait({made, promising}, return_when=asyncio.FIRST_COMPLETED)
+        promising.cancel()
+        if made.done() and not made.cancelled() and isinstance(made.exception(), SpecError):
+            await made
+
     async def _prepare_start(self, state: str) -> None:
         plan, activity = self._plan, self._tracker.activity
         task = plan.start_task[state]
@@ -143,11 +158,18 @@ class SetupJobs:
             began = time.monotonic()
             try:
                 settings = settings_of(self._plan, task)
-                record = await _train_scorer.remote(self._results.uri, task, settings, name)
+                # Ray annotates a streaming task as if it returned one reference.
+                rounds: Any = _train_scorer.remote(self._results.uri, task, settings, name)
+                async for ref in rounds:
+                    measured = await ref
+                    if isinstance(measured, dict):  # the record, which comes last
+                        return measured
+                    if _is_promising(measured):
+                        self._promising[task].set()
             finally:
                 activity.add_seconds("train scorers", time.monotonic() - began)
                 activity.clear(f"train {name}")
-        return dict(record)
+        raise RuntimeError(f"scorer {name}: its training ended without a record")
 
     @contextlib.asynccontextmanager
     async def _claimed(self, name: str) -> AsyncIterator[None]:
@@ -161,6 +183,14 @@ class SetupJobs:
             yield
         finally:
             await asyncio.to_thread(self._coordinator.release, [name])
+
+
+def _is_promising(by_label: Sequence[tuple[int, int]]) -> bool:
+    """Return whether texts are classified clearly better than chance."""
+    correct, texts = (sum(column) for column in zip(*by_label, strict=True))
+    return texts > 0 and better_than_chance(
+        correct, texts, max(count for _, count in by_label) / texts
+    )
 
 
 def check_accuracy(name: str, record: Mapping[str, Any], field: str, allow_chance: bool) -> str:
@@ -196,8 +226,8 @@ def _prepare_start(*arguments: Any) -> None:
     prepare_start(*arguments)
 
 
-@ray.remote(num_cpus=SETUP_CPUS, max_retries=1)
-def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> dict[str, Any]:
+@ray.remote(num_cpus=SETUP_CPUS, max_retries=1, num_returns="streaming")
+def _train_scorer(uri: str, task: str, data: dict[str, Any], name: str) -> Iterator[Any]:
     from ..training.scorer_training import train_classifier
 
-    return train_classifier(uri, task, data, name)
+    yield from train_classifier(uri, task, data, name)

@@ -42,19 +42,25 @@ PATIENCE = 3
 """Rounds without a better validation accuracy after which training stops."""
 
 
+ByLabel = list[tuple[int, int]]
+"""Of the labels 0 and 1: texts that were classified correctly, and texts."""
+
+
 def train_classifier(
     uri: str, task_name: str, data: Mapping[str, Any], scorer: str
-) -> dict[str, Any]:
+) -> Iterator[ByLabel | dict[str, Any]]:
     """Train the scorer into the folder `scorers/<scorer>` of the results, unless it exists.
 
-    Returns its record: `accuracy` on `held_out` texts, `by_label` (correct, texts) of these by
-    label, `examples`, `seconds`, `checksum` and `versions`.
+    Yields how it classifies the validation texts after each round, and at the end its record:
+    `accuracy` on `held_out` texts, `by_label` of these, `examples`, `seconds`, `checksum` and
+    `versions`.
     """
     results = Results(uri, patient=True)
     name = f"scorers/{scorer}"
     existing = results.folder.get(f"{name}/{RECORD}")
     if existing is not None:
-        return dict(json.loads(existing))
+        yield dict(json.loads(existing))
+        return
 
     import torch
     from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -87,7 +93,7 @@ def train_classifier(
         label2id={name: i for i, name in enumerate(TRAINED.labels)},
     )
     model = RobertaForSequenceClassification(config)  # type: ignore[no-untyped-call]  # no annotations
-    _fit(model, tokenizer, training, validation)
+    yield from _fit(model, tokenizer, training, validation)
     by_label = _by_label(model, tokenizer, held_out)
     record = {
         "accuracy": sum(right for right, _ in by_label) / len(held_out),
@@ -107,7 +113,7 @@ def train_classifier(
     except Exception:
         results.folder.discard(scratch)
         raise
-    return record
+    yield record
 
 
 def _fit(
@@ -115,8 +121,11 @@ def _fit(
     tokenizer: PreTrainedTokenizerBase,
     training: Sequence[Example],
     validation: Sequence[Example],
-) -> None:
-    """Train the model and leave it with the weights that were best on the validation examples."""
+) -> Iterator[ByLabel]:
+    """Train the model and leave it with the weights that were best on the validation examples.
+
+    Yields how it classifies these after each round.
+    """
     import torch
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
@@ -134,7 +143,9 @@ def _fit(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        accuracy = _accuracy(model, tokenizer, validation)
+        by_label = _by_label(model, tokenizer, validation)
+        yield by_label
+        accuracy = sum(right for right, _ in by_label) / len(validation)
         rounds_since_best += 1
         if accuracy > best_accuracy:
             best_accuracy, rounds_since_best = accuracy, 0
@@ -153,17 +164,10 @@ def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
             yield [examples[i] for i in order[start : start + size]]
 
 
-def _accuracy(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
-) -> float:
-    """Return the share of examples that the model classifies correctly."""
-    return sum(right for right, _ in _by_label(model, tokenizer, examples)) / len(examples)
-
-
 def _by_label(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
-) -> list[tuple[int, int]]:
-    """Return (classified correctly, examples) of the labels 0 and 1."""
+) -> ByLabel:
+    """Return how the model classifies the examples."""
     import torch
 
     model.eval()
