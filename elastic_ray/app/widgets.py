@@ -22,8 +22,7 @@ _BUTTONS_NOT_SHOWN = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut
 
 _STYLE = """
 .stMainBlockContainer {padding-top: 4.2rem; padding-bottom: 3rem}
-[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {
-  color: inherit !important}
+[data-testid="stCaptionContainer"] {opacity: 0.85 !important}
 """
 # Dark text on the bright primary colour: white has a contrast of 2.3:1 with it.
 _DARK = """
