@@ -96,13 +96,9 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     task_info = inputs.task_info()
     plan = plan_sweep(spec, task_info, inputs.folders)
     console = open_console()
-    lengths: list[str] = []
-    if not args.status:
-        readable = {k: task for k, task in inputs.tasks.items() if k not in inputs.unreachable}
-        lengths = check_lengths(plan, readable, to_run=not args.dry_run)
-    for line in () if args.dry_run else lengths:
-        console.print(line, markup=False, soft_wrap=True)
     if args.dry_run:
+        readable = {k: task for k, task in inputs.tasks.items() if k not in inputs.unreachable}
+        lengths = check_lengths(plan, readable, to_run=False)
         if notice := check_local_models(spec):
             console.print(notice, markup=False)
         price = estimate(plan, task_info=task_info)

@@ -58,7 +58,8 @@ def check_lengths(plan: Plan, tasks: Mapping[str, Task], to_run: bool) -> list[s
                         problems.append(f"models.{i}.path: no tokenizer can be loaded: {reason}")
                     else:
                         lines.append(
-                            f"lengths in tokens are not checked for {model.name}: {reason}"
+                            f"lengths in tokens are not checked for {model.name}: its tokenizer "
+                            f"is not available ({type(e).__name__})"
                         )
                     loaded[key] = None
             tokenizer = loaded[key]
