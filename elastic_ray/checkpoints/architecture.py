@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -165,7 +165,7 @@ def load_model(
         }
         tensors = {name: opened[each.file].get_slice(name) for name, each in headers.items()}
         model = _load(found, tensors, folder, dtype, {})
-    _check_finite(model, folder)
+    _refuse_not_finite(model.named_parameters(), folder)
     model.config.name_or_path = str(folder)
     if head == "language":
         model.generation_config = generation_config(folder, model)
@@ -190,12 +190,24 @@ def _own_tensors(folder: str | Path, left_out: tuple[str, ...]) -> dict[str, Sto
     return tensors
 
 
-def _check_finite(model: Any, folder: str | Path) -> None:
-    """Raise `CheckpointError` for weights that are NaN or infinite: all answers would be noise."""
-    import torch
+def check_finite(folder: str | Path) -> None:
+    """Raise `CheckpointError` for weights of a folder that are NaN or infinite.
 
-    for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
+    Reads the files whole, one tensor at a time.
+    """
+    from safetensors import safe_open
+
+    for path in model_files(folder):
+        with safe_open(path, framework="pt") as file:
+            _refuse_not_finite(((name, file.get_tensor(name)) for name in file.keys()), folder)  # noqa: SIM118  # no mapping
+
+
+def _refuse_not_finite(weights: Iterable[tuple[str, Any]], folder: str | Path) -> None:
+    """Raise `CheckpointError` for NaN or infinite weights: all answers would be noise."""
+    for name, weight in weights:
+        if is_constant(name, tuple(weight.shape)) or not weight.is_floating_point():
+            continue
+        if not weight.isfinite().all():
             raise CheckpointError(
                 f"{folder}: {name} holds values that are NaN or infinite; the file is damaged, or "
                 "the training that wrote it diverged"

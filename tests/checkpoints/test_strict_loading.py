@@ -19,7 +19,7 @@ from architectures import ARCHITECTURES, write_model
 from safetensors.torch import load_file, save_file
 
 from elastic_ray.checkpoints.adapter import load_adapter
-from elastic_ray.checkpoints.architecture import check_files, load_model
+from elastic_ray.checkpoints.architecture import check_files, check_finite, load_model
 from elastic_ray.checkpoints.files import CheckpointError
 from elastic_ray.checkpoints.model_check import LocalModel, check_all, problem
 from elastic_ray.checkpoints.model_files import stored_parameters
@@ -112,6 +112,9 @@ def test_weights_that_are_not_finite_are_refused(models: Path, tmp_path: Path) -
         )
         with pytest.raises(CheckpointError, match=r"lm_head.weight holds values that are NaN"):
             load_model(broken, *AS_MODEL)
+        with pytest.raises(CheckpointError, match=r"lm_head.weight holds values that are NaN"):
+            check_finite(broken)
+    check_finite(models / "gpt2")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
