@@ -15,6 +15,12 @@ from elastic_ray.sweep.lengths import counts
 from elastic_ray.tasks.registry import load_task
 
 
+@pytest.fixture(autouse=True)
+def no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error holds errors only, also where a busy machine makes checks slow."""
+    monkeypatch.setattr("elastic_ray.plan.inputs._NOTICE_AFTER", 3600.0)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model's folder, with a tokenizer of one to four bytes a token."""
