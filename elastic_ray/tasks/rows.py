@@ -68,13 +68,13 @@ def read_rows(path: Path, names: Sequence[str]) -> Iterator[Values]:
             yield _checked(row, values)
     except FileProblem:
         raise
-    except UnicodeDecodeError as e:
-        raise FileProblem(
-            f"cannot be read: after row {row}: not {e.encoding} ({e.reason}); "
-            "convert it to UTF-8, e.g. with iconv -f latin1 -t utf-8"
-        ) from None
     except (OSError, EOFError, ValueError, RecursionError, csv.Error, lzma.LZMAError) as e:
         where = f"after row {row}: " if row >= 0 else ""
+        if isinstance(e, UnicodeDecodeError):
+            raise FileProblem(
+                f"cannot be read: {where}not {e.encoding} ({e.reason}); "
+                "convert it to UTF-8, e.g. with iconv -f latin1 -t utf-8"
+            ) from None
         reason = " ".join(str(e).split())[:300] or type(e).__name__
         raise FileProblem(f"cannot be read: {where}{reason}") from None
 
