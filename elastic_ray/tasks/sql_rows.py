@@ -166,7 +166,8 @@ def _problem(connection: Connection, rows: Rows, sql: str) -> str | None:
     ).fetchall()[0][0]
     tree = json.loads(parsed)
     if tree.get("error"):
-        return f"not an SQL expression: {tree.get('error_message', 'it cannot be parsed')}"
+        why = " ".join(str(tree.get("error_message", "it cannot be parsed")).split())
+        return f"not an SQL expression: {why}"
     node = tree["statements"][0]["node"]
     if (
         len(tree["statements"]) != 1
@@ -256,5 +257,9 @@ def _short(value: Any) -> Any:
 
 
 def _one_line(error: duckdb.Error) -> str:
-    """Return DuckDB's message on one line, without its excerpt of the SQL."""
-    return " ".join(str(error).split("\n\nLINE ")[0].split())
+    """Return DuckDB's message on one line, without its excerpt of the SQL and its suggestions.
+
+    It would suggest columns among those that are mentioned only.
+    """
+    text = str(error).split("\n\nLINE ")[0].split("\nCandidate bindings")[0]
+    return " ".join(text.split())

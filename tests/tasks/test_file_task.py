@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -249,6 +251,31 @@ def test_data_of_the_hub_is_known_without_reading_it(
         UnreachableData, match=r"data\.pools\.negative\.hub: .*pools\.negative\.path"
     ):
         _ = task.sizes
+
+
+def test_the_hub_gives_the_same_examples_as_files(data: Data, tmp_path: Path) -> None:
+    """`datasets` reads a folder as it does a hub dataset, without a network."""
+    pytest.importorskip("datasets")
+    folder = stand_in_data.write(tmp_path / "some", {"train": stand_in_data.chats(60)})
+    code = """
+import json, sys
+from elastic_ray.tasks.registry import load_task
+task = load_task("mine", json.loads(sys.argv[1]))
+print(json.dumps([[e.prompt, e.response, e.label] for e in task.pool("negative")]))
+"""
+    pool = {**data["pools"]["negative"], "hub": str(folder), "revision": "0" * 40}
+    del pool["path"]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(put(data, "pools.negative", pool))],
+        env={**os.environ, **offline},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    local = load_task("mine", data).pool("negative")
+    assert json.loads(done.stdout) == [[e.prompt, e.response, e.label] for e in local]
 
 
 # What is refused
