@@ -45,8 +45,8 @@ def load(**settings: Any) -> Dialogues:
         )
     splits = Splits("beavertails", (f"{size}_train", f"{size}_test"))
     source = source_of(splits, settings, HUB, REVISION)
-    longest = settings.get(LONGEST)
-    return Dialogues("beavertails", VERSION, source, READERS[size], TYPICAL_TOKENS, longest)
+    read, longest = READERS[size], settings.get(LONGEST)
+    return Dialogues("beavertails", VERSION, source, read, TYPICAL_TOKENS, longest, size)
 
 
 def _read(size: str, tables: Mapping[str, Sequence[Table]]) -> Raw:

@@ -183,8 +183,8 @@ def _problem(connection: Connection, rows: Rows, sql: str) -> str | None:
         names = part.get("column_names") or [""]
         if part.get("class") == "COLUMN_REF" and names[0].lower() in _CHANGING - lower:
             return f"{names[0]} differs between runs; data must not"
-        if (function := part.get("function_name")) and (why := _refused(connection, function)):
-            return why
+        if (name := part.get("function_name")) and (refusal := _refused(connection, name)):
+            return refusal
     try:
         connection.execute(f"SELECT (\n{sql}\n) FROM data LIMIT 0")
     except duckdb.Error as e:

@@ -92,7 +92,7 @@ def test_beavertails_has_two_sizes_and_leaves_out_what_is_judged_differently(
     assert (large.sizes["negative"], small.sizes["negative"]) == (30, 7)
     assert large.identity != small.identity
     on_hub = [load_task("beavertails", {"split": size}).identity for size in ("330k", "30k")]
-    assert on_hub[0] != on_hub[1]
+    assert on_hub[0] != on_hub[1], "though both are of one commit"
     with pytest.raises(TaskError, match=r"data\.split: found '10k'; allowed: 330k, 30k"):
         load_task("beavertails", {"split": "10k"})
 
