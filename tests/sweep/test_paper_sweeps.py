@@ -304,7 +304,8 @@ def test_a_file_of_the_later_version_runs_whole(name: str, made: Path, results: 
     sets = stand_ins.overrides(file(name), made)
     kept = 2 if name == "tinyllama_early" else 1
     models = [each.partition("=")[2] for each in sets if each.startswith("models.")][:kept]
-    part = next(each for each in chosen["task"] if each["name"] == LATER[name])
+    parts = chosen["task"] if isinstance(chosen["task"], list) else [chosen["task"]]
+    part = next(each for each in parts if each["name"] == LATER[name])
     part["data"] = {**part.get("data", {}), "path": str(made / "data" / LATER[name])}
     scorer = {k: v for k, v in part["scorer"].items() if k not in ("hub", "revision")}
     part["scorer"] = {**scorer, "path": str(made / scorer["name"])}
