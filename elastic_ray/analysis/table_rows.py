@@ -5,10 +5,16 @@ The sweep command, the app and the report share them, so that a number reads the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .formatting import UNDEFINED, format_number, format_p_value, format_row_interval
+from .formatting import (
+    UNDEFINED,
+    format_number,
+    format_p_value,
+    format_row_interval,
+    format_row_intervals,
+)
 from .labels import METRIC_LABELS
 
 COMPRESSION_COLUMNS: Mapping[str, str] = {
@@ -42,6 +48,16 @@ def format_compression_row(row: Mapping[str, Any]) -> dict[str, str]:
         else:  # a range without a value
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             shown[name] = f"{format_number(low)} to {format_number(high)}"
+    return shown
+
+
+def format_compression_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return rows as `format_compression_row`, with the same decimals within a column."""
+    shown = [format_compression_row(row) for row in rows]
+    for name in COMPRESSION_COLUMNS:
+        if all(name in row and f"{name}_low" in row for row in rows):
+            for text, interval in zip(shown, format_row_intervals(rows, name), strict=True):
+                text[name] = interval
     return shown
 
 

@@ -17,6 +17,7 @@ TITLES = {
     "paths": ("Inverse and forward", ":material/compare_arrows:"),
     "compression": ("Compression", ":material/compress:"),
     "responses": ("Responses", ":material/forum:"),
+    "state": ("State", ":material/deployed_code:"),
     "sql": ("SQL", ":material/terminal:"),
 }
 
@@ -39,4 +40,10 @@ def main() -> None:
         st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=not i)
         for i, (name, (title, icon)) in enumerate(TITLES.items())
     ]
-    st.navigation(pages, position="top").run()
+    current = st.navigation(pages, position="top")
+    sweep = st.query_params.get("sweep") or st.session_state.get("sweep")
+    st.set_page_config(page_title=" · ".join(filter(None, (current.title, sweep, "elastic_ray"))))
+    if st.session_state.get("page_title") != current.title:
+        st.session_state["page_title"] = current.title
+        st.session_state["unknown_values"] = {}
+    current.run()

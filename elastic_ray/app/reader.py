@@ -127,6 +127,31 @@ class Reader:
         rows = self._view("cells", where={"sweep": sweep, **point}, limit=1).to_pylist()
         return rows[0] if rows else None
 
+    def cells_at(self, sweep: str, point: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the cells at a point of a curve, one per seed."""
+        rows = self._view("cells", where={"sweep": sweep, **point}).to_pylist()
+        return sorted(rows, key=lambda row: int(row["seed"]))
+
+    def score_of(self, state: str) -> list[dict[str, Any]]:
+        """Return the scores of a state, a row per cell that it belongs to."""
+        rows: list[dict[str, Any]] = self._view("scores_of", state).to_pylist()
+        return rows
+
+    def state(self, state: str) -> dict[str, Any] | None:
+        """Return the record of a state; None if it is not recorded."""
+        rows = self._view("state_of", state).to_pylist()
+        return rows[0] if rows else None
+
+    def children(self, state: str) -> list[dict[str, Any]]:
+        """Return the recorded states that start from a state."""
+        rows: list[dict[str, Any]] = self._view("children_of", state).to_pylist()
+        return rows
+
+    def answers_by(self, state: str, count: int) -> list[dict[str, Any]]:
+        """Return the first answers of a state, with their scores."""
+        rows: list[dict[str, Any]] = self._view("answers_by", state, count).to_pylist()
+        return rows
+
     def answers(
         self,
         one: Mapping[str, Any],

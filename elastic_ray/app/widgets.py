@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,25 @@ from elastic_ray.results.errors import ResultsError
 from .reader import Reader
 
 _BUTTONS_NOT_SHOWN = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"]
+
+
+_STYLE = """
+.stMainBlockContainer {padding-top: 4.2rem; padding-bottom: 3rem}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {
+  color: inherit !important}
+"""
+# Dark text on the bright primary colour: white has a contrast of 2.3:1 with it.
+_DARK = """
+[data-testid="stMultiSelectTagsContainer"] *:not(input), [data-testid="stBaseButton-primary"] * {
+  color: #14191c !important}
+"""
+
+TEXT = {"light": "#1d2a30", "dark": "#e4ebee"}
+# The text colours of .streamlit/config.toml, for the text in figures.
+
+
+def _dark() -> bool:
+    return st.context.theme.type == "dark"
 
 
 @st.cache_resource(show_spinner=False)
@@ -34,7 +54,7 @@ def page(title: str, summary: str, body: Callable[[Reader], None]) -> None:
 
     A `ResultsError` in `body` becomes a notice.
     """
-    st.html("<style>.stMainBlockContainer {padding-top: 4.2rem; padding-bottom: 3rem}</style>")
+    st.html(f"<style>{_STYLE}{_DARK if _dark() else ''}</style>")
     st.title(title, anchor=False)
     st.caption(summary)
     try:
@@ -112,15 +132,60 @@ def _follow(seen: list[Any]) -> None:
             st.rerun()
 
 
-def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
-    """Return the selected models (`model` in the address), by default the first `most`."""
+def open_with(answer: str, strength: str = "") -> None:
+    """Draw what a page answers, in a sentence, and how strong the evidence is."""
+    if answer:
+        st.markdown(f"**{escaped(answer)}**")
+    if answer and strength:
+        st.caption(escaped(strength))
+
+
+def escaped(text: str) -> str:
+    """Return `text` with the characters escaped that Markdown would read as a formula or link."""
+    return re.sub(r"([$\[\]_*~`])", r"\\\1", text)
+
+
+def known_in_address(key: str, offered: Sequence[str]) -> None:
+    """Draw a notice that names the values of `key` in the address that are not offered.
+
+    Streamlit drops them from the address; the notice stays until another page is opened.
+    """
+    notes = st.session_state.setdefault("unknown_values", {})
+    if unknown := [v for v in st.query_params.get_all(key) if v not in offered]:
+        notes[key] = unknown
+    if key in notes:
+        st.warning(
+            f"The address asks for {key} {', '.join(f'`{v}`' for v in notes[key])}, which is not "
+            f"offered here. Offered: {', '.join(f'`{v}`' for v in offered[:8])}"
+            + (f" and {len(offered) - 8} more." if len(offered) > 8 else "."),
+            icon=":material/link_off:",
+        )
+
+
+def ends(table: pd.DataFrame) -> list[str]:
+    """Return the labels of the smallest and the largest model, alike in pre-training if possible.
+
+    `table` is sorted as by `labelled`.
+    """
+    last = table.iloc[-1]
+    alike = table[table["pretrain"].isna() | (table["pretrain"] == last["pretrain"])]
+    alike = alike[alike["task"] == last["task"]]
+    found = list(dict.fromkeys([alike["label"].iloc[0], last["label"]]))
+    return found if len(found) > 1 else list(dict.fromkeys(table["label"]))[-2:]
+
+
+def choose_models(
+    table: pd.DataFrame, most: int = 6, default: Sequence[str] | None = None
+) -> list[str]:
+    """Return the selected models (`model` in the address), by default `default` or the first."""
     every = list(dict.fromkeys(table["label"]))
     if len(every) == 1:
         return every
+    known_in_address("model", every)
     chosen = st.multiselect(
         "Models",
         every,
-        default=every[:most],
+        default=every[:most] if default is None else list(default),
         key="model",
         bind="query-params",
         placeholder="select models",
@@ -130,6 +195,7 @@ def choose_models(table: pd.DataFrame, most: int = 6) -> list[str]:
 
 def choose_value() -> str:
     """Return "score" or "retention", as selected (`show` in the address)."""
+    known_in_address("show", ["score", "retention"])
     return str(
         st.segmented_control(
             "Show",
@@ -161,23 +227,57 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=labels).sort_values(order, kind="stable", na_position="first")
 
 
-def show(figure: go.Figure, name: str, *, key: str, alt: str) -> None:
-    """Draw a figure; its camera button saves an image named `name`."""
-    st.plotly_chart(
-        figure,
+def file_name(*parts: str) -> str:
+    """Return a file name of the parts: letters, digits, dots and hyphens only."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(parts)).strip("-")
+
+
+def readable(figure: go.Figure) -> go.Figure:
+    """Give the figure's texts the text colour of the theme: Streamlit's axis texts are too faint.
+
+    The contrast is tested in tests/app/test_contrast.py.
+    """
+    colour = TEXT["dark" if _dark() else "light"]
+    figure.update_layout(font={"color": colour}, legend={"font": {"color": colour}})
+    axis = {"tickfont": {"color": colour}, "title": {"font": {"color": colour}}}
+    figure.update_xaxes(axis)
+    figure.update_yaxes(axis)
+    figure.update_annotations(font={"color": colour})
+    return figure
+
+
+def show(
+    figure: go.Figure, name: str, *, key: str, alt: str, select: bool = False
+) -> list[dict[str, Any]]:
+    """Draw a figure; its camera button saves an image named `name`.
+
+    With `select`, points can be clicked; returns the selected ones.
+    """
+    event: Any = st.plotly_chart(
+        readable(figure),
         key=key,
         alt=alt,
+        on_select="rerun" if select else "ignore",
+        selection_mode="points",
         config={
             "displaylogo": False,
             "displayModeBar": True,
             "modeBarButtonsToRemove": _BUTTONS_NOT_SHOWN,
             "toImageButtonOptions": {
-                "format": st.session_state.get("image", "png"),
-                "filename": name,
+                # In a link, the format is known before its widget is drawn, at the page's end.
+                "format": st.session_state.get("image") or _linked("image", ("png", "svg")),
+                "filename": file_name(name),
                 "scale": 2,
             },
         },
     )
+    return list(event["selection"]["points"]) if select else []
+
+
+def _linked(key: str, offered: Sequence[str]) -> str:
+    """Return the value of `key` in the address, or the first of those offered."""
+    value = st.query_params.get(key, "")
+    return value if value in offered else offered[0]
 
 
 def in_columns(items: Sequence[str], most: int) -> Iterator[str]:
@@ -195,7 +295,7 @@ def exports(name: str, data: pd.DataFrame) -> None:
         st.download_button(
             "CSV",
             data.to_csv(index=False).encode(),
-            f"{name}.csv",
+            f"{file_name(name)}.csv",
             "text/csv",
             key="export-csv",
             icon=":material/download:",
@@ -226,6 +326,12 @@ def table(
         column_order=list(columns),
         column_config=dict(columns),
     )
+
+
+STATE_LINK = st.column_config.LinkColumn(
+    "state", display_text=r"id=([0-9a-zA-Z]+)", help="Opens the page of this state."
+)
+# A column of addresses `state?id=…`.
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..plan import Ladder
 from ..progress.activity import clock
+from ..progress.counts import PointCounts, count_points
 from ..progress.tracker import ProgressTracker
 
 LINE_EVERY = 15.0
@@ -47,6 +48,8 @@ class ProgressDisplay:
         self._ladders: tuple[Ladder, ...] = tracker.plan.ladders
         self._requests = tracker.plan.requests()
         self._live: Live | None = None
+        self._counted: list[PointCounts] = []
+        self._count_again = 0.0
         self._last_line = 0.0
         whole = max(sum(ladder_seconds.values()) / trainers, len(self._requests) * request_seconds)
         self._work_at_start = self._work_left()
@@ -83,7 +86,7 @@ class ProgressDisplay:
             self.notify(self._activity.progress_line)
 
     def _counts(self) -> list[tuple[str, int, int, int]]:
-        """Return (what, done, failed, total) of training runs, states and evaluations."""
+        """Return (what, done, failed, total) of points, training runs, states and evaluations."""
         tracker = self._tracker
         ended = [ladder for ladder in self._ladders if tracker.finished(ladder)]
         failed = [
@@ -91,10 +94,20 @@ class ProgressDisplay:
         ]
         lost = len(tracker.lost) + sum(each.state_id in tracker.failed for each in self._requests)
         return [
+            *((c.what, c.done, c.failed, c.total) for c in self._points()),
             ("training runs", len(ended) - len(failed), len(failed), len(self._ladders)),
             ("states", len(tracker.done), len(tracker.failed), len(tracker.plan.states)),
             ("evaluations", len(tracker.closed), lost, len(self._requests)),
         ]
+
+    def _points(self) -> list[PointCounts]:
+        """Return the counts of cells and lessons; large sweeps are counted at 5% of the time."""
+        began = time.monotonic()
+        if began >= self._count_again:
+            self._counted = count_points(self._tracker)
+            ended = time.monotonic()
+            self._count_again = ended + 20 * (ended - began)
+        return self._counted
 
     def _work_left(self) -> float:
         """Return the estimated seconds of the longer of training and evaluation, side by side."""

@@ -10,7 +10,8 @@
 | `table_files.py` | their CSV, LaTeX and HTML form |
 | `paths.py`, `compression.py` | the sections on inverse and forward paths, and on code lengths |
 | `methods.py`, `caveats.py` | the sentences of these sections |
-| `page.py` | the HTML page |
+| `abstract.py`, `formulas.py` | the abstract; formulas and data of the methods |
+| `page.py`, `latex.py` | the HTML page and the LaTeX document |
 
 The report computes no statistic, which is for `elasticity` and `theory`, and reads no file, which
 is for `results`.

@@ -1,8 +1,8 @@
 """`python -m elastic_ray.report --results URI --out DIR [--sweep NAME] [--against NAME]`.
 
 Writes `report.html`, `figures/*.png` and `.svg`, and `tables/*.csv` and `.tex` into DIR, also while
-the sweep is still running. The exit code is 2, with one line on stderr, if there is nothing to
-report or DIR cannot be written.
+the sweep is still running; with `--format tex` also `report.tex` and `figures/*.pdf`. The exit code
+is 2, with one line on stderr, if there is nothing to report or DIR cannot be written.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from elastic_ray.theory.figure_style import FigureError
 from . import compression, curve_figures, paths, surface_figures
 from .caveats import caveats
 from .findings import Findings, ReportError, choose_sweep, find
+from .latex import latex_report
 from .methods import methods
 from .page import page
 from .scaling_figures import scaling
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m elastic_
         sweep = choose_sweep(results, args.sweep)
         against = choose_sweep(results, args.against) if args.against else None
         _make_folders(args.out)
-        written = write(find(results, sweep, against), args.out)
+        written = write(find(results, sweep, against), args.out, tex=args.format == "tex")
     except (FigureError, ReportError, ResultsError) as e:
         return _fail(str(e))
     except OSError as e:
@@ -59,6 +60,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--sweep", metavar="NAME", help="required if several sweeps are recorded")
     parser.add_argument("--against", metavar="NAME", help="a second sweep to compare it with")
+    parser.add_argument(
+        "--format",
+        choices=("html", "tex"),
+        default="html",
+        help="tex also writes report.tex, with figures as PDF, for a paper's appendix",
+    )
     return parser
 
 
@@ -75,8 +82,8 @@ def _fail(message: str) -> int:
     return 2
 
 
-def write(found: Findings, out: Path) -> Path:
-    """Write the report into the folder `out` and return the path of its page.
+def write(found: Findings, out: Path, *, tex: bool = False) -> Path:
+    """Write the report into the folder `out` and return the path of its page, or of its document.
 
     The folders `out/figures` and `out/tables` must exist.
     """
@@ -84,7 +91,7 @@ def write(found: Findings, out: Path) -> Path:
     with report_style():
         for name, figure in _figures(found):
             if figure is not None:
-                drawn.append((CAPTIONS[name], save(figure, out / "figures", name)[1]))
+                drawn.append((CAPTIONS[name], save(figure, out / "figures", name, pdf=tex)[1]))
     more = (paths.table(found), compression.table(found))
     made = [*tables(found), *(table for table in more if table.rows)]
     for table in made:
@@ -94,6 +101,10 @@ def write(found: Findings, out: Path) -> Path:
     sections = [each for each in (paths.section(found), compression.section(found)) if each]
     text = page(found, methods(found), caveats(found), drawn, made, sections)
     path.write_text(text, encoding="utf-8")
+    if tex:
+        path = out / "report.tex"
+        text = latex_report(found, methods(found), caveats(found), drawn, made, sections)
+        path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -26,7 +26,7 @@ from elastic_ray.theory import (
 
 from .findings import Findings
 from .page import Section
-from .style import CATEGORIES, legend_above, new_figure, panels, size_axis
+from .style import legend_above, look, new_figure, panels, size_axis
 from .table import Table
 
 
@@ -55,16 +55,14 @@ def code_lengths(found: Findings) -> Any:
     figure, axes = panels(len(found.coded))
     for ax, (coded, points), label in zip(axes, found.coded, labels(found), strict=True):
         x = [point.negative for point in points]
-        for j, (name, colour) in enumerate(
-            zip(DISTRIBUTION_LABELS.values(), CATEGORIES, strict=False)
-        ):
+        for j, name in enumerate(DISTRIBUTION_LABELS.values()):
             changes = [point.change[j] for point in points]
-            ax.plot(x, [c.value for c in changes], "o-", markersize=3, color=colour, label=name)
+            ax.plot(x, [c.value for c in changes], markersize=3, label=name, **look(j))
             ax.fill_between(
                 x,
                 [c.low for c in changes],
                 [c.high for c in changes],
-                color=colour,
+                color=look(j)["color"],
                 alpha=0.15,
                 linewidth=0,
             )
@@ -94,12 +92,12 @@ def faster(found: Findings) -> Any:
     edge = 1.5 * max(line[1], *bounded)  # an unbounded interval runs off the top here
     ax.plot(line, line, "--", color="black", linewidth=1, label="k times")
     for place, name in enumerate(dict.fromkeys(label for _, _, label in shown)):
-        colour = CATEGORIES[place % len(CATEGORIES)]
+        colour, marker = look(place)["color"], look(place)["marker"]
         for k, ratio, label in shown:
             if label == name:
                 x = k * (1 + 0.03 * place)  # a small offset, so that models do not overlap
                 ax.plot([x, x], [ratio.low, min(ratio.high, edge)], color=colour, linewidth=1)
-                ax.plot(x, ratio.value, "o", markersize=4, color=colour, label=name)
+                ax.plot(x, ratio.value, marker, markersize=4, color=colour, label=name)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xticks(ks, [format_compact(float(f"{k:.3g}")) for k in ks])

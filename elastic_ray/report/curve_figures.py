@@ -16,7 +16,7 @@ from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
 from elastic_ray.elasticity import Estimate, Measurement
 
 from .findings import Findings
-from .style import CATEGORIES, legend_above, panels, shades, size_axis
+from .style import legend_above, look, panels, size_axis, size_looks
 
 
 def curves(found: Findings) -> Any:
@@ -26,13 +26,13 @@ def curves(found: Findings) -> Any:
     by_model: dict[str, list[Measurement]] = {}
     for m in found.measurements:
         by_model.setdefault(found.name(m.curve.key), []).append(m)
-    colours = shades([m.curve.key.positive for m in found.measurements])
+    looks = size_looks([m.curve.key.positive for m in found.measurements])
     figure, axes = panels(len(by_model))
     for ax, (name, group) in zip(axes, by_model.items(), strict=True):
         _base(ax, group[0])
         for m in group:
             positive = m.curve.key.positive
-            _line(ax, found, m, colours[positive], positive_label(positive))
+            _line(ax, found, m, looks[positive], positive_label(positive))
         ax.set_title(name)
     _finish(figure, axes, found)
     return figure
@@ -75,15 +75,15 @@ def _by_size(found: Findings, groups: list[list[Measurement]], size: str) -> Any
     figure, axes = panels(len(groups))
     for ax, group in zip(axes, groups, strict=True):
         key = group[0].curve.key
-        for m, colour in zip(group, _colours(len(group)), strict=True):
+        for place, m in enumerate(group):
             if size == "parameters":
                 label = (
                     f"{m.curve.key.model} ({format_compact(m.curve.parameters or 0)} parameters)"
                 )
             else:
                 label = _amount(m)
-            _base(ax, m, colour, None)
-            _line(ax, found, m, colour, label)
+            _base(ax, m, look(place)["color"], None)
+            _line(ax, found, m, look(place), label)
         where = group[0].curve.line if size == "pretrain" else _pretraining(key.pretrain)
         ax.set_title(", ".join(filter(None, (where, positive_label(key.positive)))))
     _finish(figure, axes, found, columns=3)
@@ -101,10 +101,6 @@ def _pretraining(pretrain: int | None) -> str:
     return "" if pretrain is None else f"pre-trained on {format_compact(pretrain)}"
 
 
-def _colours(count: int) -> list[Any]:
-    return [CATEGORIES[i % len(CATEGORIES)] for i in range(count)]
-
-
 def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "baseline") -> None:
     if m.base.value is not None:
         ax.axhline(m.base.value, color=colour, linestyle="--", linewidth=1, label=label)
@@ -112,7 +108,8 @@ def _base(ax: Any, m: Measurement, colour: Any = "black", label: str | None = "b
             ax.axhspan(m.base.low, m.base.high, color=colour, alpha=0.08, linewidth=0)
 
 
-def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> None:
+def _line(ax: Any, found: Findings, m: Measurement, style: dict[str, Any], label: str) -> None:
+    colour = style["color"]
     sizes = found.negatives
     known = dict(zip(m.curve.negatives, m.scores, strict=True))
     estimates = [known.get(n, Estimate()) for n in sizes]
@@ -121,7 +118,7 @@ def _line(ax: Any, found: Findings, m: Measurement, colour: Any, label: str) -> 
         for end in ("value", "low", "high")
     )
     ax.fill_between(sizes, low, high, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(sizes, middle, "o-", markersize=3, color=colour, label=label)
+    ax.plot(sizes, middle, markersize=3.5, label=label, **style)
     for n in found.holes(m.curve.key):
         ax.plot(n, 0.03, "x", color=colour, transform=ax.get_xaxis_transform(), clip_on=False)
 

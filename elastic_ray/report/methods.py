@@ -13,6 +13,7 @@ from elastic_ray.analysis.measurements import Row
 from elastic_ray.spec import STAGES
 
 from .findings import Findings
+from .formulas import DATA, FITTED, OPTIMISER
 
 NOT_RECORDED = "not recorded (the sweep ran before sweeps recorded their sweep file)"
 
@@ -63,7 +64,15 @@ def methods(found: Findings) -> list[tuple[str, list[str]]]:
         ("Evaluation", _evaluation(found)),
         ("Scorer", _scorer(found)),
         ("Software and hardware", _environment(found)),
-        ("Statistics", [*_window(found), *(STATISTICS if found.measurements else ()), *paths]),
+        (
+            "Statistics",
+            [
+                *_window(found),
+                *(STATISTICS if found.measurements else ()),
+                *((FITTED,) if found.fits else ()),
+                *paths,
+            ],
+        ),
     ]
 
 
@@ -80,7 +89,7 @@ def _sweep(found: Findings) -> list[str]:
         format_count(progress[name]) for name in ("cells", "done", "failed", "pending", "states")
     )
     sentences = [
-        f"Sweep {found.sweep}, results in {found.uri}: {cells} cells, {done} scored, {failed} "
+        f"Sweep {found.sweep}: {cells} cells, {done} scored, {failed} "
         f"failed, {pending} pending; {states} states."
     ]
     if progress["started_at"] is not None:
@@ -120,6 +129,8 @@ def _data(found: Findings) -> list[str]:
         digests = sorted({r["data"] for r in found.recipes if r["task"] == task})
         sentences.append(
             f"Task {task}"
+            + (f": {DATA[task]}" if task in DATA else "")
+            + ";"[: bool(settings)]
             + (f" with {_settings(settings)}" if settings else "")
             + (f"; digest of its data {_list(digests)}" if digests else "")
             + "."
@@ -146,7 +157,9 @@ def _training(found: Findings) -> list[str]:
     for row in sorted(found.recipes, key=_place):
         task = f" ({row['task']})" if len(found.tasks) > 1 else ""
         sentences.append(f"{row['kind'].capitalize()}{task}: {_settings(row['recipe'])}.")
-    return sentences or ["Training recipes are not recorded."]
+    if not sentences:
+        return ["Training recipes are not recorded."]
+    return [OPTIMISER, *sentences]
 
 
 def _place(recipe: Row) -> tuple[str, int]:
@@ -238,9 +251,11 @@ def revisions(rows: Iterable[Row]) -> list[str]:
 
 
 def _settings(values: Mapping[str, Any] | None) -> str:
-    """Return settings as `name value, name value`, nested ones in brackets."""
+    """Return settings as `name value, name value`, nested ones in brackets; no paths."""
     shown = []
     for name, value in (values or {}).items():
+        if name == "path" or value is False:
+            continue
         if isinstance(value, Mapping):
             shown.append(f"{name.replace('_', ' ')} ({_settings(value)})")
         elif value is not None:

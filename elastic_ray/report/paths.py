@@ -14,7 +14,7 @@ from elastic_ray.elasticity import DIRECTIONS, Estimate, told_apart
 
 from .findings import Findings
 from .page import Section
-from .style import CATEGORIES, legend_above, panels
+from .style import legend_above, look, panels
 from .table import Table
 
 ANSWERED = ("cross_entropy", "kl")
@@ -75,7 +75,8 @@ def distances(found: Findings, metric: str) -> Any:
     pairs = list(dict.fromkeys((r["k"], r["l"]) for rows in by_model.values() for r in rows))
     figure, axes = panels(len(by_model))
     for ax, (name, rows) in zip(axes, by_model.items(), strict=True):
-        for direction, side, colour in zip(DIRECTIONS, (-0.1, 0.1), CATEGORIES, strict=False):
+        for place, (direction, side) in enumerate(zip(DIRECTIONS, (-0.1, 0.1), strict=True)):
+            colour, marker = look(place)["color"], look(place)["marker"]
             x = np.array([pairs.index((row["k"], row["l"])) for row in rows], float)
             y, low, high, printed = (
                 np.array([row[column] for row in rows], float)
@@ -85,7 +86,7 @@ def distances(found: Findings, metric: str) -> Any:
             )  # fmt: skip
             errors = np.nan_to_num([y - low, high - y])
             ax.errorbar(
-                x + side, y, yerr=errors, fmt="o", markersize=4, color=colour, linewidth=1,
+                x + side, y, yerr=errors, fmt=marker, markersize=4, color=colour, linewidth=1,
                 capsize=2, label=direction,
             )  # fmt: skip
             if np.isfinite(printed).any():

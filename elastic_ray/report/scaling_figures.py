@@ -10,7 +10,7 @@ from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS, positive_l
 from elastic_ray.elasticity import Estimate, Measurement, Scaling
 
 from .findings import Findings
-from .style import legend_above, new_figure, shades
+from .style import legend_above, new_figure, size_looks
 
 SHOWN = ("reversion_size", "half_life", "elasticity_index")
 
@@ -33,11 +33,11 @@ def scaling(found: Findings) -> Any:
     count = len(columns)
     figure = new_figure(max(3.3 * count, 4.6), 6.6)
     axes = figure.subplots(len(SHOWN), count, squeeze=False, sharex="col", sharey="row")
-    colours = shades([m.curve.key.positive for m in found.measurements])
+    looks = size_looks([m.curve.key.positive for m in found.measurements])
     for column, by_quantity in enumerate(columns.values()):
         for row, quantity in enumerate(SHOWN):
             ax, s = axes[row, column], by_quantity[quantity]
-            _points(ax, found, s, colours)
+            _points(ax, found, s, looks)
             ax.set_title(_title(s), fontsize=8)
             if column == 0:
                 ax.set_ylabel(QUANTITY_LABELS[quantity].short)
@@ -55,7 +55,7 @@ def scaling(found: Findings) -> Any:
     return figure
 
 
-def _points(ax: Any, found: Findings, s: Scaling, colours: dict[int, Any]) -> None:
+def _points(ax: Any, found: Findings, s: Scaling, looks: dict[int, dict[str, Any]]) -> None:
     for at, positive in enumerate(s.positives):
         shift = 1 + 0.06 * (at - (len(s.positives) - 1) / 2)  # side by side, not on one another
         points = []
@@ -64,15 +64,16 @@ def _points(ax: Any, found: Findings, s: Scaling, colours: dict[int, Any]) -> No
             e: Estimate = getattr(m, s.quantity) if m else Estimate()
             if e.value is not None:
                 points.append((size * shift, e))
-        colour = colours[positive]
-        ax.plot([x for x, _ in points], [e.value for _, e in points], color=colour, linewidth=0.8,
-                label=positive_label(positive))  # fmt: skip
+        style = looks[positive]
+        colour = style["color"]
+        ax.plot([x for x, _ in points], [e.value for _, e in points], linewidth=0.8, markersize=0,
+                label=positive_label(positive), **style)  # fmt: skip
         for x, e in points:
             bounded = e.low is not None and e.high is not None
             ends = [v for v in (e.low, e.high) if v is not None]
             for end in ends:
                 ax.plot([x, x], [e.value, end], color=colour, linewidth=0.9)
-            ax.plot(x, e.value, "o", markersize=4, color=colour,
+            ax.plot(x, e.value, style["marker"], markersize=4, color=colour,
                     markerfacecolor=colour if bounded else "white")  # fmt: skip
 
 

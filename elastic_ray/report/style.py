@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.palette import (
+    CATEGORIES,
+    DASHES,
+    MARKERS,
+    MATPLOTLIB_DASHES,
+    MATPLOTLIB_MARKERS,
+    size_colours,
+    size_dashes,
+    size_markers,
+)
 from elastic_ray.theory.figure_style import figure_style, require_matplotlib
-
-CATEGORIES = ("#2166ac", "#b2182b", "#4d9221", "#7b3294", "#e08214", "#35978f", "#555555")
-"""Colours of categories, such as models; a colour means the same throughout a figure."""
 
 
 def report_style() -> AbstractContextManager[None]:
@@ -46,13 +53,27 @@ def panels(count: int, across: int = 3, size: tuple[float, float] = (3.1, 2.6)) 
     return figure, axes[:count]
 
 
-def shades(values: Sequence[int]) -> dict[int, Any]:
-    """Return a colour for each value, from light to dark in ascending order."""
-    from matplotlib import colormaps
+def size_looks(sizes: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return colour, dash and marker of each size, as matplotlib takes them; those of the app."""
+    colours, dashes, markers = size_colours(sizes), size_dashes(sizes), size_markers(sizes)
+    return {size: _look(colours[size], dashes[size], markers[size]) for size in colours}
 
-    ordered = sorted(set(values))
-    steps = max(len(ordered) - 1, 1)
-    return {v: colormaps["viridis"](0.75 - 0.7 * i / steps) for i, v in enumerate(ordered)}
+
+def look(place: int) -> dict[str, Any]:
+    """Return colour, dash and marker of the category at a place, as matplotlib takes them."""
+    return _look(
+        CATEGORIES[place % len(CATEGORIES)],
+        DASHES[place % len(DASHES)],
+        MARKERS[place % len(MARKERS)],
+    )
+
+
+def _look(colour: str, dash: str, marker: str) -> dict[str, Any]:
+    return {
+        "color": colour,
+        "linestyle": MATPLOTLIB_DASHES[dash],
+        "marker": MATPLOTLIB_MARKERS[marker],
+    }
 
 
 def size_axis(ax: Any, sizes: Sequence[int]) -> None:
@@ -80,10 +101,15 @@ def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
     )
 
 
-def save(figure: Any, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write the figure to `name`.png and `name`.svg and return both paths."""
+def save(figure: Any, folder: Path, name: str, *, pdf: bool = False) -> tuple[Path, Path]:
+    """Write the figure to `name`.png and `name`.svg, with `pdf` also `name`.pdf.
+
+    Returns the paths of the first two.
+    """
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with report_style():
         figure.savefig(png, dpi=150, metadata={"Software": None})
         figure.savefig(svg, metadata={"Date": None})
+        if pdf:
+            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
     return png, svg

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.formatting import format_compact, format_fixed
 from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
 from elastic_ray.elasticity import Measurement, Surface, SurfaceFit
 
 from .findings import Findings
-from .style import legend_above, new_figure, shades, size_axis
+from .style import legend_above, new_figure, size_axis, size_looks
 
 
 def heatmap(found: Findings, what: str) -> Any:
@@ -47,7 +47,7 @@ def heatmap(found: Findings, what: str) -> Any:
             cmap="PuOr" if what == "retention" else "viridis",
         )  # fmt: skip
         for (row, column), value in np.ndenumerate(table):
-            shown = "" if math.isnan(value) else f"{value:.2f}"
+            shown = "" if math.isnan(value) else format_fixed(value, 2)
             colour = _readable(image.cmap(image.norm(value)) if shown else None)
             ax.text(column, row, shown, ha="center", va="center", color=colour, fontsize=7.5)
         ax.set_xticks(range(len(negatives)), [format_compact(n) for n in negatives])
@@ -154,23 +154,29 @@ def fits(found: Findings) -> Any:
     count = len(found.fits)
     figure = new_figure(max(3.1 * count, 4.4), 4.4)
     axes = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row", height_ratios=[2, 1])
-    colours = shades([p for f in found.fits for p in f.surface.positives])
+    looks = size_looks([p for f in found.fits for p in f.surface.positives])
     measured: Mapping[int, Measurement] = {id(m.curve): m for m in found.measurements}
     for column, fit in enumerate(found.fits):
         above, below = axes[:, column]
         for row, (positive, curve) in enumerate(
             zip(fit.surface.positives, fit.surface.curves, strict=True)
         ):
-            colour = colours[positive]
+            colour = looks[positive]["color"]
             grid = np.expm1(np.linspace(0, math.log1p(max(fit.surface.negatives)), 200))
-            above.plot(grid, fit.predict(positive, grid), color=colour)
+            above.plot(
+                grid,
+                fit.predict(positive, grid),
+                color=colour,
+                linestyle=looks[positive]["linestyle"],
+            )
             scores = measured[id(curve)].scores
             middle = np.array([math.nan if e.value is None else e.value for e in scores])
             arms = np.array([
                 [math.nan if end is None else abs(end - e.value) for end in (e.low, e.high)]
                 for e in scores if e.value is not None
             ]).reshape(-1, 2).T  # fmt: skip
-            style = {"fmt": "o", "markersize": 3, "color": colour, "linewidth": 0.9}
+            marker = looks[positive]["marker"]
+            style = {"fmt": marker, "markersize": 3, "color": colour, "linewidth": 0.9}
             above.errorbar(
                 curve.negatives, middle, yerr=arms, label=positive_label(positive), **style
             )

@@ -559,9 +559,24 @@ counts AS (
         hive_partitioning = true, hive_types_autocast = false, filename = true)
     WHERE at_home()
     GROUP BY sweep
+),
+taught AS (
+    SELECT
+        sweep,
+        count(*) AS lessons,
+        count(*) FILTER (status = 'done') AS lessons_done,
+        count(*) FILTER (status = 'failed') AS lessons_failed,
+        count(*) FILTER (status = 'pending') AS lessons_pending
+    FROM lessons
+    GROUP BY sweep
 )
-SELECT counts.* EXCLUDE (filename), last_modified AS last_written
-FROM counts LEFT JOIN written USING (filename)
+SELECT
+    counts.* EXCLUDE (filename), last_modified AS last_written,
+    coalesce(lessons, 0) AS lessons, coalesce(lessons_done, 0) AS lessons_done,
+    coalesce(lessons_failed, 0) AS lessons_failed, coalesce(lessons_pending, 0) AS lessons_pending
+FROM counts
+LEFT JOIN written USING (filename)
+LEFT JOIN taught USING (sweep)
 ORDER BY last_written DESC, sweep;
 
 -- The progress of one sweep, by task, model and pre-training size.
@@ -600,22 +615,30 @@ SELECT
     min(started_at) AS started_at, max(finished_at) AS last_state_at
 FROM finished;
 
--- The states that one sweep finished or failed last.
+-- The states of one sweep that finished or failed last: those of its cells and lessons, whichever
+-- sweep trained them, and those that it trained on the way.
 CREATE MACRO latest_states(which, count) AS TABLE
 SELECT kind, status, examples, tokens, seconds, final_loss, finished_at, error, state_id
-FROM state_files() WHERE sweep = which
+FROM state_files()
+WHERE sweep = which
+    OR state_id IN (SELECT state_id FROM cells WHERE sweep = which)
+    OR state_id IN (SELECT state_id FROM lessons WHERE sweep = which)
 QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1
 ORDER BY finished_at DESC NULLS LAST, state_id
 LIMIT count;
 
--- The failed cells of one sweep as it last wrote them, grouped by error.
+-- The failed cells and lessons of one sweep as it last wrote them, grouped by error.
 CREATE MACRO failures_of(which) AS TABLE
 SELECT
     coalesce(error, 'failed without a message') AS error, count(*) AS cells,
     list_sort(list(DISTINCT model)) AS models, min(positive) AS positive_from,
     max(positive) AS positive_to, min(negative) AS negative_from, max(negative) AS negative_to,
     list_sort(list(DISTINCT seed)) AS seeds
-FROM cells
+FROM (
+    SELECT sweep, status, error, model, positive, negative, seed FROM cells
+    UNION ALL
+    SELECT sweep, status, error, model, student_positive, 0, seed FROM lessons
+)
 WHERE sweep = which AND status = 'failed'
 GROUP BY ALL
 ORDER BY cells DESC, error;
@@ -666,6 +689,38 @@ SELECT
 FROM cells WHERE sweep = which
 GROUP BY task, model, pretrain
 ORDER BY task, parameters, model, pretrain;
+
+-- One state by its id, and the states made from it.
+CREATE MACRO state_of(id) AS TABLE
+FROM state_files() WHERE state_id = id ORDER BY filename DESC LIMIT 1;
+
+CREATE MACRO children_of(id) AS TABLE
+SELECT state_id, kind, status, examples, final_loss
+FROM state_files() WHERE parent_id = id
+QUALIFY row_number() OVER (PARTITION BY state_id ORDER BY filename DESC) = 1
+ORDER BY kind, examples, state_id;
+
+-- The scores of one state, with the cells that it belongs to.
+CREATE MACRO scores_of(id) AS TABLE
+SELECT
+    c.sweep, c.task, c.model, c.pretrain, c.positive, c.negative, c.seed, c.probe_id, c.scorer,
+    c.status, avg(m.score) AS score,
+    stddev_samp(m.score) / sqrt(count(*) FILTER (m.sample = 0)) AS standard_error,
+    count(*) FILTER (m.sample = 0) AS prompts
+FROM (FROM cells WHERE state_id = id) AS c
+LEFT JOIN (FROM scores WHERE state_id = id) AS m
+    ON m.probe_id = c.probe_id AND m.scorer = c.scorer
+GROUP BY ALL
+ORDER BY ALL;
+
+-- A few answers of one state, with their scores.
+CREATE MACRO answers_by(id, count) AS TABLE
+SELECT r.probe_id, r.prompt_index, r.prompt, r.response, m.score
+FROM (FROM responses WHERE state_id = id) AS r
+LEFT JOIN (FROM scores WHERE state_id = id) AS m
+    ON m.probe_id = r.probe_id AND m.prompt_index = r.prompt_index AND m.sample = r.sample
+ORDER BY r.probe_id, r.prompt_index, r.sample
+LIMIT count;
 
 -- The columns of every view.
 CREATE VIEW columns_of_views AS

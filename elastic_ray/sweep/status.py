@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ..plan import Plan
+from ..plan import Plan, Point
 from ..progress.budget import budget_text, recorded_hours
+from ..progress.counts import count_points
 from ..progress.recovery import restore_progress
-from ..progress.tracker import ProgressTracker
 from ..results.errors import ResultsError
 from ..results.leases.sweep_lease import SweepLease, current_lease, request_stop
 from ..results.store import Results
@@ -60,16 +59,9 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
     tracker, left = restore_progress(plan, results)
     rows = results.states(("status",))
     failed = sum(rows[s]["status"] == "failed" for s in plan.states if s in rows)
-    cells = _count_cells(plan, tracker, results)
     lines = [f"sweep {name} in {results.uri}"]
     lines += _lease_lines(current_lease(results.folder, name))
-    lines.append(
-        f"cells: {cells['done']:,} done, {cells['failed']:,} failed, "
-        f"{cells['pending']:,} pending, of {len(plan.cells):,}"
-    )
-    if plan.lessons:
-        done = sum(map(tracker.measured, plan.lessons))
-        lines.append(f"lessons: {done:,} done, of {len(plan.lessons):,}")
+    lines += [counts.text for counts in count_points(tracker, _recorded_errors(plan, results))]
     used = recorded_hours(results, name)
     lines += [
         f"states: {len(tracker.done):,} done, {failed:,} failed, of {len(plan.states):,}",
@@ -85,16 +77,15 @@ def print_status(console: Console, plan: Plan, uri: str) -> bool:
     return all(map(tracker.measured, plan.points))
 
 
-def _count_cells(plan: Plan, tracker: ProgressTracker, results: Results) -> Counter[str]:
-    """Return the number of cells by status; errors come from the rows that the last run wrote."""
+def _recorded_errors(plan: Plan, results: Results) -> Callable[[Point], str | None]:
+    """Return the errors of cells and lessons, from the rows that the last run wrote."""
+    rows = list(results.cells(plan.spec.sweep))
+    if plan.lessons and results.has("lessons", sweep=plan.spec.sweep):
+        rows += results.sweep_rows("lessons", plan.spec.sweep)
     errors = {
-        (row["task"], row["state_id"]): row["error"]
-        for row in results.cells(plan.spec.sweep)
-        if row["status"] == "failed"
+        (row["task"], row["state_id"]): row["error"] for row in rows if row["status"] == "failed"
     }
-    return Counter(
-        tracker.status(cell, errors.get((cell.task, cell.state_id)))[0] for cell in plan.cells
-    )
+    return lambda point: errors.get((point.task, point.state_id))
 
 
 def _lease_lines(lease: SweepLease | None) -> Iterator[str]:

@@ -1,40 +1,44 @@
-"""Numbers, intervals, sizes and p-values as text."""
+"""Numbers read the same everywhere: one rounding, fixed decimals within a column."""
 
 from __future__ import annotations
 
 import pytest
 
 from elastic_ray.analysis.formatting import (
-    format_compact,
-    format_count,
-    format_interval,
-    format_p_value,
-    format_row_interval,
+    column_decimals,
+    format_fixed,
+    format_row_intervals,
 )
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "high", "text"),
+    ("value", "text"),
     [
-        (0.42135, 0.3, 0.5, "0.421 [0.3, 0.5]"),
-        (1234.5, 999.6, None, "1,234 [1,000, …]"),
-        (None, 384, None, "- [384, …]"),
-        (None, None, None, "-"),
-        (0.5, None, None, "0.5"),
+        (0.975, "0.98"),
+        (0.985, "0.99"),
+        (-0.125, "-0.13"),
+        (1234.5, "1,234.50"),
+        (-0.0001, "0.00"),
+        (None, "-"),
     ],
 )
-def test_an_interval_marks_undefined_values_and_unbounded_ends(
-    value: float | None, low: float | None, high: float | None, text: str
-) -> None:
-    assert format_interval(value, low, high) == text
-    row = {"gap": value, "gap_low": low, "gap_high": high}
-    assert format_row_interval(row, "gap") == text
+def test_halves_of_the_decimal_form_round_away_from_zero(value: float | None, text: str) -> None:
+    assert format_fixed(value, 2) == text
 
 
-def test_sizes_and_p_values() -> None:
-    sizes = (0, 384, 16_000, 150_400, 1_200_000, 7e9)
-    assert [format_compact(s) for s in sizes] == ["0", "384", "16k", "150k", "1.2M", "7B"]
-    assert format_p_value(None) == "-"
-    assert format_p_value(0.0333) == "p = 0.033"
-    assert format_p_value(0.0001) == "p < 0.001"
-    assert format_count(None) == "" and format_count(16_000) == "16,000"
+def test_decimals_follow_the_largest_value() -> None:
+    assert column_decimals([0.5, 0.98]) == 3
+    assert column_decimals([36.2, 117.8]) == 0
+    assert column_decimals([0.00002]) == 4
+    assert column_decimals([None, 0.0]) == 0
+
+
+def test_a_column_of_intervals_has_the_same_decimals() -> None:
+    rows = [
+        {"x": 117.8, "x_low": 67.6, "x_high": 160.3},
+        {"x": 35.6, "x_low": 21.1, "x_high": None},
+        {"x": None, "x_low": 384.0, "x_high": None},
+    ]
+    assert format_row_intervals(rows, "x") == ["118 [68, 160]", "36 [21, …]", "- [384, …]"]
+    bounds = [{"x": None, "x_low": 0.3184, "x_high": None}]
+    assert format_row_intervals(bounds, "x") == ["- [0.318, …]"], "a bound is not rounded away"

@@ -26,13 +26,16 @@ from elastic_ray.app.figures.progress import progress_bars
 from elastic_ray.app.figures.scaling import scaling
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
 from elastic_ray.app.reader import Reader
-from elastic_ray.app.widgets import labelled
+from elastic_ray.app.widgets import file_name, labelled
 from elastic_ray.results.compaction import compact
 from elastic_ray.results.sandbox import QueryResult
 from elastic_ray.results.store import Results
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("overview", "curves", "surfaces", "scaling", "paths", "compression", "responses", "sql")
+PAGES = (
+    *("overview", "curves", "surfaces", "scaling", "paths", "compression", "responses"),
+    *("state", "sql"),
+)
 OPEN = Callable[..., AppTest]
 
 
@@ -64,6 +67,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_pages_without_results_show_how_to_start_a_sweep(open_app: OPEN, tmp_path: Path) -> None:
     for page in PAGES:
+        if page == "state":
+            continue
         app = open_app(tmp_path / "none", page)
         assert "No sweep is recorded" in app.info[0].value
         assert "elastic_ray.sweep" in app.code[0].value
@@ -104,6 +109,67 @@ def test_overview_counts_recorded_cells(open_app: OPEN, tmp_path: Path) -> None:
     assert shown["Cells scored"] == "20 of 72"
     assert "running" in app.markdown[0].value
     assert shown["Time left (approx.)"] != "-"
+
+
+def test_lessons_count_as_progress_like_cells(open_app: OPEN, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    record_lessons(results)
+    rows = results.sweep_rows("lessons", "learnt")
+    for row in rows[:5]:
+        row["status"] = "pending"
+    results.replace("lessons", "learnt", [_without(row, "sweep") for row in rows])
+    app = open_app(tmp_path)
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown["Cells done"] == "24 of 24"
+    assert shown["Lessons done"] == f"{len(rows) - 5} of {len(rows)}"
+    assert "running" in app.markdown[0].value, "not done while lessons are left"
+
+
+def _without(row: dict[str, object], name: str) -> dict[str, object]:
+    return {key: value for key, value in row.items() if key != name}
+
+
+def test_pages_open_with_their_answers(open_app: OPEN, done: Path) -> None:
+    for page in ("overview", "curves"):
+        texts = [each.value for each in open_app(done, page).markdown]
+        assert any(text.startswith("**Half of the alignment is gone after") for text in texts), page
+    texts = [each.value for each in open_app(done, "surfaces").markdown]
+    assert any("the way back to the baseline takes more" in text for text in texts)
+    texts = [each.value for each in open_app(done, "responses").markdown]
+    assert any(text.startswith("**Mean score ") for text in texts)
+
+
+def test_unknown_values_in_an_address_are_named(open_app: OPEN, done: Path) -> None:
+    app = open_app(done, "curves", show="colour")
+    assert any("show `colour`, which is not offered" in each.value for each in app.warning)
+    app = open_app(done, "curves", show="retention")
+    assert not app.warning
+
+
+def test_a_state_has_a_page(open_app: OPEN, done: Path) -> None:
+    results = Results(done, read_only=True)
+    cell = next(row for row in results.cells("shown") if row["negative"] == 40)
+    app = open_app(done, "state", id=cell["state_id"])
+    texts = [each.value for each in app.markdown]
+    assert any(text.startswith("**Negative state after 40 examples: mean score") for text in texts)
+    scores = next(table.value for table in app.dataframe if "score" in table.value)
+    assert scores["negative"].tolist() == [40]
+    assert "No state absent is recorded" in open_app(done, "state", id="absent").info[0].value
+
+
+def test_surfaces_start_with_heatmaps_of_the_smallest_and_the_largest_model(
+    open_app: OPEN, done: Path
+) -> None:
+    app = open_app(done, "surfaces")
+    assert app.segmented_control(key="view").value == "heatmap"
+    chosen = app.multiselect(key="model").value
+    assert chosen == ["small, pre-trained on 4k", "large, pre-trained on 4k"], "alike but in size"
+
+
+def test_file_names_hold_no_commas() -> None:
+    assert file_name("curves-tiny", "small, pre-trained on 4k") == (
+        "curves-tiny-small-pre-trained-on-4k"
+    )
 
 
 def test_curves_with_every_option(open_app: OPEN, done: Path) -> None:

@@ -141,12 +141,12 @@ def test_a_sweep_appears_and_advances_without_a_reload(app: App, open_page: Any)
     page = open_page()
     expect(page.get_by_text("No sweep is recorded")).to_be_visible(timeout=PATIENCE)
     record(app.results, scored=16)
-    expect(page.get_by_text("16 of 72")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("16 of 72").first).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("running").first).to_be_visible(timeout=PATIENCE)
     record(app.results, scored=40)
-    expect(page.get_by_text("40 of 72")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("40 of 72").first).to_be_visible(timeout=PATIENCE)
     record(app.results)
-    expect(page.get_by_text("72 of 72")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("72 of 72").first).to_be_visible(timeout=PATIENCE)
 
 
 def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
@@ -174,19 +174,27 @@ def test_every_page_and_its_filters(app: App, open_page: Any) -> None:
         page.locator(".modebar-btn[data-title*='Download']").first.click()
     assert got.value.suggested_filename.endswith(".svg")
 
-    linked = open_page("curves?show=retention&axis=linear")
+    linked = open_page("curves?show=retention&axis=linear&image=svg")
+    expect(linked).to_have_title(re.compile("^Curves · .*elastic_ray$"), timeout=PATIENCE)
+    with linked.expect_download() as got:
+        linked.locator(".modebar-btn[data-title*='Download']").first.click()
+    name = got.value.suggested_filename
+    assert name.endswith(".svg") and "," not in name, "the first load saves as the address says"
     expect(linked.get_by_role("radio", name="retention")).to_be_checked(timeout=PATIENCE)
     expect(linked.get_by_role("radio", name="linear")).to_be_checked(timeout=PATIENCE)
 
     go(page, "Surfaces")
+    expect(page.locator(".js-plotly-plot .heatmaplayer").first).to_be_attached(timeout=PATIENCE)
+    page.get_by_role("radio", name="3D").click()
+    page.wait_for_url(re.compile("view=3D"))
+    settled(page)
     expect(page.locator(".js-plotly-plot .gl-container canvas").first).to_be_attached(
         timeout=PATIENCE
     )
-    for view in ("heatmap", "difference"):
-        page.get_by_role("radio", name=view).click()
-        page.wait_for_url(re.compile(f"view={view}"))
-        settled(page)
-        expect(page.locator(".js-plotly-plot .heatmaplayer").first).to_be_attached(timeout=PATIENCE)
+    page.get_by_role("radio", name="difference").click()
+    page.wait_for_url(re.compile("view=difference"))
+    settled(page)
+    expect(page.locator(".js-plotly-plot .heatmaplayer").first).to_be_attached(timeout=PATIENCE)
 
     go(page, "Scaling")
     expect(page.get_by_text("Kendall's tau").first).to_be_visible(timeout=PATIENCE)
@@ -209,6 +217,19 @@ def test_inverse_and_forward_by_another_distance(app: App, open_page: Any) -> No
     with page.expect_download() as got:
         page.get_by_role("button", name="CSV", exact=True).click()
     assert b"printed_inverse" in Path(got.value.path()).read_bytes()
+
+
+def test_a_click_on_a_point_leads_to_its_states(app: App, open_page: Any) -> None:
+    record(app.results)
+    page = open_page("curves?sweep=shown")
+    expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=PATIENCE)
+    page.locator(".js-plotly-plot .scatterlayer .point").first.click(force=True)
+    link = page.get_by_role("link", name=re.compile("seed 0: "))
+    expect(link.first).to_be_visible(timeout=PATIENCE)
+    state = open_page(str(link.first.get_attribute("href")).lstrip("/"))
+    expect(state.get_by_text(re.compile("state after .* examples: mean score"))).to_be_visible(
+        timeout=PATIENCE
+    )
 
 
 def test_responses_and_sql(app: App, open_page: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from small_sweeps import plan_of, spec_of
 
+from elastic_ray.progress.counts import count_points
 from elastic_ray.progress.grid_rows import cell_rows
 from elastic_ray.progress.recovery import restore_progress
 from elastic_ray.results.store import Results
@@ -26,5 +27,9 @@ def test_a_failure_that_a_run_recorded_counts_as_failed(tmp_path: Path) -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     assert not print_status(console, plan, str(tmp_path))
     text = console.export_text()
+    listed = results.query("FROM sweep_list").to_pylist()[0]
+    (counts,) = count_points(tracker)
+    seen = (listed["cells"], listed["done"], listed["failed"], listed["pending"])
+    assert seen == (counts.total, counts.done, counts.failed, counts.pending), "as in the app"
     assert failed > 0 and "not running\n" in text
     assert f"cells: 0 done, {failed} failed, {len(rows) - failed} pending, of {len(rows)}" in text

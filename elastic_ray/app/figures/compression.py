@@ -9,9 +9,8 @@ import plotly.graph_objects as go
 
 from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.analysis.labels import AXIS_LABELS, DISTRIBUTION_LABELS
+from elastic_ray.analysis.palette import CATEGORIES, DASHES, GREY, MARKERS, faint
 from elastic_ray.theory import CodeLengthCurve, first_clear_point, times_faster
-
-from .palette import CATEGORIES, GREY, faint
 
 
 def changes(curve: CodeLengthCurve) -> go.Figure:
@@ -37,8 +36,8 @@ def changes(curve: CodeLengthCurve) -> go.Figure:
             y=[point.change[j].value for point in points],
             mode="lines+markers",
             name=name,
-            line={"color": colour, "width": 2},
-            marker={"size": 7, "color": colour},
+            line={"color": colour, "width": 2, "dash": DASHES[j]},
+            marker={"size": 7, "color": colour, "symbol": MARKERS[j]},
             customdata=np.array([low, high, [point.rate[j].value for point in points]]).T,
             hovertemplate="%{y:+.3g} [%{customdata[0]:.3g}, %{customdata[1]:.3g}]: "
             "%{customdata[2]:.3g} bits per byte<extra>" + name + "</extra>",
@@ -79,7 +78,7 @@ def faster(curves: Sequence[CodeLengthCurve], labels: Sequence[str]) -> go.Figur
             y=[found.value for _, found in shown],
             mode="markers",
             name=label,
-            marker={"size": 9, "color": colour},
+            marker={"size": 9, "color": colour, "symbol": MARKERS[place % len(MARKERS)]},
             error_y={
                 "type": "data",
                 # far beyond the edge, so that its cap is not visible

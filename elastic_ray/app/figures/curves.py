@@ -11,8 +11,7 @@ import plotly.graph_objects as go
 
 from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.analysis.labels import AXIS_LABELS, positive_label
-
-from .palette import GREY, faint, steps
+from elastic_ray.analysis.palette import GREY, faint, size_colours, size_dashes, size_markers
 
 Z95 = 1.96
 """Half-width of a normal 95% interval, in standard errors."""
@@ -37,11 +36,19 @@ def curves(
     """
     present = sorted(int(p) for p in table["positive"].unique() if p > 0)
     all_positives = sorted({*positives, *present})
-    colours = dict(zip(all_positives, steps(max(len(all_positives), 1)), strict=False))
+    style = {
+        positive: (colour, dash, marker)
+        for (positive, colour), dash, marker in zip(
+            size_colours(all_positives).items() if all_positives else (),
+            size_dashes(all_positives).values(),
+            size_markers(all_positives).values(),
+            strict=True,
+        )
+    }
     figure = go.Figure()
     for positive in present:
         points = table[table["positive"] == positive].sort_values("negative")
-        _add_curve(figure, points, positive, colours[positive], value, logarithmic)
+        _add_curve(figure, points, positive, style[positive], value, logarithmic)
     _add_baseline(figure, table, value, logarithmic)
     if logarithmic:
         shown = apart(sorted(int(n) for n in table["negative"].unique()))
@@ -97,10 +104,11 @@ def _add_curve(
     figure: go.Figure,
     points: pd.DataFrame,
     positive: int,
-    colour: str,
+    style: tuple[str, str, str],
     value: str,
     logarithmic: bool,
 ) -> None:
+    colour, dash, marker = style
     x, y = _x_values(points["negative"], logarithmic), points[value].to_numpy(float)
     margin = Z95 * points[ERROR[value]].to_numpy(float)
     group = f"p{positive}"
@@ -123,9 +131,12 @@ def _add_curve(
         name=positive_label(positive),
         legendgroup=group,
         connectgaps=False,
-        line={"color": colour, "width": 2},
-        marker={"size": 6, "color": colour},
-        customdata=np.stack([points["negative"], y - margin, y + margin, points["seeds"]], axis=-1),
+        line={"color": colour, "width": 2, "dash": dash},
+        marker={"size": 7, "color": colour, "symbol": marker},
+        customdata=np.stack(
+            [points["negative"], y - margin, y + margin, points["seeds"], points["positive"]],
+            axis=-1,
+        ),
         hovertemplate=f"<b>{positive_label(positive)}</b><br>%{{customdata[0]:,}} negative<br>"
         f"{value} %{{y:.3f}} [%{{customdata[1]:.3f}}, %{{customdata[2]:.3f}}]<br>"
         "%{customdata[3]} seeds<extra></extra>",
@@ -144,6 +155,9 @@ def _add_baseline(figure: go.Figure, table: pd.DataFrame, value: str, logarithmi
         return
     height = 0.0 if value == "retention" else float(base.iloc[0])
     ends = _x_values(pd.Series([0, table["negative"].max()]), logarithmic)
+    if value == "score":
+        half = Z95 * float(table["base_standard_error"].fillna(0).max())
+        figure.add_hrect(height - half, height + half, fillcolor=faint(GREY), line={"width": 0})
     figure.add_scatter(
         x=ends,
         y=[height, height],

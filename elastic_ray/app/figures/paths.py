@@ -7,9 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from elastic_ray.analysis.labels import METRIC_LABELS
+from elastic_ray.analysis.palette import CATEGORIES, MARKERS
 from elastic_ray.elasticity import DIRECTIONS
-
-from .palette import CATEGORIES
 
 _ASIDE = 0.13
 
@@ -31,7 +30,7 @@ def paths(
             y=y,
             mode="markers",
             name=direction,
-            marker={"size": 9, "color": colour},
+            marker={"size": 9, "color": colour, "symbol": MARKERS[side > 0]},
             error_y={
                 "type": "data",
                 "array": np.nan_to_num(high - y),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from .palette import DONE, FAILED, PENDING
+from elastic_ray.analysis.palette import DONE, FAILED, PENDING
+
+PATTERNS = {"done": "", "failed": "x", "pending": "/"}
+"""Fill patterns, so that the parts are told apart without colour."""
 
 
 def progress_bars(table: pd.DataFrame) -> go.Figure:
@@ -18,7 +21,7 @@ def progress_bars(table: pd.DataFrame) -> go.Figure:
             x=table[column] / table["cells"],
             orientation="h",
             name=name,
-            marker={"color": colour, "line": {"width": 0}},
+            marker={"color": colour, "pattern": {"shape": PATTERNS[column]}},
             customdata=table[[column, "cells"]],
             hovertemplate=f"%{{customdata[0]:,}} of %{{customdata[1]:,}} cells {name}"
             "<extra>%{y}</extra>",

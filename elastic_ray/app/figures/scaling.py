@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.analysis.labels import AXIS_LABELS, QUANTITY_LABELS, positive_label
+from elastic_ray.analysis.palette import GREY, size_colours, size_dashes, size_markers
 
 from .curves import apart
-from .palette import GREY, steps
 
 
 def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = True) -> go.Figure:
@@ -22,7 +22,10 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
     figure = go.Figure()
     positives = sorted(int(p) for p in table["positive"].unique())
     span = np.log10(table[along].max() / table[along].min())
-    for place, (colour, positive) in enumerate(zip(steps(len(positives)), positives, strict=True)):
+    colours, dashes = size_colours(positives), size_dashes(positives)
+    markers = size_markers(positives)
+    for place, positive in enumerate(positives):
+        colour = colours[positive]
         line = table[(table["positive"] == positive) & table[quantity].notna()].sort_values(along)
         if line.empty:
             continue
@@ -35,8 +38,8 @@ def scaling(table: pd.DataFrame, quantity: str, along: str, *, legend: bool = Tr
             y=y,
             mode="lines+markers",
             name=positive_label(positive),
-            line={"color": colour, "width": 2},
-            marker={"size": 8, "color": colour},
+            line={"color": colour, "width": 2, "dash": dashes[positive]},
+            marker={"size": 8, "color": colour, "symbol": markers[positive]},
             error_y={
                 "type": "data",
                 "array": up,

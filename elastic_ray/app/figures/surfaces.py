@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from elastic_ray.analysis.formatting import format_compact
+from elastic_ray.analysis.formatting import format_compact, format_fixed
 from elastic_ray.analysis.labels import AXIS_LABELS
+from elastic_ray.analysis.palette import GREY
 
 from .curves import ERROR, Z95
 from .palette import DIVERGING, SCALE
@@ -44,7 +45,7 @@ def surface(table: pd.DataFrame, value: str, bounds: tuple[float, float]) -> go.
         y=np.repeat(y, len(x)),
         z=z.ravel(),
         mode="markers",
-        marker={"size": 2.5, "color": "#8a979e"},
+        marker={"size": 2.5, "color": GREY},
         hoverinfo="skip",
         showlegend=False,
     )
@@ -168,10 +169,13 @@ def _cells(
 
 
 def _short(values: np.ndarray, signed: bool = False) -> np.ndarray:
-    form = "{:+.2f}" if signed else "{:.2f}"
-    texts: np.ndarray = np.vectorize(
-        lambda v: form.format(v) if np.isfinite(v) else "", otypes=["U8"]
-    )(values)
+    def text(value: float) -> str:
+        if not np.isfinite(value):
+            return ""
+        shown = format_fixed(value, 2)
+        return f"+{shown}" if signed and not shown.startswith("-") else shown
+
+    texts: np.ndarray = np.vectorize(text, otypes=["U8"])(values)
     return texts
 
 

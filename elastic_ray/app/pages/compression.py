@@ -7,10 +7,18 @@ import streamlit as st
 
 from elastic_ray.analysis.captions import CAPTIONS
 from elastic_ray.analysis.labels import model_label, positive_label
-from elastic_ray.analysis.table_rows import COMPRESSION_COLUMNS, format_compression_row
+from elastic_ray.analysis.table_rows import COMPRESSION_COLUMNS, format_compression_rows
 from elastic_ray.app.figures.compression import changes, faster
 from elastic_ray.app.reader import Reader
-from elastic_ray.app.widgets import choose_sweep, exports, nothing_here, page, show, table
+from elastic_ray.app.widgets import (
+    choose_sweep,
+    exports,
+    known_in_address,
+    nothing_here,
+    page,
+    show,
+    table,
+)
 from elastic_ray.theory import QUESTION, CodeLengthCurve, answer_question, curve_rows
 
 
@@ -41,6 +49,7 @@ def body(results: Reader) -> None:
         for label, curve in zip(labels, curves, strict=True)
     }
     with right:
+        known_in_address("curve", list(curve_by_name))
         chosen = st.selectbox("Curve", list(curve_by_name), key="curve", bind="query-params")
     _figures(sweep["sweep"], curves, labels, curve_by_name[chosen or next(iter(curve_by_name))])
     _numbers(sweep["sweep"], curves, labels)
@@ -63,7 +72,7 @@ def _figures(
 def _numbers(sweep: str, curves: list[CodeLengthCurve], labels: list[str]) -> None:
     st.markdown("##### Every curve and size, with 95% intervals")
     rows = curve_rows(curves, labels)
-    table([format_compression_row(row) for row in rows], "compression", COMPRESSION_COLUMNS)
+    table(format_compression_rows(rows), "compression", COMPRESSION_COLUMNS)
     st.caption(CAPTIONS["compression"])
     exports(f"compression-{sweep}", pd.DataFrame(rows))
 

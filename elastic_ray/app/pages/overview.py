@@ -10,8 +10,18 @@ import streamlit as st
 
 from elastic_ray.analysis.formatting import format_compact
 from elastic_ray.app.figures.progress import progress_bars
+from elastic_ray.app.outcome import draw_outcome
 from elastic_ray.app.reader import Reader
-from elastic_ray.app.widgets import choose_sweep, labelled, nothing_yet, page, reader, table
+from elastic_ray.app.widgets import (
+    STATE_LINK,
+    choose_sweep,
+    labelled,
+    nothing_yet,
+    page,
+    readable,
+    reader,
+    table,
+)
 from elastic_ray.results.errors import ResultsError
 
 # Comments, not strings: Streamlit may show a bare string of a page.
@@ -42,9 +52,12 @@ def _live() -> None:
 
 
 def status_of(row: dict[str, Any], now: dt.datetime) -> str:
-    """Return a sweep's status: running, stopped (cells are pending), done, or done, some failed."""
-    if row["pending"] == 0:
-        return "done" if row["failed"] == 0 else "done, some failed"
+    """Return a sweep's status: running, stopped (not all is measured), done, done, some failed.
+
+    Cells and lessons count alike.
+    """
+    if row["pending"] + row["lessons_pending"] == 0:
+        return "done" if row["failed"] + row["lessons_failed"] == 0 else "done, some failed"
     age = (now - row["last_written"]).total_seconds() if row["last_written"] else ALIVE + 1
     return "running" if age < ALIVE else "stopped"
 
@@ -55,16 +68,23 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
     bars = labelled(results.progress(name))
     done, failed, left, cells = (int(bars[c].sum()) for c in ("done", "failed", "pending", "cells"))
     pace = results.pace(name)
-    if left == 0 and status in ("running", "stopped"):
+    if left + sweep["lessons_pending"] == 0 and status in ("running", "stopped"):
         status = "done"
     colour = {"running": "blue", "stopped": "orange", "done": "green"}.get(status, "red")
     st.markdown(f"### {_plain(name)} &nbsp; :{colour}-badge[{status}]")
-    st.progress((done + failed) / max(cells, 1))
+    draw_outcome(results, sweep)
+    st.markdown("##### Progress")
+    lessons, taught = sweep["lessons"], sweep["lessons_done"]
+    failed_lessons = sweep["lessons_failed"]
+    ended = done + failed + taught + failed_lessons
+    st.progress(ended / max(cells + lessons, 1))
     with st.container(horizontal=True):
         st.metric(
             "Cells scored" if sweep["scored"] else "Cells done", f"{done:,} of {cells:,}", width=150
         )
-        st.metric("Failed", f"{failed:,}", width=100)
+        if lessons:
+            st.metric("Lessons done", f"{taught:,} of {lessons:,}", width=150)
+        st.metric("Failed", f"{failed + failed_lessons:,}", width=100)
         st.metric("States trained", f"{pace['states']:,}", width=130)
         active = pace["active_seconds"]
         speed = pace["examples"] / active if active and pace["examples"] else None
@@ -75,19 +95,22 @@ def _one(results: Reader, sweep: dict[str, Any]) -> None:
             help="Examples trained per second, excluding pauses.",
         )
         st.metric("Answers", format_compact(int(bars["answers"].fillna(0).sum())), width=100)
-        st.metric(*_time(status, sweep, pace, done, left, now), width=150)
+        st.metric(
+            *_time(status, sweep, pace, done + taught, left + sweep["lessons_pending"], now),
+            width=150,
+        )
     if status == "stopped":
         st.caption(
             f":material/info: Last update {_ago(now, sweep['last_written'])}. Run the same command "
             "again to resume the sweep."
         )
     st.plotly_chart(
-        progress_bars(bars),
+        readable(progress_bars(bars)),
         key="progress",
         config={"displayModeBar": False},
         alt="cells done, failed and pending, by model",
     )
-    _failures(results, name, failed)
+    _failures(results, name, failed + failed_lessons)
     _latest(results, name)
 
 
@@ -123,7 +146,9 @@ def _failures(results: Reader, name: str, failed: int) -> None:
     rows = results.failures(name) if failed else []
     if not rows:
         return
-    with st.expander(f":red[:material/error:] Failed cells ({failed:,})", expanded=True):
+    with st.expander(
+        f":red[:material/error:] Failed cells and lessons ({failed:,})", expanded=True
+    ):
         shown = [
             {
                 **row,
@@ -137,7 +162,7 @@ def _failures(results: Reader, name: str, failed: int) -> None:
         names = ("cells", "error", "models", "positive", "negative", "seeds")
         table(shown, "failures", {n: st.column_config.Column(n) for n in names})
         st.caption(
-            "Failed cells are missing from every figure. Run the same command again to retry them."
+            "What failed is missing from every figure. Run the same command again to retry them."
         )
 
 
@@ -153,7 +178,7 @@ def _latest(results: Reader, name: str) -> None:
     st.markdown("##### Latest states")
     column = st.column_config
     table(
-        latest,
+        latest.assign(state_link="state?id=" + latest["state_id"]),
         "latest",
         {
             "finished_at": column.DatetimeColumn("finished (UTC)", format="YYYY-MM-DD HH:mm:ss"),
@@ -162,7 +187,7 @@ def _latest(results: Reader, name: str) -> None:
             "examples": column.NumberColumn("examples", format="localized"),
             "seconds": column.NumberColumn("seconds", format="%.1f"),
             "final_loss": column.NumberColumn("loss", format="%.3f"),
-            "state_id": "state",
+            "state_link": STATE_LINK,
         },
     )
 
@@ -173,7 +198,9 @@ def _all(results: Reader) -> None:
         {
             **row,
             "status": status_of(row, now),
-            "progress": (row["done"] + row["failed"]) / max(row["cells"], 1),
+            "progress": (row["done"] + row["failed"] + row["lessons_done"] + row["lessons_failed"])
+            / max(row["cells"] + row["lessons"], 1),
+            "failed": row["failed"] + row["lessons_failed"],
             "models": ", ".join(row["models"]),
         }
         for row in results.sweeps()
@@ -191,6 +218,7 @@ def _all(results: Reader) -> None:
             ),
             "cells": column.NumberColumn("cells", format="localized"),
             "done": column.NumberColumn("done", format="localized"),
+            "lessons": column.NumberColumn("lessons", format="localized"),
             "failed": column.NumberColumn("failed", format="localized"),
             "models": "models",
             "last_written": column.DatetimeColumn("last update (UTC)", format="YYYY-MM-DD HH:mm"),
@@ -198,4 +226,4 @@ def _all(results: Reader) -> None:
     )
 
 
-page("Overview", "Progress and failures of each sweep. Refreshes automatically.", body)
+page("Overview", "What each sweep shows, its progress and failures. Refreshes by itself.", body)

@@ -22,6 +22,7 @@ from elastic_ray.app.widgets import (
     choose_sweep,
     exports,
     in_columns,
+    known_in_address,
     labelled,
     nothing_here,
     page,
@@ -54,6 +55,7 @@ def body(results: Reader) -> None:
     with right:
         models = choose_models(found, most=3)
     metrics = [name for name in METRIC_LABELS if name in set(found["metric"])]
+    known_in_address("metric", [METRIC_LABELS[name] for name in metrics])
     metric = str(
         st.segmented_control(
             "Distance",

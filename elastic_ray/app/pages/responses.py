@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from elastic_ray.analysis.formatting import format_number
+from elastic_ray.analysis.formatting import format_fixed, format_number
 from elastic_ray.analysis.labels import model_label
 from elastic_ray.app.reader import Reader
-from elastic_ray.app.widgets import choose_sweep, nothing_here, page
+from elastic_ray.app.widgets import choose_sweep, nothing_here, open_with, page
 
 ROWS = 10
 ORDERS = {
@@ -25,6 +25,7 @@ def body(results: Reader) -> None:
     if sweep is None:
         return
     points = results.points(sweep["sweep"])
+    answer = st.container()
     left, right = st.columns(2)
     with left:
         one, label_one = _choose(results, sweep["sweep"], points, "a", last=False)
@@ -55,6 +56,8 @@ def body(results: Reader) -> None:
     if one is None or other is None:
         nothing_here("This grid point is not part of the sweep.")
         return
+    with answer:
+        open_with(*_means(results, (one, label_one), (other, label_other)))
     number_of_page = st.session_state.get("page", 1)
     rows = results.answers(
         one,
@@ -114,6 +117,24 @@ def _choose(
     at = {name: point[name] for name in ("task", "model", "pretrain")}
     cell = results.cell(sweep, at | chosen)
     return cell, f"{chosen['positive']:,} positive, {chosen['negative']:,} negative"
+
+
+def _means(results: Reader, *sides: tuple[dict[str, Any], str]) -> tuple[str, str]:
+    """Return the mean scores of both states in a sentence, and their standard errors."""
+    means, errors = [], []
+    for cell, label in sides:
+        row = next(
+            (r for r in results.score_of(cell["state_id"]) if r["scorer"] == cell["scorer"]), None
+        )
+        if row is None or row["score"] is None:
+            return "", ""
+        means.append(f"{format_fixed(row['score'], 2)} ({label})")
+        errors.append(format_fixed(row["standard_error"], 3))
+        prompts = row["prompts"]
+    return (
+        f"Mean score {' against '.join(means)}.",
+        f"{prompts:,} prompts each; standard errors {' and '.join(errors)}.",
+    )
 
 
 def _name(point: dict[str, Any], points: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from elastic_ray.analysis.formatting import (
     format_compact,
     format_number,
     format_p_value,
-    format_row_interval,
+    format_row_intervals,
 )
 from elastic_ray.analysis.labels import QUANTITY_LABELS
 from elastic_ray.app.figures.scaling import scaling
@@ -22,6 +22,7 @@ from elastic_ray.app.reader import Reader
 from elastic_ray.app.widgets import (
     choose_sweep,
     exports,
+    known_in_address,
     labelled,
     page,
     records,
@@ -60,6 +61,7 @@ def body(results: Reader) -> None:
     comparisons = _comparisons(found)
     if comparisons:
         with right:
+            known_in_address("compare", list(comparisons))
             chosen = st.selectbox(
                 "Compare",
                 list(comparisons),
@@ -153,9 +155,7 @@ def _trend(part: pd.DataFrame, quantity: str, along: str) -> str:
 def _numbers(sweep: str, found: pd.DataFrame) -> None:
     st.markdown("##### Every curve, with 95% intervals")
     names = [name for name in QUANTITY_LABELS if name in found]
-    rows = found.assign(
-        **{name: [format_row_interval(row, name) for row in records(found)] for name in names}
-    )
+    rows = found.assign(**{name: format_row_intervals(records(found), name) for name in names})
     columns = {"label": "model", "positive": st.column_config.NumberColumn(format="localized")}
     columns |= {
         n: st.column_config.TextColumn(QUANTITY_LABELS[n].short, help=QUANTITY_LABELS[n].meaning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from elastic_ray.analysis.summaries import summarize_positive
 from elastic_ray.app.figures.curves import retention
 from elastic_ray.app.figures.surfaces import difference, heatmap, surface
 from elastic_ray.app.reader import Reader
@@ -12,14 +13,20 @@ from elastic_ray.app.widgets import (
     choose_models,
     choose_sweep,
     choose_value,
+    ends,
     exports,
     in_columns,
+    known_in_address,
     labelled,
+    open_with,
     page,
     partial,
+    records,
     show,
     unscored,
 )
+
+VIEWS = ["heatmap", "3D", "difference"]
 
 
 def body(results: Reader) -> None:
@@ -30,11 +37,13 @@ def body(results: Reader) -> None:
         return
     table = labelled(results.curves(sweep["sweep"]))
     table = retention(table[table["positive"] > 0])
+    known_in_address("view", VIEWS)
+    answer = st.container()
     with st.container(horizontal=True, gap="medium"):
         how = st.segmented_control(
             "View",
-            ["3D", "heatmap", "difference"],
-            default="3D",
+            VIEWS,
+            default=VIEWS[0],
             key="view",
             required=True,
             bind="query-params",
@@ -46,11 +55,14 @@ def body(results: Reader) -> None:
             icon=":material/hourglass_empty:",
         )
         return
+    found, _ = results.indices(sweep["sweep"])
+    with answer:
+        open_with(*summarize_positive(records(found)))
     if how == "difference":
         _difference(sweep["sweep"], table, value)
         return
     with right:
-        models = choose_models(table, most=2)
+        models = choose_models(table, default=ends(table))
     chosen = table[table["label"].isin(models)]
     if chosen[value].notna().sum() == 0:
         st.info("Select at least one model with scores.", icon=":material/filter_alt:")
@@ -79,8 +91,14 @@ def _difference(sweep: str, table: pd.DataFrame, value: str) -> None:
         st.info("A difference needs two models; this sweep has one.", icon=":material/compare:")
         return
     left, right = st.columns(2)
-    one = left.selectbox("Model", labels, index=len(labels) - 1, key="one", bind="query-params")
-    other = right.selectbox("minus", labels, index=0, key="other", bind="query-params")
+    # One difference at a time: the models differ in size only, where the sweep has such a pair.
+    small, large = ends(table)
+    for key in ("one", "other"):
+        known_in_address(key, labels)
+    one = left.selectbox("Model", labels, index=labels.index(large), key="one", bind="query-params")
+    other = right.selectbox(
+        "minus", labels, index=labels.index(small), key="other", bind="query-params"
+    )
     parts = [table[table["label"] == name] for name in (one, other)]
     figure = difference(parts[0], parts[1], value)
     name = f"difference-{sweep}-{one}-{other}"
