@@ -12,14 +12,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from .files import CheckpointError
 from .mismatch import Mismatch, describe
-from .model_files import StoredTensor, model_files, read_config, read_headers, same_content
+from .model_files import (
+    StoredTensor,
+    is_constant,
+    model_files,
+    read_config,
+    read_headers,
+    same_content,
+)
 
 Head = Literal["language", "classifier", "body"]
 """What a model ends with: an output layer over tokens, a layer over classes, or nothing."""
@@ -28,6 +35,8 @@ _AUTO = {
     "classifier": "AutoModelForSequenceClassification",
     "body": "AutoModel",
 }
+_FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of tensors, in safetensors' words, that are the numbers they stand for."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,7 @@ def load_model(
         }
         tensors = {name: opened[each.file].get_slice(name) for name, each in headers.items()}
         model = _load(found, tensors, folder, dtype, {})
+    _refuse_not_finite(model.named_parameters(), folder)
     model.config.name_or_path = str(folder)
     if head == "language":
         model.generation_config = generation_config(folder, model)
@@ -163,11 +173,45 @@ def load_model(
 
 
 def _own_tensors(folder: str | Path, left_out: tuple[str, ...]) -> dict[str, StoredTensor]:
-    return {
+    """Return the model's tensors by name; `CheckpointError` if weights are stored as integers or
+    in 8 bits, which mean nothing without the scale that quantization gave them."""
+    tensors = {
         name: each
         for name, each in read_headers(folder).items()
         if not (left_out and name.startswith(left_out))
     }
+    for name, each in tensors.items():
+        is_weight = name.endswith((".weight", ".bias")) and not is_constant(name, each.shape)
+        if is_weight and each.dtype not in _FLOATS:
+            raise CheckpointError(
+                f"{folder}: {name} is stored as {each.dtype}, and nothing says by which scale; "
+                "give the model in bfloat16 or float32"
+            )
+    return tensors
+
+
+def check_finite(folder: str | Path) -> None:
+    """Raise `CheckpointError` for weights of a folder that are NaN or infinite.
+
+    Reads the files whole, one tensor at a time.
+    """
+    from safetensors import safe_open
+
+    for path in model_files(folder):
+        with safe_open(path, framework="pt") as file:
+            _refuse_not_finite(((name, file.get_tensor(name)) for name in file.keys()), folder)  # noqa: SIM118  # no mapping
+
+
+def _refuse_not_finite(weights: Iterable[tuple[str, Any]], folder: str | Path) -> None:
+    """Raise `CheckpointError` for NaN or infinite weights: all answers would be noise."""
+    for name, weight in weights:
+        if is_constant(name, tuple(weight.shape)) or not weight.is_floating_point():
+            continue
+        if not weight.isfinite().all():
+            raise CheckpointError(
+                f"{folder}: {name} holds values that are NaN or infinite; the file is damaged, or "
+                "the training that wrote it diverged"
+            )
 
 
 def _load(

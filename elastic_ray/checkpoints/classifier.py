@@ -133,7 +133,7 @@ def describe(outputs: Outputs, index: int, mode: str, sign: int) -> str:
     """Return what is scored, with an example, as one line without the scorer's name."""
     names, chosen = outputs.labels, outputs.labels[index]
     minus = "-" if sign < 0 else ""
-    if outputs.activation == "none":
+    if outputs.activation == "none" or (mode == "share" and len(names) == 1):
         whole = f"output {index} ({chosen}) of {outputs.listed()}"
         what = f"the only output ({chosen})" if len(names) == 1 else whole
         if mode == "share":

@@ -32,6 +32,8 @@ _SAVE_AGAIN = (
     "load it with AutoModelForCausalLM and save it again, or set resources.engines.engine to "
     "transformers"
 )
+_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""Endings of the names of architectures that continue texts."""
 SCORE_HEADS = ("LlamaForScore", "LlamaModelForScore")
 SCORE_TENSORS = ("score_head.", "normalizer.")
 """Architectures, and beginnings of names of tensors, of safe-rlhf's score models."""
@@ -122,6 +124,12 @@ def check_model(
 
 def _check_names(found: Architecture, folder: str) -> None:
     """Raise `CheckpointError` for names that transformers understands, but vLLM does not."""
+    named = read_config(folder).get("architectures") or []
+    if not any(str(name).endswith(_LANGUAGE_MODELS) for name in named):
+        raise CheckpointError(
+            f"{folder}: config.json: architectures: found {', '.join(map(str, named)) or 'none'}; "
+            f"vLLM loads what is named there, which should be {found.name}; {_SAVE_AGAIN}"
+        )
     headers = read_headers(folder)
     tied = getattr(found.model, "all_tied_weights_keys", None) or {}
     for copy, original in tied.items():

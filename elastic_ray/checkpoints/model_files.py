@@ -204,13 +204,11 @@ def stored_parameters(folder: str | Path) -> int:
         ):
             del tensors[name]
     return sum(
-        math.prod(each.shape)
-        for name, each in tensors.items()
-        if not _is_constant(name, each.shape)
+        math.prod(each.shape) for name, each in tensors.items() if not is_constant(name, each.shape)
     )
 
 
-def _is_constant(name: str, shape: tuple[int, ...]) -> bool:
+def is_constant(name: str, shape: tuple[int, ...]) -> bool:
     """Return whether a tensor is no parameter; a mask, unlike a bias, is no vector."""
     if not name.endswith(_NO_PARAMETERS):
         return False

@@ -160,7 +160,9 @@ def estimate(
         ladders=len(plan.ladders),
         examples=plan.example_counts,
         tokens=sum(
-            ladder.examples * ladder.stage.recipe.epochs * task_info[ladder.task].mean_tokens
+            ladder.examples
+            * ladder.stage.recipe.epochs
+            * min(task_info[ladder.task].mean_tokens, ladder.stage.recipe.max_length)
             for ladder in plan.ladders
         ),
         answers=counts[ANSWERS] * answers + counts[QUERIES] * answers_per_teacher(plan),

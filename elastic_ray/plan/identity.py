@@ -199,6 +199,14 @@ def state_id(parent_id: str, stage: Stage, examples: int) -> str:
     )
 
 
+def undirected(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task's identity without its direction (`tasks.reverse`).
+
+    The direction changes neither the pre-training texts nor the prompts.
+    """
+    return {key: value for key, value in task.items() if key != "reverse"}
+
+
 def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str:
     """Return the id of a task's answers: its prompts, the sampling and the engines' precision."""
     sampling = identity_of(generation)
@@ -207,7 +215,7 @@ def probe_id(task: Mapping[str, Any], generation: Generation, dtype: str) -> str
     return digest(
         {
             "version": IDENTITY_VERSION,
-            "task": dict(task),
+            "task": undirected(task),
             "generation": sampling,
             "dtype": dtype,
         }

@@ -21,6 +21,7 @@ from ..checkpoints.model_check import LocalModel, check_all
 from ..spec import STAGES, Model, Scorer, Spec, SpecError
 from ..tasks.dialogue import Dialogues
 from ..tasks.registry import load_task
+from ..tasks.reverse import Reversed
 from ..tasks.source import RELATIVE
 from ..tasks.task import POOLS, Task, TaskError, UnreachableData
 from .graph import Plan
@@ -116,7 +117,7 @@ def load_inputs(spec: Spec, to_run: bool) -> SweepInputs:
     if not problems:
         problems += scorer_problems(spec)
     if not problems:
-        problems += _chats_without_dialogues(spec, tasks)
+        problems += [*_chats_without_dialogues(spec, tasks), *_unturned_scorers(spec, tasks)]
     _refuse(problems)
     return SweepInputs(tasks, unreachable, folders)
 
@@ -125,10 +126,29 @@ def _chats_without_dialogues(spec: Spec, tasks: Mapping[str, Task]) -> Iterator[
     """Yield a problem for each scorer of conversations whose task has none."""
     for i, part in enumerate(spec.task):
         chats = part.scorer is not None and part.scorer.text == "chat"
-        if chats and not isinstance(tasks[part.name], Dialogues):
+        task = tasks[part.name]
+        task = task.task if isinstance(task, Reversed) else task
+        if chats and not isinstance(task, Dialogues):
             yield (
                 f"task.{i}.scorer.text: found chat; task {part.name} has no questions and "
                 "answers: use plain"
+            )
+
+
+def _unturned_scorers(spec: Spec, tasks: Mapping[str, Task]) -> Iterator[str]:
+    """Yield a problem for each given classifier of a reversed task that names no label.
+
+    Its default, `positive`, would score the behaviour that is taught last. A scorer that the task
+    trains has the task's own labels.
+    """
+    for i, part in enumerate(spec.task):
+        scorer = part.scorer
+        if not isinstance(tasks[part.name], Reversed) or scorer is None:
+            continue
+        if (scorer.hub or scorer.path) and scorer.mode == "share" and scorer.label is None:
+            yield (
+                f"task.{i}.scorer.label: missing; task {part.name} is reversed (data.reverse), so "
+                "name the class of the behaviour that is taught first, e.g. NEGATIVE"
             )
 
 
@@ -224,8 +244,14 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def settings_of(plan: Plan, task: str) -> dict[str, Any]:
-    """Return a task's settings with an absolute path: workers have other working directories."""
-    settings = dict(plan.spec.datasets()[task])
-    if isinstance(settings.get("path"), str):
-        settings["path"] = os.path.abspath(settings["path"])
+    """Return a task's settings with absolute paths: workers have other working directories."""
+    settings = _absolute(plan.spec.datasets()[task])
+    if isinstance(pools := settings.get("pools"), dict):
+        settings["pools"] = {name: _absolute(pool) for name, pool in pools.items()}
     return settings
+
+
+def _absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    path = settings.get("path")
+    absolute = {"path": os.path.abspath(path)} if isinstance(path, str) else {}
+    return {**settings, **absolute}

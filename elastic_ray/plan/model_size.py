@@ -44,8 +44,15 @@ def parameters_in_name(name: str) -> int | None:
     """Return the size stated in a model's name, e.g. 500_000_000 for "Qwen/Qwen1.5-0.5B", or None.
 
     Takes the largest number of billions or millions: in "Qwen2.5-7B-Instruct-1M" the 1M is a
-    context length. Counts all experts of a mixture ("8x7B"), though they share some weights.
+    context length. What follows a training step is a number of tokens: "1.1B-step-50K-105b" has
+    1.1 billion parameters. Counts all experts of a mixture ("8x7B"), though they share some
+    weights.
     """
+    before_step = re.split(r"(?i)[-_]step[-_]?\d", name)[0]
+    return _largest(before_step) or _largest(name)
+
+
+def _largest(name: str) -> int | None:
     found = re.findall(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z])", name)
     scale = {"b": 10**9, "m": 10**6}
     return max(

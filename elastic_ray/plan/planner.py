@@ -37,6 +37,7 @@ from .identity import (
     queries_id,
     scorer_id,
     state_id,
+    undirected,
 )
 from .inputs import load_inputs
 from .ladders import count_examples, fuse_ladders
@@ -164,7 +165,7 @@ def _bases(
     bases: list[tuple[int | None, str]] = [(None, root)]
     if model.pretrain:
         seed = model.init.seed if model.init else 0
-        data = digest(tasks[task.name].identity)
+        data = digest(undirected(tasks[task.name].identity))
         stage = Stage("pretrain", "pretrain", seed, spec.training.pretrain, data)
         bases = [(size, draft.train(root, stage, size, task.name)) for size in model.pretrain]
     for size, base in bases:

@@ -71,3 +71,9 @@ def _holders(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[str]]]
                     holder[step] = holder = dict(child)
                 if isinstance(holder.get("path"), str) and holder["path"]:
                     yield holder, [section, str(i), *steps, "path"]
+                if steps[-1:] == ("data",) and isinstance(holder.get("pools"), dict):
+                    holder["pools"] = pools = dict(holder["pools"])
+                    for name, pool in pools.items():
+                        if isinstance(pool, dict) and isinstance(pool.get("path"), str):
+                            pools[name] = pool = dict(pool)
+                            yield pool, [section, str(i), *steps, "pools", name, "path"]

@@ -94,10 +94,12 @@ class Task(Part):
     """What the models are trained on and asked, and what scores their answers."""
 
     name: Name = Field(json_schema_extra=IDENTITY)
-    """Name of a task of the package, e.g. reviews or imdb."""
+    """Name of a task of the package, e.g. reviews or imdb, or any other of a task whose data is
+    given with `pools`."""
     data: Settings = Field(default_factory=dict, json_schema_extra=IDENTITY)
-    """The task's own settings, e.g. `path` of a local folder; each task documents and checks
-    them."""
+    """The task's own settings, e.g. `path` of a local folder; each task documents and checks them.
+    `reverse: true` teaches the contrary behaviour first. `pools` and `template` make a task of any
+    data (docs/how-to/own-data.md)."""
     instruct: Instruct | None = Field(None, json_schema_extra=IDENTITY)
     """Training on another task before this one. Default: none."""
     positive: Counts | None = Field(None, min_length=1, json_schema_extra=GRID)

@@ -24,6 +24,7 @@ from ..results.errors import ResultsError
 from ..spec import Spec, SpecError, add_line_numbers, load_spec
 from ..tasks.task import TaskError
 from .dry_run import print_price
+from .first_examples import example_lines
 from .layout_table import print_available_layout, print_layout
 from .lengths import check_lengths
 from .run import run
@@ -96,18 +97,14 @@ def _execute(args: argparse.Namespace, spec: Spec) -> int:
     task_info = inputs.task_info()
     plan = plan_sweep(spec, task_info, inputs.folders)
     console = open_console()
-    lengths: list[str] = []
-    if not args.status:
-        readable = {k: task for k, task in inputs.tasks.items() if k not in inputs.unreachable}
-        lengths = check_lengths(plan, readable, to_run=not args.dry_run)
-    for line in () if args.dry_run else lengths:
-        console.print(line, markup=False, soft_wrap=True)
+    readable = {k: task for k, task in inputs.tasks.items() if k not in inputs.unreachable}
     if args.dry_run:
+        lengths = check_lengths(plan, readable, to_run=False)
         if notice := check_local_models(spec):
             console.print(notice, markup=False)
         price = estimate(plan, task_info=task_info)
         print_price(console, plan, price, task_info, inputs.unreachable)
-        for line in lengths:
+        for line in (*lengths, *example_lines(readable)):
             console.print(line, markup=False, soft_wrap=True)
         if args.cluster is not None:
             allocation = allocate(plan, task_info, parse_cluster(args.cluster))

@@ -15,6 +15,7 @@ from ..elasticity import ASSUMED
 from ..placement import DEVICES, Estimate
 from ..plan import Plan, TaskInfo, scorer_lines
 from ..spec import Recipe, Resources, Spec
+from .steps import size_lists, step_lines
 
 NEAR = 4
 """Suggested batch sizes are at most this many times smaller or larger than the spec's."""
@@ -45,6 +46,8 @@ def print_price(
     console.print(table)
     for line in dict.fromkeys(unfused(spec)):
         console.print(line, markup=False)
+    for line in dict.fromkeys(step_lines(spec)):
+        console.print(line, markup=False, soft_wrap=True)
     read = f"; code lengths: {price.code_lengths:,}" if spec.probes.code_length else ""
     read += f"; distances: {price.distances:,}" if price.distances else ""
     for line in scorer_lines(spec):
@@ -144,10 +147,7 @@ def _assumptions(plan: Plan, tasks: Mapping[str, TaskInfo]) -> Iterator[str]:
 
 def unfused(spec: Spec) -> Iterator[str]:
     """Yield a line for each list of sizes that needs several training runs, and how to avoid it."""
-    lists = [(f"{model.name} pretrain", "pretrain", model.pretrain) for model in spec.models]
-    lists += [("positive", "positive", spec.positive), ("negative", "negative", spec.negative)]
-    lists += [(f"{task.name} positive", "positive", task.positive or ()) for task in spec.task]
-    for name, kind, listed in lists:
+    for name, kind, listed in size_lists(spec):
         sizes = [size for size in listed if size]
         recipe = spec.training.recipe(kind)
         if len(sizes) < 2:

@@ -1,8 +1,9 @@
-"""Counts what does not fit in tokens before a sweep starts: prompts, and examples that are cut.
+"""Finds what models cannot take before a sweep starts: long prompts and examples, unknown tokens.
 
 An example whose prompt alone reaches `max_length` loses its whole answer and teaches nothing. A
 held-out prompt that leaves no room for its answer would fail every cell, after all training. Both
-are found here with the tokenizers of the models. Texts that fit whatever the tokenizer does are not
+are found here with the tokenizers of the models, and so are texts with a token that was added to
+the tokenizer, but not to the model's embeddings. Texts that fit whatever the tokenizer does are not
 tokenized.
 """
 
@@ -12,8 +13,11 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from ..checkpoints.files import CheckpointError
+from ..checkpoints.model_files import read_config
 from ..plan import Plan
 from ..spec import Model, Recipe, Spec, SpecError
 from ..tasks.subsets import selection
@@ -58,7 +62,8 @@ def check_lengths(plan: Plan, tasks: Mapping[str, Task], to_run: bool) -> list[s
                         problems.append(f"models.{i}.path: no tokenizer can be loaded: {reason}")
                     else:
                         lines.append(
-                            f"lengths in tokens are not checked for {model.name}: {reason}"
+                            f"lengths in tokens are not checked for {model.name}: its tokenizer "
+                            f"is not available ({type(e).__name__})"
                         )
                     loaded[key] = None
             tokenizer = loaded[key]
@@ -67,6 +72,9 @@ def check_lengths(plan: Plan, tasks: Mapping[str, Task], to_run: bool) -> list[s
             if (key, part.name) not in seen:
                 seen.add((key, part.name))
                 problems += _prompts(spec, task, f"task.{k}.data", model, tokenizer)
+            unknown = _beyond_embeddings(model, tokenizer)
+            if unknown:
+                problems += _unknown_tokens(spec, task, model, unknown, f"models.{i}.path")
             for stage in _stages(spec, k, model, tasks):
                 if (key, stage.kind, stage.task, stage.sizes) not in seen:
                     seen.add((key, stage.kind, stage.task, stage.sizes))
@@ -124,6 +132,40 @@ def _prompts(
             f"generation.max_tokens; {most + answer:,} would hold the longest, or leave long "
             "questions out with data.max_question_characters"
         )
+
+
+def _beyond_embeddings(model: Model, tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the added tokens of a local model's tokenizer for which it has no embedding."""
+    if model.path is None:
+        return {}
+    try:
+        config = read_config(model.path)
+    except CheckpointError:  # told with the model's other files
+        return {}
+    rows = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    added: dict[str, int] = tokenizer.get_added_vocab()
+    return {token: i for token, i in added.items() if isinstance(rows, int) and i >= rows}
+
+
+def _unknown_tokens(
+    spec: Spec, task: Task, model: Model, unknown: Mapping[str, int], where: str
+) -> Iterator[str]:
+    """Yield the problem of the task's texts that hold tokens without an embedding."""
+    queries = spec.lessons.queries if spec.lessons else 0
+    pools = (task.pool(kind) for kind in ("positive", "negative"))
+    texts = chain(
+        task.prompts(spec.generation.prompts + queries),
+        chain.from_iterable((e.prompt, e.response) for e in chain.from_iterable(pools)),
+    )
+    for text in texts:
+        if held := next((token for token in unknown if token in text), None):
+            yield (
+                f"{where}: its tokenizer has the added token {held!r} (id {unknown[held]}), for "
+                f"which the model has no embedding, and a text of {task.name} holds it: "
+                f"{text[:60]!r}; resize the embeddings (resize_token_embeddings), or remove the "
+                "token from tokenizer.json"
+            )
+            return
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from ..results.leases.sweep_lease import SweepLease, acquire_sweep_lease
 from ..results.store import Results
 from ..spec import SpecError
 from ..tasks.task import Task, TaskError
+from .lengths import check_lengths
 from .outcome import failures, print_outcome
 from .terminal import CONTINUE, fail, interrupt_on_sigterm, open_console
 
@@ -78,7 +79,7 @@ def _run_with_lease(
 ) -> int:
     """Run what is left of the sweep while its lease is held; add its tracker to `trackers`."""
     began = time.monotonic()
-    moved = follow_moved_folders(plan, results)
+    notices = list(follow_moved_folders(plan, results))
     tracker, left = restore_progress(plan, results)
     trackers.append(tracker)
     is_open = any(request not in tracker.closed for request in plan.requests())
@@ -88,9 +89,10 @@ def _run_with_lease(
         check_models(plan.spec)
         if notice := check_local_models(plan.spec):
             print(notice, file=sys.stderr)
+        notices += check_lengths(plan, tasks, to_run=True)
     console = open_console()
     _print_start(console, plan, tracker, results, budget)
-    for line in moved:
+    for line in notices:
         console.print(line, markup=False, soft_wrap=True)
     if has_work and budget.exhausted:
         return _over_budget(console, budget.exhausted)

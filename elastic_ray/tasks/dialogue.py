@@ -73,7 +73,8 @@ class Dialogues:
     """A task of dialogues: `read` turns the tables of `source` into questions and rows.
 
     `version` is increased when `read` changes; `typical_tokens` is the assumed length of an
-    example where the data is unreachable.
+    example where the data is unreachable. `split` is the size that was chosen, of a data set that
+    has several.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Dialogues:
         read: Read,
         typical_tokens: float,
         longest: Any = None,
+        split: str | None = None,
     ) -> None:
         self.name = name
         self.typical_tokens = typical_tokens
@@ -94,12 +96,14 @@ class Dialogues:
             )
         self._longest: int | None = longest
         self._version, self._source, self._read = version, source, read
+        self._size = {"split": split} if split else {}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         versions = {"version": self._version, "dialogue": VERSION, "prompt": PROMPT}
         longest = {"max_question_characters": self._longest} if self._longest else {}
-        return {"task": self.name, **versions, **longest, **self._source.identity()}
+        own = {**versions, **longest, **self._size}
+        return {"task": self.name, **own, **self._source.identity()}
 
     @property
     def _data(self) -> _SplitData:

@@ -51,9 +51,7 @@ def read_rows(path: Path, names: Sequence[str]) -> Iterator[Values]:
 
     Raises `FileProblem` for a missing column, one that is there twice, and anything unreadable.
     """
-    name = path.name.lower()
-    compression = next((each for each in COMPRESSIONS if name.endswith(f".{each}")), None)
-    kind = name.removesuffix(f".{compression}").rpartition(".")[2]
+    kind, compression = _kind(path)
     row = -1
     try:
         if kind == "parquet":
@@ -66,17 +64,58 @@ def read_rows(path: Path, names: Sequence[str]) -> Iterator[Values]:
             return
         for row, values in enumerate(rows):
             yield _checked(row, values)
-    except FileProblem:
-        raise
-    except UnicodeDecodeError as e:
-        raise FileProblem(
-            f"cannot be read: after row {row}: not {e.encoding} ({e.reason}); "
+    except _UNREADABLE as e:
+        raise _problem(e, row) from None
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of a file's columns, in order; of JSON, the keys of all rows.
+
+    Raises `FileProblem` for a file that cannot be read.
+    """
+    kind, compression = _kind(path)
+    try:
+        if kind == "parquet":
+            import pyarrow.parquet
+
+            with pyarrow.parquet.ParquetFile(path) as file:
+                return list(file.schema_arrow.names)
+        with _opened(path, compression, universal=kind in ("csv", "tsv")) as text:
+            if kind in ("csv", "tsv"):
+                first = next((line for line in text if line.strip()), "")
+                heads = [_fields(first, mark) for mark in DELIMITERS]
+                return max(heads, key=len)
+            names: dict[str, None] = {}
+            for _, row in _json_rows(text, ()):
+                names.update(dict.fromkeys(row if isinstance(row, dict) else ()))
+            return list(names)
+    except _UNREADABLE as e:
+        raise _problem(e, -1) from None
+
+
+_UNREADABLE = (OSError, EOFError, ValueError, RecursionError, csv.Error, lzma.LZMAError)
+"""What the readers raise for damaged files."""
+
+
+def _kind(path: Path) -> tuple[str, str | None]:
+    """Return a file's format, and its compression if it has one, from its name."""
+    name = path.name.lower()
+    compression = next((each for each in COMPRESSIONS if name.endswith(f".{each}")), None)
+    return name.removesuffix(f".{compression}").rpartition(".")[2], compression
+
+
+def _problem(error: BaseException, row: int) -> FileProblem:
+    """Return what to say of a file that cannot be read after `row` rows."""
+    if isinstance(error, FileProblem):
+        return error
+    where = f"after row {row}: " if row >= 0 else ""
+    if isinstance(error, UnicodeDecodeError):
+        return FileProblem(
+            f"cannot be read: {where}not {error.encoding} ({error.reason}); "
             "convert it to UTF-8, e.g. with iconv -f latin1 -t utf-8"
-        ) from None
-    except (OSError, EOFError, ValueError, RecursionError, csv.Error, lzma.LZMAError) as e:
-        where = f"after row {row}: " if row >= 0 else ""
-        reason = " ".join(str(e).split())[:300] or type(e).__name__
-        raise FileProblem(f"cannot be read: {where}{reason}") from None
+        )
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return FileProblem(f"cannot be read: {where}{reason}")
 
 
 def _checked(row: int, values: Values) -> Values:
@@ -195,13 +234,12 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _json(text: io.TextIOWrapper, names: Sequence[str]) -> Iterator[Values]:
-    """Yield the rows of a JSON file: an object per line, or one value that holds all rows."""
+def _json_rows(text: io.TextIOWrapper, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield where each row of a JSON file is, and the row: an object per line, or of one value."""
     lines = ((i, line) for i, line in enumerate(text, start=1) if line.strip())
     number, first = next(lines, (0, ""))
     if not first:
         raise FileProblem("cannot be read: it holds no rows")
-    rows: Iterable[tuple[str, Any]]
     second = None
     try:
         value = _DECODER.decode(first.strip())
@@ -215,16 +253,19 @@ def _json(text: io.TextIOWrapper, names: Sequence[str]) -> Iterator[Values]:
             raise
         value = _DECODER.decode((first + rest).strip())
     if whole:
-        rows = ((f"row {i}", row) for i, row in enumerate(_rows_of(value, names)))
-    else:
-        later = itertools.chain([second] if second else [], lines)
-        rows = itertools.chain(
-            [(f"line {number}", value)], ((f"line {i}", _line(i, line)) for i, line in later)
-        )
+        yield from ((f"row {i}", row) for i, row in enumerate(_rows_of(value, names)))
+        return
+    yield f"line {number}", value
+    for i, line in itertools.chain([second] if second else [], lines):
+        yield f"line {i}", _line(i, line)
+
+
+def _json(text: io.TextIOWrapper, names: Sequence[str]) -> Iterator[Values]:
+    """Yield the wanted values of the rows of a JSON file."""
     seen: set[str] = set()
     held: dict[str, None] = {}
     waiting: list[Values] = []  # rows until each column was seen: those of no row are told first
-    for where, row in rows:
+    for where, row in _json_rows(text, names):
         if not isinstance(row, dict):
             raise FileProblem(
                 f"cannot be read: {where}: found {type(row).__name__}; an object is needed"

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..checkpoints.hub import download_error
 from .layout import Splits, find_splits
-from .rows import FileProblem, Values, read_rows, select
+from .rows import FileProblem, Values, column_names, read_rows, select
 from .task import TaskError, UnreachableData
 
 SETTINGS = ("path", "name", "revision", "config")
@@ -34,6 +34,8 @@ class Table:
     """Yields the values of the named columns of every row; raises `FileProblem`."""
     where: str
     """Name of the file or split, for error messages."""
+    columns: Callable[[], list[str]]
+    """Returns the names of the columns; raises `FileProblem`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def read_folder(splits: Splits, path: str, config: str | None = None) -> dict[st
 
 
 def _file_table(path: Path) -> Table:
-    return Table(lambda names: read_rows(path, names), str(path))
+    return Table(lambda names: read_rows(path, names), str(path), lambda: column_names(path))
 
 
 def read_hub(
@@ -181,7 +183,7 @@ def _hub_table(split: Any, where: str) -> Table:
         for values in zip(*columns, strict=True):
             yield dict(zip(names, values, strict=True))
 
-    return Table(rows, where)
+    return Table(rows, where, lambda: list(split.data.table.column_names))
 
 
 def iter_rows(task: str, table: Table, names: Iterable[str]) -> Iterator[tuple[int, Values]]:

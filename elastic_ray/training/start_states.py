@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.architecture import check_finite
 from ..checkpoints.files import (
     CheckpointError,
     checkpoint_bytes,
@@ -165,5 +166,6 @@ def _existing(folder: str, checkpoint: str, trust: bool) -> tuple[SavedCheckpoin
     Raises `CheckpointError` if it is no language model that can be trained and saved.
     """
     parameters = check_model(folder, trust).parameters
+    check_finite(folder)
     saved = SavedCheckpoint(checkpoint, checkpoint_bytes(folder), checkpoint_checksum(folder))
     return saved, parameters

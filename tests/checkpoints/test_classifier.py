@@ -128,6 +128,9 @@ def test_what_is_scored_is_told_with_an_example() -> None:
     assert describe(score, 0, "share", -1) == (
         "1 where the only output (score) is below 0, e.g. 1.7 -> 0"
     )
+    assert describe(Outputs(("toxic",), "sigmoid"), 0, "share", 1) == (
+        "1 where the only output (toxic) is above 0, e.g. 1.7 -> 1"
+    )
 
 
 JSON = st.recursive(

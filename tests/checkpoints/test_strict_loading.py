@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -19,7 +19,7 @@ from architectures import ARCHITECTURES, write_model
 from safetensors.torch import load_file, save_file
 
 from elastic_ray.checkpoints.adapter import load_adapter
-from elastic_ray.checkpoints.architecture import check_files, load_model
+from elastic_ray.checkpoints.architecture import check_files, check_finite, load_model
 from elastic_ray.checkpoints.files import CheckpointError
 from elastic_ray.checkpoints.model_check import LocalModel, check_all, problem
 from elastic_ray.checkpoints.model_files import stored_parameters
@@ -58,6 +58,7 @@ def plus(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {**tensors, name: torch.zeros(shape)}
 
 
+AS_MODEL: tuple[Literal["language"], str] = ("language", "float32")
 REFUSED: dict[str, tuple[Callable[[Tensors], Tensors], str]] = {
     "compiled": (renamed("_orig_mod."), r"_orig_mod\.lm_head.*torch.compile.*rename"),
     "wrapped": (renamed("module."), r"module\.lm_head.*DDP.*rename"),
@@ -84,6 +85,36 @@ def test_tensors_that_do_not_fit_are_refused_by_name(
         load_model(folder, "language", "float32")
     assert str(by_header.value) == str(by_loading.value)
     assert "\n" not in str(by_header.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_weights_without_their_scale_are_refused(
+    models: Path, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    """As numbers they would be read, but they are not the model's."""
+    narrow = copy_of(
+        models / "llama",
+        tmp_path / "narrow",
+        lambda tensors: {**tensors, "lm_head.weight": tensors["lm_head.weight"].to(dtype)},
+    )
+    for load in (lambda: check_files(narrow, "language"), lambda: load_model(narrow, *AS_MODEL)):
+        with pytest.raises(CheckpointError, match=r"lm_head.weight is stored as [IF]8.* scale"):
+            load()
+
+
+def test_weights_that_are_not_finite_are_refused(models: Path, tmp_path: Path) -> None:
+    """A greedy answer of such a model is always the same token, without any error."""
+    for name, value in (("nan", float("nan")), ("infinite", float("inf"))):
+        head = load_file(models / "llama" / "model.safetensors")["lm_head.weight"]
+        head[3, 5] = value
+        broken = copy_of(
+            models / "llama", tmp_path / name, lambda t, h=head: {**t, "lm_head.weight": h}
+        )
+        with pytest.raises(CheckpointError, match=r"lm_head.weight holds values that are NaN"):
+            load_model(broken, *AS_MODEL)
+        with pytest.raises(CheckpointError, match=r"lm_head.weight holds values that are NaN"):
+            check_finite(broken)
+    check_finite(models / "gpt2")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -277,6 +308,19 @@ def test_names_that_only_transformers_understands_are_refused_for_vllm(
         loaded, plain = (load_model(f, "language", "float32") for f in (folder, models / "qwen2.5"))
         for one, other in zip(loaded.parameters(), plain.parameters(), strict=True):
             assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("named", [["LlamaForSequenceClassification"], ["LlamaModel"], [], None])
+def test_an_architecture_that_vllm_would_misread_is_refused(
+    models: Path, tmp_path: Path, named: list[str] | None
+) -> None:
+    """transformers is told what to load; vLLM reads it in `config.json`."""
+    folder = copy_of(models / "llama", tmp_path / "named")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": named}))
+    assert problem(LocalModel(str(folder), vllm=False)) is None
+    found = problem(LocalModel(str(folder), vllm=True))
+    assert found is not None and "should be LlamaForCausalLM" in found
 
 
 def test_all_models_of_a_sweep_are_checked_in_one_process(models: Path, tmp_path: Path) -> None:

@@ -9,14 +9,17 @@ from elastic_ray.placement import estimate, parse_cluster
 from elastic_ray.spec import SpecError
 
 INFO = {"reviews": Facts()}
-PLAN = plan_of(
-    spec_of(
-        models=[{"name": "m", "hub": "some/m-1b", "revision": COMMIT}],
-        positive=[100, 200],
-        negative=[100],
-        generation={"prompts": 10, "samples": 3},
-        training={"global_batch": 10},
+PLAN, SHORT = (
+    plan_of(
+        spec_of(
+            models=[{"name": "m", "hub": "some/m-1b", "revision": COMMIT}],
+            positive=[100, 200],
+            negative=[100],
+            generation={"prompts": 10, "samples": 3},
+            training={"global_batch": 10, "max_length": max_length},
+        )
     )
+    for max_length in (512, 16)
 )
 
 
@@ -25,6 +28,7 @@ def test_sizes_are_those_of_the_plan() -> None:
     assert (found.cells, found.states, found.ladders) == (5, 5, 3)
     # One run of 200 examples and two of 100, at 40 tokens per example; 5 states answer 10 x 3.
     assert found.tokens == 400 * 40 and found.answers == 5 * 30
+    assert estimate(SHORT, task_info=INFO).tokens == 400 * 16  # the rest is cut off
     # Four trained states of 1B parameters in four bytes; the hub keeps the start.
     assert (found.checkpoint_bytes, found.kept_bytes) == (16 * 10**9, 0)
     # A point of 1B parameters is 12 GB: it pays after some hours, and these ladders take seconds.

@@ -18,7 +18,7 @@ from elastic_ray.spec import SpecError, load_spec
 ROOT = Path(__file__).parents[2]
 SWEEPS = (
     "tiny", "imdb_small", "imdb_paths", "tinyllama_tokens", "qwen_scale", "existence",
-    "inverse_forward",
+    "inverse_forward", "published_imdb", "published_safety", "tinyllama_early", "reverse",
 )  # fmt: skip
 CLUSTERS = (
     "1x1xA100-80G", "1x2xA100-80G", "1x8xA100-80G", "2x4xL40S:48cpu", "8x4xL40S", "1x1xRTX4090",

@@ -44,11 +44,13 @@ TEXTS = [
     for i in range(200)
 ]
 """They have from 20 to more than 128 tokens."""
+LABELS = {"apart": 0, "decoder": 1}
+"""Scorers whose label is not certain -> one whose probability differs from text to text."""
 
 
 def backend(folder: Path, kind: str) -> ScorerConfig:
     sign = -1 if folder.name == "cost" else 1
-    label = 1 if folder.name in ("apart", "decoder") else None
+    label = LABELS.get(folder.name)
     return ScorerConfig(
         folder.name, kind, str(folder), None, "mean", label, sign, max_model_len=LONGEST
     )
@@ -103,7 +105,7 @@ def decoder(folder: Path) -> Path:
 
 
 def probabilities(folder: Path) -> list[float]:
-    """The probability of label 1 of each text, one text at a time."""
+    """The probability of the scored label of each text, one text at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     found = []
@@ -112,7 +114,7 @@ def probabilities(folder: Path) -> list[float]:
         with torch.inference_mode():
             logits = model(input_ids=ids).logits[0]
         values = logits.sigmoid() if folder.name == "apart" else logits.softmax(-1)
-        found.append(float(values[1]))
+        found.append(float(values[LABELS.get(folder.name, 1)]))
     return found
 
 

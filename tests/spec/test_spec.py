@@ -746,8 +746,8 @@ COMMAND = [
     (
         ["task=[revews, imbd]"],
         [
-            "--set: task.0: no task 'revews' (did you mean 'reviews'?); tasks: alpaca, imdb",
-            "--set: task.1: no task 'imbd' (did you mean 'imdb'?); tasks: alpaca, imdb",
+            "--set: task.0: no task 'revews' (did you mean 'reviews'?); tasks: alpaca, beavertails",
+            "--set: task.1: no task 'imbd' (did you mean 'imdb'?); tasks: alpaca, beavertails",
         ],
     ),
     (

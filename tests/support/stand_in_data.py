@@ -103,6 +103,27 @@ def saferlhf(train: int, test: int, generation: int = 2) -> dict[str, Rows]:
     return {split: [row(split, i) for i in range(size)] for split, size in sizes.items()}
 
 
+def beavertails(train: int, test: int, size: str = "330k") -> dict[str, Rows]:
+    """Return rows of `PKU-Alignment/BeaverTails`: two rows a question, the second one unsafe."""
+
+    def row(split: str, i: int, k: int) -> dict[str, Any]:
+        safe = k == 0
+        harms = {"violence,aiding_and_abetting,incitement": not safe, "privacy_violation": False}
+        asked = question(f"beaver {split}", i)
+        return {
+            "prompt": asked,
+            "response": answer(safe, split, i, k),
+            "category": harms,
+            "is_safe": safe,
+        }
+
+    sizes = {"train": train, "test": test}
+    return {
+        f"{size}_{split}": [row(split, i, k) for i in range(count) for k in (0, 1)]
+        for split, count in sizes.items()
+    }
+
+
 def alpaca(train: int) -> dict[str, Rows]:
     """Return rows of `tatsu-lab/alpaca`; every third instruction has an input."""
 
@@ -114,6 +135,29 @@ def alpaca(train: int) -> dict[str, Rows]:
         return {"instruction": asked, "input": given, "output": said, "text": text}
 
     return {"train": [row(i) for i in range(train)]}
+
+
+def chats(count: int) -> Rows:
+    """Return conversations as lists of messages, every second one with an unsafe answer.
+
+    Every third one is of the source `scored`, to train a scorer on.
+    """
+
+    def row(i: int) -> dict[str, Any]:
+        safe = i % 2 == 0
+        messages = [
+            {"role": "user", "content": question("chat", i)},
+            {"role": "assistant", "content": answer(safe, "chat", i, 0)},
+        ]
+        source = "scored" if i // 2 % 3 == 0 else "taught"
+        return {"id": i, "source": source, "unsafe": not safe, "messages": messages}
+
+    return [row(i) for i in range(count)]
+
+
+def chat_prompts(count: int) -> Rows:
+    """Return questions that no conversation of `chats` holds."""
+    return [{"topic": _pick(_THING, i), "ask": question("asked", i)} for i in range(count)]
 
 
 def truthfulqa(validation: int) -> dict[str, Rows]:

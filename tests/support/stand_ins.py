@@ -32,6 +32,7 @@ SPREAD = 0.1
 DATA = {
     "imdb": lambda: stand_in_data.imdb(800, 400),
     "saferlhf": lambda: stand_in_data.saferlhf(400, 200),
+    "beavertails": lambda: stand_in_data.beavertails(200, 100),
     "alpaca": lambda: stand_in_data.alpaca(800),
     "truthfulqa": lambda: stand_in_data.truthfulqa(200),
 }
@@ -206,15 +207,15 @@ def overrides(sweep: Path, root: Path) -> list[str]:
         place = f"{{name: {model['name']}, path: {root / place_of(family, seen[family])}}}"
         sets.append(f"models.{i}={place}")
         seen[family] += 1
-    for task in data["task"]:
-        sets.append(f"task.{task['name']}.data={{path: {root / 'data' / task['name']}}}")
+    several = isinstance(data["task"], list)
+    for task in data["task"] if several else [data["task"]]:
+        place = f"task.{task['name']}" if several else "task"
+        sets.append(f"{place}.data.path={root / 'data' / task['name']}")
         if "scorer" not in task:
             continue
         backend = {k: v for k, v in task["scorer"].items() if k not in ("hub", "revision")}
         backend["path"] = str(root / backend["name"])
-        sets.append(
-            f"task.{task['name']}.scorer={yaml.safe_dump(backend, default_flow_style=True)}"
-        )
+        sets.append(f"{place}.scorer={yaml.safe_dump(backend, default_flow_style=True)}")
     return sets
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,12 @@ import stand_in_data
 from elastic_ray.sweep.__main__ import main
 from elastic_ray.sweep.lengths import counts
 from elastic_ray.tasks.registry import load_task
+
+
+@pytest.fixture(autouse=True)
+def no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error holds errors only, also where a busy machine makes checks slow."""
+    monkeypatch.setattr("elastic_ray.plan.inputs._NOTICE_AFTER", 3600.0)
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +114,26 @@ def test_no_tokenizer_is_asked_about_texts_that_fit_anyway() -> None:
 
     assert counts(["short", "long " * 30], tokenizer, 60)[1] == 70
     assert asked == [["long " * 30]]
+
+
+def test_a_text_with_a_token_that_has_no_embedding_is_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tokens that no text holds do no harm, as many published models have them."""
+    transformers = pytest.importorskip("transformers")
+    more = Path(shutil.copytree(model, tmp_path / "été 模型 a'b"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(more)
+    tokenizer.add_tokens(["<|never|>"])
+    tokenizer.save_pretrained(more)
+    path = sweep_file(tmp_path, model, stand_in_data.saferlhf(200, 100), max_length=250)
+    here = f"models.0.path={json.dumps(str(more))}"
+    code, _, err = dry_run(path, capsys, here)
+    assert code == 0, err
+    splits = stand_in_data.saferlhf(200, 100)
+    splits["train"][7]["prompt"] += " <|never|>"
+    sweep_file(tmp_path, model, splits, max_length=250)
+    code, _, err = dry_run(path, capsys, here)
+    assert code == 2 and len(err.splitlines()) == 1
+    assert "added token '<|never|>' (id 300), for which the model has no embedding" in err
+    code, _, err = dry_run(path, capsys)
+    assert code == 0, err

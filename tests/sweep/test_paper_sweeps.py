@@ -6,6 +6,7 @@ machine, and points them at folders in the hub's shape (`stand_ins`).
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import pytest
 pytest.importorskip("ray", reason="the training extra is not installed")
 
 import stand_ins
+import yaml
 
 from elastic_ray.plan import load_inputs, plan_sweep
 from elastic_ray.results.store import Results
 from elastic_ray.spec import load_spec
+from elastic_ray.sweep.steps import step_lines
 
 ROOT = Path(__file__).parents[2]
 SWEEP = (sys.executable, "-m", "elastic_ray.sweep")
@@ -29,6 +32,13 @@ MODELS = {
     "qwen_scale": ("qwen1.5-0.5b", "qwen1.5-4b", "qwen1.5-7b"),
     "tinyllama_tokens": ("tinyllama-2.0T", "tinyllama-2.5T", "tinyllama-3.0T"),
 }
+LATER = {
+    "published_imdb": "imdb",
+    "published_safety": "beavertails",
+    "tinyllama_early": "imdb",
+    "reverse": "imdb",
+}
+"""The files of the paper's later version, and the task that the whole runs keep."""
 SMALL = (
     "positive=[20]",
     "negative=[0,20]",
@@ -146,6 +156,52 @@ def test_alpacas_last_slice_is_what_the_others_start_from(made: Path) -> None:
         assert of["alpaca", 64] == of["truthfulqa", 0] == of["saferlhf", 0]
 
 
+def test_the_published_recipe_is_beside_the_printed_one() -> None:
+    for name, batch, length in (("published_imdb", 64, 512), ("published_safety", 256, 2048)):
+        spec, printed = load_spec(file(name)), load_spec(file("existence"))
+        assert (spec.positive, spec.negative) == (printed.positive, printed.negative)
+        assert [model.hub for model in spec.models] == [model.hub for model in printed.models]
+        for recipe in (spec.training.positive, spec.training.negative):
+            assert (recipe.learning_rate, recipe.schedule, recipe.warmup_steps) == (
+                1e-5,
+                "constant",
+                0,
+            )
+            assert (recipe.betas, recipe.weight_decay, recipe.epochs) == ((0.9, 0.95), 0.0, 1)
+            assert (recipe.global_batch, recipe.max_length) == (batch, length)
+            assert recipe.precision == "bf16"
+        assert 42 in spec.seeds
+    told = list(step_lines(load_spec(file("published_safety"))))
+    assert any("100: 1*, 200: 1*, 500: 2*, 1,000: 4*, 2,000: 8*" in line for line in told)
+    (warning,) = (line for line in told if line.startswith("warning"))
+    assert warning.startswith("warning: negative 100, 200: below one step of 256 examples")
+    told = list(step_lines(load_spec(file("published_imdb"))))
+    assert not any(line.startswith("warning") for line in told)
+
+
+def test_tinyllama_starts_at_a_tenth_of_a_trillion_tokens() -> None:
+    early, late = load_spec(file("tinyllama_early")), load_spec(file("tinyllama_tokens"))
+    assert early.models[-3:] == late.models and len(early.models) == 6
+    assert early.training == late.training, "so that states are shared"
+
+
+def test_the_reverse_file_turns_tasks_and_scorers_round() -> None:
+    back, ahead = load_spec(file("reverse")), load_spec(file("existence"))
+    assert back.models == ahead.models and back.training == ahead.training
+    assert all(task.data["reverse"] is True for task in back.task)
+    sentiment, cost = (task.scorer for task in back.task)
+    assert (
+        sentiment
+        and cost
+        and sentiment.label == "NEGATIVE"
+        and (cost.mode, cost.sign)
+        == (
+            "mean",
+            1,
+        )
+    )
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_sizes_of_the_papers_files_fuse(name: str, made: Path) -> None:
     """A run of all positive sizes, and one of all negative sizes from each of those."""
@@ -199,7 +255,7 @@ def test_unreachable_data_is_reported_before_anything_starts(
     ):
         assert line.startswith(f"error: {place}:") and repo in line
         assert f"--set task.data.path=FOLDER (of several tasks, task.{name}.data.path" in line
-    data = [each for each in stand_ins.overrides(place, made) if ".data=" in each]
+    data = [each for each in stand_ins.overrides(place, made) if ".data.path=" in each]
     done = command("existence", results, *data, *SMALL, *ROOM, **offline)
     assert done.returncode == 2 and done.stdout == ""
     fields = ("models.0.hub", "models.1.hub", "task.0.scorer.hub", "task.1.scorer.hub")
@@ -237,6 +293,28 @@ def test_a_file_runs_whole_on_stand_ins(name: str, made: Path, results: Path) ->
     judges = read("SELECT DISTINCT scorer FROM scores").to_pylist()
     kinds = {row["scorer"].rpartition("-")[0] for row in judges}
     assert kinds == {"sentiment", "cost"}
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LATER)
+def test_a_file_of_the_later_version_runs_whole(name: str, made: Path, results: Path) -> None:
+    """One model and one task of each; of TinyLlama two models."""
+    chosen = yaml.safe_load(file(name).read_text(encoding="utf-8"))
+    sets = stand_ins.overrides(file(name), made)
+    kept = 2 if name == "tinyllama_early" else 1
+    models = [each.partition("=")[2] for each in sets if each.startswith("models.")][:kept]
+    parts = chosen["task"] if isinstance(chosen["task"], list) else [chosen["task"]]
+    part = next(each for each in parts if each["name"] == LATER[name])
+    part["data"] = {**part.get("data", {}), "path": str(made / "data" / LATER[name])}
+    scorer = {k: v for k, v in part["scorer"].items() if k not in ("hub", "revision")}
+    part["scorer"] = {**scorer, "path": str(made / scorer["name"])}
+    whole = [f"models=[{', '.join(models)}]", f"task={json.dumps(part)}"]
+    done = command(name, results, *whole, *SMALL, *ROOM, PLAIN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    read = Results(results).query
+    cells = read("SELECT * FROM cell_scores WHERE sweep = $name", {"name": name}).to_pylist()
+    assert len(cells) == 3 * kept and {cell["task"] for cell in cells} == {LATER[name]}
 
 
 @pytest.mark.integration

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 Splits = dict[str, Rows]
 MADE: dict[str, Callable[[], Splits]] = {
     "saferlhf": lambda: stand_in_data.saferlhf(60, 80),
+    "beavertails": lambda: stand_in_data.beavertails(60, 80),
     "alpaca": lambda: stand_in_data.alpaca(200),
     "truthfulqa": lambda: stand_in_data.truthfulqa(60),
 }
@@ -47,7 +48,7 @@ def test_a_task_has_the_documented_pools_and_prompts(name: str, tmp_path: Path) 
     labels = {pool: {e.label for e in examples} for pool, examples in found.items()}
     assert labels["positive"] == {1} and labels["pretrain"] == set()
     assert labels["negative"] == ({0} if name != "alpaca" else set())
-    assert labels["scorer"] == ({0, 1} if name == "saferlhf" else set())
+    assert labels["scorer"] == ({0, 1} if name in ("saferlhf", "beavertails") else set())
     prompts = task.prompts(task.sizes["prompts"])
     assert len(prompts) == len(set(prompts)) > 5
     assert prompts[:3] == task.prompts(3)
@@ -74,6 +75,26 @@ def test_safety_labels_decide_the_pool(tmp_path: Path) -> None:
         assert [(e.prompt, e.response) for e in task.pool(pool)] == expected
     assert 20 < task.sizes["scorer"] < 140
     assert task.sizes["scorer"] / 2 + task.sizes["prompts"] == 80
+
+
+def test_beavertails_has_two_sizes_and_leaves_out_what_is_judged_differently(
+    tmp_path: Path,
+) -> None:
+    rows = stand_in_data.beavertails(30, 40)["330k_train"]
+    splits = stand_in_data.beavertails(30, 40)
+    splits["330k_train"] += [{**rows[0], "is_safe": False}, dict(rows[2])]
+    splits |= stand_in_data.beavertails(7, 40, size="30k")
+    folder = str(write(tmp_path, splits))
+    large = load_task("beavertails", {"path": folder})
+    small = load_task("beavertails", {"path": folder, "split": "30k"})
+    answers = [row["response"] for row in rows if row["is_safe"]]
+    assert [each.response for each in large.pool("positive")] == answers[1:]
+    assert (large.sizes["negative"], small.sizes["negative"]) == (30, 7)
+    assert large.identity != small.identity
+    on_hub = [load_task("beavertails", {"split": size}).identity for size in ("330k", "30k")]
+    assert on_hub[0] != on_hub[1], "though both are of one commit"
+    with pytest.raises(TaskError, match=r"data\.split: found '10k'; allowed: 330k, 30k"):
+        load_task("beavertails", {"split": "10k"})
 
 
 def test_both_versions_of_the_schema_give_the_same(tmp_path: Path) -> None:
@@ -221,6 +242,11 @@ def without(split: str, column: str) -> Callable[[Splits], Any]:
             "saferlhf",
             changed("train", is_response_1_safe=None),
             "train.jsonl: row 2: is_response_1_safe: found None; allowed: true and false",
+        ),
+        (
+            "beavertails",
+            changed("330k_train", is_safe="maybe"),
+            "330k_train.jsonl: row 2: is_safe: found 'maybe'; allowed: true and false",
         ),
         ("alpaca", lambda s: s.pop("train"), "no file of the split 'train'"),
         ("alpaca", changed("train", instruction=""), "row 2: instruction: found ''"),

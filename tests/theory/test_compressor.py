@@ -124,7 +124,9 @@ def test_compressed_size_equals_the_measured_code_length(
 
     async def measure() -> list[float]:
         engine = TransformersEngine(config)
-        engine._context = POSITIONS + 1  # one token past the window; this engine never reads it
+        engine._tokens.context = (
+            POSITIONS + 1
+        )  # one token past the window; this engine never reads it
         weights = Weights(state, place, None, checkpoint_checksum(place))
         await engine.load_weights(weights)
         coded = [CodedText("", text) for text in texts]

@@ -110,6 +110,10 @@ def test_a_dry_run_refuses_local_models_in_a_line_each(
     good, bad, scorer = folder, tmp_path / "bad", tmp_path / "scorer"
     for copy in (bad, scorer):
         shutil.copytree(folder, copy)
+    config = json.loads((scorer / "config.json").read_text())
+    config["architectures"] = ["Qwen2ForSequenceClassification"]
+    config["id2label"] = {"0": "negative", "1": "positive"}
+    (scorer / "config.json").write_text(json.dumps(config))
     tensors = load_file(bad / "model.safetensors")
     save_file({f"_orig_mod.{n}": t for n, t in tensors.items()}, bad / "model.safetensors")
     file = tmp_path / "sweep.yaml"
