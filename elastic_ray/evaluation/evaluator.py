@@ -155,7 +155,11 @@ class Evaluator:
             await self._runner.place_engines(group, self._machine.places(name))
             await self._runner.start_engines(group, start.state_id)
         except Exception as e:
-            self._carry_out(self._machine.engine_failed(name, error_summary(e)))
+            if start.ahead and not self._has_weights(start.state_id):
+                # They were deleted while the engine started: no request needs them any more.
+                self._carry_out(self._machine.engine_skipped(name))
+            else:
+                self._carry_out(self._machine.engine_failed(name, error_summary(e)))
         else:
             self._engines.add(name)
             self._carry_out(self._machine.engine_started(name))
