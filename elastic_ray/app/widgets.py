@@ -250,11 +250,13 @@ def show(
 ) -> list[dict[str, Any]]:
     """Draw a figure; its camera button saves an image named `name`.
 
-    With `select`, points can be clicked; returns the selected ones.
+    With `select`, points can be clicked; returns the selected ones, with their `customdata`.
     """
+    # In a link, the format is known before its widget is drawn, at the page's end.
+    image = st.session_state.get("image") or _linked("image", ("png", "svg"))
     event: Any = st.plotly_chart(
         readable(figure),
-        key=key,
+        key=f"{key}-{image}",  # Streamlit does not change the configuration of a figure it knows
         alt=alt,
         on_select="rerun" if select else "ignore",
         selection_mode="points",
@@ -263,14 +265,17 @@ def show(
             "displayModeBar": True,
             "modeBarButtonsToRemove": _BUTTONS_NOT_SHOWN,
             "toImageButtonOptions": {
-                # In a link, the format is known before its widget is drawn, at the page's end.
-                "format": st.session_state.get("image") or _linked("image", ("png", "svg")),
+                "format": image,
                 "filename": file_name(name),
                 "scale": 2,
             },
         },
     )
-    return list(event["selection"]["points"]) if select else []
+    points = event["selection"]["points"] if select else []
+    # The browser sends the row of a point's data as an object whose keys are the indices.
+    return [
+        {**point, "customdata": list((point.get("customdata") or {}).values())} for point in points
+    ]
 
 
 def _linked(key: str, offered: Sequence[str]) -> str:
