@@ -6,6 +6,7 @@ comes on top is in `costs`. These are estimates for planning; recorded seconds a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..plan import UNKNOWN_PARAMETERS
@@ -90,7 +91,7 @@ def training_seconds(
     snapshots = rungs * (costs.snapshot + saved / costs.copying) + saving + late
     # Ranks write at the same time, each its part at the speed assumed before one is measured.
     point = point_bytes(size, recipe) / workers / BYTES_PER_SECOND
-    count = points_of(steps, point)
+    count = points_of(steps, point, math.ceil(seen / recipe.global_batch))
     return LadderSeconds(
         loading=costs.ladder + parameters * width / costs.loading,
         steps=steps,

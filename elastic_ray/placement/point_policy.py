@@ -28,10 +28,11 @@ def point_is_due(at_risk: float, writing: float) -> bool:
     return at_risk**2 > 2 * SECONDS_BETWEEN_FAILURES * writing
 
 
-def points_of(training: float, writing: float) -> int:
-    """Return the number of points that a ladder writes in `training` seconds of steps.
+def points_of(training: float, writing: float, steps: int) -> int:
+    """Return the number of points that a ladder writes in `training` seconds of `steps` steps.
 
-    The last of them is written before the ladder's last step.
+    The last of them is written before the ladder's last step, and there is at most one per step.
     """
     interval = math.sqrt(2 * SECONDS_BETWEEN_FAILURES * writing)
-    return max(0, math.ceil(training / interval) - 1)
+    most = max(0, steps - 1)
+    return min(most, max(0, math.ceil(training / interval) - 1)) if interval else most

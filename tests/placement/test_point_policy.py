@@ -40,7 +40,7 @@ def test_the_estimate_counts_the_points_that_are_due(training: float, writing: f
         at_risk += step
         if point_is_due(at_risk, writing):
             written, at_risk = written + 1, 0.0
-    estimated = points_of(training, writing)
+    estimated = points_of(training, writing, steps=1000)
     assert written <= estimated
     if estimated < 30:
         assert estimated - written <= 1 + estimated**2 / 1000
@@ -63,3 +63,10 @@ def test_no_other_interval_costs_less() -> None:
 def test_a_threshold_of_zero_makes_every_step_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(point_policy, "SECONDS_BETWEEN_FAILURES", 0.0)
     assert point_is_due(1e-6, 1e6)
+
+
+def test_without_time_between_failures_a_point_follows_every_step_but_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(point_policy, "SECONDS_BETWEEN_FAILURES", 0.0)
+    assert [points_of(60.0, 1.0, steps) for steps in (1, 2, 40)] == [0, 1, 39]
