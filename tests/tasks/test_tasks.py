@@ -113,8 +113,8 @@ def test_a_selection_larger_than_the_pool_is_refused(count: int) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("review", {}, "no task 'review' (did you mean 'reviews'?); tasks: alpaca, imdb"),
-        ("poems", {}, "no task 'poems'; tasks: alpaca, imdb, reviews, saferlhf, truthfulqa"),
+        ("review", {}, "no task 'review' (did you mean 'reviews'?); tasks: alpaca, beavertails"),
+        ("poems", {}, "no task 'poems'; tasks: alpaca, beavertails, imdb, reviews, saferlhf, tru"),
         ("saferlhf", {"max_words": 9}, "unknown setting data.max_words; allowed: path, name, rev"),
         ("alpaca", {"path": "/no/such"}, "data.path: found '/no/such'; no such folder"),
         ("truthfulqa", {"name": "a/b"}, "data.revision: found None for a/b; a full commit id"),
