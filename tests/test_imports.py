@@ -29,10 +29,11 @@ ONLY = {
     "deepspeed": {"training"},
     "ray.serve": {"serving"},
     "vllm": {"serving"},
-    "duckdb": {"results"},
-    # A query's rows are an Arrow table; a task's data may be Parquet files.
+    # A sweep file's expressions over the rows of its data are evaluated by DuckDB too.
+    "duckdb": {"results", "tasks"},
     # Drawn where figures are asked for, and loaded only then.
     "matplotlib": {"theory", "report"},
+    # A query's rows are an Arrow table; a task's data may be Parquet files.
     "pyarrow": {"results", "query", "tasks", "app"},
     "streamlit": {"app"},
     "plotly": {"app"},

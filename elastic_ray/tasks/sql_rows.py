@@ -14,14 +14,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
-
-import duckdb
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .rows import FileProblem
 from .source import Table
 
-Connection = duckdb.DuckDBPyConnection
+if TYPE_CHECKING:
+    import duckdb  # otherwise where it is used: planning without such a task needs none of it
+
+Connection: TypeAlias = "duckdb.DuckDBPyConnection"
 
 _ROW = "__row"
 _NOT_PLAIN = {
@@ -106,6 +107,7 @@ class Rows:
 
     def connect(self) -> Connection:
         """Return a database with these rows as the table `data`, shut off from everything else."""
+        import duckdb
         import pyarrow as pa
 
         columns: dict[str, Any] = {_ROW: pa.array(range(self.count), pa.int64())}
@@ -138,6 +140,8 @@ def evaluate(rows: Rows, where: str | None, columns: Mapping[str, str]) -> Itera
 
     Raises `ExpressionError` for an expression that is not a function of one row, or that fails.
     """
+    import duckdb
+
     condition = {"where": where} if where is not None else {}
     with closing(rows.connect()) as connection:
         for name, sql in {**condition, **columns}.items():
@@ -161,6 +165,8 @@ def evaluate(rows: Rows, where: str | None, columns: Mapping[str, str]) -> Itera
 
 def _problem(connection: Connection, rows: Rows, sql: str) -> str | None:
     """Return why an expression is not a function of one row; None if it is."""
+    import duckdb
+
     parsed = connection.execute(
         "SELECT json_serialize_sql($sql)", {"sql": f"SELECT (\n{sql}\n)"}
     ).fetchall()[0][0]
@@ -213,6 +219,8 @@ def _refused(connection: Connection, function: str) -> str | None:
 
 def _run(connection: Connection, rows: Rows, name: str, sql: str, where: str) -> None:
     """Evaluate one expression; raise `ExpressionError`, with the first row, if it fails."""
+    import duckdb
+
     query = f"SELECT (\n{sql}\n) FROM data WHERE (\n{where}\n)"
     try:
         connection.execute(query).fetchall()
