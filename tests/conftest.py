@@ -34,6 +34,12 @@ def imdb_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error holds errors only, also where a busy machine makes checks slow."""
+    monkeypatch.setattr("elastic_ray.plan.inputs._NOTICE_AFTER", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def little_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the sweep file of a small but complete sweep."""

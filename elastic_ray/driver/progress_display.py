@@ -51,7 +51,7 @@ class ProgressDisplay:
         self._counted: list[PointCounts] = []
         self._count_again = 0.0
         self._last_line = 0.0
-        whole = max(sum(ladder_seconds.values()) / trainers, len(self._requests) * request_seconds)
+        whole = self._side_by_side(sum(ladder_seconds.values()), len(self._requests))
         self._work_at_start = self._work_left()
         self._expected = whole_seconds * self._work_at_start / whole if whole else 0.0
         """Seconds that this run is expected to take."""
@@ -118,7 +118,11 @@ class ProgressDisplay:
                 share = 1 - tracker.examples.get(ladder.id, 0) / ladder.examples
                 training += self._ladder_seconds[ladder.id] * max(0.0, share)
         open_requests = len(self._requests) - len(tracker.closed) - len(tracker.lost)
-        return max(training / self._trainers, open_requests * self._request_seconds)
+        return self._side_by_side(training, open_requests)
+
+    def _side_by_side(self, training: float, requests: int) -> float:
+        """Return the seconds of so much training beside so many evaluation requests."""
+        return max(training / self._trainers, requests * self._request_seconds)
 
     def seconds_left(self) -> float:
         """Return the estimated seconds left."""

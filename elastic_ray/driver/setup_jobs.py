@@ -188,9 +188,13 @@ class SetupJobs:
 def _is_promising(by_label: Sequence[tuple[int, int]]) -> bool:
     """Return whether texts are classified clearly better than chance."""
     correct, texts = (sum(column) for column in zip(*by_label, strict=True))
-    return texts > 0 and better_than_chance(
-        correct, texts, max(count for _, count in by_label) / texts
-    )
+    return texts > 0 and better_than_chance(correct, texts, _chance(by_label))
+
+
+def _chance(by_label: Sequence[tuple[int, int]]) -> float:
+    """Return the accuracy of always naming the larger class."""
+    counts = [count for _, count in by_label]
+    return max(counts) / sum(counts)
 
 
 def check_accuracy(name: str, record: Mapping[str, Any], field: str, allow_chance: bool) -> str:
@@ -202,7 +206,7 @@ def check_accuracy(name: str, record: Mapping[str, Any], field: str, allow_chanc
     texts = int(record["held_out"])
     correct = round(record["accuracy"] * texts)
     by_label = record.get("by_label")  # earlier versions did not record it
-    chance = max(count for _, count in by_label) / texts if by_label and texts else 0.5
+    chance = _chance(by_label) if by_label and texts else 0.5
     low, high = accuracy_interval(correct, texts)
     said = (
         f"scorer {name}: held-out accuracy {record['accuracy']:.3f} [{low:.3f}, {high:.3f}] on "

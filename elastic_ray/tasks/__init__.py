@@ -5,8 +5,8 @@ film reviews, which `imdb_files` reads. `saferlhf`, `beavertails`, `alpaca` and 
 dialogues and share `dialogue`. `file_task` is a task that the sweep file describes: `file_pools`
 reads its pools, `sql_rows` evaluates their expressions. `reverse` turns any task round. `source`
 gives the data of files or of the hub: `layout` finds the files, `rows` reads one, `values` checks
-what it holds. `scripts` knows languages without spaces, `subsets` draws seeded subsets,
-`tokenizers` builds tokenizers.
+what it holds. `split_task` is what dialogues and file tasks share. `scripts` knows languages
+without spaces, `subsets` draws seeded subsets, `tokenizers` builds tokenizers.
 
 To add a task, write a class like `reviews.Reviews`, or a reader of dialogues like `saferlhf`, and
 add it to `registry.TASKS`. This package never imports torch or ray. It imports transformers only to

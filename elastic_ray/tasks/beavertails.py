@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row, split_by_safety
 from .layout import Splits
 from .source import Table, iter_rows, source_of
-from .subsets import hash_below
-from .task import TaskError, check_settings, normalise
+from .task import TaskError, check_settings
 from .values import some_text_of, text_of, truth_of
 
 VERSION = 1
@@ -50,17 +49,8 @@ def load(**settings: Any) -> Dialogues:
 
 
 def _read(size: str, tables: Mapping[str, Sequence[Table]]) -> Raw:
-    train = [row for table in tables[f"{size}_train"] for row in _rows(table)]
-    held_out, labelled = [], []
-    for table in tables[f"{size}_test"]:
-        for row in _rows(table):
-            if hash_below(2, "beavertails", "half", normalise(row[0])):
-                labelled.append(row)
-            else:
-                held_out.append(row[0])
-    positive = [row for row in train if row[2] == 1]
-    negative = [row for row in train if row[2] == 0]
-    return Raw(held_out, {"positive": positive, "negative": negative, "scorer": labelled})
+    train, test = (tables[f"{size}_{part}"] for part in ("train", "test"))
+    return split_by_safety("beavertails", _rows, train, test)
 
 
 READERS = {size: partial(_read, size) for size in SIZES}

@@ -12,14 +12,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..spec import CORPORA
 from . import source
-from .scripts import approximate_tokens
 from .source import Source, Table
-from .subsets import selection
-from .task import POOLS, Example, TaskError, check_pool, first_prompts, first_texts, normalise
+from .split_task import TOKENIZER_TEXTS, VOCABULARY, SplitData, SplitTask
+from .subsets import hash_below, selection
+from .task import POOLS, Example, TaskError, normalise
 from .tokenizers import byte_pair_tokenizer, check_vocabulary
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ LONGEST = "max_question_characters"
 SETTINGS = (*source.SETTINGS, LONGEST)
 """Settings (`data:`) of the tasks of dialogues: those of the source, and the longest question, of
 which longer ones are left out, held out or not."""
-VOCABULARY = 4096
-"""Default vocabulary size of the tokenizer."""
-TOKENIZER_TEXTS = 20_000
-"""Maximum number of texts that the tokenizer is trained on."""
-TOKENS_PER_WORD = 1.4
-
 Row = tuple[str, str, int | None]
 """A question, its answer, and its label: 1 aligned, 0 contrary, None unlabelled."""
 
@@ -56,6 +50,30 @@ class Raw:
 Read = Callable[[Mapping[str, Sequence[Table]]], Raw]
 
 
+def split_by_safety(
+    task: str,
+    rows: Callable[[Table], Iterable[Row]],
+    train: Sequence[Table],
+    test: Sequence[Table],
+) -> Raw:
+    """Divide dialogues that are labelled safe (1) or unsafe (0) among the pools of `task`.
+
+    `rows` yields the dialogues of a table. Those of `train` are positive or negative. The questions
+    of `test` are divided by a hash: one half gives the scorer's dialogues, the other the held-out
+    questions.
+    """
+    pools: dict[str, list[Row]] = {"positive": [], "negative": [], "scorer": []}
+    for row in chain.from_iterable(map(rows, train)):
+        pools["positive" if row[2] == 1 else "negative"].append(row)
+    held_out = []
+    for row in chain.from_iterable(map(rows, test)):
+        if hash_below(2, task, "half", normalise(row[0])):
+            pools["scorer"].append(row)
+        else:
+            held_out.append(row[0])
+    return Raw(held_out, pools)
+
+
 def prompt_of(question: str) -> str:
     """Return the prompt for a question."""
     return PROMPT.format(question=question)
@@ -69,7 +87,7 @@ def question_in(prompt: str) -> str:
     return prompt[len(before) : len(prompt) - len(after)]
 
 
-class Dialogues:
+class Dialogues(SplitTask):
     """A task of dialogues: `read` turns the tables of `source` into questions and rows.
 
     `version` is increased when `read` changes; `typical_tokens` is the assumed length of an
@@ -106,39 +124,8 @@ class Dialogues:
         return {"task": self.name, **own, **self._source.identity()}
 
     @property
-    def _data(self) -> _SplitData:
+    def _data(self) -> SplitData:
         return _split(self._source, self._read, self._longest, json.dumps(self.identity))
-
-    @property
-    def removed(self) -> dict[str, int]:
-        """Rows removed from each pool: duplicates, held-out questions, empty answers."""
-        return dict(self._data.removed)
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        sizes = {pool: len(examples) for pool, examples in self._data.pools.items()}
-        return {**sizes, "prompts": len(self._data.prompts), "texts": 0}
-
-    @cached_property
-    def mean_tokens(self) -> float:
-        sample = self.pool("positive")[:1000]
-        texts = (self.scored_text(e.prompt, e.response) for e in sample)
-        tokens = sum(approximate_tokens(text, TOKENS_PER_WORD) for text in texts)
-        return tokens / max(len(sample), 1)
-
-    def pool(self, name: str) -> Sequence[Example]:
-        check_pool(self.name, name)
-        return self._data.pools[name]
-
-    def prompts(self, count: int) -> list[str]:
-        return first_prompts(self._data.prompts, count, self.name)
-
-    def texts(self, corpus: str, count: int) -> list[Example]:
-        """Return no texts, or raise `TaskError`: there is no held-out text to encode.
-
-        The answers to held-out questions are not kept, and there is no pre-training text.
-        """
-        return first_texts({corpus: () for corpus in CORPORA}, corpus, count, self.name)
 
     def scored_text(self, prompt: str, response: str) -> str:
         return f"{prompt}{response.strip()}"
@@ -149,14 +136,6 @@ class Dialogues:
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
         texts = (self.scored_text(pool[i].prompt, pool[i].response) for i in chosen)
         return byte_pair_tokenizer(texts, vocab_size or VOCABULARY)
-
-    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
-        check_vocabulary(self.name, vocab_size)
-        return {
-            "algorithm": "byte-level bpe",
-            "vocab_size": vocab_size or VOCABULARY,
-            "texts": self.identity,
-        }
 
     def check_leakage(self) -> None:
         held_out = {normalise(prompt) for prompt in self._data.prompts}
@@ -169,17 +148,8 @@ class Dialogues:
                     )
 
 
-@dataclass(frozen=True, slots=True)
-class _SplitData:
-    """The data after splitting and deduplication; `removed` counts rows by pool."""
-
-    prompts: list[str]
-    pools: dict[str, list[Example]]
-    removed: dict[str, int]
-
-
 @lru_cache(maxsize=4)
-def _split(origin: Source, read: Read, longest: int | None, identity: str) -> _SplitData:
+def _split(origin: Source, read: Read, longest: int | None, identity: str) -> SplitData:
     """Read and split the data, once per process.
 
     `identity` makes the cache notice changed files.
@@ -187,7 +157,7 @@ def _split(origin: Source, read: Read, longest: int | None, identity: str) -> _S
     return _deduplicate(read(origin.tables()), longest)
 
 
-def _deduplicate(raw: Raw, longest: int | None = None) -> _SplitData:
+def _deduplicate(raw: Raw, longest: int | None = None) -> SplitData:
     """Return prompts and pools without duplicates, contradictions and held-out questions."""
     held_out: dict[str, str] = {}
     for question in raw.held_out:
@@ -208,7 +178,7 @@ def _deduplicate(raw: Raw, longest: int | None = None) -> _SplitData:
                 pools[pool].append(Example(prompt_of(question), answer, label))
         trained |= seen
     removed = {pool: len(raw.pools.get(pool, ())) - len(pools[pool]) for pool in POOLS}
-    return _SplitData([prompt_of(question) for question in held_out.values()], pools, removed)
+    return SplitData([prompt_of(question) for question in held_out.values()], pools, removed)
 
 
 def _is_long(question: str, longest: int | None) -> bool:

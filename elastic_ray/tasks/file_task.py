@@ -18,24 +18,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..spec import CORPORA
 from .file_pools import Pool, Row, read_pools
-from .scripts import approximate_tokens
+from .split_task import TOKENIZER_TEXTS, VOCABULARY, SplitData, SplitTask
 from .subsets import selection
 from .task import (
     POOLS,
     Example,
     HeldOut,
     TaskError,
-    check_pool,
     check_settings,
-    first_prompts,
-    first_texts,
     join_answer,
     normalise,
 )
@@ -49,15 +44,10 @@ VERSION = 1
 SETTINGS = ("pools", "template")
 SLOT = "{prompt}"
 """What stands for the prompt in a template."""
-VOCABULARY = 4096
-"""Default vocabulary size of the tokenizer."""
-TOKENIZER_TEXTS = 20_000
-"""Maximum number of texts that the tokenizer is trained on."""
-TOKENS_PER_WORD = 1.4
 TYPICAL_TOKENS = 120.0
 
 
-class FileTask:
+class FileTask(SplitTask):
     """The task of that name with the settings `data:` of a sweep file: `pools` and `template`."""
 
     typical_tokens = TYPICAL_TOKENS
@@ -82,37 +72,9 @@ class FileTask:
         return {"task": "file", "version": VERSION, "template": self._template, "pools": pools}
 
     @property
-    def _data(self) -> _SplitData:
+    def _data(self) -> SplitData:
         pools = tuple(self._pools.values())
         return _split(self.name, pools, self._template, json.dumps(self.identity))
-
-    @property
-    def removed(self) -> dict[str, int]:
-        """Rows removed from each pool: duplicates, contradictions, held-out prompts and texts."""
-        return dict(self._data.removed)
-
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        sizes = {pool: len(examples) for pool, examples in self._data.pools.items()}
-        return {**sizes, "prompts": len(self._data.prompts), "texts": 0}
-
-    @cached_property
-    def mean_tokens(self) -> float:
-        sample = self.pool("positive")[:1000]
-        texts = (self.scored_text(each.prompt, each.response) for each in sample)
-        tokens = sum(approximate_tokens(text, TOKENS_PER_WORD) for text in texts)
-        return tokens / max(len(sample), 1)
-
-    def pool(self, name: str) -> Sequence[Example]:
-        check_pool(self.name, name)
-        return self._data.pools[name]
-
-    def prompts(self, count: int) -> list[str]:
-        return first_prompts(self._data.prompts, count, self.name)
-
-    def texts(self, corpus: str, count: int) -> list[Example]:
-        """Return no texts, or raise `TaskError`: only prompts are held out."""
-        return first_texts({corpus: () for corpus in CORPORA}, corpus, count, self.name)
 
     def scored_text(self, prompt: str, response: str) -> str:
         return f"{prompt}{response.strip()}" if self._asks else join_answer(prompt, response)
@@ -123,14 +85,6 @@ class FileTask:
         chosen = selection(len(pool), min(TOKENIZER_TEXTS, len(pool)), seed=0)
         texts = (f"{pool[i].prompt}{pool[i].response}" for i in chosen)
         return byte_pair_tokenizer(texts, vocab_size or VOCABULARY)
-
-    def tokenizer_identity(self, vocab_size: int | None) -> dict[str, Any]:
-        check_vocabulary(self.name, vocab_size)
-        return {
-            "algorithm": "byte-level bpe",
-            "vocab_size": vocab_size or VOCABULARY,
-            "texts": self.identity,
-        }
 
     def check_leakage(self) -> None:
         held_out = _HeldOut(self._data.prompts)
@@ -157,15 +111,6 @@ def _template(name: str, given: Any, asks: bool) -> str | None:
     return given
 
 
-@dataclass(frozen=True, slots=True)
-class _SplitData:
-    """The data after deduplication; `removed` counts rows by pool."""
-
-    prompts: list[str]
-    pools: dict[str, list[Example]]
-    removed: dict[str, int]
-
-
 class _HeldOut:
     """The held-out prompts, to find examples that ask, are, or begin with one of them."""
 
@@ -180,7 +125,7 @@ class _HeldOut:
 
 
 @lru_cache(maxsize=4)
-def _split(task: str, origin: tuple[Pool, ...], template: str | None, identity: str) -> _SplitData:
+def _split(task: str, origin: tuple[Pool, ...], template: str | None, identity: str) -> SplitData:
     """Read and split the data, once per process.
 
     `identity` makes the cache notice changed files.
@@ -213,7 +158,7 @@ def _split(task: str, origin: tuple[Pool, ...], template: str | None, identity: 
             )
     removed = {name: len(raw[name]) - len(pools[name]) for name in POOLS}
     prompts = [_filled(template, prompt) for prompt in asked.values()]
-    return _SplitData(prompts, pools, removed)
+    return SplitData(prompts, pools, removed)
 
 
 def _labelled(pool: str, row: Row) -> Row:

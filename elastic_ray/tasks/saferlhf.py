@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row
+from .dialogue import LONGEST, SETTINGS, Dialogues, Raw, Row, split_by_safety
 from .layout import Splits
 from .source import Table, iter_rows, source_of
-from .subsets import hash_below
-from .task import check_settings, normalise
+from .task import check_settings
 from .values import some_text_of, text_of, truth_of
 
 VERSION = 1
@@ -40,17 +39,7 @@ def load(**settings: Any) -> Dialogues:
 
 
 def _read(tables: Mapping[str, Sequence[Table]]) -> Raw:
-    train = [row for table in tables["train"] for row in _rows(table)]
-    held_out, labelled = [], []
-    for table in tables["test"]:
-        for row in _rows(table):
-            if hash_below(2, "saferlhf", "half", normalise(row[0])):
-                labelled.append(row)
-            else:
-                held_out.append(row[0])
-    positive = [row for row in train if row[2] == 1]
-    negative = [row for row in train if row[2] == 0]
-    return Raw(held_out, {"positive": positive, "negative": negative, "scorer": labelled})
+    return split_by_safety("saferlhf", _rows, tables["train"], tables["test"])
 
 
 def _rows(table: Table) -> Iterator[Row]:

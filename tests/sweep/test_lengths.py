@@ -14,11 +14,7 @@ from elastic_ray.sweep.__main__ import main
 from elastic_ray.sweep.lengths import counts
 from elastic_ray.tasks.registry import load_task
 
-
-@pytest.fixture(autouse=True)
-def no_notices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error holds errors only, also where a busy machine makes checks slow."""
-    monkeypatch.setattr("elastic_ray.plan.inputs._NOTICE_AFTER", 3600.0)
+pytestmark = pytest.mark.usefixtures("no_notices")
 
 
 @pytest.fixture(scope="module")
